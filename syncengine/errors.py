@@ -1,0 +1,175 @@
+"""Every error: what happened, why, what to do; in four families by who must act.
+
+`WillRetry`: nobody. `NeedsDeveloper`: who wrote the app. `NeedsUser`: who uses it. `DataAtRisk`: stop and look.
+Each class has a heading of the same name in docs/recovery.md.
+"""
+
+
+class SyncEngineError(Exception):
+    """Base of all errors that the engine raises on purpose.
+
+    `what` happened, `why` (the cause, without row contents), `fix` (what to do, and what is untouched).
+    """
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.fix = fix
+
+    @classmethod
+    def anchor(cls) -> str:
+        """The heading in docs/recovery.md: MigrationFailed is at #migration-failed."""
+        name = cls.__name__
+        dashed = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name)
+        return dashed.lstrip("-")
+
+    @classmethod
+    def code(cls) -> str:
+        """The same name as a word for tables and JSON: migration_failed."""
+        return cls.anchor().replace("-", "_")
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.why:
+            lines.append(f"  why:  {self.why}")
+        if self.fix:
+            lines.append(f"  fix:  {self.fix}")
+        lines.append(f"  help: docs/recovery.md#{self.anchor()}")
+        return "\n".join(lines)
+
+
+class WillRetry(SyncEngineError):
+    """Nobody has to act: the engine tries again by itself."""
+
+
+class NeedsDeveloper(SyncEngineError):
+    """A mistake in the app or in its migrations; the data is untouched."""
+
+
+class NeedsUser(SyncEngineError):
+    """Something outside the program has to change: sign in, update the app, free a file."""
+
+
+class DataAtRisk(SyncEngineError):
+    """The engine stopped before it could do harm. Look before anything else is tried."""
+
+
+class StoreBusy(WillRetry):
+    """Another process held the write lock for longer than we wait."""
+
+
+class BackendUnreachable(WillRetry):
+    """No answer from the backend: no route, refused, timed out, cut. It may or may not have acted."""
+
+
+class BackendUnavailable(WillRetry):
+    """The backend answered that it cannot serve now (5xx)."""
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "", retry_after_ms: int | None = None) -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.retry_after_ms = retry_after_ms
+
+
+class RateLimited(BackendUnavailable):
+    """The backend asked for fewer requests (429)."""
+
+
+class NotOurServer(WillRetry):
+    """Something answered, but not our backend: a captive portal, a proxy page, another service."""
+
+
+class AuthRequired(NeedsUser):
+    """The backend refused the token (401, 403), or the app gave none. The queue is kept."""
+
+
+class BatchRefused(NeedsDeveloper):
+    """The backend refused a whole request for good (400, 413, 422), so it is cut in halves to find the cause."""
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "", status: int = 0) -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.status = status
+
+
+class SequenceGap(NeedsDeveloper):
+    """The backend expects another sequence number from this device than the one that was sent."""
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "", expected: int = 0) -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.expected = expected
+
+
+class ProtocolViolation(NeedsDeveloper):
+    """Our backend answered, but not by the protocol; nothing of the answer was used."""
+
+
+class EngineClosed(NeedsDeveloper):
+    """The engine was used after close()."""
+
+
+class ForkedEngine(NeedsDeveloper):
+    """A forked child used an engine that its parent opened; its commits would be lost."""
+
+
+class SecondLibrary(NeedsDeveloper):
+    """A second SQLite library, or plain open(), was about to touch the live store in this process."""
+
+
+class StatementUnknown(NeedsDeveloper):
+    """A named SQL statement that is in no .sql file."""
+
+
+class PragmaRefused(DataAtRisk):
+    """SQLite did not take a setting that safety depends on."""
+
+
+class RegistryInvalid(NeedsDeveloper):
+    """The list of migrations has gaps, repeats, cycles, or does not lead to the newest version."""
+
+
+class MigrationInvalid(NeedsDeveloper):
+    """One migration is declared in a way that cannot run."""
+
+
+class MigrationDenied(NeedsDeveloper):
+    """Code inside a migration tried what it must not: end the transaction, attach a file, write engine tables."""
+
+
+class MigrationFailed(DataAtRisk):
+    """A migration stopped. The store is as it was before this migration."""
+
+
+class QuarantineBudgetExceeded(MigrationFailed):
+    """More rows failed than the migration allows, so it was rolled back whole."""
+
+
+class ReconciliationFailed(MigrationFailed):
+    """Rows read and rows accounted for do not add up, so the migration was rolled back whole."""
+
+
+class StoreForeign(NeedsUser):
+    """The file is a SQLite database of another program, or no database at all; it was not changed."""
+
+
+class StoreSuperseded(NeedsUser):
+    """The store was written by a newer version of the app; it is left as it is."""
+
+
+class StoreDamaged(DataAtRisk):
+    """SQLite reports damage in the file; it was not changed."""
+
+
+class DiskFull(DataAtRisk):
+    """No space was left; the transaction was rolled back whole."""
+
+
+class CollectionNotReady(NeedsUser):
+    """A collection whose migration is outstanding was read or written."""
+
+
+class SourceMissing(NeedsUser):
+    """A legacy store that a migration needs is not where the app said."""
+
+
+class SourceBroken(DataAtRisk):
+    """A legacy store exists but cannot be read whole; it was not changed."""

@@ -1,0 +1,63 @@
+"""What the host may set. Frozen; the unit is the end of each name; what happens at a limit stands beside it."""
+
+from typing import NamedTuple
+
+
+class Settings(NamedTuple):
+    """All settings with their defaults. Change some with `Settings(batch_rows=500)`."""
+
+    # The store.
+    durability: str = "normal"
+    """"normal": power loss may take the last local transactions, whole. "full": each commit is synced."""
+    busy_wait_ms_max: int = 5_000
+    """How long one statement waits for another process's write lock; then `StoreBusy`."""
+    starter_wait_ms_max: int = 120_000
+    """How long migrate() waits for another process that is migrating; then `StoreBusy`."""
+    group_entries_max: int = 5_000
+    """Entries that one atomic group may hold."""
+
+    # Migrations.
+    batch_rows: int = 100
+    """Rows of one SAVEPOINT."""
+    quarantine_rows_max: int = 10
+    quarantine_ratio_max: float = 0.01
+    """More rows in quarantine than the larger of the two: the run stops and rolls back."""
+
+    # Sources.
+    source_element_bytes_max: int = 64 * 1024 * 1024
+    """One walk, one place; larger: `SourceBroken`."""
+
+    # Sending.
+    push_entries_max: int = 500
+    push_bytes_max: int = 1_000_000
+    """One push holds at most so much; a single larger entry is sent alone."""
+    attempts_before_halving: int = 2
+    """A batch refused so often is cut in half, down to the one entry that is at fault."""
+    attempts_of_one_entry_max: int = 5
+    """A lone entry that the backend cannot take this often goes to quarantine."""
+    retry_wait_ms_min: int = 1_000
+    retry_wait_ms_max: int = 300_000
+    retry_after_ms_max: int = 3_600_000
+    """A server may ask for no longer wait than this."""
+    round_pushes_max: int = 1_000
+    """Pushes of one round; the rest waits for the next."""
+
+    # HTTP.
+    connect_wait_ms_max: int = 5_000
+    request_wait_ms_max: int = 30_000
+    """Total deadline of one request, however slowly bytes drip."""
+    answer_bytes_max: int = 16 * 1024 * 1024
+    answer_depth_max: int = 64
+
+    # Connectivity probe.
+    probe_connect_wait_ms_max: int = 2_000
+    probe_wait_ms_max: int = 5_000
+    probe_fresh_ms: int = 60_000
+    """A real answer from the backend this recent makes a probe needless."""
+    probe_interval_ms_min: int = 1_000
+    probe_interval_ms_max: int = 60_000
+    probe_failures_to_offline: int = 2
+
+    # The runner.
+    idle_wait_ms_max: int = 60_000
+    close_wait_ms_max: int = 5_000
