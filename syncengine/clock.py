@@ -25,6 +25,10 @@ class Clock(Protocol):
         """Wait until the event is set or the time is over; True if it was set."""
         ...
 
+    def pause(self, wait_ms: int) -> None:
+        """Let the time pass."""
+        ...
+
 
 class SystemClock:
     """The real clock of this machine."""
@@ -37,6 +41,9 @@ class SystemClock:
 
     def wait(self, event: "threading.Event", wait_ms: int) -> bool:
         return event.wait(wait_ms / 1000)
+
+    def pause(self, wait_ms: int) -> None:
+        time.sleep(wait_ms / 1000)
 
 
 def iso(moment: int) -> str:

@@ -115,6 +115,10 @@ class SecondLibrary(NeedsDeveloper):
     """A second SQLite library, or plain open(), was about to touch the live store in this process."""
 
 
+class StoreAlreadyOpen(NeedsDeveloper):
+    """This process has the same store open already; one engine serves all its threads."""
+
+
 class StatementUnknown(NeedsDeveloper):
     """A named SQL statement that is in no .sql file."""
 

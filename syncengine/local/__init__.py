@@ -1,0 +1,1 @@
+"""The file on this device: the only package that opens SQLite."""

@@ -1,0 +1,205 @@
+"""Open SQLite the one right way: private files, settings that are read back, never a foreign file."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import apsw
+
+from syncengine.errors import PragmaRefused, SourceBroken, SourceMissing, StoreBusy, StoreDamaged, StoreForeign
+
+if TYPE_CHECKING:
+    from syncengine.clock import Clock
+
+APPLICATION_ID = 0x53594E43
+"""The letters SYNC, in the SQLite header, so that `file` and other tools can tell."""
+
+SERVER_APPLICATION_ID = 0x53594E53
+
+# What safety depends on; the value is what SQLite must answer when it is asked.
+_SAFETY_PRAGMAS = (
+    ("foreign_keys", "ON", 1),
+    ("recursive_triggers", "ON", 1),
+    ("trusted_schema", "OFF", 0),
+)
+_SYNCHRONOUS = {"NORMAL": 1, "FULL": 2}
+_OPEN_RETRY_MS = 5
+_WAL_BYTES_KEPT = 16 * 1024 * 1024
+
+
+def open_store(path: str, *, busy_wait_ms: int, synchronous: str, clock: "Clock") -> apsw.Connection:
+    """The writer connection to a store, made 0600 when it is new.
+
+    Raises StoreForeign for another program's database or no database at all, StoreDamaged, PragmaRefused,
+    StoreBusy; a file that was refused is left as it was, byte for byte.
+    """
+    deadline_ms = clock.monotonic_ms() + busy_wait_ms
+    while True:
+        try:
+            return _open_own(path, APPLICATION_ID, busy_wait_ms=busy_wait_ms, synchronous=synchronous)
+        except apsw.BusyError as error:
+            # Turning a new file to WAL needs it alone, and SQLite does not wait for that: others start too.
+            if clock.monotonic_ms() >= deadline_ms:
+                raise StoreBusy(
+                    "The store could not be opened: other processes kept it busy.", fix="Try again."
+                ) from error
+            clock.pause(_OPEN_RETRY_MS)
+
+
+def open_server_db(path: str) -> apsw.Connection:
+    """The reference server's database; each of its commits has reached the disk."""
+    return _open_own(path, SERVER_APPLICATION_ID, busy_wait_ms=10_000, synchronous="FULL")
+
+
+def open_reader(path: str, *, busy_wait_ms: int) -> apsw.Connection:
+    """A connection that cannot write, to a store that exists."""
+    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+    connection.set_busy_timeout(busy_wait_ms)
+    set_pragma(connection, "query_only", "ON", 1)
+    set_pragma(connection, "trusted_schema", "OFF", 0)
+    return connection
+
+
+def open_foreign(path: str) -> apsw.Connection:
+    """A plain database of no particular kind, for writing samples of other programs' files."""
+    return apsw.Connection(path)
+
+
+@contextmanager
+def open_copy(path: str) -> Iterator[apsw.Connection]:
+    """A private copy of somebody else's database and of its `-wal`, opened; the original is only read.
+
+    Opening in place would checkpoint, and would miss what is still in the `-wal` if that is left behind.
+    Raises SourceMissing, SourceBroken.
+    """
+    import shutil
+    import tempfile
+
+    if not os.path.isfile(path):
+        raise SourceMissing(
+            f"There is no file {os.path.basename(path)} to import from.",
+            why=f"{path} does not exist or is no regular file",
+            fix="Check the path that the app gave; nothing was changed.",
+        )
+    with tempfile.TemporaryDirectory(prefix="syncengine-copy-") as folder:
+        copy = os.path.join(folder, "copy.db")
+        try:
+            shutil.copyfile(path, copy)
+            if os.path.isfile(path + "-wal"):
+                shutil.copyfile(path + "-wal", copy + "-wal")
+            connection = apsw.Connection(copy)
+        except (OSError, apsw.Error) as error:
+            raise _unreadable_source(path, error) from error
+        try:
+            _read_first_page(connection, path)
+            yield connection
+        finally:
+            connection.close(True)
+
+
+def _read_first_page(connection: apsw.Connection, path: str) -> None:
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+    except apsw.Error as error:
+        raise _unreadable_source(path, error) from error
+
+
+def _unreadable_source(path: str, error: Exception) -> SourceBroken:
+    return SourceBroken(
+        f"{os.path.basename(path)} cannot be read as a SQLite database.",
+        why=type(error).__name__,
+        fix="The original was not changed. Check that the file is whole and not locked by its device.",
+    )
+
+
+def _open_own(path: str, application_id: int, *, busy_wait_ms: int, synchronous: str) -> apsw.Connection:
+    _create_private(path)
+    try:
+        connection = apsw.Connection(path)
+    except apsw.Error as error:
+        raise StoreForeign(
+            f"{path} cannot be opened as a SQLite database.",
+            why=type(error).__name__,
+            fix="Check the path and its permissions; nothing was changed.",
+        ) from error
+    try:
+        connection.set_busy_timeout(busy_wait_ms)
+        _refuse_foreign(connection, path, application_id)
+        _set_up(connection, application_id, synchronous=synchronous)
+    except BaseException:
+        connection.close(True)
+        raise
+    return connection
+
+
+def _create_private(path: str) -> None:
+    """SQLite gives 0644 to a new file and hands the main file's mode on to -wal and -shm."""
+    if os.path.islink(path) and not os.path.exists(path):
+        raise StoreForeign(
+            f"{path} is a link that leads nowhere.", fix="Remove the link or give the path of the file itself."
+        )
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise StoreForeign(
+            f"The store {path} cannot be created.",
+            why=error.strerror or type(error).__name__,
+            fix="Make the folder, or give a path that this user may write.",
+        ) from error
+
+
+def _refuse_foreign(connection: apsw.Connection, path: str, application_id: int) -> None:
+    try:
+        found = connection.execute("PRAGMA application_id").get
+        tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+    except apsw.NotADBError as error:
+        raise StoreForeign(
+            f"{path} is not a SQLite database (or it is encrypted).",
+            fix="Give another path; this file was not changed.",
+        ) from error
+    except apsw.CorruptError as error:
+        raise StoreDamaged(
+            f"{path} is damaged.",
+            why=str(error),
+            fix="Copy the file with its -wal before anything else; then run `syncengine doctor`.",
+        ) from error
+    if found != application_id and (found != 0 or tables):
+        raise StoreForeign(
+            f"{path} is a SQLite database of another program.",
+            why=f"application_id is {found:#x}, not {application_id:#x}, and it holds {tables} tables and indexes",
+            fix="Give another path; this file was not changed.",
+        )
+
+
+def _set_up(connection: apsw.Connection, application_id: int, *, synchronous: str) -> None:
+    for option, wanted in (
+        (apsw.SQLITE_DBCONFIG_DQS_DML, 0),
+        (apsw.SQLITE_DBCONFIG_DQS_DDL, 0),
+        (apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0),
+    ):
+        if connection.config(option, wanted) != wanted:
+            raise PragmaRefused(f"SQLite did not take configuration option {option}.")
+    if connection.execute("PRAGMA journal_mode").get != "wal":
+        set_pragma(connection, "journal_mode", "WAL", "wal")
+    set_pragma(connection, "synchronous", synchronous, _SYNCHRONOUS[synchronous])
+    for name, setting, answer in _SAFETY_PRAGMAS:
+        set_pragma(connection, name, setting, answer)
+    connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_KEPT}").fetchall()
+    if connection.execute("PRAGMA application_id").get == 0:
+        connection.execute(f"PRAGMA application_id = {application_id}")
+
+
+def set_pragma(connection: apsw.Connection, name: str, setting: str, answer: object) -> None:
+    """Set a pragma and read it back: SQLite ignores what it cannot do without an error."""
+    # fetchall: apsw runs a statement only as far as its rows are read.
+    connection.execute(f"PRAGMA {name} = {setting}").fetchall()
+    found = connection.execute(f"PRAGMA {name}").get
+    if found != answer:
+        raise PragmaRefused(
+            f"SQLite did not set {name} to {setting}.",
+            why=f"it answers {found!r}",
+            fix="Use a local disk that allows it: network folders often cannot do WAL.",
+        )

@@ -1,0 +1,120 @@
+"""All or nothing: `transaction()` around, `savepoint()` inside. The only file that says BEGIN or COMMIT.
+
+An outermost SAVEPOINT would begin a deferred transaction, and one that reads and then writes fails at once with
+SQLITE_BUSY_SNAPSHOT however long it may wait (sqlite.org/rescode.html#busy_snapshot). So writes begin with
+BEGIN IMMEDIATE, and savepoints live only inside.
+"""
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import apsw
+
+from syncengine.errors import DiskFull, StoreBusy, StoreDamaged, SyncEngineError
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+
+
+class Transaction:
+    """`with store.transaction():` commits at the end, or rolls back whole when an exception passes.
+
+    Inside another transaction of the same store it joins that one: the outer end decides.
+    `durable` means that the commit has reached the disk before the block ends, whatever the store's setting.
+    """
+
+    def __init__(self, store: "Store", *, durable: bool) -> None:
+        self._store = store
+        self._durable = durable
+        self._outermost = False
+
+    def __enter__(self) -> None:
+        store = self._store
+        store.lock.acquire()
+        try:
+            store.check_usable()
+            self._outermost = not store.connection.in_transaction
+            if self._outermost:
+                self._begin()
+        except BaseException:
+            store.lock.release()
+            raise
+
+    def _begin(self) -> None:
+        connection = self._store.connection
+        try:
+            if self._durable:
+                # Only possible outside a transaction, which is where we are.
+                connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("BEGIN IMMEDIATE")
+        except apsw.Error as error:
+            self._restore_synchronous()
+            raise translated(error) from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._outermost:
+                self._end(failed=error is not None)
+        finally:
+            self._store.lock.release()
+        if isinstance(error, apsw.Error):
+            raise translated(error) from error
+
+    def _end(self, *, failed: bool) -> None:
+        connection = self._store.connection
+        try:
+            if not failed:
+                connection.execute("COMMIT")
+        except apsw.Error as error:
+            raise translated(error) from error
+        finally:
+            # A failed COMMIT, a full disk or an interrupt may or may not have rolled back already.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            self._restore_synchronous()
+
+    def _restore_synchronous(self) -> None:
+        if self._durable:
+            self._store.connection.execute(f"PRAGMA synchronous = {self._store.synchronous}")
+
+
+class Savepoint:
+    """`with store.savepoint("batch_12"):` inside a transaction: an exception undoes this block and passes on."""
+
+    def __init__(self, store: "Store", *, name: str) -> None:
+        self._connection = store.connection
+        self._quoted = '"' + name.replace('"', '""') + '"'
+
+    def __enter__(self) -> None:
+        if not self._connection.in_transaction:
+            raise AssertionError("a savepoint lives inside a transaction")
+        self._connection.execute(f"SAVEPOINT {self._quoted}")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Gone already when SQLite itself rolled the transaction back (disk full, RAISE(ROLLBACK)).
+        if not self._connection.in_transaction:
+            return
+        if error is not None:
+            self._connection.execute(f"ROLLBACK TO {self._quoted}")
+        self._connection.execute(f"RELEASE {self._quoted}")
+
+
+def translated(error: apsw.Error) -> Exception:
+    """The engine's error for what SQLite said; the same error again where we have no better words."""
+    family: type[SyncEngineError]
+    if isinstance(error, apsw.BusyError):
+        family, what = StoreBusy, "Another process held the store's write lock for too long."
+        fix = "Nothing was changed; try again."
+    elif isinstance(error, apsw.FullError):
+        family, what = DiskFull, "The disk is full."
+        fix = "The transaction was rolled back whole. Free some space and try again."
+    elif isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        family, what = StoreDamaged, "SQLite reports damage in the store."
+        fix = "Copy the file with its -wal before anything else; then run `syncengine doctor`."
+    else:
+        return error
+    return family(what, why=type(error).__name__, fix=fix)

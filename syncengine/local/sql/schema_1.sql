@@ -1,0 +1,266 @@
+-- The engine's own tables, first edition. Names begin with _sync_ so that no table of an app can clash.
+-- Times are ISO-8601 UTC with milliseconds; states are words; JSON is text. Only SQL that SQLite 3.37 knows.
+
+CREATE TABLE _sync_state (
+  name  TEXT NOT NULL PRIMARY KEY, -- device_id, engine_schema, group_counter, probe_verdict, probe_at
+  value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE _sync_version (
+  scope          TEXT NOT NULL PRIMARY KEY, -- 'store' or 'user:<id>'
+  schema_version TEXT NOT NULL,             -- the highest version completed, like 2.0.0
+  cloud_version  TEXT,                      -- the version that this user's cloud data has reached; it trails
+  app_version    TEXT,                      -- the app that wrote this row
+  updated_at     TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE _sync_collection (
+  name          TEXT NOT NULL PRIMARY KEY, -- the table's name
+  key_column    TEXT NOT NULL,             -- tells the rows of one owner apart
+  owner_column  TEXT,                      -- whose row it is; NULL: not synced
+  shape_version TEXT NOT NULL,             -- the version that last changed its columns
+  fingerprint   TEXT NOT NULL,             -- SHA-256 over its columns, indexes and triggers
+  merge_policy  TEXT NOT NULL DEFAULT 'merge'
+    CONSTRAINT merge_policy_is_known CHECK (merge_policy IN ('merge', 'server_wins', 'client_wins', 'function'))
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE _sync_run (
+  run_id           INTEGER PRIMARY KEY,
+  migration        TEXT NOT NULL,
+  scope            TEXT NOT NULL,             -- 'store' or 'user:<id>'
+  from_version     TEXT NOT NULL,
+  to_version       TEXT NOT NULL,
+  code_hash        TEXT,                      -- of the migration's code, when it ran
+  state            TEXT NOT NULL
+    CONSTRAINT state_is_known CHECK (state IN ('completed', 'queued', 'failed', 'cancelled', 'stood_for')),
+  probe_verdict    TEXT NOT NULL DEFAULT 'unknown', -- what was known of the network at the start
+  rows_read        INTEGER NOT NULL DEFAULT 0,
+  rows_written     INTEGER NOT NULL DEFAULT 0,
+  rows_merged      INTEGER NOT NULL DEFAULT 0, -- joined into another row, by rule
+  rows_dropped     INTEGER NOT NULL DEFAULT 0, -- left out, by rule
+  rows_quarantined INTEGER NOT NULL DEFAULT 0,
+  batches          INTEGER NOT NULL DEFAULT 0,
+  batches_undone   INTEGER NOT NULL DEFAULT 0, -- rolled back to their SAVEPOINT and done again row by row
+  started_at       TEXT NOT NULL,
+  ended_at         TEXT NOT NULL,
+  duration_ms      INTEGER NOT NULL,
+  error_code       TEXT,
+  error_text       TEXT,                      -- without row contents
+  warnings         TEXT NOT NULL DEFAULT '[]'
+    CONSTRAINT warnings_are_json CHECK (json_valid(warnings)),
+  CONSTRAINT rows_add_up CHECK (
+    state <> 'completed' OR rows_read = rows_written + rows_merged + rows_dropped + rows_quarantined
+  )
+) STRICT;
+CREATE INDEX _sync_run_by_migration ON _sync_run (migration, scope, state);
+
+CREATE TABLE _sync_source (
+  source      TEXT NOT NULL,  -- which legacy store, as its reader identifies it
+  migration   TEXT NOT NULL,  -- what took it in
+  imported_by TEXT NOT NULL,  -- the user who was signed in: nobody else gets these rows
+  imported_at TEXT NOT NULL,
+  PRIMARY KEY (source, migration)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE _sync_restore_point (
+  restore_point_id INTEGER PRIMARY KEY,
+  path             TEXT NOT NULL,  -- the sealed copy
+  sha256           TEXT NOT NULL,
+  reason           TEXT NOT NULL,
+  verified_at      TEXT,           -- when it was opened, decrypted and checked
+  keep_until       TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE _sync_outbox (
+  entry_id      INTEGER PRIMARY KEY AUTOINCREMENT, -- order of writing on this device
+  owner         TEXT NOT NULL,     -- whose queue
+  sequence      INTEGER,           -- given at the first claim; with device and epoch the key at the server
+  epoch         INTEGER,           -- of the sequence
+  kind          TEXT NOT NULL
+    CONSTRAINT kind_is_known CHECK (kind IN ('put', 'patch', 'delete', 'migration', 'void')),
+  collection    TEXT NOT NULL,     -- '' for a migration
+  row_key       TEXT NOT NULL,     -- '' for a migration
+  set_json      TEXT               -- what to write; NULL until claimed for a put that names only its row
+    CONSTRAINT set_is_json CHECK (set_json IS NULL OR json_valid(set_json)),
+  before_json   TEXT               -- the old values of what changed
+    CONSTRAINT before_is_json CHECK (before_json IS NULL OR json_valid(before_json)),
+  base_version  INTEGER,           -- the server's version of the row that the edit was made on
+  shape_version TEXT NOT NULL,     -- the shape that set_json is written in
+  original_json TEXT               -- as first written, when a migration converted it
+    CONSTRAINT original_is_json CHECK (original_json IS NULL OR json_valid(original_json)),
+  group_id      INTEGER NOT NULL,  -- entries of one group arrive together or not at all
+  migration     TEXT,              -- the online migration that this entry belongs to
+  barrier_json  TEXT               -- of a migration: collections held back, cursor, counts
+    CONSTRAINT barrier_is_json CHECK (barrier_json IS NULL OR json_valid(barrier_json)),
+  state         TEXT NOT NULL DEFAULT 'waiting'
+    CONSTRAINT state_is_known CHECK (state IN ('waiting', 'claimed', 'held')),
+  held_by       INTEGER,           -- the quarantine item that a held entry waits for
+  attempts      INTEGER NOT NULL DEFAULT 0,
+  last_error    TEXT,
+  created_at    TEXT NOT NULL,
+  CONSTRAINT claimed_is_numbered CHECK (state <> 'claimed' OR sequence IS NOT NULL),
+  CONSTRAINT held_says_by_what CHECK ((state = 'held') = (held_by IS NOT NULL))
+) STRICT;
+CREATE INDEX _sync_outbox_by_owner ON _sync_outbox (owner, state, entry_id);
+CREATE INDEX _sync_outbox_by_row ON _sync_outbox (collection, owner, row_key);
+CREATE INDEX _sync_outbox_by_migration ON _sync_outbox (migration, owner) WHERE migration IS NOT NULL;
+CREATE UNIQUE INDEX _sync_outbox_by_sequence ON _sync_outbox (owner, epoch, sequence) WHERE sequence IS NOT NULL;
+
+CREATE TABLE _sync_drain (
+  owner              TEXT NOT NULL PRIMARY KEY,
+  epoch              INTEGER NOT NULL DEFAULT 1,
+  next_sequence      INTEGER NOT NULL DEFAULT 1,
+  confirmed_sequence INTEGER NOT NULL DEFAULT 0, -- the server has all up to here for good
+  confirmed_count    INTEGER NOT NULL DEFAULT 0, -- entries of this device that took effect
+  batch_entries_max  INTEGER NOT NULL DEFAULT 500, -- shrinks when a batch is refused, grows again after success
+  attempts           INTEGER NOT NULL DEFAULT 0,  -- failures in a row
+  next_try_at        TEXT,                        -- do not try by ourselves before
+  last_success_at    TEXT,
+  last_error         TEXT
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE _sync_quarantine (
+  item_id     INTEGER PRIMARY KEY,
+  origin      TEXT NOT NULL
+    CONSTRAINT origin_is_known CHECK (origin IN ('migration', 'outbox', 'pull', 'restore')),
+  migration   TEXT,
+  owner       TEXT,
+  collection  TEXT NOT NULL,
+  row_key     TEXT,
+  body        TEXT NOT NULL,  -- the whole thing as it was
+  error_code  TEXT NOT NULL,
+  error_text  TEXT NOT NULL,  -- without row contents
+  field       TEXT,           -- path of the field at fault, like route.3.latitude
+  attempts    INTEGER NOT NULL DEFAULT 1,
+  resolution  TEXT
+    CONSTRAINT resolution_is_known CHECK (resolution IS NULL OR resolution IN ('retried', 'edited', 'discarded')),
+  created_at  TEXT NOT NULL,
+  resolved_at TEXT
+) STRICT;
+CREATE INDEX _sync_quarantine_open ON _sync_quarantine (collection, owner, row_key) WHERE resolution IS NULL;
+
+CREATE TABLE _sync_archive (
+  collection  TEXT NOT NULL,
+  owner       TEXT NOT NULL, -- '' where the collection has none
+  row_key     TEXT NOT NULL,
+  field       TEXT NOT NULL, -- the column that a migration took away
+  value       ANY,           -- its value, kept
+  migration   TEXT NOT NULL,
+  archived_at TEXT NOT NULL,
+  PRIMARY KEY (collection, owner, row_key, field, migration)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE _sync_row (
+  collection    TEXT NOT NULL,
+  owner         TEXT NOT NULL,
+  row_key       TEXT NOT NULL,
+  version       INTEGER NOT NULL, -- the server's
+  shape_version TEXT NOT NULL,    -- of the last write that the server confirmed
+  extra         TEXT              -- fields that a newer client wrote and this one does not know, sent back untouched
+    CONSTRAINT extra_is_json CHECK (extra IS NULL OR json_valid(extra)),
+  PRIMARY KEY (collection, owner, row_key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE _sync_cursor (
+  owner      TEXT NOT NULL PRIMARY KEY,
+  cursor     TEXT NOT NULL, -- opaque, the server's
+  updated_at TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE _sync_conflict (
+  conflict_id INTEGER PRIMARY KEY,
+  owner       TEXT NOT NULL,
+  collection  TEXT NOT NULL,
+  row_key     TEXT NOT NULL,
+  field       TEXT NOT NULL,
+  local_json  TEXT NOT NULL CONSTRAINT local_is_json CHECK (json_valid(local_json)),
+  server_json TEXT NOT NULL CONSTRAINT server_is_json CHECK (json_valid(server_json)),
+  winner      TEXT NOT NULL CONSTRAINT winner_is_known CHECK (winner IN ('local', 'server', 'merged')),
+  created_at  TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE _sync_parked (
+  parked_id     INTEGER PRIMARY KEY,
+  owner         TEXT NOT NULL,
+  collection    TEXT NOT NULL,
+  row_key       TEXT NOT NULL,
+  shape_version TEXT NOT NULL, -- newer than this app can read
+  body          TEXT NOT NULL CONSTRAINT body_is_json CHECK (json_valid(body)),
+  parked_at     TEXT NOT NULL
+) STRICT;
+
+-- One row: is everything at the cloud, and if not, what is in the way?
+CREATE VIEW sync_status AS
+SELECT
+  CASE
+    WHEN (SELECT count(*) FROM _sync_quarantine WHERE resolution IS NULL) > 0 THEN 'needs attention'
+    WHEN (SELECT count(*) FROM _sync_outbox) > 0 THEN 'waiting'
+    ELSE 'synced'
+  END AS state,
+  (SELECT schema_version FROM _sync_version WHERE scope = 'store') AS schema_version,
+  (SELECT count(*) FROM _sync_outbox WHERE state = 'waiting') AS waiting,
+  (SELECT count(*) FROM _sync_outbox WHERE state = 'claimed') AS claimed,
+  (SELECT count(*) FROM _sync_outbox WHERE state = 'held') AS held,
+  (SELECT count(*) FROM _sync_quarantine WHERE resolution IS NULL) AS quarantined,
+  (SELECT total(confirmed_count) FROM _sync_drain) + 0 AS confirmed,
+  (SELECT min(created_at) FROM _sync_outbox) AS oldest_waiting,
+  (SELECT max(last_success_at) FROM _sync_drain) AS last_success,
+  (SELECT min(next_try_at) FROM _sync_drain) AS next_try,
+  (SELECT max(last_error) FROM _sync_drain) AS last_error,
+  coalesce((SELECT value FROM _sync_state WHERE name = 'probe_verdict'), 'unknown') AS network;
+
+-- What waits to be sent, in order, and why it waits.
+CREATE VIEW sync_outbox AS
+SELECT
+  o.entry_id AS entry,
+  o.owner,
+  o.kind,
+  CASE o.kind WHEN 'migration' THEN o.migration ELSE o.collection END AS what,
+  o.row_key AS "key",
+  o.state,
+  o.sequence,
+  o.shape_version AS shape,
+  CASE
+    WHEN o.state = 'held' THEN 'behind quarantine item ' || o.held_by
+    WHEN o.last_error IS NOT NULL THEN o.last_error
+    WHEN o.state = 'claimed' THEN 'being sent'
+    ELSE 'for its turn'
+  END AS waits,
+  o.created_at AS since
+FROM _sync_outbox AS o
+ORDER BY o.entry_id;
+
+-- What was set aside for a person, with its reason.
+CREATE VIEW sync_quarantine AS
+SELECT
+  item_id AS item, origin, migration, owner, collection, row_key AS "key", field,
+  error_code AS error, error_text AS reason, length(body) AS characters, created_at AS since, resolution
+FROM _sync_quarantine
+ORDER BY item_id;
+
+-- Fields that were changed on both sides, and which value stayed.
+CREATE VIEW sync_conflicts AS
+SELECT conflict_id AS conflict, owner, collection, row_key AS "key", field, winner, created_at AS since
+FROM _sync_conflict
+ORDER BY conflict_id;
+
+-- Where the store and each user stand.
+CREATE VIEW migration_status AS
+SELECT
+  v.scope, v.schema_version, v.cloud_version,
+  (SELECT count(DISTINCT r.migration) FROM _sync_run AS r WHERE r.scope = v.scope AND r.state = 'completed') AS completed,
+  (SELECT count(DISTINCT r.migration) FROM _sync_run AS r WHERE r.scope = v.scope AND r.state = 'queued'
+     AND NOT EXISTS (SELECT 1 FROM _sync_run AS d
+       WHERE d.migration = r.migration AND d.scope = r.scope AND d.state = 'completed')) AS queued,
+  v.updated_at
+FROM _sync_version AS v
+ORDER BY v.scope;
+
+-- Every run of every migration, oldest first.
+CREATE VIEW migration_history AS
+SELECT
+  run_id AS run, migration, scope, from_version || ' > ' || to_version AS hop, state,
+  rows_read AS "read", rows_written AS written, rows_merged AS merged, rows_dropped AS dropped,
+  rows_quarantined AS quarantined, batches_undone AS undone, duration_ms AS ms, ended_at, error_code AS error
+FROM _sync_run
+ORDER BY run_id;

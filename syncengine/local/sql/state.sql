@@ -1,0 +1,47 @@
+-- Small facts about this store, and the version table.
+
+-- name: has_engine_tables
+-- 1 when the engine's tables are there.
+SELECT count(*)
+FROM sqlite_schema
+WHERE name = '_sync_state';
+
+-- name: get
+-- One fact.
+SELECT value
+FROM _sync_state
+WHERE name = :name;
+
+-- name: set
+-- Write one fact.
+INSERT INTO _sync_state (name, value)
+VALUES (:name, :value)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- name: versions
+-- The version table.
+SELECT scope, schema_version, cloud_version
+FROM _sync_version;
+
+-- name: write_schema_version
+-- Move a scope's schema version, or begin it.
+INSERT INTO _sync_version (scope, schema_version, app_version, updated_at)
+VALUES (:scope, :schema_version, :app_version, :now)
+ON CONFLICT (scope) DO UPDATE SET
+  schema_version = excluded.schema_version,
+  app_version = excluded.app_version,
+  updated_at = excluded.updated_at;
+
+-- name: write_cloud_version
+-- Move the version that a user's cloud data has reached.
+UPDATE _sync_version
+SET cloud_version = :cloud_version,
+    updated_at = :now
+WHERE scope = :scope;
+
+-- name: applied
+-- What has run, and where: the newest good state of each migration and scope.
+SELECT migration, scope, max(state = 'completed' OR state = 'stood_for')
+FROM _sync_run
+WHERE state IN ('completed', 'queued', 'stood_for')
+GROUP BY migration, scope;

@@ -1,0 +1,124 @@
+"""One store: its writer connection, the lock around it, and the ways in."""
+
+import os
+from collections.abc import Mapping
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+import apsw
+
+from syncengine.errors import EngineClosed, ForkedEngine
+from syncengine.local.connection import open_reader, open_store
+from syncengine.local.engine_tables import upgrade_engine_tables
+from syncengine.local.open_files import claim_file, release_file
+from syncengine.local.savepoint import Savepoint, Transaction, translated
+from syncengine.local.statements import statement
+
+if TYPE_CHECKING:
+    from syncengine.clock import Clock
+    from syncengine.settings import Settings
+
+Row = tuple[Any, ...]
+
+
+class Store:
+    """An open store. All threads of the process share its one writer connection, one at a time.
+
+    Opening creates the file (0600) and the engine's tables where they are missing. Errors: those of
+    `open_store`, StoreSuperseded, and StoreAlreadyOpen when this process has the same file open already.
+    """
+
+    def __init__(self, path: str, *, settings: "Settings", clock: "Clock") -> None:
+        self.path = os.path.realpath(path)
+        self.settings = settings
+        self.clock = clock
+        self.synchronous = {"normal": "NORMAL", "full": "FULL"}[settings.durability]
+        self.lock = RLock()
+        self._pid = os.getpid()
+        self._closed = False
+        self.connection: apsw.Connection = open_store(
+            self.path, busy_wait_ms=settings.busy_wait_ms_max, synchronous=self.synchronous, clock=clock
+        )
+        try:
+            self._claim_and_upgrade()
+        except BaseException:
+            self.connection.close(True)
+            raise
+
+    def _claim_and_upgrade(self) -> None:
+        claim_file(self.path)
+        try:
+            upgrade_engine_tables(self)
+        except BaseException:
+            release_file(self.path)
+            raise
+
+    def transaction(self, *, durable: bool = False) -> Transaction:
+        """`with store.transaction():` one atomic change; see `Transaction`."""
+        return Transaction(self, durable=durable)
+
+    def savepoint(self, name: str) -> Savepoint:
+        """`with store.savepoint("batch_12"):` a part of it that can be undone alone; see `Savepoint`."""
+        return Savepoint(self, name=name)
+
+    def run(self, file: str, name: str, /, **values: Any) -> int:
+        """Execute a named statement that writes; how many rows it changed. Only inside a transaction."""
+        with self.lock:
+            self.check_usable()
+            self.connection.execute(statement(file, name), values).fetchall()
+            return self.connection.changes()
+
+    def rows(self, file: str, name: str, /, **values: Any) -> list[Row]:
+        """All rows of a named statement."""
+        return self.query(statement(file, name), values)
+
+    def row(self, file: str, name: str, /, **values: Any) -> Row | None:
+        """The first row of a named statement, or None."""
+        found = self.rows(file, name, **values)
+        return found[0] if found else None
+
+    def value(self, file: str, name: str, /, **values: Any) -> Any:
+        """The first column of the first row, or None."""
+        found = self.row(file, name, **values)
+        return found[0] if found else None
+
+    def query(self, sql: str, values: "Mapping[str, Any] | tuple[Any, ...]" = ()) -> list[Row]:
+        """All rows of a statement that names come into; identifiers through `quoted()` only."""
+        with self.lock:
+            self.check_usable()
+            try:
+                return self.connection.execute(sql, values).fetchall()
+            except apsw.Error as error:
+                raise translated(error) from error
+
+    def reader(self) -> apsw.Connection:
+        """A new connection that cannot write; the caller closes it."""
+        self.check_usable()
+        return open_reader(self.path, busy_wait_ms=self.settings.busy_wait_ms_max)
+
+    def data_version(self) -> int:
+        """A number that changes when another process has committed."""
+        return int(self.query("PRAGMA data_version")[0][0])
+
+    def check_usable(self) -> None:
+        """Raises EngineClosed, or ForkedEngine in a child process: SQLite's locks do not survive a fork."""
+        if self._closed:
+            raise EngineClosed("The store is closed.", fix="Open the engine again; nothing is lost.")
+        if os.getpid() != self._pid:
+            raise ForkedEngine(
+                "A forked process used a store that its parent opened.",
+                why="SQLite's locks belong to the process, so commits of the child would be lost",
+                fix="Open an engine of its own in the child, after the fork.",
+            )
+
+    def close(self) -> None:
+        """Close the file; safe to repeat. In a forked child it closes nothing."""
+        with self.lock:
+            if self._closed or os.getpid() != self._pid:
+                return
+            self._closed = True
+            self.connection.close(True)
+            release_file(self.path)
+
+
+__all__ = ["Row", "Store"]

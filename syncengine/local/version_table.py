@@ -1,0 +1,67 @@
+"""The version table: which version each scope has reached, and which migrations ran there."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from syncengine.clock import iso
+from syncengine.vocabulary import SchemaVersion, user_scope
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+
+
+class Installed(NamedTuple):
+    """What the version table says: the value that a plan is made from."""
+
+    versions: dict[str, SchemaVersion]
+    """Schema version by scope; a scope that is missing has never been migrated."""
+    cloud_versions: dict[str, SchemaVersion]
+    completed: frozenset[tuple[str, str]]
+    """(migration, scope) of all that ran and are done."""
+    queued: frozenset[tuple[str, str]]
+    """(migration, scope) of online migrations that wait for the cloud."""
+
+    def schema_version(self, scope: str) -> SchemaVersion | None:
+        return self.versions.get(scope)
+
+
+def read_installed(store: "Store") -> Installed:
+    """Read the version table and what has been applied, in two statements."""
+    versions: dict[str, SchemaVersion] = {}
+    clouds: dict[str, SchemaVersion] = {}
+    for scope, schema_version, cloud_version in store.rows("state", "versions"):
+        versions[scope] = SchemaVersion.parse(schema_version)
+        if cloud_version is not None:
+            clouds[scope] = SchemaVersion.parse(cloud_version)
+    applied = store.rows("state", "applied")
+    return Installed(
+        versions=versions,
+        cloud_versions=clouds,
+        completed=frozenset((migration, scope) for migration, scope, done in applied if done),
+        queued=frozenset((migration, scope) for migration, scope, done in applied if not done),
+    )
+
+
+def write_schema_version(store: "Store", scope: str, *, version: SchemaVersion, app_version: str | None) -> None:
+    """Move the marker, inside the transaction that moved the data."""
+    store.run(
+        "state",
+        "write_schema_version",
+        scope=scope,
+        schema_version=str(version),
+        app_version=app_version,
+        now=iso(store.clock.now_ms()),
+    )
+
+
+def write_cloud_version(store: "Store", user: str, *, version: SchemaVersion) -> None:
+    """Record that a user's cloud data has reached a version."""
+    store.run(
+        "state",
+        "write_cloud_version",
+        scope=user_scope(user),
+        cloud_version=str(version),
+        now=iso(store.clock.now_ms()),
+    )
+
+
+__all__ = ["Installed", "read_installed", "write_cloud_version", "write_schema_version"]

@@ -1,0 +1,1 @@
+"""From the version that is there to the version that is wanted."""

@@ -1,0 +1,1 @@
+"""One round with the cloud: the only package that knows both sides."""
