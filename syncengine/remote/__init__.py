@@ -1,0 +1,1 @@
+"""The cloud as seen from here: the protocol, the backends, the connectivity probe. Never touches SQLite."""

@@ -1,0 +1,47 @@
+"""The door to the cloud: what every backend promises. The suite in tests/conformance holds each one to it."""
+
+from typing import Protocol
+
+from syncengine.remote.wire import (
+    HealthAnswer,
+    HelloAnswer,
+    HelloRequest,
+    PushAnswer,
+    PushRequest,
+    RowsAnswer,
+    RowsRequest,
+)
+
+
+class Backend(Protocol):
+    """The cloud of one signed-in user.
+
+    Every call takes a bounded time and raises only: BackendUnreachable, BackendUnavailable, RateLimited,
+    NotOurServer, AuthRequired, BatchRefused, SequenceGap, ProtocolViolation. After BackendUnreachable,
+    BackendUnavailable, NotOurServer or ProtocolViolation a push may or may not have taken effect; sending the
+    same sequences again is safe.
+    """
+
+    def hello(self, request: HelloRequest) -> HelloAnswer:
+        """Where this device stands at the cloud. Changes nothing there."""
+        ...
+
+    def push(self, request: PushRequest) -> PushAnswer:
+        """Each entry takes effect once, in order, groups whole; one result each.
+
+        Raises SequenceGap when an earlier entry is missing, BatchRefused when the request as a whole is not taken;
+        then nothing took effect.
+        """
+        ...
+
+    def rows(self, request: RowsRequest) -> RowsAnswer:
+        """One page of living rows."""
+        ...
+
+    def health(self, nonce: str) -> HealthAnswer:
+        """Whether the backend itself answers; needs no token. The answer holds the same nonce."""
+        ...
+
+    def close(self) -> None:
+        """End all calls, also those in flight in other threads: they raise BackendUnreachable."""
+        ...

@@ -1,0 +1,142 @@
+"""JSON as it travels: read with limits, written only when every value survives the way.
+
+RFC 8259 leaves open what duplicate names, huge numbers and lone surrogates mean; here they mean an error.
+"""
+
+import json
+import math
+import re
+
+import orjson
+from pydantic import JsonValue
+
+INTEGER_MIN = -(2**63)
+INTEGER_MAX = 2**63 - 1
+"""What SQLite, PostgreSQL and most languages hold as an integer."""
+
+_INTEGER_DIGITS_MAX = 20
+
+# A string that is never closed runs to the end of the text, so each byte is looked at once.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+_NOT_A_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class JsonRefused(ValueError):
+    """Text that is no JSON, or JSON that we do not take. The reason holds no part of the text."""
+
+
+def read_json(raw: bytes, *, depth_max: int) -> JsonValue:
+    """The value of a whole JSON text.
+
+    Raises JsonRefused for text that is not UTF-8 or not JSON, nests deeper than `depth_max`, repeats a name in
+    an object, or holds NaN, Infinity, integers beyond 64 bit, floats beyond double or lone surrogates.
+    """
+    value = _parsed(raw, depth_max=depth_max)
+    fault = value_fault(value)
+    if fault:
+        raise JsonRefused(fault)
+    return value
+
+
+def read_json_to_judge(raw: bytes, *, depth_max: int) -> JsonValue:
+    """Like `read_json`, but values that we do not take come through, so that one bad row can be told by itself.
+
+    Numbers out of range come as infinite, a lone surrogate as NUL: `value_fault` finds both.
+    """
+    value = _parsed(raw, depth_max=depth_max)
+    if b"\\u" not in raw:
+        return value
+    text = json.dumps(value, ensure_ascii=False)
+    if not _SURROGATE.search(text):
+        return value
+    return _loaded(_SURROGATE.sub(r"\\u0000", text))
+
+
+def write_json(value: object) -> bytes:
+    """The value as compact UTF-8 JSON.
+
+    Raises JsonRefused for what `read_json` would refuse: orjson by itself turns NaN into null without a word.
+    """
+    fault = value_fault(value)
+    if fault:
+        raise JsonRefused(fault)
+    return orjson.dumps(value)
+
+
+def value_fault(value: object) -> str | None:
+    """Why this value cannot travel, or None. Looks into dicts, lists and tuples; says nothing of the contents."""
+    unseen = [value]
+    while unseen:
+        part = unseen.pop()
+        if isinstance(part, dict):
+            unseen.extend(part)
+            unseen.extend(part.values())
+        elif isinstance(part, list | tuple):
+            unseen.extend(part)
+        else:
+            fault = _leaf_fault(part)
+            if fault:
+                return fault
+    return None
+
+
+def _leaf_fault(leaf: object) -> str | None:
+    if isinstance(leaf, str):
+        return _text_fault(leaf)
+    if isinstance(leaf, float) and not math.isfinite(leaf):
+        return "a number is not finite"
+    if isinstance(leaf, int) and not INTEGER_MIN <= leaf <= INTEGER_MAX:
+        return "an integer does not fit in 64 bit"
+    return None
+
+
+def _text_fault(text: str) -> str | None:
+    if text.isascii():
+        return "a text holds the character NUL" if "\0" in text else None
+    if "\0" in text:
+        return "a text holds the character NUL"
+    return "a text holds half a surrogate pair" if _SURROGATE.search(text) else None
+
+
+def _parsed(raw: bytes, *, depth_max: int) -> JsonValue:
+    _refuse_depth(raw, depth_max=depth_max)
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise JsonRefused("the text is not UTF-8") from None
+    return _loaded(text)
+
+
+def _loaded(text: str) -> JsonValue:
+    try:
+        value: JsonValue = json.loads(text, object_pairs_hook=_object, parse_int=_integer)
+    except JsonRefused:
+        raise
+    except (ValueError, RecursionError) as error:
+        # From None: a JSONDecodeError keeps the whole document.
+        raise JsonRefused(f"the text is not JSON ({type(error).__name__})") from None
+    return value
+
+
+def _refuse_depth(raw: bytes, *, depth_max: int) -> None:
+    """Count nesting before any parser recurses."""
+    if raw.count(b"[") + raw.count(b"{") <= depth_max:
+        return
+    depth = 0
+    for bracket in _STRING.sub(b"", raw).translate(None, _NOT_A_BRACKET):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > depth_max:
+            raise JsonRefused(f"the text nests deeper than {depth_max} levels")
+
+
+def _object(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise JsonRefused("an object repeats a name")
+    return found
+
+
+def _integer(digits: str) -> int | float:
+    # int() of a very long text takes quadratic time; infinite is refused later like any number out of range.
+    return int(digits) if len(digits) <= _INTEGER_DIGITS_MAX else math.inf

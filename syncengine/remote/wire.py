@@ -1,0 +1,229 @@
+"""Protocol 1 as values: what a device asks and what the cloud answers. The server speaks through the same models.
+
+docs/protocol.md tells the rules; the golden files under tests/golden/wire hold one example of each message.
+"""
+
+from enum import StrEnum
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from syncengine.errors import ProtocolViolation
+from syncengine.remote.json_text import INTEGER_MAX
+
+PROTOCOL = 1
+PROTOCOL_HEADER = "Syncengine-Protocol"
+"""On every answer of the cloud, so that a login page of a hotel cannot pass for it."""
+
+REQUEST_ID_LENGTH_MAX = 64
+NAME_LENGTH_MAX = 128
+ROWS_PER_PAGE_MAX = 1_000
+
+ShortName = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH_MAX)]
+RequestId = Annotated[str, Field(min_length=1, max_length=REQUEST_ID_LENGTH_MAX)]
+Number = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
+EntryNumber = Annotated[int, Field(ge=1, le=INTEGER_MAX)]
+Document = dict[str, JsonValue]
+
+
+class EntryKind(StrEnum):
+    """What an entry does; the values travel."""
+
+    PUT = "put"
+    PATCH = "patch"
+    DELETE = "delete"
+    MIGRATION = "migration"
+    VOID = "void"
+
+
+class Action(StrEnum):
+    """What the cloud tells a device to do next; the values travel."""
+
+    OK = "ok"
+    DRAIN_ONLY = "drain_only"
+    UPGRADE_APP = "upgrade_app"
+    RESYNC = "resync"
+
+
+class WireModel(BaseModel):
+    """Frozen and strict; unknown fields are errors, and an error never quotes the input."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
+
+
+class RequestModel(WireModel):
+    """What every request carries. The answer repeats `request_id`, so it cannot be another request's."""
+
+    protocol: Literal[1] = 1
+    request_id: RequestId
+
+
+class AnswerModel(WireModel):
+    """What every answer carries. `server_time` is ISO-8601 UTC with milliseconds, for people only."""
+
+    protocol: Literal[1] = 1
+    request_id: RequestId
+    server_time: str
+
+
+class HelloRequest(RequestModel):
+    """Who is there: first call of a round."""
+
+    app: ShortName
+    device: ShortName
+    epoch: Number
+    schema_version: ShortName
+
+
+class Limits(WireModel):
+    """The largest push that this cloud takes."""
+
+    entries_max: EntryNumber
+    bytes_max: EntryNumber
+
+
+class HelloAnswer(AnswerModel):
+    """`device_seq` is the highest sequence applied or rejected of this user, device and epoch; 0 for none."""
+
+    server_epoch: Number
+    device_seq: Number
+    cloud_version: str | None
+    action: Annotated[Action, Field(strict=False)]
+    limits: Limits
+
+
+class RowChange(WireModel):
+    """One put, patch or delete of a migration entry.
+
+    `if_version`: only if the row, or its tombstone, is at that version (0: there never was one), else skipped.
+    """
+
+    kind: Annotated[EntryKind, Field(strict=False)]
+    collection: str
+    key: str
+    set: Document | None = None
+    if_version: Number | None = None
+
+
+class PushEntry(WireModel):
+    """One entry of the outbox as it travels. Neighbours with equal `group` take effect together or not at all."""
+
+    sequence: EntryNumber
+    group: Number
+    kind: Annotated[EntryKind, Field(strict=False)]
+    collection: str
+    key: str
+    set: Document | None = None
+    base_version: Number | None = None
+    shape_version: ShortName
+    migration: str | None = None
+    changes: Annotated[tuple[RowChange, ...] | None, Field(strict=False)] = None
+    cloud_version: str | None = None
+
+
+class PushRequest(RequestModel):
+    """Entries of one device in the order of their sequences, without gaps."""
+
+    device: ShortName
+    epoch: Number
+    schema_version: ShortName
+    entries: Annotated[tuple[PushEntry, ...], Field(strict=False)]
+
+
+class EntryResult(WireModel):
+    """What became of one entry. A duplicate repeats in `outcome` and the rest what was told the first time."""
+
+    sequence: EntryNumber
+    status: Literal["applied", "duplicate", "rejected"]
+    outcome: Literal["applied", "rejected"] | None = None
+    version: Number | None = None
+    code: str | None = None
+    message: str | None = None
+    skipped: Annotated[tuple[str, ...] | None, Field(strict=False)] = None
+
+
+class PushAnswer(AnswerModel):
+    """One result for each entry, in the order of the request."""
+
+    device_seq: Number
+    results: Annotated[tuple[EntryResult, ...], Field(strict=False)]
+
+
+class RowsRequest(RequestModel):
+    """A page of one collection's living rows, in byte order of their keys, after the key `after`."""
+
+    collection: ShortName
+    after: str | None = None
+    limit: Annotated[int, Field(ge=1, le=ROWS_PER_PAGE_MAX)] = 100
+
+
+class CloudRow(WireModel):
+    """One living row as the cloud holds it."""
+
+    key: str
+    version: Number
+    body: Document
+    shape_version: str
+    deleted: Literal[False] = False
+
+
+class RowsAnswer(AnswerModel):
+    """`next` is the `after` of the next page, None at the end. A page may be shorter than asked for."""
+
+    rows: Annotated[tuple[CloudRow, ...], Field(strict=False)]
+    next: str | None
+
+
+class HealthAnswer(WireModel):
+    """The cloud is there: it repeats the nonce. Needs no token."""
+
+    protocol: Literal[1] = 1
+    nonce: str
+    server_time: str
+
+
+class Refusal(WireModel):
+    """Why the cloud did not do what was asked. `expected` comes with `sequence_gap`."""
+
+    code: str
+    message: str
+    expected: Number | None = None
+
+
+class ErrorAnswer(WireModel):
+    """The body of every answer whose status is not 200."""
+
+    error: Refusal
+    protocol: Literal[1] = 1
+
+
+def check_push_answer(request: PushRequest, answer: PushAnswer) -> None:
+    """Raises ProtocolViolation unless each entry has exactly one result and `device_seq` covers them all."""
+    asked = [entry.sequence for entry in request.entries]
+    if [result.sequence for result in answer.results] != asked:
+        raise _violation("its results are not those of the entries that were sent")
+    if asked and answer.device_seq < asked[-1]:
+        raise _violation("it answers entries that its device_seq does not cover")
+    if any((result.status == "duplicate") != (result.outcome is not None) for result in answer.results):
+        raise _violation("a duplicate lacks its first outcome, or another result has one")
+
+
+def check_rows_answer(request: RowsRequest, answer: RowsAnswer) -> None:
+    """Raises ProtocolViolation unless keys grow from `after` on, so that paging always ends."""
+    keys = [row.key for row in answer.rows]
+    before = ([] if request.after is None else [request.after]) + keys
+    if any(one >= other for one, other in pairwise(before)):
+        raise _violation("its rows are not in key order after the one asked for")
+    if len(keys) > request.limit:
+        raise _violation("it holds more rows than were asked for")
+    if answer.next is not None and (not keys or answer.next != keys[-1]):
+        raise _violation("its next page does not begin after its last row")
+
+
+def _violation(why: str) -> ProtocolViolation:
+    return ProtocolViolation(
+        "The backend's answer does not follow the protocol.",
+        why=why,
+        fix="Nothing of the answer was used. Compare the versions of app and server.",
+    )

@@ -1,0 +1,94 @@
+"""`python -m syncengine.server --port 8000 --data cloud`, and `… add-token --data cloud --user ann`."""
+
+import argparse
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+
+from syncengine.clock import SystemClock, system_random
+from syncengine.server.app import create_app
+from syncengine.server.cloud import Cloud
+from syncengine.server.storage import Storage
+from syncengine.vocabulary import UserId
+
+_CONNECTIONS_WAITING_MAX = 128
+_IDLE_CONNECTION_SECONDS_MAX = 75
+
+
+class AnnouncedServer(uvicorn.Server):
+    """Says on stdout where it listens, once it really does: `listening on http://127.0.0.1:8000`."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        for each in sockets or []:
+            host, port = each.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            sys.stdout.write(f"listening on http://{shown}:{port}\n")
+            sys.stdout.flush()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    if asked.data is None:
+        parser.error("give --data")
+    clock = SystemClock()
+    cloud = Cloud(Storage(asked.data, clock=clock), clock=clock)
+    try:
+        if asked.command == "add-token":
+            token = cloud.add_token(UserId(asked.user), chance=system_random())
+            sys.stdout.write(token + "\n")
+        else:
+            _serve(cloud, host=asked.host, port=asked.port, token_file=asked.token_file)
+    finally:
+        cloud.close()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m syncengine.server", description=__doc__)
+    commands = parser.add_subparsers(dest="command")
+    _data_option(parser)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000, help="0: any free port, told on stdout")
+    parser.add_argument("--token-file", help="lines of `user token` that are accepted from now on")
+    add_token = commands.add_parser("add-token", help="print a fresh token; it cannot be shown again")
+    _data_option(add_token)
+    add_token.add_argument("--user", required=True)
+    return parser
+
+
+def _data_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", help="the folder of the cloud's database, made when missing")
+
+
+def _serve(cloud: Cloud, *, host: str, port: int, token_file: str | None) -> None:
+    """Until SIGTERM or SIGINT; requests at work get one second to end."""
+    if token_file:
+        _accept_tokens(cloud, Path(token_file).read_text(encoding="utf-8"))
+    config = uvicorn.Config(
+        create_app(cloud),
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_keep_alive=_IDLE_CONNECTION_SECONDS_MAX,
+        timeout_graceful_shutdown=1,
+        ws="none",
+    )
+    with socket.create_server((host, port), backlog=_CONNECTIONS_WAITING_MAX) as listener:
+        AnnouncedServer(config).run(sockets=[listener])
+
+
+def _accept_tokens(cloud: Cloud, text: str) -> None:
+    for line in text.splitlines():
+        user, _, token = line.strip().partition(" ")
+        if user and token and not user.startswith("#"):
+            cloud.accept_token(UserId(user), token=token.strip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Protocol 1 over HTTP: authenticate, read with limits, hand to the Cloud, answer. No rule is decided here."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from syncengine.errors import BatchRefused, SequenceGap
+from syncengine.remote.json_text import write_json
+from syncengine.remote.wire import (
+    NAME_LENGTH_MAX,
+    PROTOCOL,
+    PROTOCOL_HEADER,
+    ErrorAnswer,
+    HelloRequest,
+    PushRequest,
+    Refusal,
+    RequestModel,
+    RowsRequest,
+)
+from syncengine.server.cloud import Cloud
+from syncengine.server.request_body import RequestRefused, parse_body, read_body, validated
+from syncengine.vocabulary import UserId
+
+Asked = TypeVar("Asked", bound=RequestModel)
+
+
+def create_app(cloud: Cloud) -> FastAPI:
+    """The cloud as an ASGI app. The caller closes the cloud after the app has stopped."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    _answer_errors_by_the_protocol(app)
+
+    @app.get("/v1/health")
+    async def health(request: Request) -> Response:
+        nonce = request.query_params.get("nonce", "")
+        if not 0 < len(nonce) <= NAME_LENGTH_MAX:
+            raise RequestRefused(400, code="malformed", message="Give a nonce of 1 to 128 characters.")
+        return _answer(cloud.health(nonce))
+
+    @app.post("/v1/hello")
+    async def hello(request: Request) -> Response:
+        return await _answer_post(request, cloud=cloud, model=HelloRequest, work=cloud.hello)
+
+    @app.post("/v1/push")
+    async def push(request: Request) -> Response:
+        return await _answer_post(request, cloud=cloud, model=PushRequest, work=cloud.push)
+
+    @app.get("/v1/rows")
+    async def rows(request: Request) -> Response:
+        user = await _signed_in(request, cloud=cloud)
+        asked = _rows_request(request)
+        return _answer(await run_in_threadpool(cloud.rows, user, asked))
+
+    return app
+
+
+async def _answer_post(
+    request: Request, *, cloud: Cloud, model: type[Asked], work: Callable[[UserId, Asked], BaseModel]
+) -> Response:
+    user = await _signed_in(request, cloud=cloud)
+    raw = await read_body(request, bytes_max=cloud.limits.body_bytes_max)
+    # Parsing, storing and writing JSON all leave the event loop free for others.
+    return await run_in_threadpool(lambda: _answer(work(user, parse_body(raw, model=model))))
+
+
+async def _signed_in(request: Request, *, cloud: Cloud) -> UserId:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    user = await run_in_threadpool(cloud.user_of, token) if scheme.lower() == "bearer" else None
+    if user is None:
+        raise RequestRefused(401, code="unauthorized", message="The token is missing or unknown.")
+    return user
+
+
+def _rows_request(request: Request) -> RowsRequest:
+    asked = request.query_params
+    limit = asked.get("limit", "100")
+    return validated(
+        {
+            "request_id": asked.get("request_id", ""),
+            "collection": asked.get("collection", ""),
+            "after": asked.get("after"),
+            "limit": int(limit) if limit.isascii() and limit.isdigit() and len(limit) <= 4 else None,
+        },
+        model=RowsRequest,
+    )
+
+
+def _answer(body: BaseModel, *, status: int = 200) -> Response:
+    return Response(
+        content=write_json(body.model_dump()),
+        status_code=status,
+        media_type="application/json",
+        headers={PROTOCOL_HEADER: str(PROTOCOL), "Cache-Control": "no-store"},
+    )
+
+
+def _refusal(status: int, *, code: str, message: str, expected: int | None = None) -> Response:
+    return _answer(ErrorAnswer(error=Refusal(code=code, message=message, expected=expected)), status=status)
+
+
+def _answer_errors_by_the_protocol(app: FastAPI) -> None:
+    """Every status other than 200 has an ErrorAnswer and the protocol's header."""
+
+    async def answer_error(_: Request, error: Exception) -> Response:
+        return _answer_to_error(error)
+
+    for kind in (RequestRefused, SequenceGap, BatchRefused, HTTPException, Exception):
+        app.add_exception_handler(kind, answer_error)
+
+
+def _answer_to_error(error: Exception) -> Response:
+    match error:
+        case RequestRefused():
+            return _refusal(error.status, code=error.code, message=error.message)
+        case SequenceGap():
+            return _refusal(409, code=error.code(), message=error.what, expected=error.expected)
+        case BatchRefused():
+            return _refusal(error.status, code=error.code(), message=error.what)
+        case HTTPException():
+            return _refusal(error.status_code, code="no_such_call", message="Protocol 1 has no such call.")
+        case _:
+            return _refusal(500, code="server_failed", message="The server failed; nothing was changed.")

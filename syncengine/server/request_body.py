@@ -1,0 +1,76 @@
+"""A request's body with a cap on bytes, depth and time, as one of the protocol's models."""
+
+import asyncio
+from typing import TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, JsonValue, ValidationError
+
+from syncengine.remote.json_text import JsonRefused, read_json_to_judge
+
+BODY_DEPTH_MAX = 64
+BODY_WAIT_SECONDS_MAX = 30.0
+DISCARD_BYTES_MAX = 64 * 1024 * 1024
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class RequestRefused(Exception):
+    """An answer that is no success: status, a word for programs, a sentence for people, no contents."""
+
+    def __init__(self, status: int, *, code: str, message: str) -> None:
+        super().__init__(code)
+        self.status = status
+        self.code = code
+        self.message = message
+
+
+async def read_body(request: Request, *, bytes_max: int) -> bytes:
+    """The whole body. Raises RequestRefused (413, 408)."""
+    try:
+        async with asyncio.timeout(BODY_WAIT_SECONDS_MAX):
+            return await _read_capped(request, bytes_max=bytes_max)
+    except TimeoutError as error:
+        raise RequestRefused(408, code="too_slow", message="The request's body came too slowly.") from error
+
+
+async def _read_capped(request: Request, *, bytes_max: int) -> bytes:
+    body = bytearray()
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= bytes_max:
+            body += chunk
+        elif size > DISCARD_BYTES_MAX:
+            break
+    # The rest was read and thrown away: closing on a sender that still writes would lose our answer.
+    if size > bytes_max:
+        raise RequestRefused(413, code="too_large", message=f"A request holds at most {bytes_max} bytes.")
+    return bytes(body)
+
+
+def parse_body(raw: bytes, *, model: type[Model]) -> Model:
+    """The body as `model`. Raises RequestRefused (400)."""
+    try:
+        return validated(read_json_to_judge(raw, depth_max=BODY_DEPTH_MAX), model=model)
+    except JsonRefused as error:
+        raise RequestRefused(400, code="malformed", message=f"Not JSON that we take: {error}.") from error
+
+
+def validated(value: JsonValue, *, model: type[Model]) -> Model:
+    """Raises RequestRefused (400) naming the fields that are wrong, not what they hold."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise RequestRefused(400, code="malformed", message=_fields_at_fault(error)) from error
+
+
+def _fields_at_fault(error: ValidationError) -> str:
+    """An unknown field's own name may be anything, so only places in the model are told."""
+    places = {
+        ".".join(str(step) for step in fault["loc"] if isinstance(step, int) or step.isidentifier())[:80]
+        for fault in error.errors(include_input=False, include_url=False)
+        if fault["type"] != "extra_forbidden"
+    }
+    told = ", ".join(sorted(places)[:5]) or "unknown fields"
+    return f"Not by the protocol: {told}."
