@@ -103,6 +103,10 @@ class ProtocolViolation(NeedsDeveloper):
     """Our backend answered, but not by the protocol; nothing of the answer was used."""
 
 
+class BackendAddressRefused(NeedsDeveloper):
+    """The backend's address cannot be used: no http(s), plain HTTP to another machine, or a password in it."""
+
+
 class EngineClosed(NeedsDeveloper):
     """The engine was used after close()."""
 

@@ -1,0 +1,191 @@
+"""Sockets that obey one deadline for a whole request, and that another thread can cut.
+
+httpx bounds each read by itself: a server that sends one byte a second, headers included, would hold us for ever.
+"""
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import httpcore
+import httpx
+
+from syncengine.clock import Clock
+
+ADDRESSES_TRIED_MAX = 4
+CONNECTIONS_MAX = 4
+
+# Shorter than any server keeps idle connections: we never write into one that is just being closed.
+IDLE_CONNECTION_SECONDS_MAX = 4.0
+
+
+class Deadlines:
+    """The moment at which the request of the present thread must be over."""
+
+    def __init__(self, *, clock: Clock) -> None:
+        self._clock = clock
+        self._of_thread = threading.local()
+
+    @contextlib.contextmanager
+    def within(self, wait_ms_max: int) -> Iterator[None]:
+        """Everything that this thread does on the network in this block ends after so many milliseconds."""
+        self._of_thread.at_ms = self._clock.monotonic_ms() + wait_ms_max
+        try:
+            yield
+        finally:
+            del self._of_thread.at_ms
+
+    def is_over(self) -> bool:
+        return self._left_ms() <= 0
+
+    def seconds_left(self, timeout: float | None) -> float:
+        """What is left, at most `timeout`. Raises httpcore.ReadTimeout when nothing is."""
+        left_ms = self._left_ms()
+        if left_ms <= 0:
+            raise httpcore.ReadTimeout("the request's deadline is over")
+        return left_ms / 1000 if timeout is None else min(timeout, left_ms / 1000)
+
+    def _left_ms(self) -> int:
+        at_ms: int = self._of_thread.at_ms
+        return at_ms - self._clock.monotonic_ms()
+
+
+class BoundedNetwork(httpcore.NetworkBackend):
+    """TCP and TLS by httpcore's own means, under `Deadlines`. Name look-ups are bounded by the system only."""
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self._deadlines = deadlines
+        self._system = httpcore.SyncBackend()
+        self._lock = threading.Lock()
+        self._sockets: set[socket.socket] = set()
+        self._cut = False
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        failure: Exception = httpcore.ConnectError(f"{host} has no address")
+        for address in _addresses(host, port):
+            seconds = self._deadlines.seconds_left(timeout)
+            try:
+                stream = self._system.connect_tcp(address, port, seconds, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+            else:
+                return BoundedStream(stream, deadlines=self._deadlines, network=self)
+        raise failure
+
+    def cut(self) -> None:
+        """End all connections, now; reads and writes in other threads fail at once, new ones are refused."""
+        with self._lock:
+            self._cut = True
+            sockets = list(self._sockets)
+        for each in sockets:
+            # Closing would not wake a thread that waits in poll(); shutting down does.
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(each, socket.SHUT_RDWR)
+
+    def keep(self, connected: socket.socket) -> None:
+        with self._lock:
+            if not self._cut:
+                self._sockets.add(connected)
+                return
+        connected.close()
+        raise httpcore.ConnectError("the backend was closed")
+
+    def forget(self, connected: socket.socket) -> None:
+        with self._lock:
+            self._sockets.discard(connected)
+
+
+class BoundedStream(httpcore.NetworkStream):
+    """One connection."""
+
+    def __init__(self, stream: httpcore.NetworkStream, *, deadlines: Deadlines, network: BoundedNetwork) -> None:
+        self._stream = stream
+        self._deadlines = deadlines
+        self._network = network
+        self._socket: socket.socket = stream.get_extra_info("socket")
+        network.keep(self._socket)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, self._deadlines.seconds_left(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, self._deadlines.seconds_left(timeout))
+
+    def close(self) -> None:
+        self._network.forget(self._socket)
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        seconds = self._deadlines.seconds_left(timeout)
+        self._network.forget(self._socket)
+        sealed = self._stream.start_tls(ssl_context, server_hostname, seconds)
+        return BoundedStream(sealed, deadlines=self._deadlines, network=self._network)
+
+    def get_extra_info(self, info: str) -> Any:
+        """As httpcore declares it: what it is depends on the name asked for."""
+        return self._stream.get_extra_info(info)
+
+
+class BoundedTransport(httpx.BaseTransport):
+    """HTTP/1.1 over a BoundedNetwork, verified TLS, no proxy, nothing from the environment."""
+
+    def __init__(self, network: BoundedNetwork, *, tls: ssl.SSLContext | None) -> None:
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=tls,
+            max_connections=CONNECTIONS_MAX,
+            keepalive_expiry=IDLE_CONNECTION_SECONDS_MAX,
+            http1=True,
+            http2=False,
+            network_backend=network,
+        )
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        answer = self._pool.handle_request(
+            httpcore.Request(
+                method=request.method,
+                url=httpcore.URL(
+                    scheme=request.url.raw_scheme,
+                    host=request.url.raw_host,
+                    port=request.url.port,
+                    target=request.url.raw_path,
+                ),
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions=request.extensions,
+            )
+        )
+        return httpx.Response(answer.status, headers=answer.headers, stream=_AnswerBytes(answer))
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+class _AnswerBytes(httpx.SyncByteStream):
+    def __init__(self, answer: httpcore.Response) -> None:
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._answer.iter_stream()
+
+    def close(self) -> None:
+        self._answer.close()
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise httpcore.ConnectError("the name could not be looked up") from error
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))[:ADDRESSES_TRIED_MAX]

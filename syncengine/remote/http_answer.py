@@ -1,0 +1,140 @@
+"""What an HTTP answer means: ours or not, success or which error. Pure."""
+
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from syncengine.errors import (
+    AuthRequired,
+    BackendUnavailable,
+    BatchRefused,
+    NotOurServer,
+    ProtocolViolation,
+    RateLimited,
+    SequenceGap,
+    SyncEngineError,
+)
+from syncengine.remote.json_text import JsonRefused, read_json
+from syncengine.remote.wire import PROTOCOL, PROTOCOL_HEADER, ErrorAnswer
+
+RETRY_AFTER_MS_MIN = 1_000
+
+# 408: our request came too slowly. 511: a portal wants a login (RFC 6585, section 6).
+_TOO_SLOW = 408
+_NETWORK_LOGIN = 511
+_REFUSED_FOR_GOOD = (400, 413, 422)
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+def failure_by_head(
+    status: int, headers: Mapping[str, str], *, now_ms: int, retry_after_ms_max: int
+) -> SyncEngineError | None:
+    """The error that status and headers alone tell, or None when the body is worth reading.
+
+    429 and 5xx count from anyone: a proxy in front of our server says them too. The rest only from our own.
+    """
+    if status == _NETWORK_LOGIN:
+        return _not_ours("the network wants a login first (511)")
+    if status == 429 or status >= 500:
+        wait_ms = retry_after_ms(headers.get("Retry-After"), now_ms=now_ms, wait_ms_max=retry_after_ms_max)
+        return _unavailable(status, wait_ms=wait_ms)
+    if headers.get(PROTOCOL_HEADER) != str(PROTOCOL):
+        return _not_ours(f"an answer with status {status} lacks the protocol's header")
+    if headers.get("Content-Encoding", "identity") != "identity":
+        return _not_ours("the answer is compressed, though we asked for none")
+    if status in (401, 403):
+        return AuthRequired(
+            "The backend refused the token.", why=f"status {status}", fix="Sign in again; the queue is kept."
+        )
+    if status == _TOO_SLOW:
+        return _unavailable(status, wait_ms=None)
+    if headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+        return _not_ours("the answer is no JSON")
+    if status not in (200, 409, *_REFUSED_FOR_GOOD):
+        return violation(f"status {status} is not in the protocol")
+    return None
+
+
+def answer_of_body(status: int, raw: bytes, *, model: type[Answer], depth_max: int) -> Answer:
+    """The body as `model`. Raises the error that a body with another status than 200 tells, ProtocolViolation."""
+    if status == 200:
+        return _parsed(raw, model=model, depth_max=depth_max)
+    refusal = _parsed(raw, model=ErrorAnswer, depth_max=depth_max).error
+    if status == 409 and refusal.code == SequenceGap.code() and refusal.expected is not None:
+        raise SequenceGap(
+            "The backend expects another sequence of this device.",
+            why=f"it expects {refusal.expected}",
+            fix="Say hello and send again from there.",
+            expected=refusal.expected,
+        )
+    if status == 409:
+        raise violation("status 409 without the sequence that is expected")
+    raise BatchRefused(
+        "The backend refused the whole request.",
+        why=f"status {status}, code {printable(refusal.code)}",
+        fix="The queue is kept; the batch is halved to find the entry at fault.",
+        status=status,
+    )
+
+
+def retry_after_ms(value: str | None, *, now_ms: int, wait_ms_max: int) -> int | None:
+    """`Retry-After` in milliseconds: seconds or a date (RFC 9110, section 10.2.3); None for none or nonsense.
+
+    At least a second and at most `wait_ms_max`, whatever the server asks.
+    """
+    if value is None:
+        return None
+    if value.isascii() and value.isdigit():
+        asked_ms = int(value[:9]) * 1000
+    else:
+        try:
+            asked_ms = int(parsedate_to_datetime(value).timestamp() * 1000) - now_ms
+        except (ValueError, OverflowError):
+            return None
+    return min(max(asked_ms, RETRY_AFTER_MS_MIN), wait_ms_max)
+
+
+def violation(why: str) -> ProtocolViolation:
+    """The error for an answer that is ours but wrong."""
+    return ProtocolViolation(
+        "The backend's answer does not follow the protocol.",
+        why=why,
+        fix="Nothing of the answer was used. Compare the versions of app and server.",
+    )
+
+
+def not_echoed(what: str) -> NotOurServer:
+    """The error for an answer to somebody else's request, or from a cache."""
+    return _not_ours(f"the answer does not repeat our {what}")
+
+
+def printable(word: str) -> str:
+    """A word from outside, short and without anything that could forge a log line."""
+    return "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in word[:40])
+
+
+def _parsed(raw: bytes, *, model: type[Answer], depth_max: int) -> Answer:
+    try:
+        return model.model_validate(read_json(raw, depth_max=depth_max))
+    except JsonRefused as error:
+        raise violation(str(error)) from error
+    except ValidationError as error:
+        places = [".".join(map(str, fault["loc"])) for fault in error.errors(include_input=False)][:3]
+        raise violation("wrong at " + ", ".join(printable(place) for place in places)) from error
+
+
+def _unavailable(status: int, *, wait_ms: int | None) -> BackendUnavailable:
+    family = RateLimited if status == 429 else BackendUnavailable
+    what = "The backend asks for fewer requests." if status == 429 else "The backend cannot serve now."
+    return family(what, why=f"status {status}", fix="It is tried again later.", retry_after_ms=wait_ms)
+
+
+def _not_ours(why: str) -> NotOurServer:
+    return NotOurServer(
+        "Something answered in the backend's place.",
+        why=why,
+        fix="Nothing of the answer was used. A network's login page may want attention.",
+    )

@@ -1,0 +1,292 @@
+"""The cloud over HTTP/1.1: every call bounded in bytes, depth and total time, every failure one of our errors."""
+
+import ipaddress
+import logging
+import re
+import ssl
+from collections.abc import Callable
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TypeVar
+
+import httpcore
+import httpx
+
+from syncengine.clock import Clock
+from syncengine.errors import (
+    AuthRequired,
+    BackendAddressRefused,
+    BackendUnreachable,
+    BatchRefused,
+    NotOurServer,
+)
+from syncengine.remote.bounded_network import BoundedNetwork, BoundedTransport, Deadlines
+from syncengine.remote.http_answer import Answer, answer_of_body, failure_by_head, not_echoed, violation
+from syncengine.remote.json_text import JsonRefused, write_json
+from syncengine.remote.wire import (
+    PROTOCOL,
+    PROTOCOL_HEADER,
+    AnswerModel,
+    HealthAnswer,
+    HelloAnswer,
+    HelloRequest,
+    PushAnswer,
+    PushRequest,
+    RequestModel,
+    RowsAnswer,
+    RowsRequest,
+    check_push_answer,
+    check_rows_answer,
+)
+from syncengine.settings import Settings
+
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+_HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "User-Agent": "syncengine",
+    PROTOCOL_HEADER: str(PROTOCOL),
+}
+
+# httpx's own errors, and those of the layer below, which our transport lets through.
+_TRANSPORT_FAILURES = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpx.StreamError,
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+    httpcore.ConnectionNotAvailable,
+    OSError,
+)
+
+Echoed = TypeVar("Echoed", bound=AnswerModel)
+
+
+class HttpBackend:
+    """A Backend at an address. `token` is asked at each call and never kept; empty or None: AuthRequired.
+
+    `tls` is a host's own trust, such as a private certificate authority; without it the public ones count.
+    Plain http is for this machine only, unless `allow_plain_http`. Raises BackendAddressRefused.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: Callable[[], str | None],
+        settings: Settings,
+        clock: Clock,
+        tls: ssl.SSLContext | None = None,
+        allow_plain_http: bool = False,
+    ) -> None:
+        self._base = _checked_address(url, allow_plain_http=allow_plain_http)
+        self._token = token
+        self._settings = settings
+        self._clock = clock
+        self._closed = False
+        self._deadlines = Deadlines(clock=clock)
+        self._network = BoundedNetwork(self._deadlines)
+        if tls is None and self._base.scheme == "https":
+            tls = httpx.create_ssl_context(verify=True, trust_env=False)
+        self._silence = _OwnRequestsUnlogged(str(self._base))
+        logging.getLogger("httpx").addFilter(self._silence)
+        self._client = httpx.Client(
+            transport=BoundedTransport(self._network, tls=tls),
+            headers=_HEADERS,
+            # A jar that takes cookies from no domain.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    def __repr__(self) -> str:
+        return f"HttpBackend({str(self._base)!r})"
+
+    def hello(self, request: HelloRequest) -> HelloAnswer:
+        return self._post("hello", request, model=HelloAnswer)
+
+    def push(self, request: PushRequest) -> PushAnswer:
+        answer = self._post("push", request, model=PushAnswer)
+        check_push_answer(request, answer)
+        return answer
+
+    def rows(self, request: RowsRequest) -> RowsAnswer:
+        asked = {"request_id": request.request_id, "collection": request.collection, "limit": str(request.limit)}
+        if request.after is not None:
+            asked["after"] = request.after
+        answer = self._call(
+            self._client.build_request("GET", self._address("rows"), params=asked, headers=self._signed()),
+            model=RowsAnswer,
+        )
+        check_rows_answer(request, _echoed(request, answer))
+        return answer
+
+    def health(self, nonce: str) -> HealthAnswer:
+        """Sent without a token, and with the probe's shorter deadlines."""
+        answer = self._call(
+            self._client.build_request("GET", self._address("health"), params={"nonce": nonce}),
+            model=HealthAnswer,
+            connect_wait_ms_max=self._settings.probe_connect_wait_ms_max,
+            wait_ms_max=self._settings.probe_wait_ms_max,
+        )
+        if answer.nonce != nonce:
+            raise not_echoed("nonce")
+        return answer
+
+    def close(self) -> None:
+        self._closed = True
+        self._network.cut()
+        self._client.close()
+        logging.getLogger("httpx").removeFilter(self._silence)
+
+    def _post(self, path: str, request: RequestModel, *, model: type[Echoed]) -> Echoed:
+        headers = {"Content-Type": "application/json", **self._signed()}
+        sent = self._client.build_request("POST", self._address(path), content=_encoded(request), headers=headers)
+        return _echoed(request, self._call(sent, model=model))
+
+    def _call(
+        self,
+        request: httpx.Request,
+        *,
+        model: type[Answer],
+        connect_wait_ms_max: int | None = None,
+        wait_ms_max: int | None = None,
+    ) -> Answer:
+        wait_ms = wait_ms_max or self._settings.request_wait_ms_max
+        connect_ms = connect_wait_ms_max or self._settings.connect_wait_ms_max
+        request.extensions["timeout"] = httpx.Timeout(wait_ms / 1000, connect=connect_ms / 1000).as_dict()
+        try:
+            with self._deadlines.within(wait_ms):
+                status, raw = self._exchange(request)
+        except _TRANSPORT_FAILURES as error:
+            raise _unreachable(error) from error
+        except RuntimeError as error:
+            # httpx: "Cannot send a request, as the client has been closed."
+            if not self._closed:
+                raise
+            raise _unreachable(error) from error
+        return answer_of_body(status, raw, model=model, depth_max=self._settings.answer_depth_max)
+
+    def _exchange(self, request: httpx.Request) -> tuple[int, bytes]:
+        """Send, and read no more than the head of what is no answer of ours."""
+        answer = self._client.send(request, stream=True)
+        try:
+            failure = failure_by_head(
+                answer.status_code,
+                answer.headers,
+                now_ms=self._clock.now_ms(),
+                retry_after_ms_max=self._settings.retry_after_ms_max,
+            )
+            if failure:
+                raise failure
+            return answer.status_code, self._read_capped(answer)
+        finally:
+            answer.close()
+
+    def _read_capped(self, answer: httpx.Response) -> bytes:
+        raw = bytearray()
+        for chunk in answer.iter_raw():
+            raw += chunk
+            if len(raw) > self._settings.answer_bytes_max:
+                raise violation(f"the answer is larger than {self._settings.answer_bytes_max} bytes")
+            if self._deadlines.is_over():
+                raise httpcore.ReadTimeout("the request's deadline is over")
+        return bytes(raw)
+
+    def _signed(self) -> dict[str, str]:
+        try:
+            token = self._token()
+        except Exception as error:
+            raise AuthRequired(
+                "The app could not give a token.", why=type(error).__name__, fix="Sign in; the queue is kept."
+            ) from error
+        if not token or not _TOKEN.fullmatch(token):
+            why = "its text cannot stand in a header" if token else "the app gave none"
+            raise AuthRequired("There is no usable token.", why=why, fix="Sign in; the queue is kept.")
+        return {"Authorization": f"Bearer {token}"}
+
+    def _address(self, path: str) -> httpx.URL:
+        return self._base.copy_with(path=f"{self._base.path.rstrip('/')}/v1/{path}")
+
+
+class _OwnRequestsUnlogged(logging.Filter):
+    """httpx logs each URL at INFO, and ours may hold the key of a row. Other users of httpx stay as they are."""
+
+    def __init__(self, base: str) -> None:
+        super().__init__()
+        self._base = base.rstrip("/") + "/v1/"
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        parts = record.args if isinstance(record.args, tuple) else ()
+        return not any(str(part).startswith(self._base) for part in parts)
+
+
+def _checked_address(url: str, *, allow_plain_http: bool) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise _address_refused("it is no URL") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise _address_refused("it does not begin with https:// and a name")
+    if parsed.userinfo or parsed.query or parsed.fragment:
+        raise _address_refused("it holds a user, a query or a fragment, which may be secret")
+    if parsed.scheme == "http" and not allow_plain_http and not _is_this_machine(parsed.host):
+        raise _address_refused("plain http to another machine would show the token to the network")
+    return parsed
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _address_refused(why: str) -> BackendAddressRefused:
+    return BackendAddressRefused(
+        "The backend's address cannot be used.", why=why, fix="Give an address like https://cloud.example."
+    )
+
+
+def _encoded(request: RequestModel) -> bytes:
+    try:
+        return write_json(request.model_dump())
+    except JsonRefused as error:
+        raise BatchRefused(
+            "The request cannot be written as JSON.",
+            why=str(error),
+            fix="Nothing was sent; the batch is halved to find the entry at fault.",
+        ) from error
+
+
+def _echoed(request: RequestModel, answer: Echoed) -> Echoed:
+    if answer.request_id != request.request_id:
+        raise not_echoed("request id")
+    return answer
+
+
+def _unreachable(error: BaseException) -> BackendUnreachable | NotOurServer:
+    """A refused certificate or no TLS at all is somebody else in the backend's place; the rest is no answer."""
+    if isinstance(error, httpcore.ConnectError) and any(map(_is_no_trust, causes(error))):
+        return NotOurServer(
+            "The backend's certificate could not be verified.",
+            why=type(error).__name__,
+            fix="Nothing was sent. A network's login page, a proxy or a wrong clock may be the cause.",
+        )
+    return BackendUnreachable("The backend did not answer.", why=type(error).__name__, fix="It is tried again later.")
+
+
+def _is_no_trust(cause: BaseException) -> bool:
+    cut_off = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+    return isinstance(cause, ssl.SSLError) and not isinstance(cause, cut_off)
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """The error, what caused it, what caused that, and so on."""
+    chain: list[BaseException] = []
+    found: BaseException | None = error
+    while found is not None and found not in chain:
+        chain.append(found)
+        found = found.__cause__ or found.__context__
+    return chain
