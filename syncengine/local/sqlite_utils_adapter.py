@@ -339,7 +339,6 @@ def _refuse_losses(db: sqlite_utils.Database, table: str, changes: Mapping[str, 
 
 def _columns_that_lose(db: sqlite_utils.Database, table: str, changes: Mapping[str, Any]) -> Iterator[str]:
     connection = cast("AdaptedConnection", db.conn).apsw
-    strict = db.table(table).strict
     settled = {name.lower() for name in (*(changes.get("types") or ()), *(changes.get("drop") or ()))}
     for name, declared, hidden in db.execute(
         "SELECT name, type, hidden FROM pragma_table_xinfo(?)", [table]
@@ -350,7 +349,7 @@ def _columns_that_lose(db: sqlite_utils.Database, table: str, changes: Mapping[s
         collation = connection.column_metadata(None, table, name)[1]
         if collation.upper() != "BINARY":
             yield f"COLLATE {collation} of {name}"
-        if not strict and name.lower() not in settled and _changes_affinity(declared):
+        if name.lower() not in settled and _changes_affinity(declared):
             yield f"the affinity of {name} ({declared or 'no type'})"
 
 

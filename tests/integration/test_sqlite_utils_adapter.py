@@ -560,6 +560,13 @@ def test_a_view_that_was_broken_before_does_not_stop_the_transform(walks):
     assert len(walks["walks"].triggers) == 2
 
 
+def test_a_broken_view_does_not_hide_a_trigger_that_would_fail(walks):
+    walks.executescript("create table gone (x); create view broken as select x from gone; drop table gone;")
+    walks.execute("create trigger a_moved after insert on walks begin insert into log values (new.note, 0); end")
+    with pytest.raises(MigrationInvalid, match="with its triggers"):
+        transform_keeping_triggers(walks, "walks", drop={"note"})
+
+
 def test_keep_table_leaves_the_triggers_on_the_new_table(walks):
     transform_keeping_triggers(walks, "walks", types={"note": int}, keep_table="walks_old")
     assert len(walks["walks"].triggers) == 2
