@@ -1,0 +1,80 @@
+"""Short ways to say what a device asks."""
+
+import itertools
+
+from syncengine.remote.wire import (
+    EntryKind,
+    HelloRequest,
+    PushEntry,
+    PushRequest,
+    RowChange,
+    RowsRequest,
+)
+
+_numbers = itertools.count(1)
+
+
+def request_id() -> str:
+    return f"request-{next(_numbers)}"
+
+
+def hello(*, device: str = "phone", epoch: int = 1) -> HelloRequest:
+    return HelloRequest(request_id=request_id(), app="heros-path", device=device, epoch=epoch, schema_version="1.0.0")
+
+
+def push(*entries: PushEntry, device: str = "phone", epoch: int = 1) -> PushRequest:
+    return PushRequest(request_id=request_id(), device=device, epoch=epoch, schema_version="1.0.0", entries=entries)
+
+
+def rows(*, collection: str = "journeys", after: str | None = None, limit: int = 100) -> RowsRequest:
+    return RowsRequest(request_id=request_id(), collection=collection, after=after, limit=limit)
+
+
+def put(sequence: int, key: str, body: dict, *, group: int | None = None, shape: str = "1.0.0") -> PushEntry:
+    return _row_entry(EntryKind.PUT, sequence, key, body, group=group, shape=shape)
+
+
+def patch(sequence: int, key: str, body: dict, *, group: int | None = None, shape: str = "1.0.0") -> PushEntry:
+    return _row_entry(EntryKind.PATCH, sequence, key, body, group=group, shape=shape)
+
+
+def delete(sequence: int, key: str, *, group: int | None = None) -> PushEntry:
+    return _row_entry(EntryKind.DELETE, sequence, key, None, group=group, shape="1.0.0")
+
+
+def void(sequence: int) -> PushEntry:
+    return PushEntry(
+        sequence=sequence, group=sequence, kind=EntryKind.VOID, collection="", key="", shape_version="1.0.0"
+    )
+
+
+def migration(sequence: int, *changes: RowChange, cloud_version: str | None = None) -> PushEntry:
+    return PushEntry(
+        sequence=sequence,
+        group=sequence,
+        kind=EntryKind.MIGRATION,
+        collection="",
+        key="",
+        shape_version="2.0.0",
+        migration="journeys_to_seconds",
+        changes=changes,
+        cloud_version=cloud_version,
+    )
+
+
+def change(kind: str, key: str, body: dict | None = None, *, if_version: int | None = None) -> RowChange:
+    return RowChange(kind=EntryKind(kind), collection="journeys", key=key, set=body, if_version=if_version)
+
+
+def _row_entry(
+    kind: EntryKind, sequence: int, key: str, body: dict | None, *, group: int | None, shape: str
+) -> PushEntry:
+    return PushEntry(
+        sequence=sequence,
+        group=sequence if group is None else group,
+        kind=kind,
+        collection="journeys",
+        key=key,
+        set=body,
+        shape_version=shape,
+    )

@@ -1,0 +1,82 @@
+"""The reference server as a real process on a free port, for tests that use, stop and kill it."""
+
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from syncengine.clock import SystemClock
+from syncengine.remote.http_backend import HttpBackend
+from syncengine.server.cloud import Cloud
+from syncengine.server.storage import Storage
+from syncengine.settings import Settings
+from syncengine.vocabulary import UserId
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS_MAX = 60
+
+
+class ServerProcess:
+    """Running after construction; `url` is where. `with` stops it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._backends: list[HttpBackend] = []
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "syncengine.server", "--port", "0", "--data", str(self.folder)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], START_SECONDS_MAX)
+        line = self._process.stdout.readline() if ready else ""
+        if not line.startswith("listening on http://"):
+            self.kill()
+            raise AssertionError(f"the server did not start: {line!r} {self.stderr!r}")
+        self.url = line.removeprefix("listening on ").strip()
+
+    def sign_in(self, user: str) -> str:
+        """A token for this user, made beside the running server as the command line does."""
+        clock = SystemClock()
+        cloud = Cloud(Storage(str(self.folder), clock=clock), clock=clock)
+        try:
+            return cloud.add_token(UserId(user), chance=random.Random(user))
+        finally:
+            cloud.close()
+
+    def backend(self, token: str) -> HttpBackend:
+        """A fresh HttpBackend, closed with the server."""
+        backend = HttpBackend(self.url, token=lambda: token, settings=Settings(), clock=SystemClock())
+        self._backends.append(backend)
+        return backend
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        return self._end(signal.SIGTERM)
+
+    def kill(self) -> int:
+        """SIGKILL: no code of the server runs any more."""
+        return self._end(signal.SIGKILL)
+
+    def _end(self, with_signal: signal.Signals) -> int:
+        self._process.send_signal(with_signal)
+        _, self.stderr = self._process.communicate(timeout=30)
+        return self._process.returncode
+
+    def __enter__(self) -> "ServerProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for backend in self._backends:
+            backend.close()
+        if self._process.poll() is None:
+            self.stop()
