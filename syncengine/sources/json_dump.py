@@ -55,8 +55,10 @@ class _Span(NamedTuple):
     end: int
 
 
-def open_json_dump(path: str | Path) -> "JsonDump":
-    """The values of a dump file, which is read in place. Of a key that is there twice the last value counts.
+def open_json_dump(path: str | Path, *, chunk_bytes: int = CHUNK_BYTES) -> "JsonDump":
+    """The values of a dump file, which is read in place, so many bytes of a value at a time.
+
+    Of a key that is there twice the last value counts.
 
     Raises SourceMissing; SourceBroken when it is not wholly in one of the two shapes.
     """
@@ -66,16 +68,18 @@ def open_json_dump(path: str | Path) -> "JsonDump":
             f"There is no JSON dump at {path}.", fix="Check the path that the app gave; nothing was changed."
         )
     spans = _index(path)
-    return JsonDump(path, spans={key: span for key, span in spans.items() if span is not None})
+    present = {key: span for key, span in spans.items() if span is not None}
+    return JsonDump(path, spans=present, chunk_bytes=chunk_bytes)
 
 
 class JsonDump(ChunkedSource):
     """A Source over one file of JSON."""
 
-    def __init__(self, path: Path, *, spans: dict[str, _Span]) -> None:
+    def __init__(self, path: Path, *, spans: dict[str, _Span], chunk_bytes: int) -> None:
         super().__init__(identity=f"json-dump:{os.path.realpath(path)}", problems=(), held=ExitStack())
         self._path = path
         self._spans = spans
+        self._chunk_bytes = chunk_bytes
 
     def keys(self) -> tuple[str, ...]:
         return tuple(sorted(self._spans))
@@ -85,7 +89,18 @@ class JsonDump(ChunkedSource):
         return None if span is None else span.end - span.start
 
     def _chunks(self, key: str) -> Iterator[bytes]:
-        return _unescaped(_file_pieces(self._path, self._spans[key]), path=self._path)
+        return _unescaped(self._pieces(self._spans[key]), path=self._path)
+
+    def _pieces(self, span: _Span) -> Iterator[bytes]:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(span.start)
+                left = span.end - span.start
+                while left and (piece := file.read(min(left, self._chunk_bytes))):
+                    left -= len(piece)
+                    yield piece
+        except OSError as error:
+            raise _broken(self._path, error.strerror or type(error).__name__) from error
 
 
 def _index(path: Path) -> dict[str, _Span | None]:
@@ -127,18 +142,6 @@ def _expect(pattern: re.Pattern[bytes], content: mmap.mmap, position: int, path:
     if match is None:
         raise _broken(path, f"byte {position} starts no key with a text value")
     return match
-
-
-def _file_pieces(path: Path, span: _Span) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            file.seek(span.start)
-            left = span.end - span.start
-            while left and (piece := file.read(min(left, CHUNK_BYTES))):
-                left -= len(piece)
-                yield piece
-    except OSError as error:
-        raise _broken(path, error.strerror or type(error).__name__) from error
 
 
 def _unescaped(pieces: Iterator[bytes], *, path: Path) -> Iterator[bytes]:
