@@ -1,1 +1,127 @@
-"""Offline-first local sync engine: migrations, outbox and cloud sync over one SQLite file."""
+"""Offline-first local sync engine: migrations, outbox and cloud sync over one SQLite file.
+
+The names below are loaded when they are first used: `import syncengine` alone costs next to nothing.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from syncengine.clock import Clock, SystemClock
+    from syncengine.engine import Engine
+    from syncengine.errors import DataAtRisk, NeedsDeveloper, NeedsUser, SyncEngineError, WillRetry
+    from syncengine.migrate.declared import add, archive, cast, declared, rename
+    from syncengine.migrate.definition import Item, MigrationDefinition, Put, Quarantine
+    from syncengine.migrate.executor import BaseMigrationExecutor
+    from syncengine.migrate.online import CloudChange, CloudMigrationExecutor, CloudRow, UploadExecutor, upload
+    from syncengine.migrate.plan import Plan
+    from syncengine.migrate.registry import Collection, ListedMigration, MigrationRegistry
+    from syncengine.migrate.reporter import MigrationProgressReporter
+    from syncengine.migrate.results import MigrationProgress, MigrationResult, MigrationStatus
+    from syncengine.migrate.row_migration import migration
+    from syncengine.migrate.service import DataMigrationService, MigrationReport
+    from syncengine.migrate.tables import tables
+    from syncengine.migrate.work import Work
+    from syncengine.remote.http_backend import HttpBackend
+    from syncengine.settings import Settings
+    from syncengine.sources import open_source
+    from syncengine.sources.source import Source
+    from syncengine.vocabulary import SchemaVersion
+
+_HOME = {
+    "BaseMigrationExecutor": "migrate.executor",
+    "Clock": "clock",
+    "CloudChange": "migrate.online",
+    "CloudMigrationExecutor": "migrate.online",
+    "CloudRow": "migrate.online",
+    "Collection": "migrate.registry",
+    "DataAtRisk": "errors",
+    "DataMigrationService": "migrate.service",
+    "Engine": "engine",
+    "HttpBackend": "remote.http_backend",
+    "Item": "migrate.definition",
+    "ListedMigration": "migrate.registry",
+    "MigrationDefinition": "migrate.definition",
+    "MigrationProgress": "migrate.results",
+    "MigrationProgressReporter": "migrate.reporter",
+    "MigrationRegistry": "migrate.registry",
+    "MigrationReport": "migrate.service",
+    "MigrationResult": "migrate.results",
+    "MigrationStatus": "migrate.results",
+    "NeedsDeveloper": "errors",
+    "NeedsUser": "errors",
+    "Plan": "migrate.plan",
+    "Put": "migrate.definition",
+    "Quarantine": "migrate.definition",
+    "SchemaVersion": "vocabulary",
+    "Settings": "settings",
+    "Source": "sources.source",
+    "SyncEngineError": "errors",
+    "SystemClock": "clock",
+    "UploadExecutor": "migrate.online",
+    "WillRetry": "errors",
+    "Work": "migrate.work",
+    "add": "migrate.declared",
+    "archive": "migrate.declared",
+    "cast": "migrate.declared",
+    "declared": "migrate.declared",
+    "migration": "migrate.row_migration",
+    "open_source": "sources",
+    "rename": "migrate.declared",
+    "tables": "migrate.tables",
+    "upload": "migrate.online",
+}
+
+__all__ = [
+    "BaseMigrationExecutor",
+    "Clock",
+    "CloudChange",
+    "CloudMigrationExecutor",
+    "CloudRow",
+    "Collection",
+    "DataAtRisk",
+    "DataMigrationService",
+    "Engine",
+    "HttpBackend",
+    "Item",
+    "ListedMigration",
+    "MigrationDefinition",
+    "MigrationProgress",
+    "MigrationProgressReporter",
+    "MigrationRegistry",
+    "MigrationReport",
+    "MigrationResult",
+    "MigrationStatus",
+    "NeedsDeveloper",
+    "NeedsUser",
+    "Plan",
+    "Put",
+    "Quarantine",
+    "SchemaVersion",
+    "Settings",
+    "Source",
+    "SyncEngineError",
+    "SystemClock",
+    "UploadExecutor",
+    "WillRetry",
+    "Work",
+    "add",
+    "archive",
+    "cast",
+    "declared",
+    "migration",
+    "open_source",
+    "rename",
+    "tables",
+    "upload",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'syncengine' has no attribute {name!r}")
+    from importlib import import_module
+
+    found = getattr(import_module(f"syncengine.{home}"), name)
+    globals()[name] = found
+    return found

@@ -1,0 +1,63 @@
+-- The run history of migrations, and which legacy stores were taken in.
+
+-- name: record
+-- One attempt, when it ends.
+INSERT INTO _sync_run (
+  migration, scope, from_version, to_version, code_hash, state, probe_verdict,
+  rows_read, rows_written, rows_merged, rows_dropped, rows_quarantined, batches, batches_undone,
+  started_at, ended_at, duration_ms, error_code, error_text, warnings
+)
+VALUES (
+  :migration, :scope, :from_version, :to_version, :code_hash, :state, :probe_verdict,
+  :rows_read, :rows_written, :rows_merged, :rows_dropped, :rows_quarantined, :batches, :batches_undone,
+  :started_at, :ended_at, :duration_ms, :error_code, :error_text, :warnings
+);
+
+-- name: in_state
+-- The runs of one scope that ended in one state, oldest first.
+SELECT migration, rows_read, started_at
+FROM _sync_run
+WHERE scope = :scope
+  AND state = :state
+ORDER BY run_id;
+
+-- name: history
+-- Every attempt, oldest first.
+SELECT
+  scope, migration, state, ended_at,
+  rows_read, rows_written, rows_merged, rows_dropped, rows_quarantined, duration_ms
+FROM _sync_run
+ORDER BY run_id;
+
+-- name: source_taken_by
+-- Who has imported this legacy store with this migration.
+SELECT imported_by
+FROM _sync_source
+WHERE source = :source
+  AND migration = :migration;
+
+-- name: take_source
+-- Record that a legacy store was imported, and for whom.
+INSERT INTO _sync_source (source, migration, imported_by, imported_at)
+VALUES (:source, :migration, :imported_by, :now);
+
+-- name: collections
+-- What is known of each collection.
+SELECT name, key_column, owner_column, shape_version, fingerprint
+FROM _sync_collection;
+
+-- name: write_collection
+-- A collection's shape has moved.
+INSERT INTO _sync_collection (name, key_column, owner_column, shape_version, fingerprint)
+VALUES (:name, :key_column, :owner_column, :shape_version, :fingerprint)
+ON CONFLICT (name) DO UPDATE SET
+  key_column = excluded.key_column,
+  owner_column = excluded.owner_column,
+  shape_version = excluded.shape_version,
+  fingerprint = excluded.fingerprint;
+
+-- name: shape_version
+-- The version that last changed a collection's shape.
+SELECT shape_version
+FROM _sync_collection
+WHERE name = :name;

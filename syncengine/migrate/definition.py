@@ -1,0 +1,112 @@
+"""What a migration is, and what its code receives and gives back: small frozen values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from syncengine.errors import MigrationInvalid
+from syncengine.vocabulary import SchemaVersion
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationDefinition:
+    """One step from a version to another for declared collections."""
+
+    id: str
+    name: str
+    description: str
+    from_version: str
+    to_version: str
+    collections: tuple[str, ...]
+    after: tuple[str, ...] = ()
+    """Ids that must have been done before."""
+    critical: bool = False
+    online: bool = False
+    scope: str = "store"
+    source: str | None = None
+    """The legacy store that it reads, by the name that the host gives it."""
+    quarantine_rows_max: int | None = None
+    quarantine_ratio_max: float | None = None
+    """None: the setting of the same name."""
+    lossy: bool = False
+    stands_for: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for version in (self.from_version, self.to_version):
+            try:
+                SchemaVersion.parse(version)
+            except ValueError as error:
+                raise MigrationInvalid(f"Migration {self.id} has no good version.", why=str(error)) from error
+
+    def to_json(self) -> dict[str, Any]:
+        """The definition with exactly the keys id, name, description, fromVersion, toVersion, dataTypes,
+        dependencies, critical."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "description": self.description,
+            "fromVersion": self.from_version,
+            "toVersion": self.to_version,
+            "dataTypes": list(self.collections),
+            "dependencies": list(self.after),
+            "critical": self.critical,
+        }
+
+
+class Quarantine(Exception):
+    """Raised by a migration's code: set this row aside whole, with this reason. Say why without the value."""
+
+    def __init__(self, why: str, *, field: str | None = None) -> None:
+        super().__init__(why)
+        self.why = why
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that was read: a row of the old table, or an element of a legacy value."""
+
+    key: str
+    """Where it came from: "@saved_routes[12]", or the row's key."""
+    value: Any
+    raw: bytes = b""
+    """As it lay there, for quarantine."""
+    owner: str | None = None
+    broken: str | None = None
+    """Why it cannot be read, when it cannot."""
+    field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write this row. `if_exists`: "fail" (the item goes to quarantine), "merge" (keep the row that is there),
+    or "replace"."""
+
+    collection: str
+    row: "BaseModel | Mapping[str, Any]"
+    if_exists: str = field(default="fail", kw_only=True)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the rows of a run or of a batch; they add up."""
+
+    read: int = 0
+    written: int = 0
+    merged: int = 0
+    dropped: int = 0
+    quarantined: int = 0
+
+    def add(self, other: "Counts") -> None:
+        self.read += other.read
+        self.written += other.written
+        self.merged += other.merged
+        self.dropped += other.dropped
+        self.quarantined += other.quarantined
+
+    @property
+    def accounted(self) -> int:
+        return self.written + self.merged + self.dropped + self.quarantined

@@ -1,0 +1,90 @@
+"""The run history: one row for each attempt, written in the transaction of the attempt."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import orjson
+
+from syncengine.clock import iso
+from syncengine.migrate.definition import Counts
+from syncengine.migrate.results import CompletedMigration
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """What is remembered of one attempt."""
+
+    migration: str
+    scope: str
+    from_version: str
+    to_version: str
+    state: str
+    counts: Counts = field(default_factory=Counts)
+    started_at: str
+    duration_ms: int = 0
+    batches: int = 0
+    batches_undone: int = 0
+    code_hash: str | None = None
+    probe_verdict: str = "unknown"
+    error_code: str | None = None
+    error_text: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def record_run(store: "Store", record: RunRecord) -> None:
+    """Write one attempt into the history."""
+    store.run(
+        "runs",
+        "record",
+        migration=record.migration,
+        scope=record.scope,
+        from_version=record.from_version,
+        to_version=record.to_version,
+        state=record.state,
+        rows_read=record.counts.read,
+        rows_written=record.counts.written,
+        rows_merged=record.counts.merged,
+        rows_dropped=record.counts.dropped,
+        rows_quarantined=record.counts.quarantined,
+        batches=record.batches,
+        batches_undone=record.batches_undone,
+        code_hash=record.code_hash,
+        probe_verdict=record.probe_verdict,
+        started_at=record.started_at,
+        ended_at=iso(store.clock.now_ms()),
+        duration_ms=record.duration_ms,
+        error_code=record.error_code,
+        error_text=record.error_text,
+        warnings=orjson.dumps(record.warnings).decode(),
+    )
+
+
+def runs_of(store: "Store", *, scope: str, state: str) -> list[tuple[str, int, str]]:
+    """(migration, rows read, started at) of the runs in a state, oldest first."""
+    return [
+        (str(migration), int(rows), str(at))
+        for migration, rows, at in store.rows("runs", "in_state", scope=scope, state=state)
+    ]
+
+
+def completed_runs(store: "Store", *, scopes: tuple[str, ...]) -> tuple[CompletedMigration, ...]:
+    """All attempts that ended, good or bad, of these scopes, oldest first."""
+    found = []
+    for scope, migration, state, ended_at, read, written, merged, dropped, quarantined, duration_ms in store.rows(
+        "runs", "history"
+    ):
+        if scope in scopes and state in ("completed", "failed"):
+            counts = Counts(read, written, merged, dropped, quarantined)
+            found.append(
+                CompletedMigration(
+                    id=migration,
+                    completed_at=ended_at,
+                    success=state == "completed",
+                    counts=counts,
+                    duration_ms=duration_ms,
+                )
+            )
+    return tuple(found)

@@ -1,0 +1,192 @@
+"""What would be run, as a value: decided here, printed, tested, and then run elsewhere. No I/O."""
+
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING, Any
+
+from syncengine.errors import RegistryInvalid
+from syncengine.migrate.registry import Hop, ListedMigration, MigrationRegistry
+from syncengine.vocabulary import STORE_SCOPE, SchemaVersion, user_scope
+
+if TYPE_CHECKING:
+    from syncengine.local.version_table import Installed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One migration that will run, for one scope."""
+
+    id: str
+    name: str
+    hop: Hop
+    scope: str
+    online: bool
+    critical: bool
+    after: tuple[str, ...]
+
+    def __str__(self) -> str:
+        marks = [self.scope, "waits for the cloud" if self.online else "offline"]
+        if self.critical:
+            marks.append("critical")
+        return f"{self.id}  ({', '.join(marks)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A path from the version that is there to the version that is wanted. `print(plan)` shows it."""
+
+    current: SchemaVersion
+    target: SchemaVersion
+    user: str | None
+    steps: tuple[Step, ...]
+    queued: tuple[str, ...] = ()
+    """Online migrations of this user that wait in the outbox already."""
+    superseded: str | None = None
+    """Why this app has no way on from the store's version; nothing is run then."""
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.steps
+
+    @property
+    def hops(self) -> tuple[Hop, ...]:
+        """The hops of all steps, in order."""
+        return tuple(dict.fromkeys(step.hop for step in self.steps))
+
+    def __str__(self) -> str:
+        if self.superseded:
+            return f"{self.current}: superseded. {self.superseded}"
+        if self.is_empty:
+            waiting = f"; {len(self.queued)} wait for the cloud" if self.queued else ""
+            return f"{self.current}: nothing to do{waiting}"
+        lines = [f"{self.current} > {self.target}" + (f" for {self.user}" if self.user else "")]
+        for hop in self.hops:
+            lines.append(f"  {hop}")
+            lines.extend(f"    {step}" for step in self.steps if step.hop == hop)
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "current": str(self.current),
+            "target": str(self.target),
+            "user": self.user,
+            "superseded": self.superseded,
+            "queued": list(self.queued),
+            "steps": [
+                {
+                    "id": step.id,
+                    "hop": str(step.hop),
+                    "scope": step.scope,
+                    "online": step.online,
+                    "critical": step.critical,
+                    "after": list(step.after),
+                }
+                for step in self.steps
+            ],
+        }
+
+
+def make_plan(installed: "Installed", registry: MigrationRegistry, *, user: str | None = None) -> Plan:
+    """All that is left to do for the store, and for the user if one is given.
+
+    Raises RegistryInvalid for dependencies that cannot be met. A store that is newer than the registry, or at a
+    version that it does not know, gives a plan that is `superseded` and empty.
+    """
+    current = installed.schema_version(STORE_SCOPE) or registry.baseline
+    if not registry.knows(current):
+        why = f"the store is at {current}; this app knows versions up to {registry.target}. Update the app."
+        return Plan(current=current, target=registry.target, user=user, steps=(), superseded=why)
+    hops = set(registry.get_migration_path(current, registry.target))
+    if user is not None:
+        own = installed.schema_version(user_scope(user)) or registry.baseline
+        if registry.knows(own):
+            hops |= set(registry.get_migration_path(own, registry.target))
+    steps = [step for hop in sorted(hops) for step in _steps_of_hop(hop, installed, registry, user)]
+    _check_dependencies(steps, registry)
+    queued = _queued(installed, user)
+    return Plan(current=current, target=registry.target, user=user, steps=tuple(steps), queued=queued)
+
+
+def _queued(installed: "Installed", user: str | None) -> tuple[str, ...]:
+    if user is None:
+        return ()
+    return tuple(sorted(migration for migration, scope in installed.queued if scope == user_scope(user)))
+
+
+def _steps_of_hop(hop: Hop, installed: "Installed", registry: MigrationRegistry, user: str | None) -> list[Step]:
+    gone = installed.completed | installed.queued
+    steps = []
+    for listed in registry.of_hop(hop):
+        scope = _scope(listed, user)
+        if scope is not None and (listed.id, scope) not in gone:
+            definition = registry.get_migration_executor(listed.id).definition
+            steps.append(
+                Step(
+                    id=listed.id,
+                    name=definition.name,
+                    hop=hop,
+                    scope=scope,
+                    online=listed.online,
+                    critical=definition.critical,
+                    after=definition.after,
+                )
+            )
+    return _in_order(steps)
+
+
+def _scope(listed: ListedMigration, user: str | None) -> str | None:
+    if listed.scope == STORE_SCOPE:
+        return STORE_SCOPE
+    return user_scope(user) if user is not None else None
+
+
+def _in_order(steps: list[Step]) -> list[Step]:
+    """Dependencies first; then offline before online, the store before users, critical first, then by id."""
+    by_id = {step.id: step for step in steps}
+    sorter = TopologicalSorter({step.id: [name for name in step.after if name in by_id] for step in steps})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        raise RegistryInvalid(
+            "Migrations depend on each other in a circle.", why=" after ".join(error.args[1])
+        ) from error
+    ordered: list[Step] = []
+    ready: list[Step] = []
+    while sorter.is_active():
+        ready.extend(by_id[name] for name in sorter.get_ready())
+        ready.sort(key=lambda step: (step.online, step.scope != STORE_SCOPE, not step.critical, step.id))
+        following = ready.pop(0)
+        ordered.append(following)
+        sorter.done(following.id)
+    return ordered
+
+
+def _check_dependencies(steps: list[Step], registry: MigrationRegistry) -> None:
+    known = {migration.id: migration for migration in registry.migrations}
+    for step in steps:
+        for name in step.after:
+            if name not in known:
+                raise RegistryInvalid(f"Migration {step.id} comes after {name}, which is not listed.")
+            if known[name].edge > step.hop and known[name].edge.from_version >= step.hop.to_version:
+                raise RegistryInvalid(f"Migration {step.id} comes after {name}, which belongs to a later hop.")
+
+
+def reached(installed: "Installed", registry: MigrationRegistry, *, user: str | None) -> SchemaVersion:
+    """The highest version whose migrations are all done, of the store (`user` None) or of one user.
+
+    Online migrations count when they are queued: the cloud's version is another marker. No user is ahead of
+    the store.
+    """
+    scope = STORE_SCOPE if user is None else user_scope(user)
+    kind = STORE_SCOPE if user is None else "user"
+    version = installed.schema_version(scope) or registry.baseline
+    if not registry.knows(version):
+        return version
+    gone = installed.completed | installed.queued
+    limit = registry.target if user is None else (installed.schema_version(STORE_SCOPE) or registry.baseline)
+    for hop in registry.get_migration_path(version, registry.target):
+        mine = [listed for listed in registry.of_hop(hop) if listed.scope == kind]
+        if hop.to_version > limit or any((listed.id, scope) not in gone for listed in mine):
+            break
+        version = hop.to_version
+    return version

@@ -1,0 +1,44 @@
+"""Queue an online migration in the outbox, beside the user's own entries."""
+
+from typing import TYPE_CHECKING
+
+from syncengine.local.version_table import read_installed
+from syncengine.migrate.definition import Counts
+from syncengine.outbox.queue import Outbox
+
+if TYPE_CHECKING:
+    from syncengine.migrate.online import OnlineExecutor
+    from syncengine.migrate.plan import Step
+    from syncengine.migrate.run import RunContext
+
+
+def queue_online(executor: "OnlineExecutor", step: "Step", context: "RunContext") -> Counts:
+    """Queue its entries; behind the last online migration of a hop, the word to the cloud that it is reached."""
+    assert context.user is not None, "an online migration belongs to a user"
+    outbox = Outbox(context.store)
+    queued = executor.queue(outbox, user=context.user)
+    if _is_last_of_hop(step, context):
+        outbox.queue_barrier(
+            owner=context.user,
+            migration=f"cloud-version-{step.hop.to_version}",
+            collections=_collections_of_hop(step, context),
+            cloud_version=str(step.hop.to_version),
+            works=False,
+        )
+    return Counts(read=queued)
+
+
+def _is_last_of_hop(step: "Step", context: "RunContext") -> bool:
+    installed = read_installed(context.store)
+    gone = {migration for migration, scope in installed.completed | installed.queued if scope == step.scope}
+    return all(
+        listed.id in gone for listed in context.registry.of_hop(step.hop) if listed.online and listed.id != step.id
+    )
+
+
+def _collections_of_hop(step: "Step", context: "RunContext") -> tuple[str, ...]:
+    names: set[str] = set()
+    for listed in context.registry.of_hop(step.hop):
+        if listed.online:
+            names |= set(context.registry.get_migration_executor(listed.id).definition.collections)
+    return tuple(sorted(names))

@@ -1,0 +1,225 @@
+"""The known migrations: a graph of versions that leads to the newest, listed by hand, loaded when needed.
+
+The list itself is cheap: an app that starts with nothing to do imports none of its migration modules.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from syncengine.errors import RegistryInvalid, StoreSuperseded
+from syncengine.vocabulary import STORE_SCOPE, SchemaVersion, user_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from syncengine.local.version_table import Installed
+    from syncengine.migrate.executor import BaseMigrationExecutor
+    from syncengine.migrate.service import DataMigrationService
+
+
+class Collection(NamedTuple):
+    """A named kind of row: one table, one TEXT key column, and the column that says whose row it is."""
+
+    name: str
+    key: str = "id"
+    owner: str | None = "user_id"
+    """Part of the primary key, before the key. None: rows of nobody, which are not synced."""
+
+
+class Hop(NamedTuple):
+    """All migrations that share from and to."""
+
+    from_version: SchemaVersion
+    to_version: SchemaVersion
+
+    @classmethod
+    def parse(cls, text: str) -> "Hop":
+        """Read "1.0.0 > 2.0.0". Raises ValueError."""
+        start, arrow, end = text.partition(">")
+        if not arrow:
+            raise ValueError(f"not a hop: {text!r} (expected 1.0.0 > 2.0.0)")
+        return cls(SchemaVersion.parse(start.strip()), SchemaVersion.parse(end.strip()))
+
+    def __str__(self) -> str:
+        return f"{self.from_version} > {self.to_version}"
+
+
+class ListedMigration(NamedTuple):
+    """One line of the list: enough to see that nothing is pending, and where the code is."""
+
+    id: str
+    hop: str
+    """ "1.0.0 > 2.0.0" """
+    at: str
+    """ "package.module:name" of the migration, imported when it is pending."""
+    scope: str = "store"
+    """ "store": once, for all owners' rows. "user": once for each user."""
+    online: bool = False
+    stands_for: tuple[str, ...] = ()
+    """Of a squash edge: the ids whose work this one does in one step."""
+
+    @property
+    def edge(self) -> Hop:
+        return Hop.parse(self.hop)
+
+
+class MigrationRegistry:
+    """All migrations of one app. `baseline` is what a store without a version is; `target` what the app wants.
+
+    `profile` names the collection and column that carry each user's migration status as JSON.
+    Raises RegistryInvalid for a repeated id, a hop that goes nowhere, or a version that does not lead to target.
+    """
+
+    def __init__(
+        self,
+        *,
+        app: str,
+        baseline: str,
+        target: str,
+        collections: "Iterable[Collection]",
+        migrations: "Iterable[ListedMigration]" = (),
+        profile: tuple[str, str] | None = None,
+        app_version: str | None = None,
+    ) -> None:
+        self.app = app
+        self.app_version = app_version or target
+        self.baseline = SchemaVersion.parse(baseline)
+        self.target = SchemaVersion.parse(target)
+        self.collections = {collection.name: collection for collection in collections}
+        self.profile = profile
+        self._listed: dict[str, ListedMigration] = {}
+        self._executors: dict[str, BaseMigrationExecutor] = {}
+        self.register_core_migrations(migrations)
+
+    def register_core_migrations(self, migrations: "Iterable[ListedMigration]") -> None:
+        """Add a whole list and check that the graph still converges."""
+        for migration in migrations:
+            self._add(migration)
+        self.check_graph()
+
+    def register_migration(
+        self, migration_id: str, executor: "BaseMigrationExecutor", dependencies: tuple[str, ...] = ()
+    ) -> None:
+        """Add one migration from outside the list, such as a plug-in's. Raises RegistryInvalid."""
+        definition = executor.definition
+        missing = set(dependencies) - set(definition.after)
+        if missing or definition.id != migration_id:
+            raise RegistryInvalid(
+                f"Migration {migration_id} is registered in another way than it defines itself.",
+                why=f"id {definition.id!r}; dependencies that it does not name in `after`: {sorted(missing)}",
+                fix="Give the definition the same id and `after`.",
+            )
+        hop = f"{definition.from_version} > {definition.to_version}"
+        self._executors[migration_id] = executor
+        self._add(ListedMigration(migration_id, hop, "", definition.scope, definition.online, definition.stands_for))
+        self.check_graph()
+
+    def _add(self, migration: ListedMigration) -> None:
+        if migration.id in self._listed:
+            raise RegistryInvalid(f"Migration {migration.id} is listed twice.", fix="Give each its own id.")
+        if migration.scope not in ("store", "user"):
+            raise RegistryInvalid(f"Migration {migration.id} has scope {migration.scope!r}.", fix="store or user.")
+        if migration.online and migration.scope != "user":
+            raise RegistryInvalid(
+                f"Migration {migration.id} is online and store-scoped.",
+                why="cloud data belongs to users",
+                fix='Say scope="user".',
+            )
+        try:
+            migration.edge  # noqa: B018  (reads it: a hop that cannot be parsed is refused here)
+        except ValueError as error:
+            raise RegistryInvalid(f"Migration {migration.id} has no good hop.", why=str(error)) from error
+        self._listed[migration.id] = migration
+
+    def check_graph(self) -> None:
+        """Every version must lead to the target by its cheapest path. Raises RegistryInvalid."""
+        hops = {migration.edge for migration in self._listed.values()}
+        for hop in hops:
+            if hop.from_version >= hop.to_version:
+                raise RegistryInvalid(f"The hop {hop} does not go forward.")
+        for version in {self.baseline} | {hop.from_version for hop in hops} | {hop.to_version for hop in hops}:
+            if version <= self.target and self._cheapest(version, self.target) is None:
+                raise RegistryInvalid(
+                    f"No path leads from version {version} to {self.target}.",
+                    why="a hop is missing from the list of migrations",
+                    fix="Add the migration that closes the gap; a store at that version is left as it is.",
+                )
+
+    @property
+    def migrations(self) -> tuple[ListedMigration, ...]:
+        """The list, in its own order."""
+        return tuple(self._listed.values())
+
+    def nothing_pending(self, installed: "Installed", *, user: str | None) -> bool:
+        """Is all of this device's part done? By the list alone: no migration is imported."""
+        gone = installed.completed | installed.queued
+        mine = None if user is None else user_scope(user)
+        if installed.versions.get(STORE_SCOPE) != self.target:
+            return False
+        if mine is not None and installed.versions.get(mine) != self.target:
+            return False
+        for migration in self._listed.values():
+            scope = STORE_SCOPE if migration.scope == STORE_SCOPE else mine
+            if scope is not None and (migration.id, scope) not in gone:
+                return False
+        return True
+
+    def knows(self, version: SchemaVersion) -> bool:
+        """Is there a way on from this version?"""
+        return version <= self.target and self._cheapest(version, self.target) is not None
+
+    def get_migration_path(
+        self, from_version: str | SchemaVersion, to_version: str | SchemaVersion
+    ) -> tuple[Hop, ...]:
+        """The cheapest path as hops in order, the same every time. Raises StoreSuperseded where there is none."""
+        start, end = _version(from_version), _version(to_version)
+        path = self._cheapest(start, end)
+        if path is None:
+            raise StoreSuperseded(
+                f"There is no path from data version {start} to {end}.",
+                why="the store was written by a newer app, or by one that this app does not know",
+                fix="Update the app. The store was not changed.",
+            )
+        return path
+
+    def _cheapest(self, start: SchemaVersion, end: SchemaVersion) -> "tuple[Hop, ...] | None":
+        """Fewest hops; among equals the one whose versions come first. Breadth first over a sorted graph."""
+        edges = sorted({migration.edge for migration in self._listed.values()})
+        reached: dict[SchemaVersion, tuple[Hop, ...]] = {start: ()}
+        frontier = [start]
+        while frontier and end not in reached:
+            following = []
+            for version in frontier:
+                for edge in edges:
+                    if edge.from_version == version and edge.to_version not in reached:
+                        reached[edge.to_version] = (*reached[version], edge)
+                        following.append(edge.to_version)
+            frontier = following
+        return reached.get(end)
+
+    def of_hop(self, hop: Hop) -> tuple[ListedMigration, ...]:
+        """The migrations of one hop, in the list's order."""
+        return tuple(migration for migration in self._listed.values() if migration.edge == hop)
+
+    def listed(self, migration_id: str) -> ListedMigration:
+        """One line of the list. Raises RegistryInvalid."""
+        try:
+            return self._listed[migration_id]
+        except KeyError:
+            raise RegistryInvalid(f"There is no migration {migration_id!r}.", fix="See `syncengine plan`.") from None
+
+    def get_migration_executor(
+        self, migration_id: str, *, service: "DataMigrationService | None" = None
+    ) -> "BaseMigrationExecutor":
+        """The executor of a migration, imported now if it was not yet. Raises RegistryInvalid."""
+        executor = self._executors.get(migration_id)
+        if executor is None:
+            from syncengine.migrate.loading import load_executor
+
+            executor = self._executors[migration_id] = load_executor(self.listed(migration_id), registry=self)
+        if service is not None:
+            executor.attach(service)
+        return executor
+
+
+def _version(version: "str | SchemaVersion") -> SchemaVersion:
+    return version if isinstance(version, SchemaVersion) else SchemaVersion.parse(version)

@@ -1,0 +1,41 @@
+"""Is this failure one row's fault? Then it goes to quarantine with a reason; everything else stops the run."""
+
+from dataclasses import dataclass
+
+import apsw
+
+from syncengine.errors import SyncEngineError
+from syncengine.migrate.definition import Quarantine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """Why a row was set aside: a code for tables, a sentence without row contents, the path of the field."""
+
+    code: str
+    text: str
+    field: str | None = None
+
+
+def rejection_for(error: Exception) -> Rejection | None:
+    """The reason, if it is about the row; None for what is about the store, the engine or the machine."""
+    if isinstance(error, Quarantine):
+        return Rejection(code="quarantined_by_rule", text=error.why, field=error.field)
+    if isinstance(error, apsw.ConstraintError | apsw.MismatchError):
+        # "UNIQUE constraint failed: journeys.id": names of columns, never a value.
+        return Rejection(code="constraint_failed", text=str(error))
+    if isinstance(error, apsw.Error | SyncEngineError | MemoryError):
+        return None
+    return _of_code(error)
+
+
+def _of_code(error: Exception) -> Rejection:
+    from pydantic import ValidationError
+
+    from syncengine.migrate.row_codec import why_invalid
+
+    if isinstance(error, ValidationError):
+        text, field = why_invalid(error)
+        return Rejection(code="shape_invalid", text=text, field=field or None)
+    # Its message may quote the row.
+    return Rejection(code="conversion_failed", text=f"{type(error).__name__} in the migration's code")

@@ -1,0 +1,118 @@
+"""What a host hears of migrations: result of one run, status of one user, progress; JSON as the design has it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from syncengine.migrate.definition import Counts
+
+if TYPE_CHECKING:
+    from syncengine.errors import SyncEngineError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationResult:
+    """What one run did. `duration_ms` by the monotonic clock; errors and warnings hold no row contents."""
+
+    success: bool
+    migration_id: str
+    scope: str
+    state: str
+    """completed, queued (waits for the cloud), failed, cancelled, or already (had run before)."""
+    counts: Counts
+    batches: int = 0
+    batches_undone: int = 0
+    duration_ms: int = 0
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    failure: "SyncEngineError | None" = None
+    """The error itself, for hosts that raise it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Exactly the keys success, migrationId, stats, errors, warnings. Duration in milliseconds."""
+        return {
+            "success": self.success,
+            "migrationId": self.migration_id,
+            "stats": {
+                "totalItems": self.counts.read,
+                "processedItems": self.counts.accounted,
+                "failedItems": self.counts.quarantined,
+                "duration": self.duration_ms,
+            },
+            "errors": list(self.errors),
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletedMigration:
+    """One line of a user's history."""
+
+    id: str
+    completed_at: str
+    success: bool
+    counts: Counts
+    duration_ms: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "completedAt": self.completed_at,
+            "success": self.success,
+            "stats": {
+                "itemsProcessed": self.counts.accounted,
+                "itemsSucceeded": self.counts.accounted - self.counts.quarantined,
+                "itemsFailed": self.counts.quarantined,
+                "duration": self.duration_ms,
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingMigration:
+    """A migration that this user's data still needs; `queued` when it only waits for the cloud."""
+
+    id: str
+    required_for_version: str
+    queued: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {"id": self.id, "requiredForVersion": self.required_for_version}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationStatus:
+    """Where one user stands."""
+
+    user: str | None
+    completed: tuple[CompletedMigration, ...]
+    pending: tuple[PendingMigration, ...]
+    current_schema_version: str
+    target_schema_version: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Exactly the keys userId, completedMigrations, pendingMigrations, currentSchemaVersion,
+        targetSchemaVersion."""
+        return {
+            "userId": self.user,
+            "completedMigrations": [migration.to_json() for migration in self.completed],
+            "pendingMigrations": [migration.to_json() for migration in self.pending],
+            "currentSchemaVersion": self.current_schema_version,
+            "targetSchemaVersion": self.target_schema_version,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationProgress:
+    """How far a run is. `total` is None while it is unknown; `done` only grows; `ended` is the last one said."""
+
+    migration_id: str
+    done: int
+    total: int | None
+    ended: bool = False
+
+    @property
+    def percent(self) -> int | None:
+        """0 to 100, or None while the total is unknown."""
+        if self.ended:
+            return 100
+        return None if not self.total else min(99, self.done * 100 // self.total)

@@ -1,0 +1,437 @@
+"""The run: one migration, one transaction; batches in SAVEPOINTs; markers move with the data.
+
+A batch that fails is rolled back to its SAVEPOINT and done again row by row; the row at fault goes to
+quarantine with its reason. A migration that fails is rolled back to *its* SAVEPOINT, and the failure is recorded
+in the transaction around it, which commits: the store is as it was, and the history says why.
+"""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import apsw
+
+from syncengine.clock import iso
+from syncengine.errors import (
+    MigrationFailed,
+    QuarantineBudgetExceeded,
+    ReconciliationFailed,
+    SyncEngineError,
+)
+from syncengine.local.savepoint import translated
+from syncengine.local.version_table import read_installed
+from syncengine.migrate.definition import Counts, Item
+from syncengine.migrate.history import RunRecord, record_run
+from syncengine.migrate.markers import move_markers
+from syncengine.migrate.online import OnlineExecutor
+from syncengine.migrate.rejection import Rejection, rejection_for
+from syncengine.migrate.reporter import MigrationProgressReporter
+from syncengine.migrate.results import MigrationResult
+from syncengine.migrate.shape import fingerprint, table_exists
+from syncengine.migrate.work import Work
+from syncengine.vocabulary import STORE_SCOPE
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+    from syncengine.migrate.executor import BaseMigrationExecutor
+    from syncengine.migrate.plan import Step
+    from syncengine.migrate.registry import MigrationRegistry
+
+
+class Cancelled(Exception):
+    """The host asked to stop; the migration is rolled back whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """What every run of one `migrate()` shares."""
+
+    store: "Store"
+    registry: "MigrationRegistry"
+    user: str | None
+    reporter: MigrationProgressReporter
+    sources: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    probe_verdict: str = "unknown"
+    cancelled: Callable[[], bool] = lambda: False
+
+
+@dataclass
+class _Tally:
+    counts: Counts = field(default_factory=Counts)
+    batches: int = 0
+    batches_undone: int = 0
+
+
+def run_step(step: "Step", context: RunContext) -> MigrationResult:
+    """Run one migration to its end, or leave the store as it was.
+
+    When another process has done it meanwhile, the result says `already`. Raises MigrationFailed and its kinds,
+    StoreBusy, DiskFull, StoreDamaged. After `cancel` the state is `cancelled`.
+    """
+    executor = context.registry.get_migration_executor(step.id)
+    store = context.store
+    with store.lock, _Starter(store, rebuilds=executor.rebuilds_tables), store.transaction(durable=True):
+        installed = read_installed(store)
+        if (step.id, step.scope) in installed.completed | installed.queued:
+            return _already(step)
+        return _Run(step, executor, context).perform()
+
+
+def _already(step: "Step") -> MigrationResult:
+    return MigrationResult(success=True, migration_id=step.id, scope=step.scope, state="already", counts=Counts())
+
+
+class _Starter:
+    """Around the transaction: wait long for another starter, and switch foreign keys off for a rebuild.
+
+    `PRAGMA foreign_keys` is a no-op inside a transaction, and DROP TABLE of a parent with it ON deletes the
+    children by CASCADE without a word. Other threads are held out by the store's lock.
+    """
+
+    def __init__(self, store: "Store", *, rebuilds: bool) -> None:
+        self._store = store
+        self._rebuilds = rebuilds
+
+    def __enter__(self) -> None:
+        self._store.check_usable()
+        connection = self._store.connection
+        connection.set_busy_timeout(self._store.settings.starter_wait_ms_max)
+        if self._rebuilds:
+            connection.execute("PRAGMA foreign_keys = OFF")
+
+    def __exit__(self, *_: object) -> None:
+        connection = self._store.connection
+        connection.set_busy_timeout(self._store.settings.busy_wait_ms_max)
+        connection.execute("PRAGMA foreign_keys = ON")
+
+
+class _Run:
+    def __init__(self, step: "Step", executor: "BaseMigrationExecutor", context: RunContext) -> None:
+        self.step = step
+        self.executor = executor
+        self.context = context
+        self.store = context.store
+        self.tally = _Tally()
+        self.failed_first: Rejection | None = None
+        clock = self.store.clock
+        self.started_ms = clock.monotonic_ms()
+        self.started_at = iso(clock.now_ms())
+        self.work = Work(
+            store=self.store,
+            definition=executor.definition,
+            collections=context.registry.collections,
+            user=context.user if step.scope != STORE_SCOPE else None,
+            now_ms=clock.now_ms(),
+            sources=context.sources,
+            options=context.options,
+        )
+
+    def perform(self) -> MigrationResult:
+        try:
+            with self.store.savepoint(f"migration_{self.step.id}"):
+                state = self._do()
+                # The record and the markers are the last statements of the change itself.
+                self._record(state)
+                move_markers(self.store, self.context.registry, user=self.context.user)
+        except Cancelled:
+            self._record("cancelled")
+            return self._result("cancelled")
+        except Exception as error:  # noqa: BLE001  (whatever an author's code raises is recorded as this run's failure)
+            self._rethrow_if_not_ours_to_record(error)
+            failure = self._failure(error)
+            self._record("failed", failure)
+            self._report_end(success=False)
+            return self._result("failed", failure)
+        finally:
+            self._close_source()
+        self._report_end(success=True)
+        return self._result(state)
+
+    def _rethrow_if_not_ours_to_record(self, error: Exception) -> None:
+        """A full disk, damage or an interrupt has ended the transaction: there is nothing left to record in."""
+        if not self.store.connection.in_transaction:
+            raise translated(error) if isinstance(error, apsw.Error) else error
+        if isinstance(error, apsw.BusyError | apsw.FullError | apsw.IOError | apsw.CorruptError):
+            raise translated(error)
+
+    def _do(self) -> str:
+        if isinstance(self.executor, OnlineExecutor):
+            return self._queue(self.executor)
+        if self._source_belongs_to_another():
+            return "completed"
+        self.executor.prepare(self.work)
+        self.context.reporter.start_migration(self.step.id, self.executor.estimate(self.work))
+        self._batches()
+        self.executor.finish(self.work)
+        self.executor.verify(self.work)
+        self._reconcile()
+        self._check_references()
+        self._record_shapes()
+        self._take_source()
+        return "completed"
+
+    # Rows.
+
+    def _batches(self) -> None:
+        units = self.executor.units(self.executor.items(self.work))
+        size = self.store.settings.batch_rows
+        while batch := _take(units, size):
+            if self.context.cancelled():
+                raise Cancelled
+            self.tally.batches += 1
+            self.tally.counts.add(self._batch(batch))
+            self.context.reporter.update_progress(self.tally.counts.read)
+        self._check_budget()
+
+    def _batch(self, units: list[list[Item]]) -> Counts:
+        try:
+            with self.store.savepoint(f"batch_{self.tally.batches}"):
+                return self._apply(units)
+        except Exception as error:
+            if rejection_for(error) is None:
+                raise
+        self.tally.batches_undone += 1
+        with self.store.savepoint(f"batch_{self.tally.batches}"):
+            counts = Counts()
+            for unit in units:
+                counts.add(self._one_unit(unit))
+            return counts
+
+    def _apply(self, units: list[list[Item]]) -> Counts:
+        if not self.executor.grouped:
+            return self.executor.apply([item for unit in units for item in unit], self.work)
+        counts = Counts()
+        for unit in units:
+            counts.add(self.executor.apply(unit, self.work))
+        return counts
+
+    def _one_unit(self, unit: list[Item]) -> Counts:
+        """A single row, or a single group without the members that are bad by themselves."""
+        counts = Counts()
+        good = []
+        for item in unit:
+            rejection = self._bad_by_itself(item)
+            if rejection is None:
+                good.append(item)
+            else:
+                counts.add(self._set_aside([item], rejection))
+        if good:
+            counts.add(self._try(good))
+        return counts
+
+    def _bad_by_itself(self, item: Item) -> Rejection | None:
+        try:
+            self.executor.check(item)
+        except Exception as error:
+            rejection = rejection_for(error)
+            if rejection is None:
+                raise
+            return rejection
+        return None
+
+    def _try(self, items: list[Item]) -> Counts:
+        try:
+            with self.store.savepoint("row"):
+                return self.executor.apply(items, self.work)
+        except Exception as error:
+            rejection = rejection_for(error)
+            if rejection is None:
+                raise
+            return self._set_aside(items, rejection)
+
+    def _set_aside(self, items: list[Item], rejection: Rejection) -> Counts:
+        self.failed_first = self.failed_first or rejection
+        for item in items:
+            self.store.run(
+                "quarantine",
+                "add",
+                origin="migration",
+                migration=self.step.id,
+                owner=item.owner or self.work.user,
+                collection=self.executor.definition.collections[0],
+                row_key=item.key,
+                body=self.executor.set_aside(item, self.work),
+                error_code=rejection.code,
+                error_text=rejection.text,
+                field=rejection.field,
+                now=iso(self.store.clock.now_ms()),
+            )
+        return Counts(read=len(items), quarantined=len(items))
+
+    # Checks, all before the marker moves.
+
+    def _check_budget(self) -> None:
+        definition, settings, counts = self.executor.definition, self.store.settings, self.tally.counts
+        rows_max = _or(definition.quarantine_rows_max, settings.quarantine_rows_max)
+        ratio_max = _or(definition.quarantine_ratio_max, settings.quarantine_ratio_max)
+        allowed = max(rows_max, int(ratio_max * counts.read))
+        if counts.quarantined > allowed:
+            first = self.failed_first
+            raise QuarantineBudgetExceeded(
+                f"Migration {self.step.id} was stopped: too many rows cannot be converted.",
+                why=f"{counts.quarantined} of {counts.read} rows failed, {allowed} are allowed; "
+                f"the first: {first.text if first else ''}" + (f" ({first.field})" if first and first.field else ""),
+                fix="The store is as it was. Mend the migration, or allow more in its definition.",
+            )
+
+    def _reconcile(self) -> None:
+        counts = self.tally.counts
+        if counts.read != counts.accounted:
+            raise ReconciliationFailed(
+                f"Migration {self.step.id} does not add up.",
+                why=f"read {counts.read}, but written {counts.written} + merged {counts.merged} + dropped "
+                f"{counts.dropped} + quarantined {counts.quarantined} = {counts.accounted}",
+                fix="The store is as it was. This is a mistake in the migration's executor.",
+            )
+
+    def _check_references(self) -> None:
+        broken = self.store.query("PRAGMA foreign_key_check")
+        if broken:
+            raise ReconciliationFailed(
+                f"Migration {self.step.id} would leave rows that refer to nothing.",
+                why=f"{len(broken)} rows of {sorted({str(row[0]) for row in broken})}",
+                fix="The store is as it was. Convert parents and children in one version step.",
+            )
+
+    # Records.
+
+    def _record_shapes(self) -> None:
+        definition = self.executor.definition
+        if definition.scope != STORE_SCOPE:
+            return
+        for name in definition.collections:
+            collection = self.context.registry.collections[name]
+            if table_exists(self.store, name):
+                self.store.run(
+                    "runs",
+                    "write_collection",
+                    name=name,
+                    key_column=collection.key,
+                    owner_column=collection.owner,
+                    shape_version=definition.to_version,
+                    fingerprint=fingerprint(self.store, name),
+                )
+
+    def _source_belongs_to_another(self) -> bool:
+        """A legacy store has no user in it: it goes to the user who is signed in first, and to nobody else."""
+        source = self.work.source if self.executor.definition.source else None
+        if source is None:
+            return False
+        owner = self.store.value("runs", "source_taken_by", source=source.identity, migration=self.step.id)
+        if owner is None or owner == self.context.user:
+            return False
+        self.work.warn("this device's legacy store was imported for another user before; nothing was imported")
+        return True
+
+    def _take_source(self) -> None:
+        source = self.work.source if self.executor.definition.source else None
+        if source is None or self.tally.counts.read == 0:
+            return
+        self.store.run(
+            "runs",
+            "take_source",
+            source=source.identity,
+            migration=self.step.id,
+            imported_by=self.context.user or "",
+            now=iso(self.store.clock.now_ms()),
+        )
+
+    def _close_source(self) -> None:
+        source = self.work.__dict__.get("source")
+        given = self.context.sources.get(self.executor.definition.source or "")
+        if source is not None and source is not given:
+            source.close()
+
+    def _queue(self, executor: OnlineExecutor) -> str:
+        from syncengine.migrate.queueing import queue_online
+
+        self.tally.counts = queue_online(executor, self.step, self.context)
+        return "queued"
+
+    def _record(self, state: str, failure: SyncEngineError | None = None) -> None:
+        if state in ("completed", "queued"):
+            for stood_for in self.executor.definition.stands_for:
+                self._record_one(stood_for, "stood_for", Counts(), None)
+        self._record_one(self.step.id, state, self.tally.counts, failure)
+
+    def _record_one(self, migration: str, state: str, counts: Counts, failure: SyncEngineError | None) -> None:
+        record_run(
+            self.store,
+            RunRecord(
+                migration=migration,
+                scope=self.step.scope,
+                from_version=str(self.step.hop.from_version),
+                to_version=str(self.step.hop.to_version),
+                state=state,
+                counts=counts,
+                started_at=self.started_at,
+                duration_ms=self.store.clock.monotonic_ms() - self.started_ms,
+                batches=self.tally.batches,
+                batches_undone=self.tally.batches_undone,
+                code_hash=code_hash(self.executor),
+                probe_verdict=self.context.probe_verdict,
+                error_code=failure.code() if failure else None,
+                error_text=f"{failure.what} {failure.why}".strip() if failure else None,
+                warnings=tuple(self.work.warnings),
+            ),
+        )
+
+    def _failure(self, error: Exception) -> SyncEngineError:
+        if isinstance(error, SyncEngineError):
+            return error
+        return MigrationFailed(
+            f"Migration {self.step.id} failed at batch {self.tally.batches}.",
+            why=_safe_reason(error),
+            fix="The store is as it was before this migration.",
+        )
+
+    def _report_end(self, *, success: bool) -> None:
+        self.context.reporter.complete_migration(success, {"itemsProcessed": self.tally.counts.accounted})
+
+    def _result(self, state: str, failure: SyncEngineError | None = None) -> MigrationResult:
+        return MigrationResult(
+            success=failure is None and state != "cancelled",
+            migration_id=self.step.id,
+            scope=self.step.scope,
+            state=state,
+            counts=self.tally.counts,
+            batches=self.tally.batches,
+            batches_undone=self.tally.batches_undone,
+            duration_ms=self.store.clock.monotonic_ms() - self.started_ms,
+            errors=(str(failure),) if failure else (),
+            failure=failure,
+            warnings=tuple(self.work.warnings),
+        )
+
+
+def code_hash(executor: "BaseMigrationExecutor") -> str | None:
+    """SHA-256 over the source of a migration's code; None where a frozen app has no sources."""
+    code = getattr(executor, "function", type(executor))
+    try:
+        return hashlib.sha256(inspect.getsource(code).encode()).hexdigest()
+    except (OSError, TypeError):
+        return None
+
+
+def _safe_reason(error: Exception) -> str:
+    """SQLite's messages name tables and columns only; any other may quote a row."""
+    if isinstance(error, apsw.Error):
+        return f"{type(error).__name__}: {error}"
+    return type(error).__name__
+
+
+def _take(units: Iterator[list[Item]], rows_max: int) -> list[list[Item]]:
+    """Units until they hold so many items; one unit is never cut."""
+    taken: list[list[Item]] = []
+    rows = 0
+    while rows < rows_max and (unit := next(units, None)) is not None:
+        taken.append(unit)
+        rows += len(unit)
+    return taken
+
+
+def _or(value: Any, otherwise: Any) -> Any:
+    return otherwise if value is None else value

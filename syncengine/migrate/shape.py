@@ -1,0 +1,130 @@
+"""The shape of a table: read from the file, compared by fingerprint, rebuilt by SQLite's own recipe.
+
+A rebuild follows "Making Other Kinds Of Table Schema Changes" (sqlite.org/lang_altertable.html): make the new
+table, copy, drop the old one, rename. Renaming the old table away first would rewrite every reference to it.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from syncengine.errors import MigrationInvalid
+from syncengine.local.identifiers import quoted
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+
+# CREATE TABLE [IF NOT EXISTS] name ( ... : the name bare or in double quotes.
+_CREATE_TABLE = re.compile(r'\s*CREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?("(?:[^"]|"")+"|\w+)', re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSql:
+    """One table as its author wrote it: the CREATE TABLE, and the indexes that follow it."""
+
+    collection: str
+    create: str
+    indexes: tuple[str, ...]
+
+    def create_as(self, name: str) -> str:
+        """The CREATE TABLE under another name."""
+        found = _CREATE_TABLE.match(self.create)
+        assert found is not None
+        return f"CREATE TABLE {quoted(name)}{self.create[found.end() :]}"
+
+
+def parse_table(sql: str, *, migration: str) -> TableSql:
+    """Read an author's text: CREATE TABLE first, then CREATE INDEX statements. Raises MigrationInvalid."""
+    statements = split_statements(sql)
+    found = _CREATE_TABLE.match(statements[0]) if statements else None
+    if found is None:
+        raise MigrationInvalid(
+            f"Migration {migration} gives a table that does not begin with CREATE TABLE.",
+            fix="Write one CREATE TABLE, then its CREATE INDEX statements.",
+        )
+    name = found.group(1)
+    if name.startswith('"'):
+        name = name[1:-1].replace('""', '"')
+    return TableSql(collection=name, create=statements[0], indexes=tuple(statements[1:]))
+
+
+def split_statements(sql: str) -> list[str]:
+    """The statements of a text, each without its semicolon. Knows strings, names in quotes and comments."""
+    token = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|;", re.DOTALL)
+    found, start = [], 0
+    for match in token.finditer(sql):
+        if match.group() == ";":
+            found.append(sql[start : match.start()])
+            start = match.end()
+    found.append(sql[start:])
+    return [text.strip() for text in found if re.sub(r"--[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL).strip()]
+
+
+def columns_of(store: "Store", table: str) -> tuple[str, ...]:
+    """The columns of a table in order, generated ones left out; empty where there is no such table."""
+    rows = store.query("SELECT name FROM pragma_table_xinfo(?) WHERE hidden = 0 ORDER BY cid", (table,))
+    return tuple(str(row[0]) for row in rows)
+
+
+def table_exists(store: "Store", table: str) -> bool:
+    """Is there a table of this name?"""
+    return bool(store.query("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,))[0][0])
+
+
+def attached(store: "Store", table: str, kind: str) -> list[tuple[str, str]]:
+    """(name, SQL) of the indexes or triggers of a table that somebody wrote; not those that SQLite made."""
+    rows = store.query(
+        "SELECT name, sql FROM sqlite_schema WHERE tbl_name = ? AND type = ? AND sql IS NOT NULL ORDER BY name",
+        (table, kind),
+    )
+    return [(str(name), str(sql)) for name, sql in rows]
+
+
+def fingerprint(store: "Store", table: str) -> str:
+    """SHA-256 over the SQL of a table, its indexes and triggers, blanks and comments left out."""
+    rows = store.query(
+        "SELECT type, name, sql FROM sqlite_schema WHERE tbl_name = ? AND sql IS NOT NULL ORDER BY type, name",
+        (table,),
+    )
+    digest = hashlib.sha256()
+    for kind, name, sql in rows:
+        bare = re.sub(r"--[^\n]*|/\*.*?\*/", " ", str(sql), flags=re.DOTALL)
+        digest.update(f"{kind} {name} {' '.join(bare.split())}\n".encode())
+    return digest.hexdigest()
+
+
+def swap_in(store: "Store", *, new: str, table: str, indexes: tuple[str, ...]) -> None:
+    """Put a filled table in the place of the old one, with its new indexes and with the old triggers.
+
+    Indexes of the old table that the author did not name again are kept where their columns still exist;
+    a trigger that no longer compiles stops the migration. Call with foreign keys off.
+    """
+    old_indexes = attached(store, table, "index")
+    triggers = attached(store, table, "trigger")
+    # Without legacy_alter_table a view on the old table makes the RENAME fail.
+    store.query("PRAGMA legacy_alter_table = ON")
+    try:
+        store.query(f"DROP TABLE {quoted(table)}")
+        store.query(f"ALTER TABLE {quoted(new)} RENAME TO {quoted(table)}")
+    finally:
+        store.query("PRAGMA legacy_alter_table = OFF")
+    for sql in indexes:
+        store.query(sql)
+    named_again = {name for name, _ in attached(store, table, "index")}
+    for name, sql in old_indexes:
+        if name not in named_again:
+            _recreate(store, sql, what=f"index {name}", table=table)
+    for name, sql in triggers:
+        _recreate(store, sql, what=f"trigger {name}", table=table)
+
+
+def _recreate(store: "Store", sql: str, *, what: str, table: str) -> None:
+    try:
+        store.query(sql)
+    except Exception as error:
+        raise MigrationInvalid(
+            f"The {what} on {table} does not fit the new shape.",
+            why=f"{type(error).__name__}: {error}",
+            fix="Drop it in the migration, or write it anew.",
+        ) from error

@@ -1,0 +1,178 @@
+"""What a migration's code may use while it runs: sources to read, rows to write, warnings to leave."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from pydantic import BaseModel
+
+from syncengine.errors import MigrationInvalid, SourceMissing
+from syncengine.local.identifiers import quoted
+from syncengine.migrate.definition import Item, MigrationDefinition, Put
+from syncengine.migrate.row_codec import codec_of, encode_mapping
+from syncengine.migrate.shape import columns_of
+
+if TYPE_CHECKING:
+    import sqlite_utils
+
+    from syncengine.local.store import Store
+    from syncengine.migrate.registry import Collection
+    from syncengine.sources.source import Source
+
+WARNINGS_MAX = 1_000
+"""More are counted, not kept."""
+
+_ON_CONFLICT = {"fail": "", "merge": " ON CONFLICT DO NOTHING"}
+
+
+@dataclass(kw_only=True)
+class Work:
+    """One run, as its migration's code sees it."""
+
+    store: "Store"
+    definition: MigrationDefinition
+    collections: "Mapping[str, Collection]"
+    user: str | None
+    now_ms: int
+    sources: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    warnings_left_out: int = 0
+    _inserts: dict[tuple[str, tuple[str, ...], str], str] = field(default_factory=dict)
+
+    def warn(self, text: str, *, row_key: str | None = None) -> None:
+        """Leave a sentence for the result and the history. Say what was done, not what the row holds."""
+        if len(self.warnings) < WARNINGS_MAX:
+            self.warnings.append(f"{row_key}: {text}" if row_key else text)
+        else:
+            self.warnings_left_out += 1
+
+    # Reading a legacy store.
+
+    @cached_property
+    def source(self) -> "Source | None":
+        """The legacy store that the definition names; None, with a warning, where there is none."""
+        from syncengine.sources import open_source
+
+        name = self.definition.source
+        given = self.sources.get(name) if name else None
+        if given is None:
+            self.warn(f"no source {name!r} was given, so nothing was imported")
+            return None
+        if hasattr(given, "elements"):
+            return given  # type: ignore[no-any-return]  # the host's own Source
+        try:
+            return open_source(given)
+        except SourceMissing as error:
+            self.warn(f"{error.what} Nothing was imported.")
+            return None
+
+    def elements(self, key: str) -> Iterator[Item]:
+        """The elements of the JSON array under a key, one at a time. What is broken comes as a broken Item."""
+        source = self._source_with(key)
+        if source is None:
+            return
+        from syncengine.sources.json_stream import BrokenJson
+
+        number = 0
+        try:
+            for raw in source.elements(key):
+                yield _parsed(f"{key}[{number}]", raw)
+                number += 1
+        except BrokenJson as error:
+            why = f"broken JSON at byte {error.at_byte} of the value"
+            yield Item(f"{key}[{number}]", None, error.remainder, broken=why)
+
+    def json(self, key: str) -> Iterator[Item]:
+        """The one JSON document under a key, if the key is there."""
+        for item in self.text(key):
+            yield _parsed(key, item.raw)
+
+    def text(self, key: str) -> Iterator[Item]:
+        """The plain text under a key, if the key is there."""
+        source = self._source_with(key)
+        text = source.text(key) if source else None
+        if text is not None:
+            yield Item(key, text, text.encode("utf-8", "surrogatepass"))
+
+    def _source_with(self, key: str) -> "Source | None":
+        """The source if it has this key; a missing one is questioned."""
+        source = self.source
+        if source is None:
+            return None
+        if source.size(key) is None:
+            misses = source.near_misses(key)
+            hint = f"; did you mean {' or '.join(f'`{name}`' for name in misses)}?" if misses else ""
+            self.warn(f"found no `{key}`{hint}")
+            return None
+        return source
+
+    # Writing rows.
+
+    @cached_property
+    def db(self) -> "sqlite_utils.Database":
+        """The store as a sqlite_utils.Database inside the engine's transaction; may write only this
+        migration's collections, and cannot end the transaction (MigrationDenied)."""
+        from syncengine.local.authorizer import guarded_database, only
+
+        return guarded_database(self.store.connection, may_write=only(self.definition.collections))
+
+    def write(self, put: Put) -> bool:
+        """Write one row; False when it met one that is there already and `if_exists` is "merge"."""
+        if put.collection not in self.definition.collections:
+            raise MigrationInvalid(
+                f"Migration {self.definition.id} writes to {put.collection}, which it does not declare.",
+                fix="Name the collection in its definition.",
+            )
+        values: Mapping[str, Any]
+        if isinstance(put.row, BaseModel):
+            codec = codec_of(type(put.row))
+            values = dict(zip(codec.columns, codec.encode(put.row), strict=True))
+        else:
+            values = encode_mapping(put.row)
+        connection = self.store.connection
+        connection.execute(self._insert(put, tuple(values)), tuple(values.values())).fetchall()
+        return connection.changes() > 0
+
+    def _insert(self, put: Put, columns: tuple[str, ...]) -> str:
+        known = (put.collection, columns, put.if_exists)
+        sql = self._inserts.get(known)
+        if sql is None:
+            sql = self._inserts[known] = insert_sql(
+                put.collection, columns, suffix=self._conflict_clause(put, columns)
+            )
+        return sql
+
+    def _conflict_clause(self, put: Put, columns: tuple[str, ...]) -> str:
+        if put.if_exists in _ON_CONFLICT:
+            return _ON_CONFLICT[put.if_exists]
+        if put.if_exists != "replace":
+            raise MigrationInvalid(f"if_exists={put.if_exists!r} is not known.", fix="fail, merge or replace.")
+        keys = key_columns(self.collections[put.collection])
+        kept = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in columns if name not in keys)
+        return f" ON CONFLICT ({', '.join(map(quoted, keys))}) DO UPDATE SET {kept}"
+
+    def columns(self, collection: str) -> tuple[str, ...]:
+        """The columns of a collection's table, in order."""
+        return columns_of(self.store, collection)
+
+
+def key_columns(collection: "Collection") -> tuple[str, ...]:
+    """The primary key: the owner column, if there is one, then the key."""
+    return (collection.key,) if collection.owner is None else (collection.owner, collection.key)
+
+
+def insert_sql(table: str, columns: tuple[str, ...], *, suffix: str = "") -> str:
+    """INSERT with one question mark for each column."""
+    names = ", ".join(map(quoted, columns))
+    marks = ", ".join("?" * len(columns))
+    return f"INSERT INTO {quoted(table)} ({names}) VALUES ({marks}){suffix}"
+
+
+def _parsed(key: str, raw: bytes) -> Item:
+    try:
+        return Item(key, orjson.loads(raw), raw)
+    except orjson.JSONDecodeError as error:
+        return Item(key, None, raw, broken=f"not JSON: stops making sense at character {error.pos}")
