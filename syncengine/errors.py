@@ -107,6 +107,18 @@ class BackendAddressRefused(NeedsDeveloper):
     """The backend's address cannot be used: no http(s), plain HTTP to another machine, or a password in it."""
 
 
+class EntryInDoubt(WillRetry):
+    """The cloud has not said yet whether it has a quarantined entry, so sending it again could do it twice."""
+
+
+class QuarantineItemUnknown(NeedsDeveloper):
+    """There is no open quarantine item with this number."""
+
+
+class RoundUnfinished(WillRetry):
+    """The sync round that was asked for is still going on; it goes on in the background."""
+
+
 class EngineClosed(NeedsDeveloper):
     """The engine was used after close()."""
 

@@ -40,3 +40,54 @@ class MigrationMessage:
 
     message: str
     type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeChanged:
+    """The backend looks otherwise than before; verdict and reason are words."""
+
+    verdict: str
+    verdict_before: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundStarted:
+    """A sync round begins. `sendable` entries wait for nothing but the cloud."""
+
+    reason: str
+    sendable: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchSent:
+    """So many entries are on their way, under these numbers; the cloud may or may not get them."""
+
+    entries: int
+    epoch: int
+    first_sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchConfirmed:
+    """The cloud has so many entries for good; `sendable` are left."""
+
+    applied: int
+    sendable: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryQuarantined:
+    """An entry was set aside for a person, whole."""
+
+    item_id: int
+    error_code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundEnded:
+    """The last event of a round. `ended` says why in a word: "drained", "held", an error's code, and so on."""
+
+    ended: str
+    applied: int
+    sendable: int

@@ -1,0 +1,68 @@
+-- How far each user's queue has got, and when to try again.
+
+-- name: begin
+-- Make sure that a user has a drain state.
+INSERT INTO _sync_drain (owner, batch_entries_max)
+VALUES (:owner, :entries_max)
+ON CONFLICT (owner) DO NOTHING;
+
+-- name: get
+-- One user's drain state.
+SELECT epoch, next_sequence, confirmed_sequence, confirmed_count, batch_entries_max, attempts, next_try_at,
+       last_success_at, last_error
+FROM _sync_drain
+WHERE owner = :owner;
+
+-- name: take_sequences
+-- Move the next number past those that were given out.
+UPDATE _sync_drain
+SET next_sequence = :next_sequence
+WHERE owner = :owner;
+
+-- name: confirm
+-- Count what took effect; all below the first number that is still out is at the server for good.
+UPDATE _sync_drain
+SET confirmed_count = confirmed_count + :applied,
+    confirmed_sequence = max(
+      confirmed_sequence,
+      coalesce(
+        (SELECT min(o.sequence)
+         FROM _sync_outbox AS o
+         WHERE o.owner = _sync_drain.owner
+           AND o.epoch = _sync_drain.epoch
+           AND o.sequence IS NOT NULL),
+        next_sequence
+      ) - 1
+    )
+WHERE owner = :owner;
+
+-- name: begin_epoch
+-- Count from 1 again under a new epoch.
+UPDATE _sync_drain
+SET epoch = epoch + :step,
+    next_sequence = 1,
+    confirmed_sequence = 0
+WHERE owner = :owner;
+
+-- name: failed
+-- Remember a failure and when to try again.
+UPDATE _sync_drain
+SET attempts = attempts + 1,
+    next_try_at = :next_try_at,
+    last_error = :error_code
+WHERE owner = :owner;
+
+-- name: succeeded
+-- The backend took something: no wait, no failures.
+UPDATE _sync_drain
+SET attempts = 0,
+    next_try_at = NULL,
+    last_error = NULL,
+    last_success_at = :now
+WHERE owner = :owner;
+
+-- name: resize
+-- How many entries the next batches hold.
+UPDATE _sync_drain
+SET batch_entries_max = :entries_max
+WHERE owner = :owner;

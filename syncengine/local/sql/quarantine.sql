@@ -1,0 +1,106 @@
+-- What was set aside for a person, whole and with its reason.
+
+-- name: set_aside
+-- Copy an outbox entry into quarantine; the item's id.
+INSERT INTO _sync_quarantine (
+  origin, migration, owner, collection, row_key, body, error_code, error_text, attempts, created_at
+)
+SELECT
+  'outbox', migration, owner, collection, row_key,
+  json_object(
+    'entry_id', entry_id,
+    'sequence', sequence,
+    'epoch', epoch,
+    'kind', kind,
+    'set', json(set_json),
+    'before', json(before_json),
+    'original', json(original_json),
+    'barrier', json(barrier_json),
+    'base_version', base_version,
+    'shape_version', shape_version,
+    'group_id', group_id,
+    'created_at', created_at
+  ),
+  :error_code, :error_text, max(attempts, 1), :now
+FROM _sync_outbox
+WHERE entry_id = :entry_id
+RETURNING item_id;
+
+-- name: open_item
+-- An item of the outbox that nobody has resolved.
+SELECT
+  item_id, owner, json_extract(body, '$.entry_id'), json_extract(body, '$.kind'), collection, row_key,
+  json_extract(body, '$.group_id'), json_extract(body, '$.barrier.collections')
+FROM _sync_quarantine
+WHERE item_id = :item_id
+  AND origin = 'outbox'
+  AND resolution IS NULL;
+
+-- name: open_items
+-- Unresolved items of one queue: what is written behind them is held.
+SELECT
+  item_id, owner, json_extract(body, '$.entry_id'), json_extract(body, '$.kind'), collection, row_key,
+  json_extract(body, '$.group_id'), json_extract(body, '$.barrier.collections')
+FROM _sync_quarantine
+WHERE origin = 'outbox'
+  AND resolution IS NULL
+  AND owner = :owner
+ORDER BY item_id;
+
+-- name: row_is_set_aside
+-- 1 when something of this row lies open in quarantine.
+SELECT EXISTS (
+  SELECT 1
+  FROM _sync_quarantine
+  WHERE collection = :collection
+    AND owner = :owner
+    AND row_key = :row_key
+    AND resolution IS NULL
+);
+
+-- name: item_of_entry
+-- The open item that holds the body of a void entry.
+SELECT item_id
+FROM _sync_quarantine
+WHERE collection = :collection
+  AND owner = :owner
+  AND row_key = :row_key
+  AND resolution IS NULL
+  AND origin = 'outbox'
+  AND json_extract(body, '$.entry_id') = :entry_id;
+
+-- name: group_of_item
+-- The open items that were one group with this one: they are retried together.
+SELECT mate.item_id
+FROM _sync_quarantine AS item
+JOIN _sync_quarantine AS mate
+  ON mate.origin = 'outbox'
+  AND mate.resolution IS NULL
+  AND mate.owner = item.owner
+  AND json_extract(mate.body, '$.group_id') = json_extract(item.body, '$.group_id')
+WHERE item.item_id = :item_id
+  AND item.origin = 'outbox'
+  AND item.resolution IS NULL
+ORDER BY json_extract(mate.body, '$.entry_id');
+
+-- name: queue_again
+-- A new entry with the body of an item, at its old place in the order, without a number.
+INSERT INTO _sync_outbox (
+  entry_id, owner, kind, collection, row_key, set_json, before_json, base_version, shape_version,
+  original_json, group_id, migration, barrier_json, created_at
+)
+SELECT
+  json_extract(body, '$.entry_id'), owner, json_extract(body, '$.kind'), collection, row_key,
+  json_extract(body, '$.set'), json_extract(body, '$.before'), json_extract(body, '$.base_version'),
+  json_extract(body, '$.shape_version'), json_extract(body, '$.original'), :group_id, migration,
+  json_remove(json_extract(body, '$.barrier'), '$.page'), :now
+FROM _sync_quarantine
+WHERE item_id = :item_id;
+
+-- name: resolve
+-- Close an item.
+UPDATE _sync_quarantine
+SET resolution = :resolution,
+    resolved_at = :now
+WHERE item_id = :item_id
+  AND resolution IS NULL;

@@ -1,0 +1,150 @@
+"""One queued thing, a batch of them, and what the cloud said about each: values without behaviour."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    """What an entry does at the cloud."""
+
+    PUT = "put"
+    PATCH = "patch"
+    DELETE = "delete"
+    MIGRATION = "migration"
+    VOID = "void"
+
+
+ENTRY_BYTES_AROUND = 256
+"""Room that one entry takes beside its body: names, numbers, JSON punctuation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One row of the outbox. Its repr shows no row contents."""
+
+    entry_id: int
+    """Order of writing on this device."""
+    owner: str
+    sequence: int | None
+    """The number it is sent under; None until it is claimed."""
+    epoch: int | None
+    kind: Kind
+    collection: str
+    row_key: str
+    set_json: str | None = field(repr=False)
+    before_json: str | None = field(repr=False)
+    base_version: int | None
+    shape_version: str
+    original_json: str | None = field(repr=False)
+    group_id: int
+    migration: str | None
+    barrier_json: str | None = field(repr=False)
+    state: str
+    held_by: int | None
+    attempts: int
+    last_error: str | None
+    created_at: str
+
+    def key(self, device: str) -> str:
+        """The name of this entry for the cloud, the same however often it is sent."""
+        return f"{device}:{self.epoch}:{self.sequence}"
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much of a push it takes."""
+        body = self.set_json or self.barrier_json or ""
+        return len(body.encode()) + ENTRY_BYTES_AROUND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Entries to send together. `epoch` is that of their numbers.
+
+    Empty when nothing can be sent now. A step of an online migration is always alone in its batch, and has no
+    number yet when its page is not read yet.
+    """
+
+    owner: str
+    epoch: int
+    entries: tuple[Entry, ...] = ()
+
+    @property
+    def barrier(self) -> Entry | None:
+        """The step of an online migration that this batch consists of."""
+        return self.entries[0] if self.entries and self.entries[0].kind is Kind.MIGRATION else None
+
+    @property
+    def is_one_unit(self) -> bool:
+        """True when it cannot be cut: one entry, or one group."""
+        return len({entry.group_id for entry in self.entries}) == 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What the cloud said about one entry; `outcome` repeats the first answer to a duplicate."""
+
+    sequence: int
+    status: str
+    outcome: str | None = None
+    version: int | None = None
+    code: str | None = None
+    message: str | None = None
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def took_effect(self) -> bool:
+        return self.status == "applied" or (self.status == "duplicate" and self.outcome == "applied")
+
+    @property
+    def was_rejected(self) -> bool:
+        return self.status == "rejected" or (self.status == "duplicate" and self.outcome == "rejected")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What a confirmation did: how many entries took effect, and which quarantine items came of the others."""
+
+    applied: int
+    unanswered: int
+    items: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Entries by state."""
+
+    waiting: int = 0
+    claimed: int = 0
+    held: int = 0
+
+    @property
+    def depth(self) -> int:
+        return self.waiting + self.claimed + self.held
+
+
+def entry_of(row: Sequence[Any]) -> Entry:
+    """The entry in a row of the outbox, in the order of columns that outbox.sql selects."""
+    return Entry(
+        entry_id=row[0],
+        owner=row[1],
+        sequence=row[2],
+        epoch=row[3],
+        kind=Kind(row[4]),
+        collection=row[5],
+        row_key=row[6],
+        set_json=row[7],
+        before_json=row[8],
+        base_version=row[9],
+        shape_version=row[10],
+        original_json=row[11],
+        group_id=row[12],
+        migration=row[13],
+        barrier_json=row[14],
+        state=row[15],
+        held_by=row[16],
+        attempts=row[17],
+        last_error=row[18],
+        created_at=row[19],
+    )

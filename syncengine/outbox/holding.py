@@ -1,0 +1,123 @@
+"""What waits behind a quarantined entry: the same row, its foreign-key children, its group, a migration's rows."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from syncengine.local.identifiers import quoted
+from syncengine.outbox.delivery import Event, State, next_state
+from syncengine.outbox.entry import Kind
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+
+HELD = next_state(State.WAITING, Event.BLOCKED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocker:
+    """Something that later entries build on and that the cloud does not have."""
+
+    entry_id: int
+    kind: Kind
+    collection: str
+    row_key: str
+    group_id: int
+    collections_json: str | None
+    """Of a migration: what it holds back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """An open quarantine item of the outbox."""
+
+    item_id: int
+    owner: str
+    blocker: Blocker
+
+
+def item_of(row: Sequence[Any]) -> Item:
+    """The item in a row of quarantine.sql's open items."""
+    return Item(item_id=row[0], owner=row[1], blocker=_blocker_of(row[2:]))
+
+
+def hold_behind_open_items(store: "Store", owner: str) -> None:
+    """Hold what was written since behind all open items of this queue."""
+    for row in store.rows("quarantine", "open_items", owner=owner):
+        hold_behind(store, item_of(row))
+
+
+def hold_behind(store: "Store", item: Item) -> None:
+    """Hold every waiting entry that builds on this item, directly or through another held one."""
+    children = _ChildTables(store)
+    blockers = [item.blocker]
+    # Each held entry is visited once, so this ends with the queue.
+    while blockers:
+        blockers.extend(_hold_one(store, item, blockers.pop(), children))
+
+
+def _hold_one(store: "Store", item: Item, blocker: Blocker, children: "_ChildTables") -> list[Blocker]:
+    common: dict[str, Any] = {"owner": item.owner, "item_id": item.item_id, "state": HELD}
+    if blocker.kind is Kind.MIGRATION:
+        collections = blocker.collections_json or "[]"
+        held = store.rows("outbox", "hold_behind_barrier", after=blocker.entry_id, collections=collections, **common)
+    else:
+        held = store.rows(
+            "outbox",
+            "hold_row",
+            collection=blocker.collection,
+            row_key=blocker.row_key,
+            after=blocker.entry_id,
+            **common,
+        )
+    held += store.rows("outbox", "hold_group", group_id=blocker.group_id, **common)
+    if blocker.kind is Kind.PUT:
+        for child, key in children.of(blocker.collection, owner=item.owner, row_key=blocker.row_key):
+            held += store.rows("outbox", "hold_row", collection=child, row_key=key, after=0, **common)
+    return [_blocker_of(row) for row in held]
+
+
+def _blocker_of(row: Sequence[Any]) -> Blocker:
+    return Blocker(
+        entry_id=row[0],
+        kind=Kind(row[1]),
+        collection=row[2],
+        row_key=row[3],
+        group_id=row[4],
+        collections_json=row[5],
+    )
+
+
+class _ChildTables:
+    """Which synced collections point to which by foreign keys; read from the schema once."""
+
+    def __init__(self, store: "Store") -> None:
+        self._store = store
+        self._synced = {name: (key, owner) for name, key, owner in store.rows("outbox", "synced_collections")}
+        self._links = [link for child in self._synced for link in self._links_from(child)]
+
+    def of(self, parent: str, *, owner: str, row_key: str) -> Iterable[tuple[str, str]]:
+        """(collection, key) of the live rows of this owner that point to a row of `parent`."""
+        for child, pointed, column in self._links:
+            if pointed == parent:
+                key_column, owner_column = self._synced[child]
+                rows = self._store.query(
+                    f"SELECT {quoted(key_column)} FROM {quoted(child)}"
+                    f" WHERE {quoted(column)} = ? AND {quoted(owner_column)} = ?",
+                    (row_key, owner),
+                )
+                yield from ((child, key) for (key,) in rows)
+
+    def _links_from(self, child: str) -> Iterable[tuple[str, str, str]]:
+        rows = self._store.query('SELECT seq, "table", "from", "to" FROM pragma_foreign_key_list(?)', (child,))
+        for position, parent, column, target in rows:
+            if parent in self._synced and self._is_key(parent, target, position):
+                yield child, parent, column
+
+    def _is_key(self, parent: str, target: str | None, position: int) -> bool:
+        """A foreign key that names no target means the parent's primary key, column by column."""
+        key_column, _ = self._synced[parent]
+        if target is not None:
+            return bool(target == key_column)
+        found = self._store.query("SELECT name FROM pragma_table_info(?) WHERE pk = ?", (parent, position + 1))
+        return bool(found and found[0][0] == key_column)

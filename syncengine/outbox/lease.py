@@ -1,0 +1,66 @@
+"""Only one process at a time sends: a lease in the store that ends by itself.
+
+Nothing depends on it but the traffic: two processes that send the same numbers get duplicates as answers, and a
+confirmation finds the entries gone. So the wall clock is good enough here.
+"""
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+
+NAME = "drain_owner"
+
+
+class DrainLease:
+    """The right to send, for `lease_ms` from the last `take`."""
+
+    def __init__(self, store: "Store", *, holder: str, lease_ms: int) -> None:
+        self._store = store
+        self._holder = holder
+        self._lease_ms = lease_ms
+
+    def take(self) -> bool:
+        """Take or renew it; False when another living process has it."""
+        now_ms = self._store.clock.now_ms()
+        with self._store.transaction():
+            if not self._is_free(self._present(), now_ms):
+                return False
+            lease = {"holder": self._holder, "pid": os.getpid(), "until_ms": now_ms + self._lease_ms}
+            self._store.run("state", "set", name=NAME, value=json.dumps(lease))
+        return True
+
+    def release(self) -> None:
+        """Give it back; nothing happens when another process has taken it over."""
+        with self._store.transaction():
+            present = self._present()
+            if present and present["holder"] == self._holder:
+                self._store.run("state", "set", name=NAME, value="{}")
+
+    def _present(self) -> dict[str, Any]:
+        lease: dict[str, Any] = json.loads(self._store.value("state", "get", name=NAME) or "{}")
+        return lease
+
+    def _is_free(self, lease: dict[str, Any], now_ms: int) -> bool:
+        if not lease or lease["holder"] == self._holder:
+            return True
+        left_ms = lease["until_ms"] - now_ms
+        # A lease that ends later than any we give comes from a clock that was ahead.
+        return not 0 < left_ms <= self._lease_ms or _has_ended(lease["pid"])
+
+
+def _has_ended(pid: int) -> bool:
+    """True when the process that took the lease cannot be there any more."""
+    if pid == os.getpid():
+        return True  # a process opens a store once, so this was an earlier one of its engines
+    if os.name != "posix":
+        return False  # on Windows signal 0 is not a question: os.kill would end the process
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

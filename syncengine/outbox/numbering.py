@@ -1,0 +1,99 @@
+"""How far a user's queue has got: epoch, next number, batch size, and the durable wait after failures."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from syncengine.clock import iso
+from syncengine.outbox.delivery import Event, State, next_state
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainState:
+    """One user's row of _sync_drain."""
+
+    epoch: int
+    next_sequence: int
+    confirmed_sequence: int
+    confirmed_count: int
+    batch_entries_max: int
+    attempts: int
+    next_try_at: str | None
+    last_success_at: str | None
+    last_error: str | None
+
+
+def drain_state(store: "Store", owner: str) -> DrainState:
+    """The user's state; that of a new queue when nothing was ever sent."""
+    found = store.row("drain", "get", owner=owner)
+    if found is None:
+        found = (1, 1, 0, 0, store.settings.push_entries_max, 0, None, None, None)
+    return DrainState(
+        epoch=found[0],
+        next_sequence=found[1],
+        confirmed_sequence=found[2],
+        confirmed_count=found[3],
+        batch_entries_max=found[4],
+        attempts=found[5],
+        next_try_at=found[6],
+        last_success_at=found[7],
+        last_error=found[8],
+    )
+
+
+def ensure_drain(store: "Store", owner: str) -> DrainState:
+    """The same, written down. Inside a transaction."""
+    store.run("drain", "begin", owner=owner, entries_max=store.settings.push_entries_max)
+    return drain_state(store, owner)
+
+
+def begin_epoch(store: "Store", owner: str, *, step: int = 1) -> None:
+    """Count from 1 under a new epoch; claimed entries lose their number and wait, empty numbers go.
+
+    Only where it is known that the cloud does not have the claimed entries.
+    """
+    with store.transaction(durable=True):
+        ensure_drain(store, owner)
+        store.run("outbox", "drop_voids", owner=owner)
+        store.run("outbox", "unnumber", owner=owner, state=next_state(State.CLAIMED, Event.EPOCH_ENDED))
+        store.run("drain", "begin_epoch", owner=owner, step=step)
+
+
+def record_failure(store: "Store", owner: str, error_code: str, *, wait_ms: int) -> None:
+    """Remember a failure, and not to try by ourselves for `wait_ms`."""
+    with store.transaction():
+        ensure_drain(store, owner)
+        next_try_at = iso(store.clock.now_ms() + wait_ms)
+        store.run("drain", "failed", owner=owner, next_try_at=next_try_at, error_code=error_code)
+
+
+def record_success(store: "Store", owner: str) -> None:
+    """The backend took something: no wait, no failures."""
+    with store.transaction():
+        ensure_drain(store, owner)
+        store.run("drain", "succeeded", owner=owner, now=iso(store.clock.now_ms()))
+
+
+def resize_batches(store: "Store", owner: str, *, entries_max: int) -> None:
+    """Later batches hold at most so many entries; never less than one, never more than the setting."""
+    bounded = max(1, min(entries_max, store.settings.push_entries_max))
+    with store.transaction():
+        ensure_drain(store, owner)
+        store.run("drain", "resize", owner=owner, entries_max=bounded)
+
+
+def wait_before_next_try_ms(store: "Store", owner: str) -> int:
+    """How long to wait before trying by ourselves; 0: now.
+
+    The wall clock may have jumped: a time further away than the longest wait that we ever write means now.
+    """
+    next_try_at = drain_state(store, owner).next_try_at
+    if next_try_at is None:
+        return 0
+    wait_ms = round(datetime.fromisoformat(next_try_at).timestamp() * 1000) - store.clock.now_ms()
+    settings = store.settings
+    longest_ms = max(settings.retry_wait_ms_max, settings.retry_after_ms_max) + settings.retry_wait_ms_min
+    return wait_ms if 0 < wait_ms <= longest_ms else 0

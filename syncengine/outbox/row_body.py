@@ -1,0 +1,62 @@
+"""The body of an entry that names only its row: the live row, read when the entry is numbered."""
+
+import base64
+import math
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from syncengine.local.identifiers import quoted
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+
+
+class RowUnreadable(ValueError):
+    """A live row cannot be written as JSON; `code` says why, without its values."""
+
+    def __init__(self, code: str, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+        self.why = why
+
+
+def live_row_json(store: "Store", collection: str, *, owner: str, row_key: str) -> str | None:
+    """All columns of a live row but its owner, as a JSON object; None when the row is gone.
+
+    Numbers, text and NULL are as they are; a blob is `{"$blob": "<base64>"}`. Raises RowUnreadable for text
+    that is not UTF-8 and for numbers that JSON has no words for.
+    """
+    key_column, owner_column, _ = collection_columns(store, collection)
+    try:
+        found = store.query(
+            f"SELECT * FROM {quoted(collection)} WHERE {quoted(owner_column)} = ? AND {quoted(key_column)} = ?",
+            (owner, row_key),
+        )
+    except UnicodeDecodeError as error:
+        raise RowUnreadable("text_not_utf8", "a text of the row is not UTF-8") from error
+    if not found:
+        return None
+    values = zip(column_names(store, collection), found[0], strict=True)
+    return orjson.dumps({name: _json_value(name, value) for name, value in values if name != owner_column}).decode()
+
+
+def collection_columns(store: "Store", collection: str) -> tuple[str, str, str]:
+    """Key column, owner column and shape version of a synced collection."""
+    found = store.row("outbox", "collection", collection=collection)
+    if found is None:
+        raise AssertionError(f"{collection} is no synced collection")
+    return found[0], found[1], found[2]
+
+
+def column_names(store: "Store", collection: str) -> list[str]:
+    """The columns that SELECT * gives, in its order."""
+    return [name for (name,) in store.query("SELECT name FROM pragma_table_info(?) ORDER BY cid", (collection,))]
+
+
+def _json_value(column: str, value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"$blob": base64.b64encode(value).decode("ascii")}
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RowUnreadable("number_not_finite", f"column {column} holds a number that JSON cannot say")
+    return value
