@@ -10,6 +10,7 @@ from syncengine.local.identifiers import quoted
 from syncengine.migrate.definition import Counts, Item, MigrationDefinition, Quarantine
 from syncengine.migrate.executor import BaseMigrationExecutor
 from syncengine.migrate.row_codec import row_as_json
+from syncengine.migrate.shape import attached, keep_indexes, keep_trigger
 from syncengine.migrate.work import key_columns
 
 if TYPE_CHECKING:
@@ -138,12 +139,27 @@ class DeclaredExecutor(BaseMigrationExecutor):
         return row_as_json(work.columns(self.collection), row)
 
     def finish(self, work: "Work") -> None:
+        store = work.store
+        indexes, triggers = attached(store, self.collection, "index"), attached(store, self.collection, "trigger")
+        if any(isinstance(change, Cast | Archive) for change in self.changes):
+            # DROP COLUMN is refused while an index or a trigger names the column.
+            for kind, found in (("INDEX", indexes), ("TRIGGER", triggers)):
+                for name, _ in found:
+                    store.query(f"DROP {kind} {quoted(name)}")
+            self._drop_columns(work)
+            for name in keep_indexes(store, self.collection, indexes):
+                work.warn(f"index {name} was left out: its columns are gone")
+            for name, sql in triggers:
+                keep_trigger(store, self.collection, name, sql)
+        for change in self.changes:
+            if isinstance(change, Rename):
+                self._alter(work, f"RENAME COLUMN {quoted(change.column)} TO {quoted(change.to)}")
+
+    def _drop_columns(self, work: "Work") -> None:
         for change in self.changes:
             if isinstance(change, Cast):
                 self._alter(work, f"DROP COLUMN {quoted(change.column)}")
                 self._alter(work, f"RENAME COLUMN {quoted(change.column + '_new_')} TO {quoted(change.column)}")
-            elif isinstance(change, Rename):
-                self._alter(work, f"RENAME COLUMN {quoted(change.column)} TO {quoted(change.to)}")
             elif isinstance(change, Archive):
                 self._keep(work, change)
                 self._alter(work, f"DROP COLUMN {quoted(change.column)}")

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-import apsw
-
 from syncengine.errors import SyncEngineError
+from syncengine.local.sqlite_errors import ConstraintError, MismatchError, SqliteError
 from syncengine.migrate.definition import Quarantine
 
 
@@ -21,10 +20,10 @@ def rejection_for(error: Exception) -> Rejection | None:
     """The reason, if it is about the row; None for what is about the store, the engine or the machine."""
     if isinstance(error, Quarantine):
         return Rejection(code="quarantined_by_rule", text=error.why, field=error.field)
-    if isinstance(error, apsw.ConstraintError | apsw.MismatchError):
+    if isinstance(error, ConstraintError | MismatchError):
         # "UNIQUE constraint failed: journeys.id": names of columns, never a value.
         return Rejection(code="constraint_failed", text=str(error))
-    if isinstance(error, apsw.Error | SyncEngineError | MemoryError):
+    if isinstance(error, SqliteError | SyncEngineError | MemoryError):
         return None
     return _of_code(error)
 

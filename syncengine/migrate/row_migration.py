@@ -165,7 +165,9 @@ class RowExecutor(BaseMigrationExecutor):
         indexes = self.table.indexes if self.table is not None else ()
         if self.group_by is not None:
             work.store.query("DROP INDEX _sync_grouping")
-        swap_in(work.store, new=self.new_table, table=self.collection, indexes=indexes)
+        gone = swap_in(work.store, new=self.new_table, table=self.collection, indexes=indexes)
+        for name in gone:
+            work.warn(f"index {name} was left out: its columns are gone")
 
 
 def migration(  # noqa: PLR0913  (keyword-only: a definition spelled out)

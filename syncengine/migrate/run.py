@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import apsw
-
 from syncengine.clock import iso
 from syncengine.errors import (
     MigrationFailed,
@@ -21,6 +19,7 @@ from syncengine.errors import (
     SyncEngineError,
 )
 from syncengine.local.savepoint import translated
+from syncengine.local.sqlite_errors import BusyError, CorruptError, FullError, IOError, SqliteError  # noqa: A004
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.definition import Counts, Item
 from syncengine.migrate.history import RunRecord, record_run
@@ -153,8 +152,8 @@ class _Run:
     def _rethrow_if_not_ours_to_record(self, error: Exception) -> None:
         """A full disk, damage or an interrupt has ended the transaction: there is nothing left to record in."""
         if not self.store.connection.in_transaction:
-            raise translated(error) if isinstance(error, apsw.Error) else error
-        if isinstance(error, apsw.BusyError | apsw.FullError | apsw.IOError | apsw.CorruptError):
+            raise translated(error) if isinstance(error, SqliteError) else error
+        if isinstance(error, BusyError | FullError | IOError | CorruptError):
             raise translated(error)
 
     def _do(self) -> str:
@@ -246,9 +245,8 @@ class _Run:
         self.failed_first = self.failed_first or rejection
         for item in items:
             self.store.run(
-                "quarantine",
-                "add",
-                origin="migration",
+                "runs",
+                "set_row_aside",
                 migration=self.step.id,
                 owner=item.owner or self.work.user,
                 collection=self.executor.definition.collections[0],
@@ -418,7 +416,7 @@ def code_hash(executor: "BaseMigrationExecutor") -> str | None:
 
 def _safe_reason(error: Exception) -> str:
     """SQLite's messages name tables and columns only; any other may quote a row."""
-    if isinstance(error, apsw.Error):
+    if isinstance(error, SqliteError):
         return f"{type(error).__name__}: {error}"
     return type(error).__name__
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from syncengine.errors import MigrationInvalid
 from syncengine.local.identifiers import quoted
+from syncengine.local.sqlite_errors import SQLError
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -94,11 +95,11 @@ def fingerprint(store: "Store", table: str) -> str:
     return digest.hexdigest()
 
 
-def swap_in(store: "Store", *, new: str, table: str, indexes: tuple[str, ...]) -> None:
-    """Put a filled table in the place of the old one, with its new indexes and with the old triggers.
+def swap_in(store: "Store", *, new: str, table: str, indexes: tuple[str, ...]) -> tuple[str, ...]:
+    """Put a filled table in the place of the old one; the names of indexes whose columns are gone.
 
-    Indexes of the old table that the author did not name again are kept where their columns still exist;
-    a trigger that no longer compiles stops the migration. Call with foreign keys off.
+    Indexes of the old table that the author did not name again are kept where their columns still exist, and so
+    are triggers; a trigger that no longer compiles stops the migration. Call with foreign keys off.
     """
     old_indexes = attached(store, table, "index")
     triggers = attached(store, table, "trigger")
@@ -111,20 +112,33 @@ def swap_in(store: "Store", *, new: str, table: str, indexes: tuple[str, ...]) -
         store.query("PRAGMA legacy_alter_table = OFF")
     for sql in indexes:
         store.query(sql)
-    named_again = {name for name, _ in attached(store, table, "index")}
-    for name, sql in old_indexes:
-        if name not in named_again:
-            _recreate(store, sql, what=f"index {name}", table=table)
+    gone = keep_indexes(store, table, old_indexes)
     for name, sql in triggers:
-        _recreate(store, sql, what=f"trigger {name}", table=table)
+        keep_trigger(store, table, name, sql)
+    return gone
 
 
-def _recreate(store: "Store", sql: str, *, what: str, table: str) -> None:
+def keep_indexes(store: "Store", table: str, old: list[tuple[str, str]]) -> tuple[str, ...]:
+    """Make the indexes of an old table again, where they fit; the names of those whose columns are gone."""
+    named_again = {name for name, _ in attached(store, table, "index")}
+    gone = []
+    for name, sql in old:
+        if name in named_again:
+            continue
+        try:
+            store.query(sql)
+        except SQLError:
+            gone.append(name)
+    return tuple(gone)
+
+
+def keep_trigger(store: "Store", table: str, name: str, sql: str) -> None:
+    """Make a trigger of an old table again. Raises MigrationInvalid where it does not fit."""
     try:
         store.query(sql)
-    except Exception as error:
+    except SQLError as error:
         raise MigrationInvalid(
-            f"The {what} on {table} does not fit the new shape.",
-            why=f"{type(error).__name__}: {error}",
+            f"The trigger {name} on {table} does not fit the new shape.",
+            why=str(error),
             fix="Drop it in the migration, or write it anew.",
         ) from error

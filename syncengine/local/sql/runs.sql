@@ -61,3 +61,26 @@ ON CONFLICT (name) DO UPDATE SET
 SELECT shape_version
 FROM _sync_collection
 WHERE name = :name;
+
+-- name: set_row_aside
+-- A row or a legacy element that could not be converted, whole, with its reason.
+INSERT INTO _sync_quarantine (
+  origin, migration, owner, collection, row_key, body, error_code, error_text, field, created_at
+)
+VALUES ('migration', :migration, :owner, :collection, :row_key, :body, :error_code, :error_text, :field, :now);
+
+-- name: entries_waiting
+-- How many entries of an online migration have not been confirmed.
+SELECT count(*)
+FROM _sync_outbox
+WHERE migration = :migration
+  AND owner = :owner;
+
+-- name: entries_refused
+-- How many entries of an online migration lie open in quarantine.
+SELECT count(*)
+FROM _sync_quarantine
+WHERE origin = 'outbox'
+  AND migration = :migration
+  AND owner = :owner
+  AND resolution IS NULL;

@@ -1,0 +1,283 @@
+"""The story on one page: open the store, migrate it, start, sync, look, close."""
+
+from typing import TYPE_CHECKING, Any
+
+from syncengine.clock import SystemClock, system_random
+from syncengine.errors import AuthRequired, CollectionNotReady, StoreSuperseded
+from syncengine.local.store import Store
+from syncengine.local.version_table import read_installed
+from syncengine.settings import Settings
+from syncengine.vocabulary import STORE_SCOPE
+
+if TYPE_CHECKING:
+    import os
+    import random
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+    from types import TracebackType
+
+    import sqlite_utils
+
+    from syncengine.clock import Clock
+    from syncengine.migrate.plan import Plan
+    from syncengine.migrate.registry import MigrationRegistry
+    from syncengine.migrate.service import DataMigrationService, MigrationReport
+    from syncengine.remote.backend import Backend
+    from syncengine.status import Status
+    from syncengine.sync.drain import RoundReport
+    from syncengine.sync.runner import FlushReport, SyncRunner
+
+
+class Engine:
+    """One app's store on this device, and its way to the cloud. Use `Engine.open`, best in a `with` block.
+
+    One engine for each file and process; all of the process's threads may share it. Other processes may open
+    the same file with engines of their own, or with the `sqlite3` command line.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        registry: "MigrationRegistry",
+        user: str | None,
+        sources: "Mapping[str, Any]",
+        make_backend: "Callable[[], Backend] | None",
+        listener: "Callable[[object], None] | None",
+        chance: "random.Random | None",
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._user = user
+        self._sources = sources
+        self._make_backend = make_backend
+        self._listener = listener
+        self._chance = chance
+        self._service: DataMigrationService | None = None
+        self._runner: SyncRunner | None = None
+
+    @classmethod
+    def open(  # noqa: PLR0913  (keyword-only: the host's choices in one place)
+        cls,
+        path: "str | os.PathLike[str]",
+        *,
+        registry: "MigrationRegistry",
+        user: str | None = None,
+        sources: "Mapping[str, Any] | None" = None,
+        cloud_url: str | None = None,
+        token: "Callable[[], str | None] | None" = None,
+        backend: "Backend | None" = None,
+        settings: Settings | None = None,
+        listener: "Callable[[object], None] | None" = None,
+        clock: "Clock | None" = None,
+        chance: "random.Random | None" = None,
+    ) -> "Engine":
+        """Open the store at `path`, made (0600) if it is not there. Never waits for the network.
+
+        `user` is who is signed in; None works on the store alone. `sources` names legacy stores to import from,
+        by path. The cloud is `cloud_url` with a `token` callback, or a `backend`; without either the engine works
+        offline and keeps its queue. Raises StoreForeign, StoreSuperseded, StoreDamaged, StoreAlreadyOpen,
+        StoreBusy; the file is then unchanged.
+        """
+        settings = settings or Settings()
+        clock = clock or SystemClock()
+        store = Store(str(path), settings=settings, clock=clock)
+        make_backend = None
+        if backend is not None:
+            make_backend = _given(backend)
+        elif cloud_url is not None:
+            make_backend = _over_http(cloud_url, token, settings, clock)
+        return cls(
+            store,
+            registry=registry,
+            user=user,
+            sources=sources or {},
+            make_backend=make_backend,
+            listener=listener,
+            chance=chance,
+        )
+
+    # Migrating.
+
+    def migrate(self) -> "MigrationReport | None":
+        """Do at once all that can be done offline, and queue the rest. Safe to repeat, in any number of processes.
+
+        None when there was nothing to do. Raises what stopped a critical migration (MigrationFailed and its kinds),
+        StoreSuperseded, StoreBusy, DiskFull; the store is then as it was before that migration.
+        """
+        if self._registry.nothing_pending(read_installed(self._store), user=self._user):
+            return None
+        report = self.migrations.migrate_all_data(self._user)
+        for result in report.results:
+            if result.failure is not None and self._is_critical(result.migration_id):
+                raise result.failure
+        self._wake("migrated")
+        return report
+
+    def _is_critical(self, migration_id: str) -> bool:
+        return self._registry.get_migration_executor(migration_id).definition.critical
+
+    def plan(self) -> "Plan":
+        """What `migrate()` would do, as a value that prints itself."""
+        return self.migrations.plan(self._user)
+
+    @property
+    def migrations(self) -> "DataMigrationService":
+        """Status, plan, history and single runs: all that a settings page needs."""
+        if self._service is None:
+            from syncengine.migrate.service import DataMigrationService
+
+            self._service = DataMigrationService(
+                store=self._store,
+                registry=self._registry,
+                sources=self._sources,
+                listener=self._listener,
+                probe_verdict=self._verdict,
+            )
+        return self._service
+
+    def _verdict(self) -> str:
+        return str(self._store.value("state", "get", name="probe_verdict") or "unknown")
+
+    # The app's own rows.
+
+    def read(self) -> "AbstractContextManager[sqlite_utils.Database]":
+        """`with engine.read() as db:` one moment of the store, on a connection that cannot write.
+
+        Raises CollectionNotReady before `migrate()` has been done, StoreSuperseded after a newer app migrated.
+        """
+        from syncengine.local.hosting import reading
+
+        self._check_shapes()
+        return reading(self._store)
+
+    def write(self) -> "AbstractContextManager[sqlite_utils.Database]":
+        """`with engine.write() as db:` one atomic change to the app's rows; an exception undoes all of it.
+
+        Raises as `read` does, and StoreBusy when another process writes for too long.
+        """
+        from syncengine.local.hosting import writing
+
+        return writing(self._store, check=self._check_shapes)
+
+    def snapshot(self) -> "AbstractContextManager[Path]":
+        """`with engine.snapshot() as path:` a private copy that any tool may open; gone afterwards."""
+        from syncengine.local.snapshot import snapshot
+
+        return snapshot(self._store)
+
+    def _check_shapes(self) -> None:
+        version = read_installed(self._store).schema_version(STORE_SCOPE) or self._registry.baseline
+        if version > self._registry.target:
+            raise StoreSuperseded(
+                f"The store was migrated to {version} by a newer version of this app.",
+                why=f"this process knows {self._registry.target}, and would write old shapes into new tables",
+                fix="Restart the app in its new version. Nothing was written.",
+            )
+        if version < self._registry.target:
+            raise CollectionNotReady(
+                f"The store is at {version} and the app expects {self._registry.target}.",
+                why="its migrations have not been run",
+                fix="Call engine.migrate() first.",
+            )
+
+    # The cloud.
+
+    def start(self) -> None:
+        """Sync in the background from now on: probe, drain, wait; woken by writes of any process.
+
+        Safe to repeat. Without a backend or a user it does nothing, and the queue is kept.
+        """
+        if self._make_backend is not None and self._user is not None:
+            self._running().start()
+
+    def sync_now(self, *, timeout_ms: int = 60_000) -> "RoundReport":
+        """One round with the cloud now, whatever the probe thinks. Raises AuthRequired without a backend or user."""
+        return self._running().sync_now(timeout_ms=timeout_ms)
+
+    def flush(self, *, timeout_ms: int = 10_000) -> "FlushReport":
+        """Send until the queue is empty or the time is over; says what remains. Never raises for the network."""
+        return self._running().flush(timeout_ms=timeout_ms)
+
+    def pause(self, reason: str = "paused by the app") -> None:
+        """Send nothing until `resume`; the queue is kept."""
+        if self._runner is not None:
+            self._runner.pause(reason)
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        if self._runner is not None:
+            self._runner.resume()
+
+    def set_network(self, *, online: bool | None = None, metered: bool | None = None) -> None:
+        """A hint of the host about the network: it may skip a wait, and never prevents a try that is asked for."""
+        if self._runner is not None:
+            self._runner.set_network(online=online, metered=metered)
+
+    def _running(self) -> "SyncRunner":
+        self._store.check_usable()
+        if self._runner is None:
+            if self._make_backend is None or self._user is None:
+                raise AuthRequired(
+                    "There is nobody to sync for.",
+                    why="the engine was opened without a user" if self._user is None else "no cloud was given",
+                    fix="Open the engine with user= and cloud_url= (or backend=). The queue is kept.",
+                )
+            from syncengine.sync.runner import SyncRunner
+
+            self._runner = SyncRunner(
+                store=self._store,
+                registry=self._registry,
+                backend=self._make_backend(),
+                user=self._user,
+                chance=self._chance or system_random(),
+                listener=self._listener,
+            )
+        return self._runner
+
+    def _wake(self, reason: str) -> None:
+        if self._runner is not None:
+            self._runner.wake(reason)
+
+    # Looking and leaving.
+
+    def status(self) -> "Status":
+        """What is going on, as one frozen value; from rows, so it is true for all processes."""
+        from syncengine.status import read_status
+
+        return read_status(self._store, self._registry, user=self._user, activity=self._activity())
+
+    def _activity(self) -> str:
+        if self._make_backend is None:
+            return "no_backend"
+        return "stopped" if self._runner is None else self._runner.activity
+
+    def close(self) -> None:
+        """Stop and close the file, in bounded time; safe to repeat. What is queued stays queued."""
+        if self._runner is not None:
+            self._runner.close()
+        self._store.close()
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(
+        self, kind: "type[BaseException] | None", error: BaseException | None, trace: "TracebackType | None"
+    ) -> None:
+        self.close()
+
+
+def _given(backend: "Backend") -> "Callable[[], Backend]":
+    return lambda: backend
+
+
+def _over_http(
+    url: str, token: "Callable[[], str | None] | None", settings: Settings, clock: "Clock"
+) -> "Callable[[], Backend]":
+    def make() -> "Backend":
+        from syncengine.remote.http_backend import HttpBackend
+
+        return HttpBackend(url, token=token or (lambda: None), settings=settings, clock=clock)
+
+    return make

@@ -1,0 +1,37 @@
+"""How an app reads and writes its own rows: a sqlite_utils.Database on the engine's terms."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from syncengine.local.authorizer import authorized, everything_of_the_app
+from syncengine.local.sqlite_utils_adapter import utils_database
+
+if TYPE_CHECKING:
+    import sqlite_utils
+
+    from syncengine.local.store import Store
+
+
+@contextmanager
+def reading(store: "Store") -> Iterator["sqlite_utils.Database"]:
+    """One moment of the store, for reading only, on a connection of its own; writers are not held out."""
+    connection = store.reader()
+    try:
+        connection.execute("BEGIN")
+        yield utils_database(connection)
+    finally:
+        connection.close(True)
+
+
+@contextmanager
+def writing(store: "Store", *, check: Callable[[], None]) -> Iterator["sqlite_utils.Database"]:
+    """One atomic change by the app: all of the block, or nothing of it.
+
+    `check` looks at the shapes inside the transaction, where nobody can change them. Raises MigrationDenied when
+    the block writes to the engine's tables or tries to end the transaction.
+    """
+    with store.transaction():
+        check()
+        with authorized(store.connection, may_write=everything_of_the_app):
+            yield utils_database(store.connection)

@@ -1,0 +1,49 @@
+"""A consistent copy of the live store, for tools that open files by themselves."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import apsw
+
+from syncengine.local.savepoint import translated
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+
+PAGES_OF_ONE_STEP = 1_000
+
+
+@contextmanager
+def snapshot(store: "Store") -> Iterator[Path]:
+    """A private copy (0600, in a folder of its own) as one moment saw the store; gone when the block ends.
+
+    Writers are not held out. Any SQLite library may open the copy. Raises DiskFull, StoreBusy.
+    """
+    with tempfile.TemporaryDirectory(prefix="syncengine-snapshot-") as folder:
+        path = os.path.join(folder, "snapshot.db")
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        try:
+            _copy(store, path)
+        except apsw.Error as error:
+            raise translated(error) from error
+        yield Path(path)
+
+
+def _copy(store: "Store", path: str) -> None:
+    source, target = store.reader(), apsw.Connection(path)
+    try:
+        # One read transaction for all steps: else the backup begins anew whenever somebody commits.
+        source.execute("BEGIN")
+        source.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        with target.backup("main", source, "main") as backup:
+            while not backup.done:
+                backup.step(PAGES_OF_ONE_STEP)
+        # A copy is one file: leave WAL mode, so that no -wal appears beside it.
+        target.execute("PRAGMA journal_mode = DELETE").fetchall()
+    finally:
+        target.close(True)
+        source.close(True)

@@ -1,0 +1,30 @@
+-- What status() reads.
+
+-- name: outbox
+-- How many entries are in each state, and since when.
+SELECT state, count(*), min(created_at)
+FROM _sync_outbox
+GROUP BY state;
+
+-- name: confirmed
+-- How many entries of this device took effect at the cloud.
+SELECT coalesce(sum(confirmed_count), 0)
+FROM _sync_drain;
+
+-- name: quarantined
+-- How many items nobody has resolved.
+SELECT count(*)
+FROM _sync_quarantine
+WHERE resolution IS NULL;
+
+-- name: network
+-- The last verdict of the connectivity probe.
+SELECT name, value
+FROM _sync_state
+WHERE name IN ('probe_verdict', 'probe_at');
+
+-- name: drain
+-- How a user's queue gets on.
+SELECT attempts, last_success_at, next_try_at, last_error
+FROM _sync_drain
+WHERE owner = :owner;

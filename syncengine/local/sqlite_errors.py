@@ -1,0 +1,15 @@
+"""SQLite's own errors, for code that has to tell a bad row from a bad disk without opening SQLite itself."""
+
+from apsw import BusyError, ConstraintError, CorruptError, FullError, IOError, MismatchError, SQLError  # noqa: A004
+from apsw import Error as SqliteError
+
+__all__ = [
+    "BusyError",
+    "ConstraintError",
+    "CorruptError",
+    "FullError",
+    "IOError",
+    "MismatchError",
+    "SQLError",
+    "SqliteError",
+]

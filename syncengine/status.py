@@ -1,0 +1,132 @@
+"""What the engine is doing, as one frozen value; derived from rows and never from a flag that could stick."""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from syncengine.local.version_table import read_installed
+from syncengine.vocabulary import STORE_SCOPE, user_scope
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+    from syncengine.migrate.registry import MigrationRegistry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationState:
+    """`pending` still has to run on this device; `queued` waits for the cloud."""
+
+    current: str
+    target: str
+    cloud: str | None
+    pending: int
+    queued: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxState:
+    """Entries by state; times as ISO-8601 UTC."""
+
+    waiting: int
+    claimed: int
+    held: int
+    confirmed: int
+    oldest_at: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connectivity:
+    """The last verdict of the probe, from this process or another one."""
+
+    verdict: str
+    at: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncState:
+    """`activity`: stopped (not started), paused, running, or no_backend."""
+
+    activity: str
+    attempts: int
+    last_success_at: str | None
+    next_try_at: str | None
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Everything a settings page or a support person asks first."""
+
+    user: str | None
+    synced: bool
+    """Outbox empty, nothing held, nothing in quarantine, no migration left."""
+    migration: MigrationState
+    outbox: OutboxState
+    quarantined: int
+    connectivity: Connectivity
+    sync: SyncState
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON-able values."""
+        return asdict(self)
+
+
+def read_status(store: "Store", registry: "MigrationRegistry", *, user: str | None, activity: str) -> Status:
+    """The status as the store has it now, in one transaction-free look."""
+    migration = _migration_state(store, registry, user)
+    outbox = _outbox_state(store)
+    quarantined = int(store.value("status", "quarantined"))
+    network: dict[str, str] = dict(store.rows("status", "network"))
+    return Status(
+        user=user,
+        synced=not (
+            outbox.waiting + outbox.claimed + outbox.held + quarantined + migration.pending + migration.queued
+        ),
+        migration=migration,
+        outbox=outbox,
+        quarantined=quarantined,
+        connectivity=Connectivity(verdict=str(network.get("probe_verdict", "unknown")), at=network.get("probe_at")),
+        sync=_sync_state(store, user, activity),
+    )
+
+
+def _migration_state(store: "Store", registry: "MigrationRegistry", user: str | None) -> MigrationState:
+    installed = read_installed(store)
+    gone = installed.completed | installed.queued
+    pending = queued = 0
+    for listed in registry.migrations:
+        scope = STORE_SCOPE if listed.scope == STORE_SCOPE else (user_scope(user) if user else None)
+        if scope is not None:
+            pending += (listed.id, scope) not in gone
+            queued += (listed.id, scope) in installed.queued
+    cloud = installed.cloud_versions.get(user_scope(user)) if user else None
+    return MigrationState(
+        current=str(installed.schema_version(STORE_SCOPE) or registry.baseline),
+        target=str(registry.target),
+        cloud=None if cloud is None else str(cloud),
+        pending=pending,
+        queued=queued,
+    )
+
+
+def _outbox_state(store: "Store") -> OutboxState:
+    counts = {state: (int(count), oldest) for state, count, oldest in store.rows("status", "outbox")}
+    oldest = [at for _, at in counts.values() if at is not None]
+    return OutboxState(
+        waiting=counts.get("waiting", (0, None))[0],
+        claimed=counts.get("claimed", (0, None))[0],
+        held=counts.get("held", (0, None))[0],
+        confirmed=int(store.value("status", "confirmed")),
+        oldest_at=min(oldest) if oldest else None,
+    )
+
+
+def _sync_state(store: "Store", user: str | None, activity: str) -> SyncState:
+    row = store.row("status", "drain", owner=user or "") or (0, None, None, None)
+    attempts, last_success_at, next_try_at, last_error = row
+    return SyncState(
+        activity=activity,
+        attempts=int(attempts),
+        last_success_at=last_success_at,
+        next_try_at=next_try_at,
+        last_error=last_error,
+    )
