@@ -31,6 +31,13 @@ def position_in(value: object) -> Position | None:
     return None if latitude is None or longitude is None else Position(latitude, longitude)
 
 
+def missing_coordinate(value: object) -> str:
+    """Which field of a point that has no position is at fault: latitude before longitude."""
+    point = value if isinstance(value, Mapping) else {}
+    latitude = degrees(point.get("latitude", point.get("lat")), limit=90)
+    return "latitude" if latitude is None else "longitude"
+
+
 def is_null_island(position: Position) -> bool:
     """Both exactly 0: open sea, where the app put each place whose coordinates it had not found."""
     return position == (0.0, 0.0)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from migrations.durations import Duration, duration_of
 from migrations.instants import iso_text, utc_ms
 from migrations.legacy_values import kept, legacy_of, restored
-from migrations.routes import length_of, metres, times_of, whole_points
+from migrations.routes import metres, repaired, times_of
 from migrations.shapes_v2 import JourneyV2
 from migrations.shapes_v3 import JourneyV3, Legacy
 
@@ -30,11 +30,11 @@ def newer(old: JourneyV2) -> NewJourney:
 
     Raises Quarantine where more than a tenth of the points has no position.
     """
-    route = whole_points(old.route)
-    first_ms, last_ms = times_of(route)
+    route = repaired(old.route)
+    first_ms, last_ms = times_of(route.points)
     start_ms = first_ms if old.start_time is None else old.start_time
     end_ms = last_ms if old.end_time is None else old.end_time
-    distance_m = metres(old.distance, along=length_of(route))
+    distance_m = metres(old.distance, along=route.length_m)
     span_ms = _span(first_ms, last_ms) or _span(old.start_time, old.end_time)
     duration = duration_of(old.duration, span_ms=span_ms, distance_m=distance_m)
     row = JourneyV3(
@@ -44,7 +44,7 @@ def newer(old: JourneyV2) -> NewJourney:
         start_time_ms=start_ms,
         end_time_ms=end_ms,
         date_known=old.date_known,
-        route=route,
+        route=route.points,
         distance_m=distance_m,
         duration_s=duration.seconds,
         status=old.status if old.status in STATUSES else "completed",
@@ -68,11 +68,12 @@ def older(new: JourneyV3) -> JourneyV2:
         column: restored(new.legacy, column, present=present, back=getattr(plain, column))
         for column, present in _counterparts(new).items()
     }
-    return JourneyV2.model_validate({**plain.model_dump(), **values})
+    return JourneyV2.model_validate({**dict(plain), **values})
 
 
 def _plainly_older(new: JourneyV3) -> JourneyV2:
-    return JourneyV2(
+    # Not validated: `older` does that once, at its end, for the whole row.
+    return JourneyV2.model_construct(
         user_id=new.user_id,
         id=new.id,
         name=new.name,

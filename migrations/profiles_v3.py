@@ -61,7 +61,7 @@ def older(new: ProfileV3) -> ProfileV2:
         column: restored(new.legacy, column, present=present, back=getattr(plain, column))
         for column, present in _counterparts(new).items()
     }
-    return ProfileV2.model_validate({**plain.model_dump(), **values})
+    return ProfileV2.model_validate({**dict(plain), **values})
 
 
 def _preferences(old: dict[str, JsonValue] | None) -> dict[str, JsonValue]:
@@ -75,7 +75,8 @@ def _filled(old: dict[str, JsonValue] | None, *, defaults: dict[str, JsonValue])
 
 
 def _plainly_older(new: ProfileV3) -> ProfileV2:
-    return ProfileV2(
+    # Not validated: `older` does that once, at its end, for the whole row.
+    return ProfileV2.model_construct(
         user_id=new.user_id,
         id=new.id,
         email=new.email,

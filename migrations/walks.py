@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import orjson
 
-from migrations.geometry import length_m, position_in
+from migrations.geometry import Position, length_m, missing_coordinate, position_in
 from migrations.instants import iso_text, utc_ms
 from migrations.shapes_v2 import JourneyV2, Point
 from syncengine import Quarantine
@@ -81,7 +81,7 @@ def route_hash(walk: Walk) -> str:
 
 def content_hash(walk: Walk) -> str:
     """16 hexadecimal digits from the coordinates and the date."""
-    return _short_hash([[_coordinates(point) for point in walk.points], walk.date])
+    return _short_hash([walk.points, walk.date])
 
 
 def journey_of(walk: Walk, *, user: str, id: str) -> ReadJourney:  # noqa: A002  (the column's name)
@@ -90,12 +90,12 @@ def journey_of(walk: Walk, *, user: str, id: str) -> ReadJourney:  # noqa: A002 
     A walk without a date gets none, and says so: the time of the migration would be a lie.
     Raises Quarantine for fewer than two points, or too many broken ones, with the first broken field.
     """
-    route, notes = _repaired_route(walk)
+    route = _repaired_route(walk)
+    notes = route.notes
     date_ms = utc_ms(walk.date)
     if date_ms is None:
         notes = (*notes, "it has no date that can be read; it is kept without one")
     date = None if date_ms is None else iso_text(date_ms)
-    positions = [position for point in route if (position := position_in(point))]
     return ReadJourney(
         JourneyV2(
             user_id=user,
@@ -103,10 +103,10 @@ def journey_of(walk: Walk, *, user: str, id: str) -> ReadJourney:  # noqa: A002 
             name="Walk" if date is None else f"Walk on {date[:10]}",
             start_time=date_ms,
             date_known=date is not None,
-            route=route,
-            distance=length_m(positions),
-            start_location=_place_of(route[0]),
-            end_location=_place_of(route[-1]),
+            route=route.points,
+            distance=length_m(route.positions),
+            start_location=_place_of(route.points[0]),
+            end_location=_place_of(route.points[-1]),
             status="completed",
             created_at=date,
         ),
@@ -114,24 +114,25 @@ def journey_of(walk: Walk, *, user: str, id: str) -> ReadJourney:  # noqa: A002 
     )
 
 
-def _repaired_route(walk: Walk) -> tuple[list[Point], tuple[str, ...]]:
-    broken = [place for place, point in enumerate(walk.points) if position_in(point) is None]
-    if len(broken) > BROKEN_POINTS_SHARE_MAX * len(walk.points):
-        field = f"{walk.points_path}{broken[0]}.{_broken_field(walk.points[broken[0]])}"
-        raise Quarantine(f"{len(broken)} of {len(walk.points)} points have no position", field=field)
-    route = [_numbers(point) for point in walk.points if position_in(point) is not None]
-    if len(route) < POINTS_MIN:
-        raise Quarantine(
-            f"a walk needs {POINTS_MIN} points; this one has {len(route)}", field=walk.points_path.rstrip(".")
-        )
-    notes = (f"{len(broken)} of {len(walk.points)} points had no position and were left out",) if broken else ()
-    return route, notes
+class _Route(NamedTuple):
+    points: list[Point]
+    positions: list[Position]
+    notes: tuple[str, ...]
 
 
-def _broken_field(point: object) -> str:
-    if isinstance(point, Mapping) and position_in({**point, "latitude": 0.0}) is None:
-        return "longitude"
-    return "latitude"
+def _repaired_route(walk: Walk) -> _Route:
+    found = [position_in(point) for point in walk.points]
+    broken = [place for place, position in enumerate(found) if position is None]
+    if len(broken) > BROKEN_POINTS_SHARE_MAX * len(found):
+        field = f"{walk.points_path}{broken[0]}.{missing_coordinate(walk.points[broken[0]])}"
+        raise Quarantine(f"{len(broken)} of {len(found)} points have no position", field=field)
+    positions = [position for position in found if position is not None]
+    if len(positions) < POINTS_MIN:
+        field = walk.points_path.rstrip(".")
+        raise Quarantine(f"a walk needs {POINTS_MIN} points; this one has {len(positions)}", field=field)
+    points = [_numbers(point) for point, position in zip(walk.points, found, strict=True) if position is not None]
+    notes = (f"{len(broken)} of {len(found)} points had no position and were left out",) if broken else ()
+    return _Route(points, positions, notes)
 
 
 def _numbers(point: object) -> Point:
