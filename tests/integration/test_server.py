@@ -1,0 +1,395 @@
+"""The reference server as people run it: start, stop, kill, bad requests, and what it leaves on the disk."""
+
+import contextlib
+import json
+import os
+import random
+import re
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import orjson
+import pytest
+
+from syncengine.clock import SystemClock
+from syncengine.errors import BackendUnreachable, BatchRefused, StoreSuperseded
+from syncengine.local.connection import open_server_db
+from syncengine.remote.http_backend import HttpBackend
+from syncengine.remote.wire import CloudRow
+from syncengine.server.cloud import Cloud, CloudLimits
+from syncengine.server.storage import Storage
+from syncengine.settings import Settings
+from syncengine.vocabulary import UserId
+from tests.conformance.device_requests import hello, patch, push, put, rows
+from tests.conformance.server_process import ROOT, ServerProcess
+
+ANN = UserId("ann")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with ServerProcess(tmp_path_factory.mktemp("cloud")) as running:
+        yield running
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    """The rules without HTTP; its user ann exists."""
+    made = Cloud(
+        Storage(str(tmp_path / "data"), clock=SystemClock()),
+        clock=SystemClock(),
+        limits=CloudLimits(entries_max=10, page_bytes_max=1_000),
+    )
+    made.add_token(ANN, chance=random.Random(1))
+    yield made
+    made.close()
+
+
+def entry(sequence: int, **changes: object) -> dict[str, object]:
+    """One entry as a device would write it."""
+    return {
+        "sequence": sequence,
+        "group": sequence,
+        "kind": "put",
+        "collection": "journeys",
+        "key": f"k{sequence}",
+        "set": {"n": sequence},
+        "shape_version": "1.0.0",
+        **changes,
+    }
+
+
+def push_body(*entries: dict[str, object], **changes: object) -> dict[str, object]:
+    return {
+        "protocol": 1,
+        "request_id": "r1",
+        "device": "phone",
+        "epoch": 1,
+        "schema_version": "1.0.0",
+        "entries": list(entries),
+        **changes,
+    }
+
+
+def post(server: ServerProcess, user: str, body: bytes, *, path: str = "push") -> httpx.Response:
+    """A request by plain httpx, so that nothing of our client stands between."""
+    headers = {"Authorization": f"Bearer {server.sign_in(user)}", "Content-Type": "application/json"}
+    return httpx.post(f"{server.url}/v1/{path}", content=body, headers=headers, trust_env=False, timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (b'{"x": NaN}', "bad_value"),
+        (b'{"x": -Infinity}', "bad_value"),
+        (b'{"x": 1e999}', "bad_value"),
+        (b'{"x": 9223372036854775808}', "bad_value"),
+        (b'{"x": ' + b"9" * 5_000 + b"}", "bad_value"),
+        (b'{"x": "\\u0000"}', "bad_value"),
+        (b'{"x\\u0000": 1}', "bad_value"),
+        (b'{"x": ["\\ud800"]}', "bad_value"),
+        (b"null", "bad_entry"),
+    ],
+)
+def test_a_bad_value_rejects_its_own_entry_only(
+    server: ServerProcess, request: pytest.FixtureRequest, bad: bytes, code: str
+) -> None:
+    text = orjson.dumps(push_body(entry(1), entry(2, set="BAD"), entry(3))).replace(b'"BAD"', bad)
+    answer = post(server, request.node.nodeid, text)
+    results = answer.json()["results"]
+    assert [result["status"] for result in results] == ["applied", "rejected", "applied"]
+    assert results[1]["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"collection": 'x"; DROP TABLE document; --'}, "bad_key"),
+        ({"collection": ""}, "bad_key"),
+        ({"collection": "c" * 65}, "bad_key"),
+        ({"kind": "delete"}, "bad_entry"),
+        ({"kind": "patch", "set": None}, "bad_entry"),
+        ({"kind": "migration"}, "bad_entry"),
+        ({"kind": "migration", "set": None}, "bad_entry"),
+        ({"cloud_version": "2.0.0"}, "bad_entry"),
+        ({"shape_version": "two"}, "bad_value"),
+        ({"kind": "migration", "set": None, "migration": "m", "cloud_version": "new"}, "bad_value"),
+    ],
+)
+def test_an_entry_that_makes_no_sense_is_rejected_by_itself(
+    server: ServerProcess, request: pytest.FixtureRequest, changes: dict[str, object], code: str
+) -> None:
+    answer = post(server, request.node.nodeid, orjson.dumps(push_body(entry(1), entry(2, **changes))))
+    results = answer.json()["results"]
+    assert [result["status"] for result in results] == ["applied", "rejected"]
+    assert results[1]["code"] == code
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"canary", id="no JSON"),
+        pytest.param(b"[" * 100_000, id="deep"),
+        pytest.param(b'{"protocol":1,"protocol":1}', id="repeated name"),
+        pytest.param(b"\xff\xfe", id="no UTF-8"),
+        pytest.param(orjson.dumps(push_body(canary=1)), id="unknown field"),
+        pytest.param(orjson.dumps(push_body(protocol=2)), id="protocol 2"),
+        pytest.param(orjson.dumps(push_body(epoch="canary")), id="text for a number"),
+        pytest.param(orjson.dumps(push_body(epoch=2**63)), id="epoch of 65 bit"),
+        pytest.param(orjson.dumps(push_body(device="")), id="no device"),
+        pytest.param(orjson.dumps(push_body(entry(0))), id="sequence 0"),
+        pytest.param(orjson.dumps(push_body(entry(1, kind="canary"))), id="unknown kind"),
+    ],
+)
+def test_a_malformed_request_is_400_with_our_marker_and_without_its_contents(
+    server: ServerProcess, body: bytes
+) -> None:
+    answer = post(server, "malformed", body)
+    assert answer.status_code == 400
+    assert answer.headers["Syncengine-Protocol"] == "1"
+    assert answer.json()["error"]["code"] == "malformed"
+    assert "canary" not in answer.text
+
+
+def test_a_gap_is_409_with_the_sequence_expected(server: ServerProcess) -> None:
+    answer = post(server, "gap", orjson.dumps(push_body(entry(5))))
+    assert answer.status_code == 409
+    assert answer.json()["error"]["expected"] == 1
+    assert answer.json()["error"]["code"] == "sequence_gap"
+
+
+def test_a_request_beyond_the_cap_is_413_and_changes_nothing(server: ServerProcess) -> None:
+    backend = server.backend(server.sign_in("large"))
+    most = backend.hello(hello()).limits.bytes_max
+    with pytest.raises(BatchRefused) as refused:
+        backend.push(push(*(put(n, f"k{n}", {"x": "y" * 900_000}) for n in range(1, most // 900_000 + 3))))
+    assert refused.value.status == 413
+    assert backend.hello(hello()).device_seq == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("collection=journeys&request_id=r&limit=1000", 200),
+        ("collection=journeys&request_id=r&limit=1001", 400),
+        ("collection=journeys&request_id=r&limit=0", 400),
+        ("collection=journeys&request_id=r&limit=x", 400),
+        ("collection=journeys", 400),
+        ("request_id=r", 400),
+    ],
+)
+def test_rows_need_a_collection_a_request_id_and_a_sane_limit(server: ServerProcess, query: str, status: int) -> None:
+    headers = {"Authorization": f"Bearer {server.sign_in('rows')}"}
+    assert httpx.get(f"{server.url}/v1/rows?{query}", headers=headers, trust_env=False).status_code == status
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/v1/pull"])
+def test_every_other_path_is_404_by_the_protocol(server: ServerProcess, path: str) -> None:
+    answer = httpx.get(server.url + path, trust_env=False)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_such_call")
+    assert answer.headers["Syncengine-Protocol"] == "1"
+
+
+def test_a_token_of_one_user_is_not_a_prefix_pass_to_another(server: ServerProcess) -> None:
+    token = server.sign_in("ann")
+    for wrong in (token[:-1], token.upper(), token + "0", "none"):
+        headers = {"Authorization": f"Bearer {wrong}"}
+        answer = httpx.post(f"{server.url}/v1/hello", headers=headers, content=b"{}", trust_env=False)
+        assert answer.status_code == 401
+
+
+class CutAfterCommit:
+    """Passes one request on to the server, waits for its whole answer, and cuts instead of passing it back."""
+
+    def __init__(self, server_url: str) -> None:
+        self._target = httpx.URL(server_url)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.answered = b""
+        self._thread = threading.Thread(target=self._relay_once, daemon=True)
+        self._thread.start()
+
+    def _relay_once(self) -> None:
+        with self._listener, self._listener.accept()[0] as device:
+            request = device.recv(65_536)
+            length = int(re.findall(rb"(?i)content-length: (\d+)", request)[0])
+            while len(request.partition(b"\r\n\r\n")[2]) < length:
+                request += device.recv(65_536)
+            with socket.create_connection((self._target.host, self._target.port or 0), timeout=30) as server:
+                server.sendall(request)
+                while not self.answered.endswith(b"}"):
+                    self.answered += server.recv(65_536)
+
+    def join(self) -> None:
+        self._thread.join(30)
+
+
+def test_a_lost_answer_after_commit_delivers_the_entry_once(server: ServerProcess) -> None:
+    token = server.sign_in("lost answer")
+    relay = CutAfterCommit(server.url)
+    cut = HttpBackend(relay.url, token=lambda: token, settings=Settings(), clock=SystemClock())
+    direct = server.backend(token)
+    with pytest.raises(BackendUnreachable):
+        cut.push(push(put(1, "a", {"n": 1})))
+    cut.close()
+    relay.join()
+    assert b'"applied"' in relay.answered
+    again = direct.push(push(put(1, "a", {"n": 1})))
+    assert [(result.status, result.outcome) for result in again.results] == [("duplicate", "applied")]
+    assert [(row.key, row.version) for row in direct.rows(rows()).rows] == [("a", 1)]
+
+
+def living_rows(backend: HttpBackend) -> list[CloudRow]:
+    found: list[CloudRow] = []
+    after = None
+    for _ in range(100):
+        page = backend.rows(rows(after=after, limit=500))
+        found += page.rows
+        after = page.next
+        if after is None:
+            return found
+    raise AssertionError("paging did not end")
+
+
+def test_after_kill_9_in_the_middle_of_pushes_receipts_and_rows_agree(tmp_path: Path) -> None:
+    """20 pushes of 20 entries; the server is killed at an arbitrary one; the device sends on after hello."""
+    pushes, size = 20, 20
+    with ServerProcess(tmp_path / "cloud") as server:
+        token = server.sign_in("ann")
+        backend = server.backend(token)
+        kill_at = threading.Event()
+        killer = threading.Thread(target=lambda: (kill_at.wait(30), server.kill()))
+        killer.start()
+        answered = 0
+        with contextlib.suppress(BackendUnreachable):
+            for number in range(pushes):
+                first = number * size + 1
+                answer = backend.push(push(*(put(n, f"k{n}", {"n": n}) for n in range(first, first + size))))
+                answered = answer.device_seq
+                if number == 7:
+                    kill_at.set()
+        killer.join(30)
+        assert 8 * size <= answered < pushes * size, "the kill came too early or too late to test anything"
+
+        server.start()
+        back = server.backend(token)
+        device_seq = back.hello(hello()).device_seq
+        assert device_seq >= answered
+        assert device_seq % size == 0, "a push was applied in part"
+        assert sorted(row.body["n"] for row in living_rows(back)) == list(range(1, device_seq + 1))
+
+        for first in range(1, pushes * size, size):
+            back.push(push(*(put(n, f"k{n}", {"n": n}) for n in range(first, first + size))))
+        found = living_rows(back)
+        assert sorted(row.body["n"] for row in found) == list(range(1, pushes * size + 1))
+        assert sorted(row.version for row in found) == list(range(1, pushes * size + 1))
+
+
+def test_sigterm_ends_the_server_cleanly_and_its_data_is_there_again(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "cloud") as server:
+        token = server.sign_in("ann")
+        server.backend(token).push(push(put(1, "a", {"n": 1})))
+        assert server.stop() in (0, -15)
+        assert "Traceback" not in server.stderr
+        server.start()
+        assert server.backend(token).hello(hello()).device_seq == 1
+
+
+def test_nothing_secret_reaches_the_servers_log(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "cloud") as server:
+        token = server.sign_in("ann")
+        backend = server.backend(token)
+        backend.push(push(put(1, "canary", {"canary": 1}), patch(2, "canary-2", {})))
+        backend.rows(rows(after="canary"))
+        post(server, "ann", b'{"canary": 1}')
+        server.stop()
+        assert "canary" not in server.stderr
+        assert token not in server.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
+def test_the_database_is_private_and_holds_no_token(cloud: Cloud, tmp_path: Path) -> None:
+    token = cloud.add_token(ANN, chance=random.Random(2))
+    assert cloud.user_of(token) == ANN
+    files = list((tmp_path / "data").iterdir())
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert all(token.encode() not in file.read_bytes() for file in files)
+
+
+def test_the_command_line_prints_a_token_that_works(server: ServerProcess) -> None:
+    command = [sys.executable, "-m", "syncengine.server", "add-token", "--user", "by hand", "--data"]
+    made = subprocess.run(
+        [*command, str(server.folder)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert server.backend(made.stdout.strip()).hello(hello()).device_seq == 0
+
+
+def test_too_many_entries_are_refused_whole(cloud: Cloud) -> None:
+    with pytest.raises(BatchRefused) as refused:
+        cloud.push(ANN, push(*(put(n, f"k{n}", {}) for n in range(1, 12))))
+    assert refused.value.status == 413
+    assert cloud.hello(ANN, hello()).device_seq == 0
+
+
+def test_a_page_ends_at_its_bytes_and_a_larger_row_comes_alone(cloud: Cloud) -> None:
+    cloud.push(ANN, push(*(put(n, f"k{n}", {"x": "y" * size}) for n, size in enumerate((600, 300, 600, 2_000), 1))))
+    pages = []
+    after = None
+    for _ in range(4):
+        page = cloud.rows(ANN, rows(after=after))
+        pages.append([row.key for row in page.rows])
+        after = page.next
+    assert pages == [["k1", "k2"], ["k3"], ["k4"], ["k1", "k2"]]
+
+
+def test_the_server_epoch_stays_and_is_another_for_another_database(cloud: Cloud, tmp_path: Path) -> None:
+    class Later(SystemClock):
+        def now_ms(self):  # type: ignore[no-untyped-def] - the Clock's own signature
+            return super().now_ms() + 5_000
+
+    epoch = cloud.hello(ANN, hello()).server_epoch
+    reopened = Storage(str(tmp_path / "data"), clock=Later())
+    other = Storage(str(tmp_path / "other"), clock=Later())
+    assert reopened.server_epoch() == epoch
+    assert other.server_epoch() != epoch
+    reopened.close()
+    other.close()
+
+
+def test_a_database_of_a_newer_server_is_left_alone(tmp_path: Path) -> None:
+    Storage(str(tmp_path), clock=SystemClock()).close()
+    newer = open_server_db(str(tmp_path / "cloud.db"))
+    newer.execute("PRAGMA user_version = 99").fetchall()
+    newer.close()
+    with pytest.raises(StoreSuperseded):
+        Storage(str(tmp_path), clock=SystemClock())
+
+
+def test_every_primary_key_begins_with_the_tenant(cloud: Cloud, tmp_path: Path) -> None:
+    connection = open_server_db(str(tmp_path / "data" / "cloud.db"))
+    first_columns = connection.execute(
+        "SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c"
+        " WHERE t.type = 'table' AND c.pk = 1 AND t.name <> 'cloud_state'"
+    ).fetchall()
+    connection.close()
+    assert len(first_columns) == 4
+    assert {column for _, column in first_columns} == {"tenant"}
+
+
+def test_an_answer_is_json_that_names_its_request(server: ServerProcess) -> None:
+    answer = post(server, "echo", orjson.dumps(push_body(request_id="mine")))
+    assert answer.headers["Content-Type"] == "application/json"
+    assert json.loads(answer.content)["request_id"] == "mine"

@@ -1,0 +1,93 @@
+"""JSON with limits: what is taken comes back exactly, what is not is refused in words without contents."""
+
+import json
+import math
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncengine.remote.json_text import (
+    INTEGER_MAX,
+    INTEGER_MIN,
+    JsonRefused,
+    read_json,
+    read_json_to_judge,
+    value_fault,
+    write_json,
+)
+
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)))
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers(INTEGER_MIN, INTEGER_MAX)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT
+)
+VALUES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4), max_leaves=20
+)
+
+
+@given(VALUES)
+def test_what_is_written_is_read_back_exactly(value: object) -> None:
+    assert repr(read_json(write_json(value), depth_max=64)) == repr(value)
+
+
+@given(VALUES)
+def test_both_readers_agree_on_good_values(value: object) -> None:
+    text = json.dumps(value).encode()
+    assert read_json(text, depth_max=64) == read_json_to_judge(text, depth_max=64)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
+    try:
+        value = read_json(raw, depth_max=8)
+    except JsonRefused:
+        return
+    assert value_fault(value) is None
+
+
+@pytest.mark.parametrize("depth", [1, 2, 63, 64])
+def test_nesting_is_taken_up_to_the_limit_and_not_beyond(depth: int) -> None:
+    read_json(b"[" * depth + b"]" * depth, depth_max=depth)
+    with pytest.raises(JsonRefused, match="nests deeper"):
+        read_json(b"[" * (depth + 1) + b"]" * (depth + 1), depth_max=depth)
+
+
+def test_brackets_inside_texts_do_not_count_as_nesting() -> None:
+    text = json.dumps(["[{" * 100, 'quote " and \\ [[[', "\\"])
+    assert read_json(text.encode(), depth_max=1) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    "raw", [b'["' + b'\\"' * 500_000, b'"' * 1_000_001, b"[" * 1_000_000, b'{"a":' * 200_000, b"9" * 1_000_000]
+)
+def test_a_hostile_megabyte_is_refused_in_linear_time(raw: bytes) -> None:
+    begin = time.process_time()
+    with pytest.raises(JsonRefused):
+        read_json(raw, depth_max=64)
+    assert time.process_time() - begin < 5, "quadratic time would take minutes"
+
+
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, 2**63, -(2**63) - 1, "a\0", {"\0": 1}, "\ud800", [{"x": ["\udfff"]}]]
+)
+def test_what_cannot_travel_is_neither_written_nor_read(value: object) -> None:
+    with pytest.raises(JsonRefused):
+        write_json(value)
+    with pytest.raises(JsonRefused):
+        read_json(json.dumps(value).encode(), depth_max=8)
+    judged = read_json_to_judge(json.dumps(value).encode(), depth_max=8)
+    assert value_fault(judged) is not None
+
+
+def test_a_refusal_quotes_nothing() -> None:
+    for raw in (b'{"canary": 1, "canary": 2}', b"[canary]", b'["canary\\u0000"]', b"canary\xff"):
+        with pytest.raises(JsonRefused) as refused:
+            read_json(raw, depth_max=8)
+        assert "canary" not in str(refused.value)
+        assert refused.value.__cause__ is None
