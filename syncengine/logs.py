@@ -8,7 +8,6 @@ import logging
 import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote, urlsplit
 
 from syncengine.errors import SyncEngineError
 
@@ -53,7 +52,7 @@ def register_secret(text: str) -> None:
     """
     global _secrets
     if len(text) >= SECRET_LETTERS_MIN:
-        known = dict.fromkeys((*_secrets, text, quote(text, safe="")))
+        known = dict.fromkeys((*_secrets, text, _percent_encoded(text)))
         _secrets = tuple(known)[-2 * SECRETS_MAX :]
 
 
@@ -93,7 +92,7 @@ class Redactor(logging.Filter):
         if _is_ours(record.name):
             record.__dict__.update(_extras_as_facts(record))
             record.msg, record.args = _message_of(record), ()
-            if record.exc_info and record.exc_info[1] is not None:
+            if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
                 record.exc_text = "\n".join(_chain_of(record.exc_info[1]))
             record.exc_info = None
         return True
@@ -119,7 +118,7 @@ def _is_ours(logger_name: str) -> bool:
 
 # What of a record may stay ----------------------------------------------------------------------------------------
 
-OWN_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+OWN_FIELDS = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime", "taskName"}
 """What every LogRecord has; the rest came in by `extra`."""
 
 AFTER_EVENT_NAME = re.compile(r"[^\w.]")
@@ -223,6 +222,8 @@ HEADER = re.compile(r"\b((?:proxy-)?authorization|(?:set-)?cookie|x-api-key)\b.*
 CREDENTIALS = re.compile(r"\b(bearer|basic|digest)\s+\S+", re.IGNORECASE)
 JSON_WEB_TOKEN = re.compile(r"\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?")
 QUERY = re.compile(r"\?[^\s\"']*=[^\s\"']*")
+HOST = re.compile(r"(?P<scheme>[^:]+://)(?:[^/?#@]*@)?(?P<host>(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?)(?=[/?#]|$)")
+NOT_UNRESERVED = re.compile(r"[^A-Za-z0-9._~-]")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 _secrets: tuple[str, ...] = ()
@@ -242,12 +243,13 @@ def _readable(text: str) -> str:
 
 def _host_of(url: str) -> str:
     """Scheme, host and port: paths hold ids of users and rows, and queries and user names hold worse."""
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return GONE
-    return f"{parts.scheme}://{parts.hostname or ''}{port}/{GONE}"
+    found = HOST.match(url)
+    return f"{found['scheme']}{found['host']}/{GONE}" if found else GONE
+
+
+def _percent_encoded(text: str) -> str:
+    """As RFC 3986, 2.1 and 2.3, writes it inside an address."""
+    return "".join(f"%{byte:02X}" if NOT_UNRESERVED.match(chr(byte)) else chr(byte) for byte in text.encode())
 
 
 _REDACTOR = Redactor()

@@ -6,10 +6,10 @@ application"). Then other processes write over our transactions, and commits van
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from syncengine.errors import SecondLibrary
 
@@ -100,8 +100,15 @@ def _connected_paths(details: tuple[Any, ...]) -> tuple[str, ...]:
     """Audit event `sqlite3.connect`: the database as given; whether `uri=True` stood beside it is not told."""
     path = os.fsdecode(details[0])
     if path.startswith("file:"):
-        return path, unquote(urlsplit(path).path)
+        return path, _path_of_uri(path)
     return (path,)
+
+
+def _path_of_uri(uri: str) -> str:
+    """By sqlite.org/uri.html: file:path or file://authority/path, percent-encoded, to the first ? or #."""
+    path = re.sub(r"^file:(?://[^/]*)?|[?#].*$", "", uri, flags=re.DOTALL)
+    decoded = re.sub(rb"%([0-9A-Fa-f]{2})", lambda found: bytes.fromhex(found[1].decode()), os.fsencode(path))
+    return os.fsdecode(decoded)
 
 
 ENTRANCES: dict[str, Callable[[tuple[Any, ...]], tuple[str, ...]]] = {

@@ -39,7 +39,12 @@ def test_the_standard_library_cannot_connect_by_any_spelling(store, monkeypatch)
     for spelling in spellings:
         with pytest.raises(SecondLibrary):
             sqlite3.connect(spelling)
-    for uri in (store.as_uri(), store.as_uri() + "?mode=ro", "file:app%20store.db?immutable=1"):
+    for uri in (
+        store.as_uri(),
+        store.as_uri() + "?mode=ro",
+        "file:app%20store.db?immutable=1",
+        f"file://localhost{store.as_posix()}#x",
+    ):
         with pytest.raises(SecondLibrary):
             sqlite3.connect(uri, uri=True)
 

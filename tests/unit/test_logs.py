@@ -117,6 +117,9 @@ def test_arguments_that_no_longer_fit_leave_the_message_alone(output, capsys):
         (f"went to /sync?token={CANARY}&x=1 twice", "went to /sync?… twice"),
         (f"token eyJhbGciOiJIUzI1NiJ9.eyJ{CANARY}.{CANARY} refused", "token … refused"),
         (f"at http://[{CANARY} now", "at … now"),
+        (f"at https://me:{CANARY}/x@host/ now", "at … now"),
+        (f"at http://[::1]:80/{CANARY}", "at http://[::1]:80/…"),
+        (f"at http://example.org?{CANARY}", "at http://example.org/…"),
     ],
 )
 def test_what_a_message_lets_slip_through_is_cut_out(output, message, shown):
@@ -127,11 +130,12 @@ def test_what_a_message_lets_slip_through_is_cut_out(output, message, shown):
 
 def test_a_registered_secret_is_replaced_wherever_it_stands(output):
     register_secret("tok/en+9731")
+    register_secret("ключ-4455")
     logger = logging.getLogger("syncengine.remote")
-    logger.warning("got tok/en+9731 and tok%2Fen%2B9731")
+    logger.warning("got tok/en+9731 and tok%2Fen%2B9731 and %D0%BA%D0%BB%D1%8E%D1%87-4455")
     register_secret("opaque31337")
     log_event(logger, logging.INFO, "signed in", token="opaque31337", user="u-1")
-    assert "got … and …" in output.getvalue()
+    assert "got … and … and …" in output.getvalue()
     assert "opaque31337" not in output.getvalue()
     assert "'user': 'u-1'" in output.getvalue()
 
@@ -203,6 +207,24 @@ def test_extras_are_facts_whoever_gives_them(output):
     )
     assert CANARY not in output.getvalue()
     assert "'row': '<dict>', 'note': '<str>', 'rows': 12, 'state': 'waiting'" in output.getvalue()
+
+
+def test_fields_that_a_hosts_record_factory_adds_are_facts_too(output):
+    remove_redaction()
+    before = logging.getLogRecordFactory()
+
+    def with_user(*details, **named):
+        record = before(*details, **named)
+        record.user = f"{CANARY} Maier"
+        return record
+
+    logging.setLogRecordFactory(with_user)
+    install_redaction()
+    logging.getLogger("syncengine.x").info("done")
+    remove_redaction()
+    logging.setLogRecordFactory(before)
+    assert "done" in output.getvalue()
+    assert CANARY not in output.getvalue()
 
 
 def test_log_event_gives_constant_message_and_safe_facts_even_without_redaction(output):
