@@ -8,6 +8,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Literal, cast
 
 import apsw
@@ -204,7 +205,7 @@ class AdaptedCursor:
 
         def look(cursor: apsw.Cursor, statement: str, _bindings: "apsw.Bindings | None") -> bool:
             cursor.exec_trace = None
-            if not ONLY_COMMENTS.match(sql, len(statement)):
+            if len(statement) < len(sql) and not ONLY_COMMENTS.match(sql, len(statement)):
                 raise DB_API.ProgrammingError(ONE_STATEMENT)
             columns = cursor.get_description()
             self.description = tuple((column[0], *NOTHING_ELSE) for column in columns) or None
@@ -227,9 +228,14 @@ NOTHING_ELSE = (None, None, None, None, None, None)
 
 
 def _counts_changes(statement: str, *, readonly: bool) -> bool:
-    first = FIRST_WORD.match(statement)
-    word = first.group(1).upper() if first else ""
+    word = _first_word(statement)
     return word in COUNTED_WORDS or (word == "WITH" and not readonly)
+
+
+@lru_cache(maxsize=128)
+def _first_word(statement: str) -> str:
+    first = FIRST_WORD.match(statement)
+    return first.group(1).upper() if first else ""
 
 
 def _as_sqlite_value(_cursor: apsw.Cursor, number: int, value: object) -> "apsw.SQLiteValue":
