@@ -87,6 +87,7 @@ class MigrationRegistry:
         self.collections = {collection.name: collection for collection in collections}
         self.profile = profile
         self._listed: dict[str, ListedMigration] = {}
+        self._hops: dict[str, Hop] = {}
         self._executors: dict[str, BaseMigrationExecutor] = {}
         self.register_core_migrations(migrations)
 
@@ -125,24 +126,32 @@ class MigrationRegistry:
                 fix='Say scope="user".',
             )
         try:
-            migration.edge  # noqa: B018  (reads it: a hop that cannot be parsed is refused here)
+            self._hops[migration.id] = Hop.parse(migration.hop)
         except ValueError as error:
             raise RegistryInvalid(f"Migration {migration.id} has no good hop.", why=str(error)) from error
         self._listed[migration.id] = migration
 
     def check_graph(self) -> None:
-        """Every version must lead to the target by its cheapest path. Raises RegistryInvalid."""
-        hops = {migration.edge for migration in self._listed.values()}
-        for hop in hops:
+        """Every version must lead to the target. Raises RegistryInvalid."""
+        into: dict[SchemaVersion, list[Hop]] = {}
+        for hop in self._hops.values():
             if hop.from_version >= hop.to_version:
                 raise RegistryInvalid(f"The hop {hop} does not go forward.")
-        for version in {self.baseline} | {hop.from_version for hop in hops} | {hop.to_version for hop in hops}:
-            if version <= self.target and self._cheapest(version, self.target) is None:
-                raise RegistryInvalid(
-                    f"No path leads from version {version} to {self.target}.",
-                    why="a hop is missing from the list of migrations",
-                    fix="Add the migration that closes the gap; a store at that version is left as it is.",
-                )
+            into.setdefault(hop.to_version, []).append(hop)
+        leads = {self.target}
+        frontier = [self.target]
+        while frontier:
+            before = {hop.from_version for version in frontier for hop in into.get(version, ())} - leads
+            leads |= before
+            frontier = list(before)
+        stranded = {version for version in {self.baseline, *into} if version <= self.target} - leads
+        stranded |= {hop.from_version for hop in self._hops.values() if hop.to_version <= self.target} - leads
+        if stranded:
+            raise RegistryInvalid(
+                f"No path leads from version {min(stranded)} to {self.target}.",
+                why="a hop is missing from the list of migrations",
+                fix="Add the migration that closes the gap; a store at that version is left as it is.",
+            )
 
     @property
     def migrations(self) -> tuple[ListedMigration, ...]:
@@ -183,7 +192,7 @@ class MigrationRegistry:
 
     def _cheapest(self, start: SchemaVersion, end: SchemaVersion) -> "tuple[Hop, ...] | None":
         """Fewest hops; among equals the one whose versions come first. Breadth first over a sorted graph."""
-        edges = sorted({migration.edge for migration in self._listed.values()})
+        edges = sorted(set(self._hops.values()))
         reached: dict[SchemaVersion, tuple[Hop, ...]] = {start: ()}
         frontier = [start]
         while frontier and end not in reached:
@@ -198,7 +207,7 @@ class MigrationRegistry:
 
     def of_hop(self, hop: Hop) -> tuple[ListedMigration, ...]:
         """The migrations of one hop, in the list's order."""
-        return tuple(migration for migration in self._listed.values() if migration.edge == hop)
+        return tuple(migration for migration in self._listed.values() if self._hops[migration.id] == hop)
 
     def listed(self, migration_id: str) -> ListedMigration:
         """One line of the list. Raises RegistryInvalid."""
