@@ -80,6 +80,9 @@ def _serve(cloud: Cloud, *, host: str, port: int, token_file: str | None) -> Non
         ws="none",
     )
     with socket.create_server((host, port), backlog=_CONNECTIONS_WAITING_MAX) as listener:
+        # Head and body of an answer are two writes: without this the second waits 40 ms for a delayed ACK.
+        # asyncio sets it only where the socket names its protocol; accepted sockets inherit it from here.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         AnnouncedServer(config).run(sockets=[listener])
 
 

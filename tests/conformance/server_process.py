@@ -22,14 +22,15 @@ START_SECONDS_MAX = 60
 class ServerProcess:
     """Running after construction; `url` is where. `with` stops it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
+        self._options = options
         self._backends: list[HttpBackend] = []
         self.start()
 
     def start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "syncengine.server", "--port", "0", "--data", str(self.folder)],
+            [sys.executable, "-m", "syncengine.server", "--port", "0", "--data", str(self.folder), *self._options],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,

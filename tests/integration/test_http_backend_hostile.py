@@ -106,7 +106,9 @@ def against() -> Iterator[Callable[..., HttpBackend]]:
 
 def answering(body: bytes, *, status: str = "200 OK", head: bytes = JSON_HEAD) -> Talk:
     def talk(connection: socket.socket, request: bytes) -> None:
-        head_lines = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n".encode() + head + b"\r\n"
+        head_lines = (
+            f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n".encode() + head + b"\r\n"
+        )
         connection.sendall(head_lines + body)
 
     return talk

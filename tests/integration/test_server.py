@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import orjson
 import pytest
 
 from syncengine.clock import SystemClock
-from syncengine.errors import BackendUnreachable, BatchRefused, StoreSuperseded
+from syncengine.errors import BackendUnavailable, BackendUnreachable, BatchRefused, StoreSuperseded
 from syncengine.local.connection import open_server_db
 from syncengine.remote.http_backend import HttpBackend
 from syncengine.remote.wire import CloudRow
@@ -259,22 +260,22 @@ def living_rows(backend: HttpBackend) -> list[CloudRow]:
 
 
 def test_after_kill_9_in_the_middle_of_pushes_receipts_and_rows_agree(tmp_path: Path) -> None:
-    """20 pushes of 20 entries; the server is killed at an arbitrary one; the device sends on after hello."""
-    pushes, size = 20, 20
+    """20 pushes of 200 entries; the server is killed while it works on one; the device sends on after hello."""
+    pushes, size = 20, 200
     with ServerProcess(tmp_path / "cloud") as server:
         token = server.sign_in("ann")
         backend = server.backend(token)
         kill_at = threading.Event()
-        killer = threading.Thread(target=lambda: (kill_at.wait(30), server.kill()))
+        killer = threading.Thread(target=lambda: (kill_at.wait(30), time.sleep(0.012), server.kill()))
         killer.start()
         answered = 0
         with contextlib.suppress(BackendUnreachable):
             for number in range(pushes):
                 first = number * size + 1
+                if number == 8:
+                    kill_at.set()
                 answer = backend.push(push(*(put(n, f"k{n}", {"n": n}) for n in range(first, first + size))))
                 answered = answer.device_seq
-                if number == 7:
-                    kill_at.set()
         killer.join(30)
         assert 8 * size <= answered < pushes * size, "the kill came too early or too late to test anything"
 
@@ -290,6 +291,26 @@ def test_after_kill_9_in_the_middle_of_pushes_receipts_and_rows_agree(tmp_path: 
         found = living_rows(back)
         assert sorted(row.body["n"] for row in found) == list(range(1, pushes * size + 1))
         assert sorted(row.version for row in found) == list(range(1, pushes * size + 1))
+
+
+def test_a_push_that_fails_half_way_leaves_nothing_behind(server: ServerProcess) -> None:
+    backend = server.backend(server.sign_in("half way"))
+    beside = open_server_db(str(server.folder / "cloud.db"))
+    beside.execute(
+        "CREATE TRIGGER fails BEFORE INSERT ON receipt WHEN new.tenant = 'half way' AND new.sequence = 3"
+        " BEGIN SELECT RAISE(ABORT, 'canary'); END"
+    )
+    entries = [put(n, f"k{n}", {"n": n}) for n in range(1, 6)]
+    try:
+        with pytest.raises(BackendUnavailable) as failed:
+            backend.push(push(*entries))
+    finally:
+        beside.execute("DROP TRIGGER fails")
+        beside.close()
+    assert "canary" not in str(failed.value)
+    assert backend.hello(hello()).device_seq == 0
+    assert backend.rows(rows()).rows == ()
+    assert {result.status for result in backend.push(push(*entries)).results} == {"applied"}
 
 
 def test_sigterm_ends_the_server_cleanly_and_its_data_is_there_again(tmp_path: Path) -> None:
@@ -335,6 +356,15 @@ def test_the_command_line_prints_a_token_that_works(server: ServerProcess) -> No
         timeout=60,
     )
     assert server.backend(made.stdout.strip()).hello(hello()).device_seq == 0
+
+
+def test_tokens_of_a_file_are_accepted_from_the_start_on(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("# who token\nann first-token\n\nbob second-token\n")
+    with ServerProcess(tmp_path / "cloud", "--token-file", str(tokens)) as server:
+        server.backend("first-token").push(push(put(1, "a", {})))
+        assert server.backend("first-token").hello(hello()).device_seq == 1
+        assert server.backend("second-token").hello(hello()).device_seq == 0
 
 
 def test_too_many_entries_are_refused_whole(cloud: Cloud) -> None:
