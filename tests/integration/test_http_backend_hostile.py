@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpcore
 import pytest
 
 from syncengine.clock import SystemClock
@@ -461,9 +462,8 @@ def test_closing_in_another_thread_ends_a_call_at_once(against: Callable[..., Ht
     backend = against(talk)
     closer = threading.Thread(target=lambda: (began.wait(5), backend.close()))
     closer.start()
-    begin = time.monotonic()
-    fails(backend, BackendUnreachable)
-    assert time.monotonic() - begin < SETTINGS.request_wait_ms_max / 1000
+    error = fails(backend, BackendUnreachable)
+    assert not isinstance(error.__cause__, httpcore.TimeoutException), "it waited for the deadline"
     closer.join(5)
 
 

@@ -7,7 +7,7 @@ import random
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncengine.errors import (
@@ -293,6 +293,7 @@ ERRORS = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(ERRORS, st.sampled_from(["health", "call", "link"])), max_size=40), st.floats(0, 1))
 def test_whatever_happens_a_next_look_is_near_and_one_success_means_up(
     happenings: list[SyncEngineError | str], chance: float
@@ -313,6 +314,7 @@ def test_whatever_happens_a_next_look_is_near_and_one_success_means_up(
     assert verdict_of(recovered, now_ms=at.now_ms)[0] is Verdict.ONLINE
 
 
+@settings(deadline=None)
 @given(st.integers(0, 200), st.floats(0, 1))
 def test_backoff_is_anything_up_to_a_ceiling_that_doubles_to_a_minute(failures: int, chance: float) -> None:
     at = Moment(now_ms=0, chance=chance)
