@@ -233,3 +233,9 @@ SELECT min(created_at)
 FROM _sync_outbox
 WHERE :owner IS NULL
    OR owner = :owner;
+
+-- name: newest
+-- A number that grows with every entry that is written.
+SELECT coalesce(max(seq), 0)
+FROM sqlite_sequence
+WHERE name = '_sync_outbox';

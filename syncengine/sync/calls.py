@@ -1,0 +1,74 @@
+"""What a round asks of the cloud and what it hears back: frozen values, no transport."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from syncengine.outbox.entry import Batch, Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """Who is there, and where do we stand?"""
+
+    app: str
+    device: str
+    epoch: int
+    schema_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HelloSaid:
+    """`device_seq`: the highest number of this device and epoch that the cloud has an answer for."""
+
+    device_seq: int
+    cloud_version: str | None
+    action: str
+    entries_max: int
+    bytes_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Push:
+    """Take these entries."""
+
+    device: str
+    schema_version: str
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushSaid:
+    """What became of each; an entry that is missing here was not acknowledged."""
+
+    results: tuple[Result, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """A page of one collection's rows, in key order after the key `after`."""
+
+    collection: str
+    after: str | None
+    rows_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenRow:
+    """A row as the cloud had it when it was read."""
+
+    key: str
+    version: int
+    body: dict[str, Any] = field(repr=False)
+    shape_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsSaid:
+    """`after`: where the next page begins; None at the end."""
+
+    rows: tuple[SeenRow, ...]
+    after: str | None
+
+
+Call = Hello | Push | Rows
+Answer = HelloSaid | PushSaid | RowsSaid

@@ -1,0 +1,125 @@
+"""Carries a call to a backend and its answer back: the border between our values and the wire."""
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from syncengine.errors import SyncEngineError
+from syncengine.outbox.barrier_page import Barrier
+from syncengine.outbox.entry import Entry, Kind, Result
+from syncengine.remote import wire
+from syncengine.sync.calls import Answer, Call, Hello, HelloSaid, Push, PushSaid, Rows, RowsSaid, SeenRow
+
+if TYPE_CHECKING:
+    from syncengine.remote.backend import Backend
+
+
+Heard = Callable[[wire.HelloAnswer | SyncEngineError | None], object]
+"""Learns how each call ended: the answer to a hello, an error, or None for another answer."""
+
+
+def carry(backend: "Backend", call: Call, *, request_id: str, heard: Heard = lambda outcome: None) -> Answer:
+    """The backend's answer to a call. Raises what the backend raises."""
+    try:
+        answer = _carry(backend, call, request_id, heard)
+    except SyncEngineError as error:
+        heard(error)
+        raise
+    if not isinstance(call, Hello):
+        heard(None)
+    return answer
+
+
+def _carry(backend: "Backend", call: Call, request_id: str, heard: Heard) -> Answer:
+    match call:
+        case Hello():
+            return _hello(backend, call, request_id, heard)
+        case Push():
+            return _push(backend, call, request_id)
+        case Rows():
+            return _rows(backend, call, request_id)
+
+
+def _hello(backend: "Backend", call: Hello, request_id: str, heard: Heard) -> HelloSaid:
+    answer = backend.hello(
+        wire.HelloRequest(
+            request_id=request_id,
+            app=call.app,
+            device=call.device,
+            epoch=call.epoch,
+            schema_version=call.schema_version,
+        )
+    )
+    heard(answer)
+    return HelloSaid(
+        device_seq=answer.device_seq,
+        cloud_version=answer.cloud_version,
+        action=answer.action.value,
+        entries_max=answer.limits.entries_max,
+        bytes_max=answer.limits.bytes_max,
+    )
+
+
+def _push(backend: "Backend", call: Push, request_id: str) -> PushSaid:
+    answer = backend.push(
+        wire.PushRequest(
+            request_id=request_id,
+            device=call.device,
+            epoch=call.batch.epoch,
+            schema_version=call.schema_version,
+            entries=tuple(_on_the_wire(entry) for entry in call.batch.entries),
+        )
+    )
+    return PushSaid(results=tuple(_result(result) for result in answer.results))
+
+
+def _rows(backend: "Backend", call: Rows, request_id: str) -> RowsSaid:
+    limit = min(call.rows_max, wire.ROWS_PER_PAGE_MAX)
+    answer = backend.rows(
+        wire.RowsRequest(request_id=request_id, collection=call.collection, after=call.after, limit=limit)
+    )
+    rows = tuple(
+        SeenRow(key=row.key, version=row.version, body=row.body, shape_version=row.shape_version)
+        for row in answer.rows
+    )
+    return RowsSaid(rows=rows, after=answer.next)
+
+
+def _on_the_wire(entry: Entry) -> wire.PushEntry:
+    if entry.sequence is None:
+        raise AssertionError("only a numbered entry is sent")
+    return wire.PushEntry(
+        sequence=entry.sequence,
+        group=entry.group_id,
+        kind=wire.EntryKind(entry.kind.value),
+        collection=entry.collection,
+        key=entry.row_key,
+        set=None if entry.set_json is None else json.loads(entry.set_json),
+        base_version=entry.base_version,
+        shape_version=entry.shape_version,
+        migration=entry.migration,
+        **_page_on_the_wire(entry),
+    )
+
+
+def _page_on_the_wire(entry: Entry) -> dict[str, Any]:
+    """A migration step sends its page's changes; the version is told alone, after the last page took effect."""
+    if entry.kind is not Kind.MIGRATION:
+        return {}
+    barrier = Barrier.from_json(entry.barrier_json or "")
+    if barrier.page is None:
+        raise AssertionError("a numbered migration step has a page")
+    changes = tuple(wire.RowChange(**change) for change in barrier.page.changes)
+    return {"changes": changes, "cloud_version": barrier.cloud_version if barrier.reads is None else None}
+
+
+def _result(result: wire.EntryResult) -> Result:
+    return Result(
+        sequence=result.sequence,
+        status=result.status,
+        outcome=result.outcome,
+        version=result.version,
+        code=result.code,
+        message=result.message,
+        skipped=result.skipped or (),
+    )

@@ -1,0 +1,416 @@
+"""Drives rounds from a background thread: waits for work and for the cloud, carries calls, tells what happens."""
+
+import logging
+import random
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from syncengine.clock import fresh_id, iso
+from syncengine.errors import EngineClosed, MigrationInvalid, RoundUnfinished, SyncEngineError
+from syncengine.events import Listener, ProbeChanged, RoundEnded, RoundStarted
+from syncengine.local.version_table import read_installed
+from syncengine.outbox.queue import Outbox
+from syncengine.remote.connectivity_probe import ConnectivityProbe, Finding, Verdict
+from syncengine.sync.calls import Answer, Call
+from syncengine.sync.confirm import settling
+from syncengine.sync.courier import carry
+from syncengine.sync.drain import Round, RoundHooks, RoundReport, drain_round
+from syncengine.vocabulary import STORE_SCOPE
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+    from syncengine.local.watch import StoreWatcher
+    from syncengine.migrate.online import CloudMigrationExecutor
+    from syncengine.migrate.registry import MigrationRegistry
+    from syncengine.remote.backend import Backend
+
+_log = logging.getLogger("syncengine.sync")
+
+NO_USE_TRYING = frozenset({Verdict.OFFLINE, Verdict.CAPTIVE_PORTAL, Verdict.SERVER_DOWN})
+"""Verdicts that a background round waits out; for the others only a real call can tell."""
+
+WAIT_MS_MIN = 20
+"""No loop turns faster than this, whatever the waits say."""
+OTHER_PROCESS_LOOK_MS = 100
+"""How often flush() looks whether another process has finished sending."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlushReport:
+    """`delivered` entries took effect; `remaining` are still here. `reason`: "drained", "held" (behind quarantine),
+    "time_is_over", "paused", or the code of the error that stopped it."""
+
+    delivered: int
+    remaining: int
+    reason: str
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A round that somebody waits for."""
+
+    reason: str
+    done: threading.Event = field(default_factory=threading.Event)
+    report: RoundReport | None = None
+    error: Exception | None = None
+
+
+class SyncRunner:
+    """The engine's way to the cloud for one signed-in user at a time.
+
+    `start()` syncs in the background; without it rounds run only when asked for. All methods may be called from any
+    thread. The backend is closed with the runner.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: "Store",
+        registry: "MigrationRegistry",
+        backend: "Backend",
+        user: str | None,
+        chance: random.Random,
+        listener: Listener | None = None,
+    ) -> None:
+        self._store = store
+        self._outbox = Outbox(store)
+        self._registry = registry
+        self._backend = backend
+        self._user = user
+        self._chance = chance
+        self._listener = listener
+        self._clock = store.clock
+        self._settings = store.settings
+        self._probe = ConnectivityProbe(backend, clock=self._clock, settings=self._settings, chance=chance)
+        self._hooks = RoundHooks(settle=settling(store, registry), tell=self._tell)
+        self._wakeup = threading.Event()
+        self._ended = threading.Event()
+        self._turn = threading.Lock()
+        self._call_lock = threading.RLock()
+        self._asked: list[_Asked] = []
+        self._serving: list[_Asked] = []
+        self._thread: threading.Thread | None = None
+        self._watcher: StoreWatcher | None = None
+        self._background = False
+        self._closed = False
+        self._paused: str | None = None
+        self._verdict = Verdict.UNKNOWN
+        self._came_back = False
+        self._rest_until_ms: int | None = None
+        self._seen: tuple[int, int] = (0, 0)
+        self._woken_by = "start"
+
+    # For the host.
+
+    @property
+    def activity(self) -> str:
+        """stopped (not started, or closed), paused, or running."""
+        if self._closed or not self._background:
+            return "stopped"
+        return "running" if self._paused is None else "paused"
+
+    def start(self) -> None:
+        """Sync in the background from now on; safe to repeat. Raises EngineClosed."""
+        self._begin_thread()
+        with self._turn:
+            if self._watcher is None:
+                self._watcher = self._watch_store()
+            self._background = True
+        self.wake("start")
+
+    def wake(self, reason: str) -> None:
+        """There may be work, or the world has changed: look now instead of later."""
+        self._woken_by = reason
+        self._rest_until_ms = None
+        self._wakeup.set()
+
+    def sync_now(self, *, timeout_ms: int) -> RoundReport:
+        """The report of one whole round that began after this call, whatever the probe thinks.
+
+        Raises the error that ended it, RoundUnfinished when it takes longer than `timeout_ms` (it goes on),
+        EngineClosed. A paused runner reports "paused" at once.
+        """
+        report = self._ask("asked", timeout_ms=timeout_ms)
+        if report.error is not None:
+            raise report.error
+        return report
+
+    def flush(self, *, timeout_ms: int) -> FlushReport:
+        """Send until nothing is left to send or the time is over. Never raises for the network."""
+        deadline_ms = self._clock.monotonic_ms() + timeout_ms
+        delivered = 0
+        while (left_ms := deadline_ms - self._clock.monotonic_ms()) > 0:
+            try:
+                report = self._ask("flush", timeout_ms=left_ms)
+            except RoundUnfinished:
+                break
+            delivered += report.applied
+            if report.ended == "another_process":
+                self._clock.wait(self._ended, min(OTHER_PROCESS_LOOK_MS, left_ms))
+            elif report.sendable == 0 or report.ended != "bounded":
+                return self._flushed(delivered, report.ended)
+        return self._flushed(delivered, "time_is_over")
+
+    def pause(self, reason: str) -> None:
+        """Begin no call from now on; one in flight is the last."""
+        self._paused = reason
+
+    def resume(self) -> None:
+        """Go on after pause()."""
+        self._paused = None
+        self.wake("resume")
+
+    def set_user(self, owner: str | None) -> None:
+        """Sync for another user, or nobody. Waits for the call in flight, so no token meets another user's entries.
+
+        Change what the token callback gives between `set_user(None)` and `set_user(other)`.
+        """
+        with self._call_lock:
+            self._user = owner
+        self.wake("user")
+
+    def set_network(self, *, online: bool | None = None, metered: bool | None = None) -> None:
+        """What the host knows of the network."""
+        self._probe.set_network(online=online, metered=metered)
+        self.wake("network")
+
+    def close(self) -> None:
+        """End the call in flight and the thread, in bounded time; safe to repeat. What is claimed is sent again."""
+        if self._closed:
+            return
+        self._closed = True
+        self._wakeup.set()
+        if self._watcher is not None:
+            self._watcher.stop()
+        self._backend.close()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._clock.wait(self._ended, self._settings.close_wait_ms_max)
+
+    # Asking.
+
+    def _ask(self, reason: str, *, timeout_ms: int) -> RoundReport:
+        if self._paused is not None and not self._closed:
+            return RoundReport(ended="paused")
+        asked = _Asked(reason)
+        self._begin_thread()
+        with self._turn:
+            self._check_open()
+            self._asked.append(asked)
+        self._wakeup.set()
+        if not self._clock.wait(asked.done, timeout_ms):
+            raise RoundUnfinished(
+                f"The sync round did not end within {timeout_ms} ms.",
+                fix="It goes on in the background; nothing is lost. Look at status().",
+            )
+        if asked.error is not None:
+            raise asked.error
+        assert asked.report is not None
+        return asked.report
+
+    def _flushed(self, delivered: int, ended: str) -> FlushReport:
+        remaining = self._outbox.depth(self._user) if self._user is not None else 0
+        reason = "held" if ended == "drained" and remaining else ended
+        return FlushReport(delivered=delivered, remaining=remaining, reason=reason)
+
+    def _begin_thread(self) -> None:
+        with self._turn:
+            self._check_open()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._live, name="syncengine-sync", daemon=True)
+                self._thread.start()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineClosed("The engine is closed.", fix="Open it again; the queue is kept.")
+
+    def _watch_store(self) -> "StoreWatcher | None":
+        from syncengine.local.watch import StoreWatcher
+
+        watcher = StoreWatcher(self._store.path, on_commit=self._something_committed, clock=self._clock)
+        try:
+            watcher.start()
+        except OSError as error:
+            # Commits of other processes are then seen at the next idle look.
+            _log.warning("the store cannot be watched", extra={"error": type(error).__name__})
+            return None
+        return watcher
+
+    def _something_committed(self) -> None:
+        if self._closed:
+            return
+        try:
+            seen = self._newest()
+        except SyncEngineError:
+            return
+        if seen != self._seen:
+            self._seen = seen
+            self.wake("store_changed")
+
+    def _newest(self) -> tuple[int, int]:
+        """Changes when another process has committed, or anybody has written an entry; not by our own rounds."""
+        return self._store.data_version(), self._store.value("outbox", "newest")
+
+    # The thread.
+
+    def _live(self) -> None:
+        try:
+            while not self._closed:
+                self._wakeup.clear()
+                self._turn_once()
+        finally:
+            self._take_asked()
+            self._answer(error=EngineClosed("The engine was closed.", fix="Open it again; the queue is kept."))
+            self._ended.set()
+
+    def _turn_once(self) -> None:
+        try:
+            if self._take_asked():
+                self._answer(report=self._run_round(self._serving[0].reason))
+            elif self._background and self._may_try():
+                self._came_back = False
+                report = self._run_round(self._woken_by)
+                if report.ended in {"drained", "another_process"} and report.sendable:
+                    self._rest()  # what is left waits for something else than us
+            else:
+                self._clock.wait(self._wakeup, self._wait_ms())
+        except Exception as error:  # noqa: BLE001 - the thread outlives a full disk, a busy store and our own mistakes
+            self._survive(error)
+
+    def _survive(self, error: Exception) -> None:
+        self._answer(error=error)
+        if not self._closed:
+            _log.error("a sync round failed on this device", extra={"error": type(error).__name__})
+            self._rest()
+            self._clock.wait(self._wakeup, self._settings.retry_wait_ms_min)
+
+    def _take_asked(self) -> bool:
+        """Serve those who have asked by now; who asks later gets a later round."""
+        with self._turn:
+            self._serving += self._asked
+            self._asked = []
+        return bool(self._serving)
+
+    def _answer(self, *, report: RoundReport | None = None, error: Exception | None = None) -> None:
+        served, self._serving = self._serving, []
+        for one in served:
+            one.report, one.error = report, error
+            one.done.set()
+
+    def _rest(self) -> None:
+        self._rest_until_ms = self._clock.monotonic_ms() + self._settings.idle_wait_ms_max
+
+    def _may_try(self) -> bool:
+        if self._paused is not None or self._user is None or self._is_resting():
+            return False
+        if not self._outbox.sendable(self._user):
+            if self._verdict is Verdict.UNKNOWN:
+                self._learn(self._probe.look())
+            return False
+        if self._learn(self._probe.look()) in NO_USE_TRYING:
+            return False
+        return self._backoff_ms(self._user) == 0
+
+    def _backoff_ms(self, user: str) -> int:
+        """The durable wait; none when the network has come back since, unless the cloud itself asked for it."""
+        if self._came_back and self._outbox.drain_state(user).last_error != "rate_limited":
+            return 0
+        return self._outbox.next_try_ms(user)
+
+    def _is_resting(self) -> bool:
+        return self._rest_until_ms is not None and self._clock.monotonic_ms() < self._rest_until_ms
+
+    def _wait_ms(self) -> int:
+        waits = [self._settings.idle_wait_ms_max]
+        user = self._user
+        if self._background and self._paused is None and user is not None and not self._is_resting():
+            finding = self._probe.finding()
+            if finding.verdict is Verdict.UNKNOWN or (
+                finding.verdict in NO_USE_TRYING and finding.reason != "host_says_offline"
+            ):
+                waits.append(self._probe.next_look_ms - self._clock.monotonic_ms())
+            elif self._outbox.sendable(user):
+                waits.append(self._backoff_ms(user))
+        return max(WAIT_MS_MIN, min(waits))
+
+    def _learn(self, finding: Finding) -> Verdict:
+        if finding.verdict is self._verdict:
+            return finding.verdict
+        before, self._verdict = self._verdict, finding.verdict
+        self._came_back = before in NO_USE_TRYING and finding.verdict not in NO_USE_TRYING
+        with self._store.transaction():
+            self._store.run("state", "set", name="probe_verdict", value=finding.verdict.value)
+            self._store.run("state", "set", name="probe_at", value=iso(finding.at_ms))
+        self._tell(ProbeChanged(verdict=finding.verdict.value, verdict_before=before.value, reason=finding.reason))
+        return finding.verdict
+
+    # One round.
+
+    def _run_round(self, reason: str) -> RoundReport:
+        owner = self._user
+        if owner is None:
+            return RoundReport(ended="nobody_signed_in")
+        self._tell(RoundStarted(reason=reason, sendable=self._outbox.sendable(owner)))
+        report = self._drive(self._round_for(owner), owner=owner)
+        if not self._closed:
+            self._seen = self._newest()
+            self._learn(self._probe.finding())
+        self._tell(RoundEnded(ended=report.ended, applied=report.applied, sendable=report.sendable))
+        return report
+
+    def _round_for(self, owner: str) -> Round:
+        installed = read_installed(self._store).schema_version(STORE_SCOPE)
+        return drain_round(
+            self._outbox,
+            owner=owner,
+            device=str(self._store.value("state", "get", name="device_id")),
+            app=self._registry.app,
+            schema_version=str(installed or self._registry.baseline),
+            settings=self._settings,
+            chance=self._chance,
+            barriers=self._executor,
+            hooks=self._hooks,
+        )
+
+    def _executor(self, migration: str) -> "CloudMigrationExecutor":
+        from syncengine.migrate.online import CloudMigrationExecutor
+
+        executor = self._registry.get_migration_executor(migration)
+        if isinstance(executor, CloudMigrationExecutor):
+            return executor
+        raise MigrationInvalid(f"Migration {migration} is queued as a change of cloud rows, but makes none.")
+
+    def _drive(self, round_: Round, *, owner: str) -> RoundReport:
+        """Carry each call of a round; stop between two calls when the world has moved on."""
+        try:
+            call = next(round_)
+            while True:
+                try:
+                    answer = self._carry(call, owner=owner)
+                except SyncEngineError as error:
+                    call = round_.throw(error)
+                else:
+                    if answer is None:
+                        return RoundReport(ended="stopped", sendable=self._outbox.sendable(owner))
+                    call = round_.send(answer)
+        except StopIteration as stop:
+            report: RoundReport = stop.value
+            return report
+        finally:
+            round_.close()
+
+    def _carry(self, call: Call, *, owner: str) -> Answer | None:
+        """The answer; None when this call must not be made any more."""
+        with self._call_lock:
+            if self._closed or self._paused is not None or self._user != owner:
+                return None
+            return carry(self._backend, call, request_id=fresh_id(self._chance), heard=self._probe.heard)
+
+    def _tell(self, event: object) -> None:
+        if self._listener is None:
+            return
+        try:
+            self._listener(event)
+        except Exception as error:  # noqa: BLE001 - a host's listener may raise anything and must harm nothing
+            facts = {"event": type(event).__name__, "error": type(error).__name__}
+            _log.warning("the listener raised", extra=facts)
