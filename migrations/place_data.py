@@ -35,7 +35,9 @@ def without_secret_parameters(address: str) -> str:
     """The web address without the parameters that are secret; all else letter by letter as it was."""
     if not address.lower().startswith(("http://", "https://")):
         return address
-    page, _, rest = address.partition("?")
+    page, question, rest = address.partition("?")
+    if not question:
+        return address
     query, mark, fragment = rest.partition("#")
     kept = [part for part in query.split("&") if part.partition("=")[0].lower() not in SECRET_PARAMETERS]
     return page + ("?" + "&".join(kept) if kept else "") + mark + fragment
