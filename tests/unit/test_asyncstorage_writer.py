@@ -161,7 +161,8 @@ def test_a_value_above_the_spool_is_text_as_well(tmp_path: Path) -> None:
 
 
 def test_an_ios_manifest_keeps_values_of_1024_utf_16_units_and_files_the_longer_ones(tmp_path: Path) -> None:
-    written = write_store(tmp_path, kind="ios")
+    written = write_store(tmp_path, kind="ios", dismissed=25)
+    assert 1024 < len(texts_in(tmp_path)["dismissedPlaces"]) < 2048
     manifest = json.loads((written.path / "manifest.json").read_text(encoding="utf-8"))
     filed = {key for key, value in manifest.items() if value is None}
     long = {key for key, text in texts_in(tmp_path).items() if len(text.encode("utf-16-le")) > 2048}

@@ -153,6 +153,7 @@ def test_room_goes_before_the_stale_table_in_it_and_the_stale_file_beside_it(tmp
         assert source.text("unset") is None
         assert [problem for problem in source.problems() if "catalystLocalStorage" in problem]
         assert [problem for problem in source.problems() if "RKStorage" in problem]
+        assert len(source.problems()) == 2
     with open_source(room) as source:
         assert source.text("theme") == "new"
 
@@ -199,7 +200,7 @@ def test_the_windows_table_is_read(tmp_path: Path) -> None:
 
 
 def test_rows_without_a_key_or_a_text_are_counted_and_stop_nothing(tmp_path: Path) -> None:
-    odd = "INSERT INTO Storage VALUES (NULL, 'a'), (NULL, 'b'), (x'00ff', 'c'), ('number', 7), ('good', 'yes')"
+    odd = "INSERT INTO Storage VALUES (NULL, 'a'), (NULL, 'b'), (x'6162', 'c'), ('number', 7), ('good', 'yes')"
     database(tmp_path / "AsyncStorage", "CREATE TABLE Storage (key, value)", odd)
     with open_source(tmp_path) as source:
         assert source.keys() == ("good",)
@@ -225,8 +226,10 @@ def test_a_utf_16_database_gives_the_same_text(tmp_path: Path, encoding: str) ->
         assert [json.loads(element) for element in source.elements("ключ")] == json.loads(walks)
 
 
-def test_a_value_stored_as_a_blob_is_read_as_its_bytes(tmp_path: Path) -> None:
-    database(tmp_path / "RKStorage", CATALYST, "INSERT INTO catalystLocalStorage VALUES ('a', CAST('[1,2]' AS BLOB))")
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
+def test_a_value_stored_as_a_blob_is_read_as_its_bytes(tmp_path: Path, encoding: str) -> None:
+    blob = "INSERT INTO catalystLocalStorage VALUES ('a', x'5b312c325d')"
+    database(tmp_path / "RKStorage", f"PRAGMA encoding = '{encoding}'", CATALYST, blob)
     with open_source(tmp_path) as source:
         assert list(source.elements("a")) == [b"1", b"2"]
 

@@ -1,6 +1,7 @@
 """A JSON file of keys and text values is a source like any other."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,19 @@ def test_the_elements_of_an_escaped_array_come_one_by_one(tmp_path: Path) -> Non
         assert [json.loads(element) for element in source.elements("@saved_routes")] == walks
         assert source.near_misses("savedRoutes") == ("@saved_routes",)
         assert source.identity == f"json-dump:{path}"
+
+
+def test_half_a_character_early_in_a_value_does_not_hold_the_rest_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "dump.json"
+    path.write_text(json.dumps({"a": json.dumps(["\ud83d", *["x" * 1000] * 8_000], ensure_ascii=False)}))
+    with open_json_dump(path) as source:
+        tracemalloc.start()
+        try:
+            assert sum(1 for _ in source.elements("a")) == 8_001
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 4 * 1024 * 1024
 
 
 @pytest.mark.parametrize(

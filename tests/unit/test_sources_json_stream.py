@@ -144,6 +144,13 @@ def test_an_element_above_its_limit_stops_the_reading_and_is_kept_up_to_the_limi
     assert error.remainder_truncated
 
 
+@pytest.mark.parametrize("sizes", [[3], [1000]])
+def test_one_byte_above_the_limit_is_above_it(sizes: list[int]) -> None:
+    elements, error = read(cut(b'["' + b"x" * 19 + b'"]', sizes), element_bytes_max=20)
+    assert elements == []
+    assert error is not None
+
+
 def test_an_element_as_long_as_its_limit_is_read() -> None:
     value = b'["' + b"x" * 18 + b'"]'
     assert read([value], element_bytes_max=20) == ([value[1:-1]], None)
