@@ -28,7 +28,7 @@ from simulator.heros_path_values import (
     plan_walks,
     settings_values,
 )
-from syncengine.local.connection import open_foreign
+from syncengine.local.copies import open_foreign
 
 Kind = Literal["android", "android-room", "ios"]
 

@@ -3,8 +3,9 @@
 The names below are loaded when they are first used: `import syncengine` alone costs next to nothing.
 """
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from syncengine.clock import Clock, SystemClock
     from syncengine.engine import Engine

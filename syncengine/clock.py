@@ -1,13 +1,18 @@
 """The only door for time; chance is a `random.Random` that is passed in."""
 
+from __future__ import annotations
+
 import time
-from typing import TYPE_CHECKING, Protocol
 
 from syncengine.vocabulary import TimestampMs
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import random
     import threading
+    from typing import Protocol
+else:
+    Protocol = object  # `typing` costs as much as the whole rest of an idle start
 
 
 class Clock(Protocol):
@@ -21,7 +26,7 @@ class Clock(Protocol):
         """Milliseconds that only grow, from an arbitrary start. For waits and rates."""
         ...
 
-    def wait(self, event: "threading.Event", wait_ms: int) -> bool:
+    def wait(self, event: threading.Event, wait_ms: int) -> bool:
         """Wait until the event is set or the time is over; True if it was set."""
         ...
 
@@ -39,7 +44,7 @@ class SystemClock:
     def monotonic_ms(self) -> int:
         return time.monotonic_ns() // 1_000_000
 
-    def wait(self, event: "threading.Event", wait_ms: int) -> bool:
+    def wait(self, event: threading.Event, wait_ms: int) -> bool:
         return event.wait(wait_ms / 1000)
 
     def pause(self, wait_ms: int) -> None:
@@ -52,13 +57,13 @@ def iso(moment: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{millis:03d}Z"
 
 
-def system_random() -> "random.Random":
+def system_random() -> random.Random:
     """Chance from the operating system, for ids and jitter."""
     import random
 
     return random.SystemRandom()
 
 
-def fresh_id(chance: "random.Random") -> str:
+def fresh_id(chance: random.Random) -> str:
     """128 random bits as 32 hex digits."""
     return f"{chance.getrandbits(128):032x}"

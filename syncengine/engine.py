@@ -1,6 +1,6 @@
 """The story on one page: open the store, migrate it, start, sync, look, close."""
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
 from syncengine.clock import SystemClock, system_random
 from syncengine.errors import AuthRequired, CollectionNotReady, StoreSuperseded
@@ -9,6 +9,7 @@ from syncengine.local.version_table import read_installed
 from syncengine.settings import Settings
 from syncengine.vocabulary import STORE_SCOPE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     import random
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
+    from typing import Any
 
     import sqlite_utils
 
@@ -40,12 +42,12 @@ class Engine:
         self,
         store: Store,
         *,
-        registry: "MigrationRegistry",
+        registry: MigrationRegistry,
         user: str | None,
-        sources: "Mapping[str, Any]",
-        make_backend: "Callable[[], Backend] | None",
-        listener: "Callable[[object], None] | None",
-        chance: "random.Random | None",
+        sources: Mapping[str, Any],
+        make_backend: Callable[[], Backend] | None,
+        listener: Callable[[object], None] | None,
+        chance: random.Random | None,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -60,19 +62,19 @@ class Engine:
     @classmethod
     def open(  # noqa: PLR0913  (keyword-only: the host's choices in one place)
         cls,
-        path: "str | os.PathLike[str]",
+        path: str | os.PathLike[str],
         *,
-        registry: "MigrationRegistry",
+        registry: MigrationRegistry,
         user: str | None = None,
-        sources: "Mapping[str, Any] | None" = None,
+        sources: Mapping[str, Any] | None = None,
         cloud_url: str | None = None,
-        token: "Callable[[], str | None] | None" = None,
-        backend: "Backend | None" = None,
+        token: Callable[[], str | None] | None = None,
+        backend: Backend | None = None,
         settings: Settings | None = None,
-        listener: "Callable[[object], None] | None" = None,
-        clock: "Clock | None" = None,
-        chance: "random.Random | None" = None,
-    ) -> "Engine":
+        listener: Callable[[object], None] | None = None,
+        clock: Clock | None = None,
+        chance: random.Random | None = None,
+    ) -> Engine:
         """Open the store at `path`, made (0600) if it is not there. Never waits for the network.
 
         `user` is who is signed in; None works on the store alone. `sources` names legacy stores to import from,
@@ -100,7 +102,7 @@ class Engine:
 
     # Migrating.
 
-    def migrate(self) -> "MigrationReport | None":
+    def migrate(self) -> MigrationReport | None:
         """Do at once all that can be done offline, and queue the rest. Safe to repeat, in any number of processes.
 
         None when there was nothing to do. Raises what stopped a critical migration (MigrationFailed and its kinds),
@@ -118,12 +120,12 @@ class Engine:
     def _is_critical(self, migration_id: str) -> bool:
         return self._registry.get_migration_executor(migration_id).definition.critical
 
-    def plan(self) -> "Plan":
+    def plan(self) -> Plan:
         """What `migrate()` would do, as a value that prints itself."""
         return self.migrations.plan(self._user)
 
     @property
-    def migrations(self) -> "DataMigrationService":
+    def migrations(self) -> DataMigrationService:
         """Status, plan, history and single runs: all that a settings page needs."""
         if self._service is None:
             from syncengine.migrate.service import DataMigrationService
@@ -142,7 +144,7 @@ class Engine:
 
     # The app's own rows.
 
-    def read(self) -> "AbstractContextManager[sqlite_utils.Database]":
+    def read(self) -> AbstractContextManager[sqlite_utils.Database]:
         """`with engine.read() as db:` one moment of the store, on a connection that cannot write.
 
         Raises CollectionNotReady before `migrate()` has been done, StoreSuperseded after a newer app migrated.
@@ -152,7 +154,7 @@ class Engine:
         self._check_shapes()
         return reading(self._store)
 
-    def write(self) -> "AbstractContextManager[sqlite_utils.Database]":
+    def write(self) -> AbstractContextManager[sqlite_utils.Database]:
         """`with engine.write() as db:` one atomic change to the app's rows; an exception undoes all of it.
 
         Raises as `read` does, and StoreBusy when another process writes for too long.
@@ -161,7 +163,7 @@ class Engine:
 
         return writing(self._store, check=self._check_shapes)
 
-    def snapshot(self) -> "AbstractContextManager[Path]":
+    def snapshot(self) -> AbstractContextManager[Path]:
         """`with engine.snapshot() as path:` a private copy that any tool may open; gone afterwards."""
         from syncengine.local.snapshot import snapshot
 
@@ -192,11 +194,11 @@ class Engine:
         if self._make_backend is not None and self._user is not None:
             self._running().start()
 
-    def sync_now(self, *, timeout_ms: int = 60_000) -> "RoundReport":
+    def sync_now(self, *, timeout_ms: int = 60_000) -> RoundReport:
         """One round with the cloud now, whatever the probe thinks. Raises AuthRequired without a backend or user."""
         return self._running().sync_now(timeout_ms=timeout_ms)
 
-    def flush(self, *, timeout_ms: int = 10_000) -> "FlushReport":
+    def flush(self, *, timeout_ms: int = 10_000) -> FlushReport:
         """Send until the queue is empty or the time is over; says what remains. Never raises for the network."""
         return self._running().flush(timeout_ms=timeout_ms)
 
@@ -215,7 +217,7 @@ class Engine:
         if self._runner is not None:
             self._runner.set_network(online=online, metered=metered)
 
-    def _running(self) -> "SyncRunner":
+    def _running(self) -> SyncRunner:
         self._store.check_usable()
         if self._runner is None:
             if self._make_backend is None or self._user is None:
@@ -242,7 +244,7 @@ class Engine:
 
     # Looking and leaving.
 
-    def status(self) -> "Status":
+    def status(self) -> Status:
         """What is going on, as one frozen value; from rows, so it is true for all processes."""
         from syncengine.status import read_status
 
@@ -259,23 +261,23 @@ class Engine:
             self._runner.close()
         self._store.close()
 
-    def __enter__(self) -> "Engine":
+    def __enter__(self) -> Engine:
         return self
 
     def __exit__(
-        self, kind: "type[BaseException] | None", error: BaseException | None, trace: "TracebackType | None"
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
 
-def _given(backend: "Backend") -> "Callable[[], Backend]":
+def _given(backend: Backend) -> Callable[[], Backend]:
     return lambda: backend
 
 
 def _over_http(
-    url: str, token: "Callable[[], str | None] | None", settings: Settings, clock: "Clock"
-) -> "Callable[[], Backend]":
-    def make() -> "Backend":
+    url: str, token: Callable[[], str | None] | None, settings: Settings, clock: Clock
+) -> Callable[[], Backend]:
+    def make() -> Backend:
         from syncengine.remote.http_backend import HttpBackend
 
         return HttpBackend(url, token=token or (lambda: None), settings=settings, clock=clock)

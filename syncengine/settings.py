@@ -1,10 +1,13 @@
 """What the host may set. Frozen; the unit is the end of each name; what happens at a limit stands beside it."""
 
-from typing import NamedTuple
+from __future__ import annotations
 
 
-class Settings(NamedTuple):
-    """All settings with their defaults. Change some with `Settings(batch_rows=500)`."""
+class Settings:
+    """All settings with their defaults. Change some with `Settings(batch_rows=500)`.
+
+    Raises TypeError for an unknown name or another type than the default's, ValueError for a negative number.
+    """
 
     # The store.
     durability: str = "normal"
@@ -61,3 +64,22 @@ class Settings(NamedTuple):
     # The runner.
     idle_wait_ms_max: int = 60_000
     close_wait_ms_max: int = 5_000
+
+    def __init__(self, **changes: float | str) -> None:
+        for name, value in changes.items():
+            default = getattr(type(self), name, None)
+            if name.startswith("_") or default is None:
+                raise TypeError(f"there is no setting {name!r}")
+            wanted = (int, float) if isinstance(default, float) else type(default)
+            if isinstance(value, bool) or not isinstance(value, wanted):
+                raise TypeError(f"setting {name} is a {type(default).__name__}, not a {type(value).__name__}")
+            if not isinstance(value, str) and value < 0:
+                raise ValueError(f"setting {name} cannot be negative")
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("settings are frozen; make new ones")
+
+    def __repr__(self) -> str:
+        changed = ", ".join(f"{name}={value!r}" for name, value in sorted(vars(self).items()))
+        return f"Settings({changed})"

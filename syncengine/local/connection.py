@@ -1,14 +1,14 @@
 """Open SQLite the one right way: private files, settings that are read back, never a foreign file."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import apsw
 
-from syncengine.errors import PragmaRefused, SourceBroken, SourceMissing, StoreBusy, StoreDamaged, StoreForeign
+from syncengine.errors import PragmaRefused, StoreBusy, StoreDamaged, StoreForeign
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from syncengine.clock import Clock
 
@@ -28,7 +28,7 @@ _OPEN_RETRY_MS = 5
 _WAL_BYTES_KEPT = 16 * 1024 * 1024
 
 
-def open_store(path: str, *, busy_wait_ms: int, synchronous: str, clock: "Clock") -> apsw.Connection:
+def open_store(path: str, *, busy_wait_ms: int, synchronous: str, clock: Clock) -> apsw.Connection:
     """The writer connection to a store, made 0600 when it is new.
 
     Raises StoreForeign for another program's database or no database at all, StoreDamaged, PragmaRefused,
@@ -59,58 +59,6 @@ def open_reader(path: str, *, busy_wait_ms: int) -> apsw.Connection:
     set_pragma(connection, "query_only", "ON", 1)
     set_pragma(connection, "trusted_schema", "OFF", 0)
     return connection
-
-
-def open_foreign(path: str) -> apsw.Connection:
-    """A plain database of no particular kind, for writing samples of other programs' files."""
-    return apsw.Connection(path)
-
-
-@contextmanager
-def open_copy(path: str) -> Iterator[apsw.Connection]:
-    """A private copy of somebody else's database and of its `-wal`, opened; the original is only read.
-
-    Opening in place would checkpoint, and would miss what is still in the `-wal` if that is left behind.
-    Raises SourceMissing, SourceBroken.
-    """
-    import shutil
-    import tempfile
-
-    if not os.path.isfile(path):
-        raise SourceMissing(
-            f"There is no file {os.path.basename(path)} to import from.",
-            why=f"{path} does not exist or is no regular file",
-            fix="Check the path that the app gave; nothing was changed.",
-        )
-    with tempfile.TemporaryDirectory(prefix="syncengine-copy-") as folder:
-        copy = os.path.join(folder, "copy.db")
-        try:
-            shutil.copyfile(path, copy)
-            if os.path.isfile(path + "-wal"):
-                shutil.copyfile(path + "-wal", copy + "-wal")
-            connection = apsw.Connection(copy)
-        except (OSError, apsw.Error) as error:
-            raise _unreadable_source(path, error) from error
-        try:
-            _read_first_page(connection, path)
-            yield connection
-        finally:
-            connection.close(True)
-
-
-def _read_first_page(connection: apsw.Connection, path: str) -> None:
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
-    except apsw.Error as error:
-        raise _unreadable_source(path, error) from error
-
-
-def _unreadable_source(path: str, error: Exception) -> SourceBroken:
-    return SourceBroken(
-        f"{os.path.basename(path)} cannot be read as a SQLite database.",
-        why=type(error).__name__,
-        fix="The original was not changed. Check that the file is whole and not locked by its device.",
-    )
 
 
 def _open_own(path: str, application_id: int, *, busy_wait_ms: int, synchronous: str) -> apsw.Connection:

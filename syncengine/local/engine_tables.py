@@ -1,11 +1,12 @@
 """The engine's own tables and their numbered upgrades."""
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
 from syncengine.clock import fresh_id, iso
 from syncengine.errors import StoreSuperseded
 from syncengine.local.statements import LOCAL_SQL
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from random import Random
 
@@ -15,7 +16,7 @@ UPGRADES = ("schema_1",)
 """One .sql file for each edition of the engine's tables, oldest first; none is ever edited after a release."""
 
 
-def upgrade_engine_tables(store: "Store", *, chance: "Random | None" = None) -> None:
+def upgrade_engine_tables(store: Store, *, chance: Random | None = None) -> None:
     """Bring the engine's tables to the newest edition, all or nothing.
 
     Safe in any number of processes at once: who comes second finds it done. Raises StoreSuperseded when a
@@ -33,7 +34,7 @@ def upgrade_engine_tables(store: "Store", *, chance: "Random | None" = None) -> 
             store.run("state", "set", name="device_id", value=fresh_id(chance or system_random()))
 
 
-def installed_edition(store: "Store") -> int:
+def installed_edition(store: Store) -> int:
     """The number of the edition in the file; 0 in a new one."""
     if not store.value("state", "has_engine_tables"):
         return 0
@@ -47,7 +48,7 @@ def installed_edition(store: "Store") -> int:
     return edition
 
 
-def _apply(store: "Store", number: int) -> None:
+def _apply(store: Store, number: int) -> None:
     with open(f"{LOCAL_SQL}/{UPGRADES[number - 1]}.sql", encoding="utf-8") as text:
         # fetchall: apsw runs several statements only as far as it is read.
         store.connection.execute(text.read()).fetchall()

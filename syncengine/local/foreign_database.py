@@ -7,7 +7,7 @@ from typing import NamedTuple
 import apsw
 
 from syncengine.errors import SourceBroken
-from syncengine.local.connection import open_copy
+from syncengine.local.copies import open_copy
 from syncengine.local.identifiers import quoted
 
 _CODEC_OF = {"UTF-8": "utf-8", "UTF-16le": "utf-16-le", "UTF-16be": "utf-16-be"}

@@ -5,14 +5,16 @@ SQLITE_BUSY_SNAPSHOT however long it may wait (sqlite.org/rescode.html#busy_snap
 BEGIN IMMEDIATE, and savepoints live only inside.
 """
 
-from types import TracebackType
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
 import apsw
 
 from syncengine.errors import DiskFull, StoreBusy, StoreDamaged, SyncEngineError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from syncengine.local.store import Store
 
 
@@ -23,7 +25,7 @@ class Transaction:
     `durable` means that the commit has reached the disk before the block ends, whatever the store's setting.
     """
 
-    def __init__(self, store: "Store", *, durable: bool) -> None:
+    def __init__(self, store: Store, *, durable: bool) -> None:
         self._store = store
         self._durable = durable
         self._outermost = False
@@ -83,7 +85,7 @@ class Transaction:
 class Savepoint:
     """`with store.savepoint("batch_12"):` inside a transaction: an exception undoes this block and passes on."""
 
-    def __init__(self, store: "Store", *, name: str) -> None:
+    def __init__(self, store: Store, *, name: str) -> None:
         self._connection = store.connection
         self._quoted = '"' + name.replace('"', '""') + '"'
 

@@ -7,7 +7,7 @@ import re
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any, Literal, cast
 
@@ -102,6 +102,16 @@ class AdaptedConnection:
         if self.in_transaction:
             self.execute("ROLLBACK")
 
+    def __enter__(self) -> "AdaptedConnection":
+        return self
+
+    def __exit__(self, kind: object, _error: object, _trace: object) -> None:
+        """`with db.conn:` commits at its end, or rolls back what failed, as in the DB-API."""
+        if kind is None:
+            self.commit()
+        else:
+            self.rollback()
+
     def create_function(
         self, name: str, narg: int, func: Callable[..., Any] | None, *, deterministic: bool = False
     ) -> None:
@@ -136,6 +146,7 @@ class AdaptedCursor:
         self._cursor = connection.apsw.cursor()
         self._cursor.convert_binding = _as_sqlite_value
         self._counted = False
+        self._has_columns = False
 
     def execute(self, sql: str, bindings: Bindings | None = None) -> "AdaptedCursor":
         """Run exactly one statement. Several raise ProgrammingError before any of them has run."""
@@ -145,7 +156,9 @@ class AdaptedCursor:
         self._watch_first_statement_of(sql)
         with AS_DB_API_ERRORS:
             self._cursor.execute(sql, bindings)
-        if self.description is None:
+        if self._has_columns:
+            self.description = self._describe(sql, bindings)
+        else:
             self._count_changes()
         self.lastrowid = connection.last_insert_rowid()
         return self
@@ -207,8 +220,7 @@ class AdaptedCursor:
             cursor.exec_trace = None
             if len(statement) < len(sql) and not ONLY_COMMENTS.match(sql, len(statement)):
                 raise DB_API.ProgrammingError(ONE_STATEMENT)
-            columns = cursor.get_description()
-            self.description = tuple((column[0], *NOTHING_ELSE) for column in columns) or None
+            self._has_columns = bool(cursor.get_description())
             self._counted = _counts_changes(statement, readonly=cursor.is_readonly)
             return True
 
@@ -216,6 +228,14 @@ class AdaptedCursor:
         self.rowcount = -1
         self._counted = False
         self._cursor.exec_trace = look
+
+    def _describe(self, sql: str, bindings: Bindings | None) -> Description:
+        """The columns after the first step, in which SQLite prepares anew what was cached under an older schema."""
+        try:
+            columns = self._cursor.get_description()
+        except apsw.ExecutionCompleteError:
+            columns = _columns_of(self.connection.apsw, sql, bindings)
+        return tuple((column[0], *NOTHING_ELSE) for column in columns)
 
     def _count_changes(self) -> None:
         if self._counted:
@@ -225,6 +245,22 @@ class AdaptedCursor:
 
 NOTHING_ELSE = (None, None, None, None, None, None)
 """The six fields of a DB-API column description that SQLite has no answer for."""
+
+
+def _columns_of(connection: apsw.Connection, sql: str, bindings: Bindings | None) -> tuple[tuple[str, str], ...]:
+    """The columns of a statement that gave no rows; it is prepared once more and not run."""
+    found: list[tuple[str, str]] = []
+
+    def look(cursor: apsw.Cursor, _statement: str, _bindings: "apsw.Bindings | None") -> bool:
+        found.extend(cursor.get_description())
+        return False
+
+    cursor = connection.cursor()
+    cursor.convert_binding = _as_sqlite_value
+    cursor.exec_trace = look
+    with AS_DB_API_ERRORS, suppress(apsw.ExecTraceAbort):
+        cursor.execute(sql, bindings, can_cache=False)
+    return tuple(found)
 
 
 def _counts_changes(statement: str, *, readonly: bool) -> bool:

@@ -1,9 +1,9 @@
 """One store: its writer connection, the lock around it, and the ways in."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Mapping
 from threading import RLock
-from typing import TYPE_CHECKING, Any
 
 import apsw
 
@@ -14,11 +14,15 @@ from syncengine.local.open_files import claim_file, release_file
 from syncengine.local.savepoint import Savepoint, Transaction, translated
 from syncengine.local.statements import statement
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from syncengine.clock import Clock
     from syncengine.settings import Settings
 
-Row = tuple[Any, ...]
+    Row = tuple[Any, ...]
 
 
 class Store:
@@ -28,7 +32,7 @@ class Store:
     `open_store`, StoreSuperseded, and StoreAlreadyOpen when this process has the same file open already.
     """
 
-    def __init__(self, path: str, *, settings: "Settings", clock: "Clock") -> None:
+    def __init__(self, path: str, *, settings: Settings, clock: Clock) -> None:
         self.path = os.path.realpath(path)
         self.settings = settings
         self.clock = clock
@@ -82,7 +86,7 @@ class Store:
         found = self.row(file, name, **values)
         return found[0] if found else None
 
-    def query(self, sql: str, values: "Mapping[str, Any] | tuple[Any, ...]" = ()) -> list[Row]:
+    def query(self, sql: str, values: Mapping[str, Any] | tuple[Any, ...] = ()) -> list[Row]:
         """All rows of a statement that names come into; identifiers through `quoted()` only."""
         with self.lock:
             self.check_usable()
@@ -119,6 +123,3 @@ class Store:
             self._closed = True
             self.connection.close(True)
             release_file(self.path)
-
-
-__all__ = ["Row", "Store"]

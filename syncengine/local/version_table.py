@@ -1,30 +1,43 @@
 """The version table: which version each scope has reached, and which migrations ran there."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from __future__ import annotations
 
 from syncengine.clock import iso
 from syncengine.vocabulary import SchemaVersion, user_scope
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from syncengine.local.store import Store
 
 
-class Installed(NamedTuple):
+class Installed:
     """What the version table says: the value that a plan is made from."""
 
-    versions: dict[str, SchemaVersion]
-    """Schema version by scope; a scope that is missing has never been migrated."""
-    cloud_versions: dict[str, SchemaVersion]
-    completed: frozenset[tuple[str, str]]
-    """(migration, scope) of all that ran and are done."""
-    queued: frozenset[tuple[str, str]]
-    """(migration, scope) of online migrations that wait for the cloud."""
+    __slots__ = ("cloud_versions", "completed", "queued", "versions")
+
+    def __init__(
+        self,
+        *,
+        versions: dict[str, SchemaVersion],
+        cloud_versions: dict[str, SchemaVersion],
+        completed: frozenset[tuple[str, str]],
+        queued: frozenset[tuple[str, str]],
+    ) -> None:
+        self.versions: Final = versions
+        """Schema version by scope; a scope that is missing has never been migrated."""
+        self.cloud_versions: Final = cloud_versions
+        self.completed: Final = completed
+        """(migration, scope) of all that ran and are done."""
+        self.queued: Final = queued
+        """(migration, scope) of online migrations that wait for the cloud."""
 
     def schema_version(self, scope: str) -> SchemaVersion | None:
         return self.versions.get(scope)
 
 
-def read_installed(store: "Store") -> Installed:
+def read_installed(store: Store) -> Installed:
     """Read the version table and what has been applied, in two statements."""
     versions: dict[str, SchemaVersion] = {}
     clouds: dict[str, SchemaVersion] = {}
@@ -41,7 +54,7 @@ def read_installed(store: "Store") -> Installed:
     )
 
 
-def write_schema_version(store: "Store", scope: str, *, version: SchemaVersion, app_version: str | None) -> None:
+def write_schema_version(store: Store, scope: str, *, version: SchemaVersion, app_version: str | None) -> None:
     """Move the marker, inside the transaction that moved the data."""
     store.run(
         "state",
@@ -53,7 +66,7 @@ def write_schema_version(store: "Store", scope: str, *, version: SchemaVersion, 
     )
 
 
-def write_cloud_version(store: "Store", user: str, *, version: SchemaVersion) -> None:
+def write_cloud_version(store: Store, user: str, *, version: SchemaVersion) -> None:
     """Record that a user's cloud data has reached a version."""
     store.run(
         "state",

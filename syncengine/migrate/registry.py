@@ -3,59 +3,84 @@
 The list itself is cheap: an app that starts with nothing to do imports none of its migration modules.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from __future__ import annotations
 
 from syncengine.errors import RegistryInvalid, StoreSuperseded
 from syncengine.vocabulary import STORE_SCOPE, SchemaVersion, user_scope
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Final
 
     from syncengine.local.version_table import Installed
     from syncengine.migrate.executor import BaseMigrationExecutor
     from syncengine.migrate.service import DataMigrationService
 
 
-class Collection(NamedTuple):
+class Collection:
     """A named kind of row: one table, one TEXT key column, and the column that says whose row it is."""
 
-    name: str
-    key: str = "id"
-    owner: str | None = "user_id"
-    """Part of the primary key, before the key. None: rows of nobody, which are not synced."""
+    __slots__ = ("key", "name", "owner")
+
+    def __init__(self, name: str, *, key: str = "id", owner: str | None = "user_id") -> None:
+        self.name: Final = name
+        self.key: Final = key
+        self.owner: Final = owner
+        """Part of the primary key, before the key. None: rows of nobody, which are not synced."""
 
 
-class Hop(NamedTuple):
-    """All migrations that share from and to."""
+class Hop(tuple[SchemaVersion, SchemaVersion]):
+    """All migrations that share from and to. Orders by version."""
 
-    from_version: SchemaVersion
-    to_version: SchemaVersion
+    __slots__ = ()
 
     @classmethod
-    def parse(cls, text: str) -> "Hop":
+    def parse(cls, text: str) -> Hop:
         """Read "1.0.0 > 2.0.0". Raises ValueError."""
         start, arrow, end = text.partition(">")
         if not arrow:
             raise ValueError(f"not a hop: {text!r} (expected 1.0.0 > 2.0.0)")
-        return cls(SchemaVersion.parse(start.strip()), SchemaVersion.parse(end.strip()))
+        return cls((SchemaVersion.parse(start.strip()), SchemaVersion.parse(end.strip())))
+
+    @property
+    def from_version(self) -> SchemaVersion:
+        return self[0]
+
+    @property
+    def to_version(self) -> SchemaVersion:
+        return self[1]
 
     def __str__(self) -> str:
-        return f"{self.from_version} > {self.to_version}"
+        return f"{self[0]} > {self[1]}"
 
 
-class ListedMigration(NamedTuple):
-    """One line of the list: enough to see that nothing is pending, and where the code is."""
+class ListedMigration:
+    """One line of the list: enough to see that nothing is pending, and where the code is.
 
-    id: str
-    hop: str
-    """ "1.0.0 > 2.0.0" """
-    at: str
-    """ "package.module:name" of the migration, imported when it is pending."""
-    scope: str = "store"
-    """ "store": once, for all owners' rows. "user": once for each user."""
-    online: bool = False
-    stands_for: tuple[str, ...] = ()
-    """Of a squash edge: the ids whose work this one does in one step."""
+    `hop` is "1.0.0 > 2.0.0"; `at` is "package.module:name", imported when it is pending; `scope` "store" is done
+    once for all owners' rows, "user" once for each user; `stands_for` names, of a squash edge, the ids whose work
+    this one does in one step.
+    """
+
+    __slots__ = ("at", "hop", "id", "online", "scope", "stands_for")
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002
+        hop: str,
+        at: str,
+        scope: str = "store",
+        *,
+        online: bool = False,
+        stands_for: tuple[str, ...] = (),
+    ) -> None:
+        self.id: Final = id
+        self.hop: Final = hop
+        self.at: Final = at
+        self.scope: Final = scope
+        self.online: Final = online
+        self.stands_for: Final = stands_for
 
     @property
     def edge(self) -> Hop:
@@ -75,8 +100,8 @@ class MigrationRegistry:
         app: str,
         baseline: str,
         target: str,
-        collections: "Iterable[Collection]",
-        migrations: "Iterable[ListedMigration]" = (),
+        collections: Iterable[Collection],
+        migrations: Iterable[ListedMigration] = (),
         profile: tuple[str, str] | None = None,
         app_version: str | None = None,
     ) -> None:
@@ -91,14 +116,14 @@ class MigrationRegistry:
         self._executors: dict[str, BaseMigrationExecutor] = {}
         self.register_core_migrations(migrations)
 
-    def register_core_migrations(self, migrations: "Iterable[ListedMigration]") -> None:
+    def register_core_migrations(self, migrations: Iterable[ListedMigration]) -> None:
         """Add a whole list and check that the graph still converges."""
         for migration in migrations:
             self._add(migration)
         self.check_graph()
 
     def register_migration(
-        self, migration_id: str, executor: "BaseMigrationExecutor", dependencies: tuple[str, ...] = ()
+        self, migration_id: str, executor: BaseMigrationExecutor, dependencies: tuple[str, ...] = ()
     ) -> None:
         """Add one migration from outside the list, such as a plug-in's. Raises RegistryInvalid."""
         definition = executor.definition
@@ -111,7 +136,16 @@ class MigrationRegistry:
             )
         hop = f"{definition.from_version} > {definition.to_version}"
         self._executors[migration_id] = executor
-        self._add(ListedMigration(migration_id, hop, "", definition.scope, definition.online, definition.stands_for))
+        self._add(
+            ListedMigration(
+                migration_id,
+                hop,
+                "",
+                definition.scope,
+                online=definition.online,
+                stands_for=definition.stands_for,
+            )
+        )
         self.check_graph()
 
     def _add(self, migration: ListedMigration) -> None:
@@ -158,7 +192,7 @@ class MigrationRegistry:
         """The list, in its own order."""
         return tuple(self._listed.values())
 
-    def nothing_pending(self, installed: "Installed", *, user: str | None) -> bool:
+    def nothing_pending(self, installed: Installed, *, user: str | None) -> bool:
         """Is all of this device's part done? By the list alone: no migration is imported."""
         gone = installed.completed | installed.queued
         mine = None if user is None else user_scope(user)
@@ -190,7 +224,7 @@ class MigrationRegistry:
             )
         return path
 
-    def _cheapest(self, start: SchemaVersion, end: SchemaVersion) -> "tuple[Hop, ...] | None":
+    def _cheapest(self, start: SchemaVersion, end: SchemaVersion) -> tuple[Hop, ...] | None:
         """Fewest hops; among equals the one whose versions come first. Breadth first over a sorted graph."""
         edges = sorted(set(self._hops.values()))
         reached: dict[SchemaVersion, tuple[Hop, ...]] = {start: ()}
@@ -217,8 +251,8 @@ class MigrationRegistry:
             raise RegistryInvalid(f"There is no migration {migration_id!r}.", fix="See `syncengine plan`.") from None
 
     def get_migration_executor(
-        self, migration_id: str, *, service: "DataMigrationService | None" = None
-    ) -> "BaseMigrationExecutor":
+        self, migration_id: str, *, service: DataMigrationService | None = None
+    ) -> BaseMigrationExecutor:
         """The executor of a migration, imported now if it was not yet. Raises RegistryInvalid."""
         executor = self._executors.get(migration_id)
         if executor is None:
@@ -230,5 +264,5 @@ class MigrationRegistry:
         return executor
 
 
-def _version(version: "str | SchemaVersion") -> SchemaVersion:
+def _version(version: str | SchemaVersion) -> SchemaVersion:
     return version if isinstance(version, SchemaVersion) else SchemaVersion.parse(version)
