@@ -220,7 +220,8 @@ class AdaptedCursor:
             cursor.exec_trace = None
             if len(statement) < len(sql) and not ONLY_COMMENTS.match(sql, len(statement)):
                 raise DB_API.ProgrammingError(ONE_STATEMENT)
-            self._has_columns = bool(cursor.get_description())
+            # Not get_description(): apsw keeps each one's first answer, and that is asked again after the first step.
+            self._has_columns = bool(cursor.description)
             self._counted = _counts_changes(statement, readonly=cursor.is_readonly)
             return True
 
@@ -259,7 +260,7 @@ def _columns_of(connection: apsw.Connection, sql: str, bindings: Bindings | None
     cursor.convert_binding = _as_sqlite_value
     cursor.exec_trace = look
     with AS_DB_API_ERRORS, suppress(apsw.ExecTraceAbort):
-        cursor.execute(sql, bindings, can_cache=False)
+        cursor.execute(sql, bindings)
     return tuple(found)
 
 

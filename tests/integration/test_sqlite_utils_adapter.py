@@ -157,6 +157,38 @@ def test_the_cursor_describes_results_without_rows(db):
     assert all(len(column) == 7 for column in db.execute("select 1").description)
 
 
+@pytest.mark.parametrize("condition", ["1", "0"])
+def test_the_cursor_describes_the_schema_of_now_whoever_changed_it(db, tmp_path, condition):
+    db["t"].insert({"id": 1}, pk="id")
+    sql = f"select * from t where {condition}"
+
+    def columns() -> list[str]:
+        return [column[0] for column in db.execute(sql).description]
+
+    assert columns() == ["id"]
+    db.execute("alter table t add column a")
+    assert columns() == ["id", "a"]
+    other = apsw.Connection(str(tmp_path / "store.db"))
+    other.execute("alter table t rename column a to b; alter table t add column c")
+    other.close()
+    assert columns() == ["id", "b", "c"]
+
+
+def test_describing_a_result_without_rows_runs_nothing_twice(db):
+    calls = []
+    db.register_function(calls.append, name="note")
+    db["t"].insert({"id": 1}, pk="id")
+    assert db.execute("select id from t where note(id) is not null").description[0][0] == "id"
+    assert calls == [1]
+
+
+def test_rows_read_before_and_after_a_new_column_have_their_own_keys(db):
+    table = db["t"].insert({"id": 1}, pk="id")
+    assert list(table.rows) == [{"id": 1}]
+    table.update(1, {"v": "new"}, alter=True)
+    assert list(table.rows) == [{"id": 1, "v": "new"}]
+
+
 def test_rowcount_and_lastrowid_are_those_of_the_db_api(db):
     db["t"].insert_all([{"id": n} for n in range(5)], pk="id")
     assert db.execute("delete from t where id > 2").rowcount == 2
@@ -444,6 +476,25 @@ def test_begin_commit_and_rollback_by_hand(db, connection):
     db.conn.commit()
     db.conn.rollback()
     assert [row["id"] for row in db["t"].rows] == [1, 3]
+
+
+def test_with_the_connection_commits_or_rolls_back_what_was_begun(db, connection):
+    db["t"].insert({"id": 1}, pk="id")
+    with db.conn:
+        db.begin()
+        db["t"].insert({"id": 2})
+    assert connection.in_transaction is False
+    with pytest.raises(sqlite3.IntegrityError):
+        _begin_and_insert_twice(db)
+    assert connection.in_transaction is False
+    assert db["t"].count == 2
+
+
+def _begin_and_insert_twice(db: sqlite_utils.Database) -> None:
+    with db.conn:
+        db.begin()
+        db["t"].insert({"id": 3})
+        db["t"].insert({"id": 3})
 
 
 def test_a_trigger_that_rolls_the_transaction_back_shows_its_own_error(db):
