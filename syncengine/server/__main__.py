@@ -1,10 +1,12 @@
 """`python -m syncengine.server --port 8000 --data cloud`, and `… add-token --data cloud --user ann`."""
 
 import argparse
+import signal
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -83,7 +85,14 @@ def _serve(cloud: Cloud, *, host: str, port: int, token_file: str | None) -> Non
         # Head and body of an answer are two writes: without this the second waits 40 ms for a delayed ACK.
         # asyncio sets it only where the socket names its protocol; accepted sockets inherit it from here.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for each in (signal.SIGTERM, signal.SIGINT):
+            # uvicorn ends its work first and then raises the signal again; so the database is closed too.
+            signal.signal(each, _exit)
         AnnouncedServer(config).run(sockets=[listener])
+
+
+def _exit(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 def _accept_tokens(cloud: Cloud, text: str) -> None:
