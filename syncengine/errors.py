@@ -167,6 +167,10 @@ class ReconciliationFailed(MigrationFailed):
     """Rows read and rows accounted for do not add up, so the migration was rolled back whole."""
 
 
+class StoreMissing(NeedsUser):
+    """There is no store at the path; a command that only looks does not make one."""
+
+
 class StoreForeign(NeedsUser):
     """The file is a SQLite database of another program, or no database at all; it was not changed."""
 
