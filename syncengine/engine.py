@@ -128,8 +128,10 @@ class Engine:
     def migrations(self) -> DataMigrationService:
         """Status, plan, history and single runs: all that a settings page needs."""
         if self._service is None:
+            from syncengine.logs import install_redaction
             from syncengine.migrate.service import DataMigrationService
 
+            install_redaction()
             self._service = DataMigrationService(
                 store=self._store,
                 registry=self._registry,

@@ -93,7 +93,7 @@ def _migration_state(store: "Store", registry: "MigrationRegistry", user: str | 
     installed = read_installed(store)
     gone = installed.completed | installed.queued
     pending = queued = 0
-    for listed in registry.migrations:
+    for listed in registry.wanted():
         scope = STORE_SCOPE if listed.scope == STORE_SCOPE else (user_scope(user) if user else None)
         if scope is not None:
             pending += (listed.id, scope) not in gone

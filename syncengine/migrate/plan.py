@@ -115,10 +115,16 @@ def _queued(installed: "Installed", user: str | None) -> tuple[str, ...]:
 
 def _steps_of_hop(hop: Hop, installed: "Installed", registry: MigrationRegistry, user: str | None) -> list[Step]:
     gone = installed.completed | installed.queued
+    steps = all_steps_of_hop(hop, registry, user=user)
+    return [step for step in steps if (step.id, step.scope) not in gone]
+
+
+def all_steps_of_hop(hop: Hop, registry: MigrationRegistry, *, user: str | None = None) -> list[Step]:
+    """Every step of a hop in its order, done or not; those of users only where a user is given."""
     steps = []
     for listed in registry.of_hop(hop):
         scope = _scope(listed, user)
-        if scope is not None and (listed.id, scope) not in gone:
+        if scope is not None:
             definition = registry.get_migration_executor(listed.id).definition
             steps.append(
                 Step(

@@ -187,6 +187,10 @@ class MigrationRegistry:
                 fix="Add the migration that closes the gap; a store at that version is left as it is.",
             )
 
+    def wanted(self) -> list[ListedMigration]:
+        """The listed migrations that lead to the target or to a version before it."""
+        return [migration for migration in self._listed.values() if self._hops[migration.id][1] <= self.target]
+
     @property
     def migrations(self) -> tuple[ListedMigration, ...]:
         """The list, in its own order."""
@@ -200,7 +204,7 @@ class MigrationRegistry:
             return False
         if mine is not None and installed.versions.get(mine) != self.target:
             return False
-        for migration in self._listed.values():
+        for migration in self.wanted():
             scope = STORE_SCOPE if migration.scope == STORE_SCOPE else mine
             if scope is not None and (migration.id, scope) not in gone:
                 return False

@@ -162,7 +162,7 @@ class RowExecutor(BaseMigrationExecutor):
         return row_as_json(codec_of(self.old_model).columns, item.value)
 
     def finish(self, work: "Work") -> None:
-        indexes = self.table.indexes if self.table is not None else ()
+        indexes = self.table.indexes if self.table is not None and not work.lifting else ()
         if self.group_by is not None:
             work.store.query("DROP INDEX _sync_grouping")
         gone = swap_in(work.store, new=self.new_table, table=self.collection, indexes=indexes)

@@ -7,8 +7,9 @@ in the transaction around it, which commits: the store is as it was, and the his
 
 import hashlib
 import inspect
+import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from syncengine.clock import iso
@@ -18,17 +19,21 @@ from syncengine.errors import (
     ReconciliationFailed,
     SyncEngineError,
 )
+from syncengine.local.identifiers import quoted
 from syncengine.local.savepoint import translated
 from syncengine.local.sqlite_errors import BusyError, CorruptError, FullError, IOError, SqliteError  # noqa: A004
 from syncengine.local.version_table import read_installed
+from syncengine.logs import log_event
 from syncengine.migrate.definition import Counts, Item
 from syncengine.migrate.history import RunRecord, record_run
+from syncengine.migrate.late import Lift, come_back, lift_for, step_aside
 from syncengine.migrate.markers import move_markers
 from syncengine.migrate.online import OnlineExecutor
 from syncengine.migrate.rejection import Rejection, rejection_for
 from syncengine.migrate.reporter import MigrationProgressReporter
 from syncengine.migrate.results import MigrationResult
-from syncengine.migrate.shape import fingerprint, table_exists
+from syncengine.migrate.row_codec import row_as_json
+from syncengine.migrate.shape import columns_of, fingerprint, table_exists
 from syncengine.migrate.work import Work
 from syncengine.vocabulary import STORE_SCOPE
 
@@ -37,6 +42,9 @@ if TYPE_CHECKING:
     from syncengine.migrate.executor import BaseMigrationExecutor
     from syncengine.migrate.plan import Step
     from syncengine.migrate.registry import MigrationRegistry
+
+
+_logger = logging.getLogger("syncengine.migrate")
 
 
 class Cancelled(Exception):
@@ -72,7 +80,9 @@ def run_step(step: "Step", context: RunContext) -> MigrationResult:
     """
     executor = context.registry.get_migration_executor(step.id)
     store = context.store
-    with store.lock, _Starter(store, rebuilds=executor.rebuilds_tables), store.transaction(durable=True):
+    # A late import steps live tables aside; references are checked before the end in any case.
+    rebuilds = executor.rebuilds_tables or step.scope != STORE_SCOPE
+    with store.lock, _Starter(store, rebuilds=rebuilds), store.transaction(durable=True):
         installed = read_installed(store)
         if (step.id, step.scope) in installed.completed | installed.queued:
             return _already(step)
@@ -108,7 +118,9 @@ class _Starter:
 
 
 class _Run:
-    def __init__(self, step: "Step", executor: "BaseMigrationExecutor", context: RunContext) -> None:
+    def __init__(
+        self, step: "Step", executor: "BaseMigrationExecutor", context: RunContext, *, lifting: bool = False
+    ) -> None:
         self.step = step
         self.executor = executor
         self.context = context
@@ -126,6 +138,7 @@ class _Run:
             now_ms=clock.now_ms(),
             sources=context.sources,
             options=context.options,
+            lifting=lifting,
         )
 
     def perform(self) -> MigrationResult:
@@ -157,20 +170,51 @@ class _Run:
             raise translated(error)
 
     def _do(self) -> str:
+        log_event(_logger, logging.INFO, "migration started", migration=self.step.id)
         if isinstance(self.executor, OnlineExecutor):
             return self._queue(self.executor)
         if self._source_belongs_to_another():
             return "completed"
+        lift = None
+        if self.step.scope != STORE_SCOPE:
+            lift = lift_for(self.store, self.context.registry, self.executor.definition)
+        if lift is None:
+            self._rows()
+        else:
+            self._late_rows(lift)
+        self._check_references()
+        self._record_shapes()
+        self._take_source()
+        return "completed"
+
+    def _rows(self) -> None:
         self.executor.prepare(self.work)
         self.context.reporter.start_migration(self.step.id, self.executor.estimate(self.work))
         self._batches()
         self.executor.finish(self.work)
         self.executor.verify(self.work)
         self._reconcile()
-        self._check_references()
-        self._record_shapes()
-        self._take_source()
-        return "completed"
+
+    def _late_rows(self, lift: Lift) -> None:
+        """Import in the old shape, then take the new rows through what the store went through since."""
+        step_aside(self.store, lift)
+        self._rows()
+        for between in lift.steps:
+            executor = self.context.registry.get_migration_executor(between.id)
+            mine = replace(between, scope=self.step.scope)
+            run = _Run(mine, executor, self.context, lifting=True)
+            run._rows()
+            run._record("completed")
+        come_back(self.store, self.context.registry, lift, refuse=self._refuse_lifted)
+
+    def _refuse_lifted(self, collection: str, key: str, why: str) -> None:
+        columns = columns_of(self.store, collection)
+        names = ", ".join(map(quoted, columns))
+        key_column = quoted(self.context.registry.collections[collection].key)
+        row = self.store.query(f"SELECT {names} FROM {quoted(collection)} WHERE {key_column} = ?", (key,))[0]
+        self._quarantine(
+            Rejection(code="constraint_failed", text=why), collection, key, row_as_json(columns, row), self.work.user
+        )
 
     # Rows.
 
@@ -186,12 +230,14 @@ class _Run:
         self._check_budget()
 
     def _batch(self, units: list[list[Item]]) -> Counts:
+        warned = len(self.work.warnings)
         try:
             with self.store.savepoint(f"batch_{self.tally.batches}"):
                 return self._apply(units)
         except Exception as error:
             if rejection_for(error) is None:
                 raise
+        del self.work.warnings[warned:]
         self.tally.batches_undone += 1
         with self.store.savepoint(f"batch_{self.tally.batches}"):
             counts = Counts()
@@ -243,21 +289,26 @@ class _Run:
 
     def _set_aside(self, items: list[Item], rejection: Rejection) -> Counts:
         self.failed_first = self.failed_first or rejection
+        collection = self.executor.definition.collections[0]
         for item in items:
-            self.store.run(
-                "runs",
-                "set_row_aside",
-                migration=self.step.id,
-                owner=item.owner or self.work.user,
-                collection=self.executor.definition.collections[0],
-                row_key=item.key,
-                body=self.executor.set_aside(item, self.work),
-                error_code=rejection.code,
-                error_text=rejection.text,
-                field=rejection.field,
-                now=iso(self.store.clock.now_ms()),
-            )
+            body = self.executor.set_aside(item, self.work)
+            self._quarantine(rejection, collection, item.key, body, item.owner or self.work.user)
         return Counts(read=len(items), quarantined=len(items))
+
+    def _quarantine(self, why: Rejection, collection: str, key: str, body: str, owner: str | None) -> None:
+        self.store.run(
+            "runs",
+            "set_row_aside",
+            migration=self.step.id,
+            owner=owner,
+            collection=collection,
+            row_key=key,
+            body=body,
+            error_code=why.code,
+            error_text=why.text,
+            field=why.field,
+            now=iso(self.store.clock.now_ms()),
+        )
 
     # Checks, all before the marker moves.
 
@@ -387,6 +438,18 @@ class _Run:
         )
 
     def _report_end(self, *, success: bool) -> None:
+        log_event(
+            _logger,
+            logging.INFO if success else logging.ERROR,
+            "migration ended",
+            migration=self.step.id,
+            success=success,
+            rows_read=self.tally.counts.read,
+            rows_written=self.tally.counts.written,
+            rows_quarantined=self.tally.counts.quarantined,
+            batches=self.tally.batches,
+            batches_undone=self.tally.batches_undone,
+        )
         self.context.reporter.complete_migration(success, {"itemsProcessed": self.tally.counts.accounted})
 
     def _result(self, state: str, failure: SyncEngineError | None = None) -> MigrationResult:

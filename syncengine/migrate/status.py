@@ -17,7 +17,7 @@ def status_of(store: "Store", registry: "MigrationRegistry", *, user: str | None
     installed = read_installed(store)
     mine = STORE_SCOPE if user is None else user_scope(user)
     pending = []
-    for listed in registry.migrations:
+    for listed in registry.wanted():
         scope = STORE_SCOPE if listed.scope == STORE_SCOPE else mine
         if listed.scope != STORE_SCOPE and user is None:
             continue

@@ -40,6 +40,8 @@ class Work:
     options: Mapping[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     warnings_left_out: int = 0
+    lifting: bool = False
+    """These rows come late: they go through a table without indexes, beside the live one."""
     _inserts: dict[tuple[str, tuple[str, ...], str], str] = field(default_factory=dict)
 
     def warn(self, text: str, *, row_key: str | None = None) -> None:

@@ -202,7 +202,7 @@ SELECT
   (SELECT count(*) FROM _sync_outbox WHERE state = 'claimed') AS claimed,
   (SELECT count(*) FROM _sync_outbox WHERE state = 'held') AS held,
   (SELECT count(*) FROM _sync_quarantine WHERE resolution IS NULL) AS quarantined,
-  (SELECT total(confirmed_count) FROM _sync_drain) + 0 AS confirmed,
+  (SELECT coalesce(sum(confirmed_count), 0) FROM _sync_drain) AS confirmed,
   (SELECT min(created_at) FROM _sync_outbox) AS oldest_waiting,
   (SELECT max(last_success_at) FROM _sync_drain) AS last_success,
   (SELECT min(next_try_at) FROM _sync_drain) AS next_try,
