@@ -1,0 +1,160 @@
+"""Named SQL: every statement compiles, is described, is used, and needs nothing newer than SQLite 3.37."""
+
+import ast
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from syncengine.clock import SystemClock
+from syncengine.local.connection import open_server_db
+from syncengine.local.engine_tables import UPGRADES
+from syncengine.local.statements import LOCAL_SQL, statements
+from syncengine.local.store import Store
+from syncengine.server.storage import SERVER_SQL
+from syncengine.settings import Settings
+from tests.tidy.tree import ROOT, modules, name_of, strings_of, tree_of
+
+# sqlite.org/lang_corefunc.html, lang_aggfunc.html, lang_datefunc.html, windowfunctions.html, json1.html as of 3.37.
+FUNCTIONS_OF_3_37 = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    abs changes char coalesce glob hex ifnull iif instr last_insert_rowid length like likelihood likely lower ltrim
+    max min nullif printf quote random randomblob replace round rtrim sign soundex substr substring total_changes trim
+    typeof unicode unlikely upper zeroblob avg count group_concat sum total date time datetime julianday strftime
+    row_number rank dense_rank percent_rank cume_dist ntile lag lead first_value last_value nth_value json json_array
+    json_array_length json_extract json_insert json_object json_patch json_remove json_replace json_set json_type
+    json_valid json_quote json_group_array json_group_object json_each json_tree
+    """,
+    )
+)
+CALLS_OF_THE_STORE = frozenset({"run", "rows", "row", "value", "statement"})
+
+Name = tuple[str, str]
+
+
+def _files(directory: str) -> list[str]:
+    return sorted(path.stem for path in Path(directory).glob("*.sql"))
+
+
+LOCAL_FILES = [file for file in _files(LOCAL_SQL) if file not in UPGRADES]
+LOCAL = {(file, name): sql for file in LOCAL_FILES for name, sql in statements(file).items()}
+CLOUD = {("cloud", name): sql for name, sql in statements("cloud", directory=SERVER_SQL).items()}
+
+
+@pytest.fixture(scope="module")
+def store_connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[apsw.Connection]:
+    path = str(tmp_path_factory.mktemp("store") / "app.db")
+    store = Store(path, settings=Settings(), clock=SystemClock())
+    yield store.connection
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def cloud_connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[apsw.Connection]:
+    connection = open_server_db(str(tmp_path_factory.mktemp("cloud") / "cloud.db"))
+    for edition in statements("schema", directory=SERVER_SQL).values():
+        connection.execute(edition).fetchall()
+    yield connection
+    connection.close()
+
+
+def _functions_of(connection: apsw.Connection, sql: str) -> set[str]:
+    """Compile a statement; the SQL functions that it calls."""
+    called = set()
+
+    def note(action: int, _first: str | None, second: str | None, *_: object) -> int:
+        if action == apsw.SQLITE_FUNCTION:
+            called.add(str(second))
+        return apsw.SQLITE_OK
+
+    connection.authorizer = note
+    try:
+        connection.execute("EXPLAIN " + sql, dict.fromkeys(re.findall(r":(\w+)", sql))).fetchall()
+    finally:
+        connection.authorizer = None
+    return called
+
+
+@pytest.mark.parametrize("name", LOCAL, ids=".".join)
+def test_each_statement_of_the_store_compiles_with_functions_of_sqlite_3_37(
+    name: Name, store_connection: apsw.Connection
+) -> None:
+    assert _functions_of(store_connection, LOCAL[name]) <= FUNCTIONS_OF_3_37
+
+
+@pytest.mark.parametrize("name", CLOUD, ids=".".join)
+def test_each_statement_of_the_cloud_compiles_with_functions_of_sqlite_3_37(
+    name: Name, cloud_connection: apsw.Connection
+) -> None:
+    assert _functions_of(cloud_connection, CLOUD[name]) <= FUNCTIONS_OF_3_37
+
+
+def test_a_newer_function_would_be_noticed(store_connection: apsw.Connection) -> None:
+    assert not _functions_of(store_connection, "SELECT unixepoch('now', 'subsec')") <= FUNCTIONS_OF_3_37
+
+
+def test_views_and_checks_of_the_store_use_functions_of_sqlite_3_37_only(store_connection: apsw.Connection) -> None:
+    views = store_connection.execute("SELECT name FROM sqlite_schema WHERE type = 'view'").fetchall()
+    assert views
+    for (view,) in views:
+        assert _functions_of(store_connection, f"SELECT * FROM {view}") <= FUNCTIONS_OF_3_37
+    for (table,) in store_connection.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE '\\_sync%' ESCAPE '\\'"
+    ).fetchall():
+        assert _functions_of(store_connection, f"INSERT INTO {table} DEFAULT VALUES") <= FUNCTIONS_OF_3_37
+
+
+@pytest.mark.parametrize("edition", UPGRADES)
+def test_the_tables_can_be_made_and_read_by_the_sqlite_of_this_machine(edition: str) -> None:
+    """A second, often older library: what the sqlite3 command line of the same machine is built from."""
+    if sqlite3.sqlite_version_info < (3, 37):
+        pytest.skip(f"STRICT tables need SQLite 3.37; this Python has {sqlite3.sqlite_version}")
+    memory = sqlite3.connect(":memory:")
+    memory.executescript((Path(LOCAL_SQL) / f"{edition}.sql").read_text(encoding="utf-8"))
+    for (view,) in memory.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall():
+        memory.execute(f"SELECT * FROM {view}").fetchall()
+    memory.close()
+
+
+def _used_in(path: Path) -> set[Name]:
+    """(file, name) of each statement that a module asks for; a name that is passed on counts wherever it is said."""
+    tree = tree_of(path)
+    said = {str(node.value) for node in strings_of(tree)}
+    used: set[Name] = set()
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        words = [arg.value if isinstance(arg, ast.Constant) else None for arg in call.args[:2]]
+        called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        if called == "_run" and path.parent.name == "server" and words:
+            used.add(("cloud", str(words[0])))
+        elif called in CALLS_OF_THE_STORE and len(words) == 2 and isinstance(words[0], str):
+            names = {words[1]} if isinstance(words[1], str) else said
+            used |= {
+                (words[0], str(name)) for name in names if isinstance(words[1], str) or (words[0], name) in LOCAL
+            }
+    return used
+
+
+def _all_used() -> dict[Name, str]:
+    return {name: name_of(path) for path in modules("syncengine") for name in _used_in(path)}
+
+
+def test_each_statement_is_used_and_each_name_that_is_used_exists() -> None:
+    used, there = _all_used(), LOCAL.keys() | CLOUD.keys()
+    assert sorted(there - used.keys()) == [], "statements that no module asks for"
+    assert {name: module for name, module in used.items() if name not in there} == {}, "names without a statement"
+
+
+@pytest.mark.parametrize("name", [*LOCAL, *CLOUD], ids=".".join)
+def test_each_statement_begins_with_a_sentence_that_says_what_it_does(name: Name) -> None:
+    first = (LOCAL | CLOUD)[name].splitlines()[0]
+    assert re.fullmatch(r"-- [A-Z0-9].*[.?]", first), first
+
+
+def test_sql_is_written_nowhere_but_in_the_two_folders_for_it() -> None:
+    found = {path.parent for path in ROOT.glob("*/**/*.sql") if ".venv" not in path.parts}
+    assert found == {Path(LOCAL_SQL), Path(SERVER_SQL)}
