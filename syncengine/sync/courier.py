@@ -94,12 +94,19 @@ def _on_the_wire(entry: Entry) -> wire.PushEntry:
         kind=wire.EntryKind(entry.kind.value),
         collection=entry.collection,
         key=entry.row_key,
-        set=None if entry.set_json is None else json.loads(entry.set_json),
+        set=_body(entry),
         base_version=entry.base_version,
         shape_version=entry.shape_version,
-        migration=entry.migration,
+        migration=entry.migration if entry.kind is Kind.MIGRATION else None,
         **_page_on_the_wire(entry),
     )
+
+
+def _body(entry: Entry) -> dict[str, Any] | None:
+    if entry.set_json is None or entry.kind not in {Kind.PUT, Kind.PATCH}:
+        return None
+    body: dict[str, Any] = json.loads(entry.set_json)
+    return body
 
 
 def _page_on_the_wire(entry: Entry) -> dict[str, Any]:
@@ -110,7 +117,8 @@ def _page_on_the_wire(entry: Entry) -> dict[str, Any]:
     if barrier.page is None:
         raise AssertionError("a numbered migration step has a page")
     changes = tuple(wire.RowChange(**change) for change in barrier.page.changes)
-    return {"changes": changes, "cloud_version": barrier.cloud_version if barrier.reads is None else None}
+    version = barrier.cloud_version if barrier.reads is None else None
+    return {"migration": entry.migration, "changes": changes, "cloud_version": version}
 
 
 def _result(result: wire.EntryResult) -> Result:
