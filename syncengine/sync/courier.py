@@ -97,7 +97,6 @@ def _on_the_wire(entry: Entry) -> wire.PushEntry:
         set=_body(entry),
         base_version=entry.base_version,
         shape_version=entry.shape_version,
-        migration=entry.migration if entry.kind is Kind.MIGRATION else None,
         **_page_on_the_wire(entry),
     )
 
