@@ -33,6 +33,9 @@ MIGRATIONS = (
         "profile-storage-v1-to-v2", ONE_TO_TWO, "migrations.v2_0_0:UserProfileMigrationExecutor", scope="user"
     ),
     ListedMigration(
+        "profile-defaults-v2", ONE_TO_TWO, "migrations.v2_0_0:ProfileDefaultsMigrationExecutor", scope="user"
+    ),
+    ListedMigration(
         "app-state-storage-v1-to-v2", ONE_TO_TWO, "migrations.v2_0_0:StorageMigrationExecutor", scope="user"
     ),
     ListedMigration("journeys-upload-v2", ONE_TO_TWO, "migrations.v2_0_0:journeys_upload", scope="user", online=True),

@@ -11,6 +11,7 @@ import orjson
 from pydantic import JsonValue
 
 from migrations import device_settings as settings
+from migrations.current_shape import CurrentShape
 from migrations.kept_places import PlaceIds, dismissed_place, read_place, saved_place
 from migrations.shapes_v2 import (
     APP_STATE_V2_SQL,
@@ -33,7 +34,7 @@ DISMISSED_PLACES = "dismissedPlaces"
 IMPORT_AND_UPLOAD = {
     "journeys": ("journey-storage-v1-to-v2", "journeys-upload-v2"),
     "places": ("places-storage-v1-to-v2", "dismissed-places-storage-v1-to-v2", "places-upload-v2"),
-    "profile": ("profile-storage-v1-to-v2", "profile-upload-v2"),
+    "profile": ("profile-storage-v1-to-v2", "profile-defaults-v2", "profile-upload-v2"),
 }
 """By data type, the migrations that take it from the device to the cloud."""
 
@@ -77,6 +78,7 @@ class JourneyMigrationExecutor(BaseMigrationExecutor):
         return self.execute(user, {})
 
     def items(self, work: Work) -> Iterator[Item]:
+        self._shape = CurrentShape(work)
         self._ids = WalkIds()
         self._id_of_last: str | None = None
         last = list(work.json("lastRoute"))
@@ -94,7 +96,7 @@ class JourneyMigrationExecutor(BaseMigrationExecutor):
         journey = journey_of(walk, user=str(work.user), id=self._id_of(walk, item=item))
         for note in journey.notes:
             work.warn(note, row_key=item.key)
-        return Put("journeys", journey.row, if_exists="merge")
+        return self._shape.put("journeys", journey.row)
 
     def _id_of(self, walk: Walk, *, item: Item) -> str:
         # The oldest builds wrote lastRoute without an id: its coordinates tell which walk it repeats.
@@ -128,6 +130,7 @@ class PlacesMigrationExecutor(BaseMigrationExecutor):
         return self._bound().execute_migration(DismissedPlacesMigrationExecutor.definition.id, user)
 
     def items(self, work: Work) -> Iterator[Item]:
+        self._shape = CurrentShape(work)
         self._ids = PlaceIds()
         for item in work.elements(SAVED_PLACES):
             self._ids.note(item.value)
@@ -136,7 +139,7 @@ class PlacesMigrationExecutor(BaseMigrationExecutor):
     def convert(self, item: Item, work: Work) -> Put:
         entry = read_place(item.value)
         row = saved_place(entry, user=str(work.user), id=self._ids.id_of(entry))
-        return Put("places", row, if_exists="merge")
+        return self._shape.put("places", row)
 
 
 class DismissedPlacesMigrationExecutor(BaseMigrationExecutor):
@@ -156,12 +159,13 @@ class DismissedPlacesMigrationExecutor(BaseMigrationExecutor):
     )
 
     def items(self, work: Work) -> Iterator[Item]:
+        self._shape = CurrentShape(work)
         self._preference = settings.dismissal_preference(_text_of(work, settings.DISMISSAL_PREFERENCE))
         yield from work.elements(DISMISSED_PLACES)
 
     def convert(self, item: Item, work: Work) -> Put:
         row = dismissed_place(item.value, user=str(work.user), preference=self._preference, now_ms=work.now_ms)
-        return Put("dismissed_places", row, if_exists="merge")
+        return self._shape.put("dismissed_places", row)
 
 
 class UserProfileMigrationExecutor(BaseMigrationExecutor):
@@ -184,6 +188,7 @@ class UserProfileMigrationExecutor(BaseMigrationExecutor):
         return self.execute(user, {})
 
     def items(self, work: Work) -> Iterator[Item]:
+        self._shape = CurrentShape(work)
         found: dict[str, JsonValue] = {
             key: text for key in settings.text_keys_of(str(work.user)) if (text := _text_of(work, key)) is not None
         }
@@ -199,11 +204,37 @@ class UserProfileMigrationExecutor(BaseMigrationExecutor):
     def convert(self, item: Item, work: Work) -> Put:
         user = str(work.user)
         if item.key == "profile":
-            return Put("profile", settings.profile_of(item.value, user=user), if_exists="merge")
+            return self._shape.put("profile", settings.profile_of(item.value, user=user))
         read = settings.preferences_of(item.value, user=user)
         for note in read.notes:
             work.warn(note)
-        return Put("preferences", read.row, if_exists="merge")
+        return self._shape.put("preferences", read.row)
+
+
+class ProfileDefaultsMigrationExecutor(BaseMigrationExecutor):
+    """A profile and preferences for a user to whom the device's settings do not belong, or who has no device's."""
+
+    definition = MigrationDefinition(
+        id="profile-defaults-v2",
+        name="Profile Defaults V2",
+        description="Gives a user who has no profile and no preferences the app's defaults.",
+        from_version="1.0.0",
+        to_version="2.0.0",
+        collections=("profile", "preferences"),
+        after=("profile-storage-v1-to-v2",),
+        scope="user",
+    )
+
+    def items(self, work: Work) -> Iterator[Item]:
+        self._shape = CurrentShape(work)
+        yield Item("profile", {}, b"{}")
+        yield Item("preferences", {}, b"{}")
+
+    def convert(self, item: Item, work: Work) -> Put:
+        user = str(work.user)
+        if item.key == "profile":
+            return self._shape.put("profile", settings.profile_of({}, user=user))
+        return self._shape.put("preferences", settings.preferences_of({}, user=user).row)
 
 
 class StorageMigrationExecutor(BaseMigrationExecutor):
@@ -270,7 +301,7 @@ profile_upload = upload(
     from_version="1.0.0",
     to_version="2.0.0",
     collections=("profile", "preferences"),
-    after=("profile-storage-v1-to-v2",),
+    after=("profile-storage-v1-to-v2", "profile-defaults-v2"),
 )
 
 
