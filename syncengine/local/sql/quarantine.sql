@@ -93,7 +93,7 @@ SELECT
   json_extract(body, '$.entry_id'), owner, json_extract(body, '$.kind'), collection, row_key,
   json_extract(body, '$.set'), json_extract(body, '$.before'), json_extract(body, '$.base_version'),
   json_extract(body, '$.shape_version'), json_extract(body, '$.original'), :group_id, migration,
-  json_remove(json_extract(body, '$.barrier'), '$.page'), :now
+  json_remove(json_extract(body, '$.barrier'), '$.page', '$.again'), :now
 FROM _sync_quarantine
 WHERE item_id = :item_id;
 

@@ -1,0 +1,323 @@
+"""The runner: a real thread, real waits in milliseconds, the shipped cloud's rules behind a line that can fail."""
+
+import random
+import threading
+from dataclasses import replace
+
+import pytest
+from drain_world import World
+
+from syncengine.clock import SystemClock
+from syncengine.errors import AuthRequired, BackendUnreachable, EngineClosed, RoundUnfinished
+from syncengine.events import ProbeChanged, RoundEnded, RoundStarted
+from syncengine.migrate.registry import MigrationRegistry
+from syncengine.settings import Settings
+from syncengine.sync.runner import SyncRunner
+
+QUICK = Settings(
+    retry_wait_ms_min=10,
+    retry_wait_ms_max=40,
+    probe_interval_ms_min=10,
+    probe_interval_ms_max=40,
+    idle_wait_ms_max=30_000,
+    close_wait_ms_max=2_000,
+)
+WAIT_S = 10
+
+
+class Device(World):
+    """A world with a runner, and events to wait for."""
+
+    def __init__(self, folder, settings=QUICK):
+        super().__init__(folder, settings)
+        self.heard = threading.Condition()
+        registry = MigrationRegistry(app="app", baseline="2.0.0", target="2.0.0", collections=(), migrations=())
+        self.store.clock = SystemClock()
+        self.runner = SyncRunner(
+            store=self.store,
+            registry=registry,
+            backend=self.line,
+            user="ann",
+            chance=random.Random(5),
+            listener=self.hear,
+        )
+
+    def hear(self, event):
+        with self.heard:
+            self.events.append(event)
+            self.heard.notify_all()
+
+    def wait_for(self, kind, *, times=1, **facts):
+        def matching():
+            found = [e for e in self.events if isinstance(e, kind)]
+            return [e for e in found if all(getattr(e, name) == value for name, value in facts.items())]
+
+        with self.heard:
+            assert self.heard.wait_for(lambda: len(matching()) >= times, timeout=WAIT_S), (kind, facts, self.events)
+            return matching()
+
+    def close(self):
+        self.runner.close()
+        super().close()
+
+
+@pytest.fixture
+def device(tmp_path):
+    device = Device(tmp_path)
+    yield device
+    device.close()
+
+
+def test_what_is_queued_at_the_start_is_sent_in_the_background(device):
+    device.put("a")
+    device.runner.start()
+    device.wait_for(RoundEnded, ended="drained")
+    assert set(device.cloud_rows()) == {"a"}
+    assert device.runner.activity == "running"
+
+
+def test_what_is_written_later_wakes_the_runner_without_being_told(device):
+    device.runner.start()
+    device.wait_for(ProbeChanged, verdict="online")
+    device.put("a")
+    device.wait_for(RoundEnded, ended="drained", applied=1)
+
+
+def test_an_idle_runner_makes_no_rounds(device):
+    device.runner.start()
+    device.wait_for(ProbeChanged, verdict="online")
+    device.put("a")
+    device.wait_for(RoundEnded, ended="drained")
+    threading.Event().wait(0.3)
+    assert len([e for e in device.events if isinstance(e, RoundStarted)]) == 1
+    assert device.line.hellos == 1
+
+
+def test_the_queue_is_sent_when_the_network_comes_back(device):
+    device.line.down = BackendUnreachable("No route.")
+    device.put("a")
+    device.runner.start()
+    device.wait_for(ProbeChanged, verdict="offline")
+    device.line.down = None
+    device.wait_for(ProbeChanged, verdict="online")
+    device.wait_for(RoundEnded, ended="drained")
+    assert set(device.cloud_rows()) == {"a"}
+    assert device.store.value("state", "get", name="probe_verdict") == "online"
+
+
+def test_offline_makes_no_background_calls_but_one_that_is_asked_for_tries(device):
+    device.put("a")
+    device.runner.set_network(online=False)
+    device.runner.start()
+    threading.Event().wait(0.2)
+    assert device.line.hellos == 0
+    assert device.runner.sync_now(timeout_ms=5_000).applied == 1
+
+
+def test_sync_now_works_without_start_and_sends_nothing_by_itself(device):
+    device.put("a")
+    assert device.runner.activity == "stopped"
+    assert device.runner.sync_now(timeout_ms=5_000).applied == 1
+    device.put("b")
+    threading.Event().wait(0.2)
+    assert device.outbox.depth() == 1
+
+
+def test_sync_now_raises_what_ended_the_round(device):
+    device.put("a")
+    device.line.down = AuthRequired("Sign in.")
+    with pytest.raises(AuthRequired):
+        device.runner.sync_now(timeout_ms=5_000)
+
+
+class Stuck(threading.Event):
+    """A call that hangs until it is let go, or its backend is closed."""
+
+    def __call__(self, request):
+        self.reached.set()
+        self.wait(WAIT_S)
+        return BackendUnreachable("Closed.") if self.fails else None
+
+    fails = False
+
+    def __init__(self):
+        super().__init__()
+        self.reached = threading.Event()
+
+
+def stuck_line(device, *, fails):
+    stuck = Stuck()
+    stuck.fails = fails
+    device.line.refuses = stuck
+    device.line.close = stuck.set
+    return stuck
+
+
+def test_sync_now_gives_up_waiting_in_time_and_the_round_goes_on(device):
+    stuck = stuck_line(device, fails=False)
+    device.put("a")
+    with pytest.raises(RoundUnfinished):
+        device.runner.sync_now(timeout_ms=50)
+    stuck.set()
+    device.wait_for(RoundEnded, ended="drained")
+
+
+def test_a_round_that_was_asked_for_later_sees_what_was_written_before_it(device):
+    stuck = stuck_line(device, fails=False)
+    device.put("a")
+    first = threading.Thread(target=device.runner.sync_now, kwargs={"timeout_ms": 5_000})
+    first.start()
+    assert stuck.reached.wait(WAIT_S)
+    device.put("b")
+    second = []
+    asking = threading.Thread(target=lambda: second.append(device.runner.sync_now(timeout_ms=5_000)))
+    asking.start()
+    while not device.runner._asked:
+        threading.Event().wait(0.01)
+    stuck.set()
+    first.join(WAIT_S)
+    asking.join(WAIT_S)
+    assert len(device.wait_for(RoundEnded, times=2)) == 2
+    assert second[0].ended == "drained"
+    assert device.outbox.depth() == 0
+
+
+def test_close_ends_a_call_in_flight_and_the_entry_stays_claimed(device):
+    stuck = stuck_line(device, fails=True)
+    device.put("a")
+    device.runner.start()
+    assert stuck.reached.wait(WAIT_S)
+    began_ms = device.store.clock.monotonic_ms()
+    device.runner.close()
+    device.runner.close()
+    assert device.store.clock.monotonic_ms() - began_ms < 2_000
+    assert not device.runner._thread.is_alive() or device.runner._ended.is_set()
+    assert device.states() == {"a": "claimed"}
+    assert device.runner.activity == "stopped"
+    with pytest.raises(EngineClosed):
+        device.runner.sync_now(timeout_ms=100)
+    with pytest.raises(EngineClosed):
+        device.runner.start()
+
+
+def test_a_call_that_cannot_be_ended_is_abandoned_in_bounded_time(tmp_path):
+    device = Device(tmp_path, replace(QUICK, close_wait_ms_max=100))
+    stuck = stuck_line(device, fails=True)
+    device.line.close = lambda: None
+    device.put("a")
+    device.runner.start()
+    assert stuck.reached.wait(WAIT_S)
+    began_ms = device.store.clock.monotonic_ms()
+    device.close()
+    assert device.store.clock.monotonic_ms() - began_ms < 5_000
+    stuck.set()
+    device.runner._thread.join(WAIT_S)
+    assert not device.runner._thread.is_alive()
+
+
+def test_flush_delivers_all_and_says_so(device):
+    for n in range(5):
+        device.put(f"k{n}")
+    report = device.runner.flush(timeout_ms=5_000)
+    assert (report.delivered, report.remaining, report.reason) == (5, 0, "drained")
+
+
+def test_flush_offline_says_why_and_what_remains(device):
+    device.put("a")
+    device.line.down = BackendUnreachable("No route.")
+    report = device.runner.flush(timeout_ms=5_000)
+    assert (report.delivered, report.remaining, report.reason) == (0, 1, "backend_unreachable")
+
+
+def test_flush_says_when_entries_are_held_behind_quarantine(device):
+    device.edit(("patch", "journeys", "missing", "{}"))
+    device.runner.flush(timeout_ms=5_000)
+    device.edit(("patch", "journeys", "missing", "{}"))
+    report = device.runner.flush(timeout_ms=5_000)
+    assert (report.delivered, report.remaining, report.reason) == (0, 1, "held")
+
+
+def test_flush_stops_in_time(device):
+    stuck = stuck_line(device, fails=False)
+    device.put("a")
+    report = device.runner.flush(timeout_ms=50)
+    stuck.set()
+    assert (report.remaining, report.reason) == (1, "time_is_over")
+
+
+def test_a_paused_runner_sends_nothing_until_it_is_resumed(device):
+    device.runner.pause("metered")
+    device.put("a")
+    device.runner.start()
+    assert device.runner.sync_now(timeout_ms=1_000).ended == "paused"
+    assert device.runner.flush(timeout_ms=1_000).reason == "paused"
+    assert (device.runner.activity, device.line.hellos) == ("paused", 0)
+    device.runner.resume()
+    device.wait_for(RoundEnded, ended="drained")
+
+
+def test_another_user_is_synced_only_after_the_call_in_flight(device):
+    """A call that began for ann ends before set_user returns, so the token may change then."""
+    stuck = stuck_line(device, fails=False)
+    device.put("a")
+    device.edit(("put", "journeys", "bobs", '{"id":"bobs"}'), owner="bob")
+    device.runner.start()
+    assert stuck.reached.wait(WAIT_S)
+    switched = threading.Event()
+    switching = threading.Thread(target=lambda: (device.runner.set_user(None), switched.set()))
+    switching.start()
+    assert not switched.wait(0.1)
+    stuck.set()
+    assert switched.wait(WAIT_S)
+    switching.join(WAIT_S)
+    calls = len(device.line.pushed)
+    device.put("c")
+    threading.Event().wait(0.2)
+    assert len(device.line.pushed) == calls
+    assert device.outbox.depth("bob") == 1
+
+
+def test_a_round_of_the_user_before_ends_between_two_calls(tmp_path):
+    device = Device(tmp_path, replace(QUICK, push_entries_max=1))
+    device.put("a")
+    device.put("b")
+
+    def switch(event):
+        if type(event).__name__ == "BatchConfirmed":
+            device.runner.set_user(None)
+
+    device.runner._listener = switch
+    report = device.runner.sync_now(timeout_ms=5_000)
+    device.close_calls = len(device.line.pushed)
+    left = device.outbox.depth()
+    device.close()
+    assert report.ended == "stopped"
+    assert (device.close_calls, left) == (1, 1)
+
+
+def test_a_listener_that_raises_harms_nothing(device, caplog):
+    def raises(event):
+        raise RuntimeError("SECRET-CANARY")
+
+    device.runner._listener = raises
+    device.put("a")
+    assert device.runner.sync_now(timeout_ms=5_000).applied == 1
+    assert "the listener raised" in caplog.text
+    assert "SECRET-CANARY" not in caplog.text
+
+
+def test_the_thread_outlives_our_own_mistakes(device):
+    device.runner._registry = None
+    device.put("a")
+    with pytest.raises(AttributeError):
+        device.runner.sync_now(timeout_ms=5_000)
+    assert device.runner._thread.is_alive()
+
+
+def test_events_of_a_round_begin_and_end_it(device):
+    device.put("a")
+    device.runner.sync_now(timeout_ms=5_000)
+    kinds = [type(event).__name__ for event in device.events]
+    assert kinds[0] == "RoundStarted"
+    assert kinds[-1] == "RoundEnded"
+    assert kinds.index("BatchSent") < kinds.index("BatchConfirmed")
