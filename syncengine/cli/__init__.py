@@ -1,0 +1,30 @@
+"""The `syncengine` command: look at a store, migrate it, sync it. Each command's modules load when it is called."""
+
+import click
+
+from syncengine.cli.counting import plan, status
+from syncengine.cli.doctor import doctor
+from syncengine.cli.exit_codes import MEANING
+from syncengine.cli.listing import history, outbox, quarantine
+from syncengine.cli.migrating import migrate
+from syncengine.cli.syncing import sync
+
+_EXIT_CODES = "\b\nExit status:\n" + "\n".join(f"  {code.value}  {text}" for code, text in MEANING.items())
+_HELP = f"""Look at a store of syncengine, migrate it, sync it.
+
+status, plan, history, outbox, quarantine and doctor open the store read-only and never make one.
+
+{_EXIT_CODES}
+"""
+
+
+@click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="syncengine")
+def main() -> None:
+    """All commands; see `_HELP`."""
+
+
+for _command in (status, plan, migrate, sync, history, outbox, quarantine, doctor):
+    main.add_command(_command)
+
+__all__ = ["main"]

@@ -1,0 +1,261 @@
+"""What `doctor` looks at, one function for each; every one only reads."""
+
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+from syncengine.cli.looking import Look, opened, refuse_foreign
+from syncengine.clock import SystemClock, iso
+from syncengine.errors import PragmaRefused, SourceBroken, StoreBusy, StoreDamaged
+from syncengine.local.connection import APPLICATION_ID, set_pragma
+from syncengine.local.copies import open_copy
+from syncengine.local.engine_tables import UPGRADES
+from syncengine.local.sqlite_errors import SqliteError
+
+DAMAGES_SHOWN_MAX = 5
+NEIGHBOURS_MAX = 1_000
+"""Files of the store's folder that are looked at."""
+OLD_ENTRY_MS = 7 * 24 * 3600 * 1000
+STALE_COPY_MS = 3600 * 1000
+"""A private copy of the engine is gone within seconds, unless its process was killed."""
+SQLITE_WITHOUT_WAL_RESET_BUG = (3, 51, 3)
+"""Before, two connections that write and checkpoint at one instant can damage a WAL file (SQLite 3.51.3 notes)."""
+HEADER_BYTES = 72
+"""As far as the application id, which is at offset 68 (sqlite.org/fileformat2.html#the_database_header)."""
+
+
+class Verdict(IntEnum):
+    """Ordered: the worst is the greatest."""
+
+    OK = 0
+    WARN = 1
+    BAD = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one check found, and what to do about it."""
+
+    check: str
+    verdict: Verdict
+    found: str
+    fix: str = ""
+
+
+def examined(path: str) -> list[Finding]:
+    """The findings of all checks, in their order. Raises StoreMissing, and StoreForeign for what is no store."""
+    with opened(path) as look:
+        return [_carried_out(name, check, look) for name, check in CHECKS]
+
+
+def _carried_out(name: str, check: "Callable[[Look], Finding]", look: Look) -> Finding:
+    try:
+        return check(look)
+    except (StoreDamaged, StoreBusy, SqliteError) as error:
+        return Finding(
+            check=name,
+            verdict=Verdict.BAD,
+            found=f"cannot be read: {type(error).__name__}",
+            fix="copy the file with its -wal before anything else, then restore or salvage the copy",
+        )
+
+
+def _kind(look: Look) -> Finding:
+    refuse_foreign(look)
+    return Finding(check="kind", verdict=Verdict.OK, found=f"a store of this engine ({APPLICATION_ID:#x})")
+
+
+def _edition(look: Look) -> Finding:
+    edition, known = int(look.value("edition")), len(UPGRADES)
+    if edition > known:
+        return Finding(
+            check="engine tables",
+            verdict=Verdict.BAD,
+            found=f"edition {edition}; this engine knows {known}",
+            fix="update syncengine; until then only look",
+        )
+    later = "" if edition == known else f"; the app's next start makes it {known}"
+    return Finding(check="engine tables", verdict=Verdict.OK, found=f"edition {edition}{later}")
+
+
+def _library(look: Look) -> Finding:
+    text = str(look.ask("SELECT sqlite_version()")[0][0])
+    is_sound = tuple(int(part) for part in text.split(".")) >= SQLITE_WITHOUT_WAL_RESET_BUG
+    return Finding(
+        check="SQLite library",
+        verdict=Verdict.OK if is_sound else Verdict.WARN,
+        found=text,
+        fix="" if is_sound else "update apsw: this SQLite can damage a WAL file that several processes write",
+    )
+
+
+def _integrity(look: Look) -> Finding:
+    damages = [str(row[0]) for row in look.ask(f"PRAGMA integrity_check({DAMAGES_SHOWN_MAX})")]
+    if damages == ["ok"]:
+        return Finding(check="integrity", verdict=Verdict.OK, found="no damage")
+    return Finding(
+        check="integrity",
+        verdict=Verdict.BAD,
+        found="; ".join(damages),
+        fix="copy the file with its -wal before anything else, then restore or salvage the copy",
+    )
+
+
+def _references(look: Look) -> Finding:
+    tables = [str(row[0]) for row in look.ask("PRAGMA foreign_key_check")]
+    if not tables:
+        return Finding(check="foreign keys", verdict=Verdict.OK, found="every row refers to one that is there")
+    return Finding(
+        check="foreign keys",
+        verdict=Verdict.BAD,
+        found=f"{len(tables)} rows of {', '.join(sorted(set(tables)))} refer to nothing",
+        fix="write the missing rows, or delete these, through the app",
+    )
+
+
+def _settings(look: Look) -> Finding:
+    journal = look.ask("PRAGMA journal_mode")[0][0]
+    refused = [name for name in ("foreign_keys", "recursive_triggers") if not _takes(look, name)]
+    if journal == "wal" and not refused:
+        return Finding(check="settings", verdict=Verdict.OK, found="journal_mode wal; foreign_keys can be set")
+    refusals = f"; not taken: {', '.join(refused)}" if refused else ""
+    return Finding(
+        check="settings",
+        verdict=Verdict.BAD if refused else Verdict.WARN,
+        found=f"journal_mode {journal}{refusals}",
+        fix="the app's next start sets WAL; on a network folder it cannot",
+    )
+
+
+def _takes(look: Look, name: str) -> bool:
+    try:
+        set_pragma(look.connection, name, "ON", 1)
+    except PragmaRefused:
+        return False
+    return True
+
+
+def _modes(look: Look) -> Finding:
+    if os.name != "posix":
+        return Finding(check="file modes", verdict=Verdict.OK, found="not looked at on this system")
+    open_to_others = [
+        f"{path.name} is {stat.S_IMODE(path.stat().st_mode):04o}"
+        for path in _own_files(look)
+        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+    ]
+    if not open_to_others:
+        return Finding(check="file modes", verdict=Verdict.OK, found="open to their owner alone")
+    return Finding(
+        check="file modes", verdict=Verdict.WARN, found=", ".join(open_to_others), fix="chmod 600 these files"
+    )
+
+
+def _own_files(look: Look) -> list[Path]:
+    return [path for end in ("", "-wal", "-shm") if (path := Path(look.path + end)).exists()]
+
+
+def _copies(look: Look) -> Finding:
+    """A copy that is opened counts its entries on from the same number as the same device."""
+    device = look.value("device")
+    twins = sorted(path.name for path in _neighbours(look) if _device_of(path) == device)
+    if not twins:
+        return Finding(check="copies", verdict=Verdict.OK, found=f"none beside it; this is device {device}")
+    return Finding(
+        check="copies",
+        verdict=Verdict.WARN,
+        found=f"{', '.join(twins)}: the same device {device}",
+        fix="let no app open the copy: both would send as one device",
+    )
+
+
+def _neighbours(look: Look) -> Iterator[Path]:
+    """Other stores of this engine in the same folder. The store itself is never opened as a plain file: closing it
+    would drop the locks of SQLite in this process."""
+    own = {(found.st_dev, found.st_ino) for found in (path.stat() for path in _own_files(look))}
+    with os.scandir(Path(look.path).resolve().parent) as entries:
+        for _, entry in zip(range(NEIGHBOURS_MAX), entries, strict=False):
+            if entry.is_file(follow_symlinks=False):
+                found = entry.stat(follow_symlinks=False)
+                path = Path(entry.path)
+                if (found.st_dev, found.st_ino) not in own and _is_store(path):
+                    yield path
+
+
+def _is_store(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            header = file.read(HEADER_BYTES)
+    except OSError:
+        return False
+    return header.startswith(b"SQLite format 3\0") and header[68:72] == APPLICATION_ID.to_bytes(4, "big")
+
+
+def _device_of(path: Path) -> str | None:
+    """Asked of a private copy: opening it in place would leave files beside it."""
+    try:
+        with open_copy(str(path)) as connection:
+            return Look(connection, path=str(path)).value("device")  # type: ignore[no-any-return]  # TEXT NOT NULL
+    except (SourceBroken, StoreDamaged, SqliteError):
+        return None
+
+
+def _leftovers(look: Look) -> Finding:
+    stale = iso(SystemClock().now_ms() - STALE_COPY_MS)
+    folder = Path(tempfile.gettempdir())
+    found = [
+        path.name
+        for kind in ("syncengine-snapshot-*", "syncengine-copy-*")
+        for path in folder.glob(kind)
+        if iso(int(path.stat().st_mtime * 1000)) < stale
+    ]
+    found += [str(name) for (name,) in look.rows("shadows")]
+    if not found:
+        return Finding(check="leftovers", verdict=Verdict.OK, found="none")
+    return Finding(
+        check="leftovers",
+        verdict=Verdict.WARN,
+        found=", ".join(sorted(found)),
+        fix=f"delete the folders in {folder}; they hold rows in the clear",
+    )
+
+
+def _oldest_entry(look: Look) -> Finding:
+    waiting, claimed, held, oldest_at = look.rows("queue", user=None)[0]
+    if oldest_at is None:
+        return Finding(check="outbox", verdict=Verdict.OK, found="nothing waits")
+    is_old = oldest_at < iso(SystemClock().now_ms() - OLD_ENTRY_MS)
+    return Finding(
+        check="outbox",
+        verdict=Verdict.WARN if is_old else Verdict.OK,
+        found=f"{waiting + claimed + held} wait, the oldest since {oldest_at}",
+        fix="see `syncengine outbox` for the reason" if is_old else "",
+    )
+
+
+def _quarantine(look: Look) -> Finding:
+    count = look.value("quarantined", user=None)
+    return Finding(
+        check="quarantine",
+        verdict=Verdict.WARN if count else Verdict.OK,
+        found=f"{count} wait for a person" if count else "nothing",
+        fix="see `syncengine quarantine`" if count else "",
+    )
+
+
+CHECKS: tuple[tuple[str, Callable[[Look], Finding]], ...] = (
+    ("kind", _kind),
+    ("engine tables", _edition),
+    ("SQLite library", _library),
+    ("integrity", _integrity),
+    ("foreign keys", _references),
+    ("settings", _settings),
+    ("file modes", _modes),
+    ("copies", _copies),
+    ("leftovers", _leftovers),
+    ("outbox", _oldest_entry),
+    ("quarantine", _quarantine),
+)

@@ -1,0 +1,156 @@
+"""`status` and `plan`: where the store stands and what is left to do, read from its rows."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from syncengine.cli.command import EngineCommand
+from syncengine.cli.exit_codes import Exit
+from syncengine.cli.options import app_option, json_option, store_option, user_option
+from syncengine.cli.showing import show_facts, show_json
+
+if TYPE_CHECKING:
+    from syncengine.cli.looking import Look
+    from syncengine.migrate.plan import Plan
+    from syncengine.migrate.registry import MigrationRegistry
+
+
+@click.command(cls=EngineCommand)
+@store_option()
+@app_option(required=False)
+@user_option()
+@json_option()
+def status(store: str, registry: "MigrationRegistry | None", user: str | None, as_json: bool) -> Exit:
+    """Where the store stands: versions, outbox, quarantine, cloud.
+
+    With --app also what still has to be migrated. Exit status 4 with rows in quarantine, else 3 when something is
+    left to migrate or to send, else 0.
+    """
+    from syncengine.cli.looking import looking_at
+
+    with looking_at(store) as look:
+        found = _status(look, registry, user)
+    if as_json:
+        show_json(found)
+    else:
+        show_facts(_facts(found))
+    if found["quarantined"]:
+        return Exit.QUARANTINE
+    return Exit.DONE if found["synced"] else Exit.WAITING
+
+
+def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None) -> dict[str, Any]:
+    """The keys of the engine's own status, with None for what only the app knows."""
+    migration = _migration(look, registry, user)
+    waiting, claimed, held, oldest_at = look.rows("queue", user=user)[0]
+    confirmed, attempts, last_success_at, next_try_at, last_error = look.rows("drain", user=user)[0]
+    quarantined = look.value("quarantined", user=user)
+    network = dict(look.rows("network"))
+    left = waiting + claimed + held + quarantined + (migration["pending"] or 0) + migration["queued"]
+    return {
+        "store": look.path,
+        "user": user,
+        "synced": not left and migration["superseded"] is None,
+        "migration": migration,
+        "outbox": {
+            "waiting": waiting,
+            "claimed": claimed,
+            "held": held,
+            "confirmed": confirmed,
+            "oldest_at": oldest_at,
+        },
+        "quarantined": quarantined,
+        "connectivity": {"verdict": network.get("probe_verdict", "unknown"), "at": network.get("probe_at")},
+        "sync": {
+            "attempts": attempts,
+            "last_success_at": last_success_at,
+            "next_try_at": next_try_at,
+            "last_error": last_error,
+        },
+    }
+
+
+def _migration(look: "Look", registry: "MigrationRegistry | None", user: str | None) -> dict[str, Any]:
+    from syncengine.vocabulary import STORE_SCOPE, user_scope
+
+    installed = look.installed()
+    plan = None if registry is None else _plan(look, registry, user)
+    current = plan.current if plan else installed.schema_version(STORE_SCOPE)
+    clouds = installed.cloud_versions
+    cloud = clouds.get(user_scope(user)) if user else min(clouds.values(), default=None)
+    queued = {
+        name for name, scope in installed.queued - installed.completed if user is None or scope == user_scope(user)
+    }
+    return {
+        "current": None if current is None else str(current),
+        "target": str(plan.target) if plan else None,
+        "cloud": None if cloud is None else str(cloud),
+        "pending": len(plan.steps) if plan else None,
+        "queued": len(queued),
+        "superseded": plan.superseded if plan else None,
+    }
+
+
+def _facts(found: dict[str, Any]) -> dict[str, object]:
+    outbox, migration = found["outbox"], found["migration"]
+    since = f", the oldest since {outbox['oldest_at']}" if outbox["oldest_at"] else ""
+    return {
+        "store": found["store"],
+        "user": found["user"] or "all",
+        "state": _state(found),
+        "version": _version(migration),
+        "cloud version": migration["cloud"],
+        "outbox": f"{outbox['waiting']} waiting, {outbox['claimed']} being sent, {outbox['held']} held{since}",
+        "quarantine": found["quarantined"],
+        "confirmed": outbox["confirmed"],
+        "network": found["connectivity"]["verdict"],
+        "last success": found["sync"]["last_success_at"],
+        "next try": found["sync"]["next_try_at"],
+        "last error": found["sync"]["last_error"],
+    }
+
+
+def _state(found: dict[str, Any]) -> str:
+    if found["quarantined"]:
+        return "needs attention"
+    if found["migration"]["superseded"]:
+        return "superseded"
+    if found["migration"]["pending"]:
+        return "to be migrated"
+    return "synced" if found["synced"] else "waiting"
+
+
+def _version(migration: dict[str, Any]) -> str:
+    queued = f", {migration['queued']} migrations wait for the cloud" if migration["queued"] else ""
+    if migration["target"] is None:
+        return f"{migration['current'] or 'none yet'}{queued} (--app shows what is pending)"
+    return f"{migration['current']} of {migration['target']}, {migration['pending']} migrations pending{queued}"
+
+
+@click.command(cls=EngineCommand)
+@store_option()
+@app_option(required=True)
+@user_option()
+@json_option()
+def plan(store: str, registry: "MigrationRegistry", user: str | None, as_json: bool) -> Exit:
+    """What `migrate` would do; nothing is changed.
+
+    Exit status 3 when there is something to do, 1 when the store is newer than the app, else 0.
+    """
+    from syncengine.cli.looking import looking_at
+
+    with looking_at(store) as look:
+        found = _plan(look, registry, user)
+    if as_json:
+        show_json(found.to_json())
+    else:
+        click.echo(str(found))
+    if found.superseded:
+        return Exit.ERROR
+    return Exit.DONE if found.is_empty else Exit.WAITING
+
+
+def _plan(look: "Look", registry: "MigrationRegistry", user: str | None) -> "Plan":
+    from syncengine.migrate.plan import make_plan
+
+    return make_plan(look.installed(), registry, user=user)

@@ -1,0 +1,139 @@
+"""`migrate`: do what can be done offline, queue the rest, say what became of each migration."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from syncengine.cli.command import EngineCommand, is_terminal
+from syncengine.cli.exit_codes import Exit
+from syncengine.cli.options import app_option, json_option, source_option, store_option, user_option
+from syncengine.cli.showing import printable, show_error, show_json, show_table
+
+if TYPE_CHECKING:
+    from syncengine.migrate.registry import MigrationRegistry
+    from syncengine.migrate.results import MigrationResult
+    from syncengine.migrate.service import MigrationReport
+
+COLUMNS = ("migration", "scope", "state", "read", "written", "merged", "dropped", "quarantined", "ms")
+
+
+@click.command(cls=EngineCommand)
+@store_option()
+@app_option(required=True)
+@user_option()
+@source_option()
+@json_option()
+def migrate(
+    store: str,
+    registry: "MigrationRegistry",
+    user: str | None,
+    sources: dict[str, str],
+    as_json: bool,
+) -> Exit:
+    """Migrate the store to the app's version; make the store if it is not there.
+
+    What needs the cloud is queued for `sync`. Ctrl-C stops between two batches and rolls that migration back.
+    Exit status 5 when a migration failed and was rolled back, else 4 when rows were set aside, else 3 when
+    something is left to migrate, else 0.
+    """
+    if not os.path.exists(store):  # noqa: PTH110  (pathlib is slow to import)
+        click.echo(f"Making a new store at {store}.", err=True)
+    report = _migrated(store, registry, user=user, sources=sources, is_quiet=as_json)
+    if as_json:
+        show_json(_report_json(report))
+    else:
+        _show_report(report)
+    failed = [result.failure for result in report.results if result.failure is not None]
+    for failure in failed:
+        show_error(failure, as_json=as_json)
+    return _status(report, failed=bool(failed))
+
+
+def _migrated(
+    store: str, registry: "MigrationRegistry", *, user: str | None, sources: dict[str, str], is_quiet: bool
+) -> "MigrationReport":
+    from syncengine.cli.progress import ProgressLine
+    from syncengine.clock import SystemClock
+    from syncengine.engine import Engine
+
+    progress = ProgressLine(sys.stderr, clock=SystemClock(), is_terminal=is_terminal())
+    listener = None if is_quiet else progress.hear
+    with progress, Engine.open(store, registry=registry, user=user, sources=sources, listener=listener) as engine:
+        migrations = engine.migrations
+        with _interrupts(migrations.cancel):
+            return migrations.migrate_all_data(user)
+
+
+@contextmanager
+def _interrupts(cancel: Callable[[], None]) -> Iterator[None]:
+    """The first Ctrl-C cancels in good order; a second one is the usual interrupt, and rolls back as well."""
+    usual = signal.getsignal(signal.SIGINT)
+
+    def first(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, usual)
+        cancel()
+
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def _status(report: "MigrationReport", *, failed: bool) -> Exit:
+    if failed:
+        return Exit.MIGRATION_FAILED
+    if report.quarantined:
+        return Exit.QUARANTINE
+    return Exit.DONE if report.success else Exit.WAITING
+
+
+def _report_json(report: "MigrationReport") -> dict[str, Any]:
+    return {
+        "current": str(report.current),
+        "target": str(report.target),
+        "success": report.success,
+        "quarantined": report.quarantined,
+        "blocked": list(report.blocked),
+        "results": [
+            {**result.to_json(), "scope": result.scope, "state": result.state, "counts": _counts(result)}
+            for result in report.results
+        ],
+    }
+
+
+def _counts(result: "MigrationResult") -> dict[str, int]:
+    counts = result.counts
+    return {
+        "read": counts.read,
+        "written": counts.written,
+        "merged": counts.merged,
+        "dropped": counts.dropped,
+        "quarantined": counts.quarantined,
+    }
+
+
+def _show_report(report: "MigrationReport") -> None:
+    if report.results:
+        rows = [
+            (result.migration_id, result.scope, result.state, *_counts(result).values(), result.duration_ms)
+            for result in report.results
+        ]
+        show_table(COLUMNS, rows)
+    else:
+        click.echo("Nothing to do.")
+    for result in report.results:
+        for warning in result.warnings:
+            click.echo(printable(f"warning: {result.migration_id}: {warning}"))
+    for name in report.blocked:
+        click.echo(f"not run: {name}, because something that it comes after is not done")
+    if report.queued:
+        click.echo(f"{len(report.queued)} migrations wait for the cloud; see `syncengine sync`.")
+    if report.quarantined:
+        click.echo(f"{report.quarantined} rows were set aside; see `syncengine quarantine`.")
+    click.echo(f"The store is at {report.current} of {report.target}.")

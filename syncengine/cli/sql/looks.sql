@@ -1,0 +1,93 @@
+-- What the commands that only look read; mostly the store's own views.
+
+-- name: edition
+-- The edition of the engine's tables.
+SELECT value
+FROM _sync_state
+WHERE name = 'engine_schema';
+
+-- name: device
+-- Which device this store thinks it is.
+SELECT value
+FROM _sync_state
+WHERE name = 'device_id';
+
+-- name: network
+-- The last verdict of the connectivity probe, and when.
+SELECT name, value
+FROM _sync_state
+WHERE name IN ('probe_verdict', 'probe_at');
+
+-- name: versions
+-- The version table.
+SELECT scope, schema_version, cloud_version
+FROM _sync_version;
+
+-- name: applied
+-- What has run, and where: the newest good state of each migration and scope.
+SELECT migration, scope, max(state = 'completed' OR state = 'stood_for')
+FROM _sync_run
+WHERE state IN ('completed', 'queued', 'stood_for')
+GROUP BY migration, scope;
+
+-- name: queue
+-- How full the outbox is.
+SELECT
+  coalesce(sum(state = 'waiting'), 0), coalesce(sum(state = 'claimed'), 0), coalesce(sum(state = 'held'), 0),
+  min(created_at)
+FROM _sync_outbox
+WHERE :user IS NULL OR owner = :user;
+
+-- name: drain
+-- How sending gets on.
+SELECT
+  coalesce(sum(confirmed_count), 0), coalesce(max(attempts), 0), max(last_success_at), min(next_try_at),
+  max(last_error)
+FROM _sync_drain
+WHERE :user IS NULL OR owner = :user;
+
+-- name: quarantined
+-- How many items nobody has resolved; those of nobody are everybody's.
+SELECT count(*)
+FROM _sync_quarantine
+WHERE resolution IS NULL
+  AND (:user IS NULL OR owner IS NULL OR owner = :user);
+
+-- name: history
+-- The newest runs, newest first.
+SELECT run, migration, scope, hop, state, "read", written, merged, dropped, quarantined, ms, ended_at, error
+FROM migration_history
+WHERE :user IS NULL OR scope IN ('store', 'user:' || :user)
+ORDER BY run DESC
+LIMIT :rows_max;
+
+-- name: outbox
+-- What waits, in order, and why.
+SELECT entry, owner, kind, what, "key", state, sequence, shape, since, waits
+FROM sync_outbox
+WHERE :user IS NULL OR owner = :user
+ORDER BY entry
+LIMIT :rows_max;
+
+-- name: quarantine
+-- What was set aside, without the rows themselves; what waits for a person first.
+SELECT item, origin, migration, owner, collection, "key", field, error, since, resolution, reason
+FROM sync_quarantine
+WHERE (:resolved OR resolution IS NULL)
+  AND (:user IS NULL OR owner IS NULL OR owner = :user)
+ORDER BY resolution IS NOT NULL, item
+LIMIT :rows_max;
+
+-- name: item
+-- One item, whole.
+SELECT
+  item_id, origin, migration, owner, collection, row_key, field, error_code, error_text, attempts, resolution,
+  created_at, resolved_at, body
+FROM _sync_quarantine
+WHERE item_id = :item;
+
+-- name: shadows
+-- Tables that a migration makes and renames; none should be left.
+SELECT name
+FROM sqlite_schema
+WHERE type = 'table' AND name LIKE '%\_new\_' ESCAPE '\';
