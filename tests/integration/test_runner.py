@@ -2,7 +2,6 @@
 
 import random
 import threading
-from dataclasses import replace
 
 import pytest
 from drain_world import World
@@ -14,22 +13,26 @@ from syncengine.migrate.registry import MigrationRegistry
 from syncengine.settings import Settings
 from syncengine.sync.runner import SyncRunner
 
-QUICK = Settings(
-    retry_wait_ms_min=10,
-    retry_wait_ms_max=40,
-    probe_interval_ms_min=10,
-    probe_interval_ms_max=40,
-    idle_wait_ms_max=30_000,
-    close_wait_ms_max=2_000,
-)
+QUICK = {
+    "retry_wait_ms_min": 10,
+    "retry_wait_ms_max": 40,
+    "probe_interval_ms_min": 10,
+    "probe_interval_ms_max": 40,
+    "idle_wait_ms_max": 30_000,
+    "close_wait_ms_max": 2_000,
+}
 WAIT_S = 10
+
+
+def quick(**changes):
+    return Settings(**{**QUICK, **changes})
 
 
 class Device(World):
     """A world with a runner, and events to wait for."""
 
-    def __init__(self, folder, settings=QUICK):
-        super().__init__(folder, settings)
+    def __init__(self, folder, settings=None):
+        super().__init__(folder, settings or quick())
         self.heard = threading.Condition()
         registry = MigrationRegistry(app="app", baseline="2.0.0", target="2.0.0", collections=(), migrations=())
         self.store.clock = SystemClock()
@@ -201,7 +204,7 @@ def test_close_ends_a_call_in_flight_and_the_entry_stays_claimed(device):
 
 
 def test_a_call_that_cannot_be_ended_is_abandoned_in_bounded_time(tmp_path):
-    device = Device(tmp_path, replace(QUICK, close_wait_ms_max=100))
+    device = Device(tmp_path, quick(close_wait_ms_max=100))
     stuck = stuck_line(device, fails=True)
     device.line.close = lambda: None
     device.put("a")
@@ -278,7 +281,7 @@ def test_another_user_is_synced_only_after_the_call_in_flight(device):
 
 
 def test_a_round_of_the_user_before_ends_between_two_calls(tmp_path):
-    device = Device(tmp_path, replace(QUICK, push_entries_max=1))
+    device = Device(tmp_path, quick(push_entries_max=1))
     device.put("a")
     device.put("b")
 
