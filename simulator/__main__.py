@@ -1,0 +1,46 @@
+"""`python -m simulator demo`, `play` or `kill9`: Hero's Path on this machine, with real processes and real faults."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+COMMANDS = {
+    "demo": "the whole story in a terminal: old data, no network, a cut, a kill, and the proof at the end",
+    "play": "app and server run while you switch the network on and off",
+    "kill9": "the app is killed at random moments, over and over, and nothing may be lost",
+}
+"""Each is a module beside this one, with `add_options(parser)` and `run(asked)`."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status."""
+    # SIGTERM as an exception, so that processes and folders are given back as on Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    name = _command_of(sys.argv[1:] if arguments is None else list(arguments))
+    asked = _parser(name).parse_args(arguments)
+    try:
+        status: int = import_module(f"simulator.{name}").run(asked)
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _command_of(arguments: list[str]) -> str | None:
+    return next((word for word in arguments if word in COMMANDS), None)
+
+
+def _parser(name: str | None) -> argparse.ArgumentParser:
+    """All commands with their sentences; options only of the one that is asked for, whose module is imported."""
+    parser = argparse.ArgumentParser(prog="python -m simulator", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command, sentence in COMMANDS.items():
+        own = commands.add_parser(command, help=sentence, description=sentence)
+        if command == name:
+            import_module(f"simulator.{command}").add_options(own)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""What every play needs: a user's old store, the server as a process, a gate before it, and the app as a process."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simulator.asyncstorage_writer import WrittenStore, write_store
+from simulator.processes import ChildProcess, ProcessSilent
+from syncengine.clock import Clock
+
+START_WAIT_MS_MAX = 30_000
+
+Fact = dict[str, Any]
+"""One line of the app: `said` and its facts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """The folder of a play, and who plays: one user, or several with a store each."""
+
+    folder: Path
+    legacy: WrittenStore
+    users: tuple[str, ...]
+
+    @property
+    def cloud_folder(self) -> Path:
+        return self.folder / "cloud"
+
+    @property
+    def token_file(self) -> Path:
+        return self.folder / "tokens"
+
+    def store_of(self, user: str) -> Path:
+        """The engine's file of this user's device."""
+        return self.folder / f"{user}.db"
+
+    def token_of(self, user: str) -> str:
+        """The token that the server takes for this user, on this machine only."""
+        return f"only-on-this-machine-{user}"
+
+
+def set_stage(folder: Path, *, walks: int, places: int, seed: int, users: tuple[str, ...] = ("ann",)) -> Stage:
+    """Write the user's AsyncStorage store, its rows still in the -wal, and the tokens."""
+    legacy = write_store(folder / "phone", walks=walks, places=places, seed=seed, leave_wal=True)
+    stage = Stage(folder=folder, legacy=legacy, users=users)
+    lines = [f"{user} {stage.token_of(user)}\n" for user in users]
+    stage.token_file.write_text("".join(lines), encoding="utf-8")
+    return stage
+
+
+@contextmanager
+def running_server(stage: Stage) -> Iterator[str]:
+    """The real server on a free port of this machine, as a process; its address."""
+    arguments = ("--port", "0", "--data", str(stage.cloud_folder), "--token-file", str(stage.token_file))
+    with ChildProcess("simulator.server", *arguments, log=stage.folder / "server.log") as server:
+        line = server.line(wait_ms_max=START_WAIT_MS_MAX)
+        if line is None or not line.startswith("listening on http://"):
+            raise server.failed(f"did not start, but said {line!r}")
+        yield line.removeprefix("listening on ")
+
+
+def is_drained(fact: Fact) -> bool:
+    """Whether nothing was left to send at the end of a round."""
+    return bool(fact["said"] == "RoundEnded" and fact["sendable"] == 0)
+
+
+class AppProcess:
+    """The app of one user, running after construction. `facts` are those heard so far, oldest first."""
+
+    def __init__(
+        self, stage: Stage, *, user: str, cloud_url: str, clock: Clock, batch: int, online_flag: Path | None = None
+    ) -> None:
+        flag = () if online_flag is None else ("--online-flag", str(online_flag))
+        self.process = ChildProcess(
+            "simulator.app",
+            *("--store", str(stage.store_of(user)), "--legacy", str(stage.legacy.path), "--user", user),
+            *("--cloud", cloud_url, "--token-file", str(stage.token_file), "--batch", str(batch)),
+            *flag,
+            log=stage.folder / "app.log",
+        )
+        self.facts: list[Fact] = []
+        self._clock = clock
+
+    def next_fact(self, *, wait_ms_max: int) -> Fact | None:
+        """The next fact, or None once the app has ended. Raises ProcessSilent; ProcessFailed when the app says so."""
+        line = self.process.line(wait_ms_max=wait_ms_max)
+        if line is None:
+            return None
+        fact: Fact = json.loads(line)
+        self.facts.append(fact)
+        if fact["said"] == "failed":
+            raise self.process.failed(f"failed: {fact['code']}: {fact['what']}")
+        return fact
+
+    def facts_until(self, deadline_ms: int) -> Iterator[Fact]:
+        """What it says until that moment of the clock. Raises ProcessFailed when it ends before."""
+        while (left_ms := deadline_ms - self._clock.monotonic_ms()) > 0:
+            try:
+                fact = self.next_fact(wait_ms_max=left_ms)
+            except ProcessSilent:
+                return
+            if fact is None:
+                raise self.process.failed("ended by itself")
+            yield fact
+
+    def wait_for(self, what: str, when: Callable[[Fact], bool] = lambda fact: True, *, wait_ms_max: int) -> Fact:
+        """The first fact of this name from now on for which `when` holds. Raises ProcessFailed."""
+        for fact in self.facts_until(self._clock.monotonic_ms() + wait_ms_max):
+            if fact["said"] == what and when(fact):
+                return fact
+        raise self.process.failed(f"did not say {what} within {wait_ms_max} ms")
+
+    def wait_until_drained(self, *, wait_ms_max: int) -> None:
+        """Until the end of the round after which nothing is left to send. Raises ProcessFailed."""
+        self.wait_for("RoundEnded", is_drained, wait_ms_max=wait_ms_max)
+
+    def sent_entries(self) -> int:
+        """Entries that went out, each time that they did."""
+        return sum(fact["entries"] for fact in self.facts if fact["said"] == "BatchSent")
+
+    def kill(self) -> None:
+        """SIGKILL, then hear what it had still said."""
+        self.process.kill()
+        while self.next_fact(wait_ms_max=1_000) is not None:
+            pass
+
+    def stop(self) -> None:
+        """Let it close its store and end."""
+        self.process.stop()
+
+    def __enter__(self) -> "AppProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.__exit__(None, None, None)
+
+
+__all__ = ["AppProcess", "Fact", "Stage", "is_drained", "running_server", "set_stage"]
