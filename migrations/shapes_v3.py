@@ -220,18 +220,3 @@ class ProfileV3(RowShape):
     created_at_ms: int | None
     updated_at_ms: int | None
     legacy: Legacy = Field(default_factory=dict)
-
-
-class PreferencesV3(RowShape):
-    """What the user chose in the settings: the table of 2.0.0 after its declared changes."""
-
-    user_id: str
-    id: str
-    language: str | None
-    show_saved_places: bool | None
-    place_types: list[str]
-    place_types_off: list[str]
-    min_rating: float | None
-    dismissal_preference: str | None
-    onboarding_shown: bool | None
-    max_discoveries: int = 20

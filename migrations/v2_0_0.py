@@ -11,7 +11,6 @@ import orjson
 from pydantic import JsonValue
 
 from migrations import device_settings as settings
-from migrations.current_shape import CurrentShape
 from migrations.kept_places import PlaceIds, dismissed_place, read_place, saved_place
 from migrations.shapes_v2 import (
     APP_STATE_V2_SQL,
@@ -78,7 +77,6 @@ class JourneyMigrationExecutor(BaseMigrationExecutor):
         return self.execute(user, {})
 
     def items(self, work: Work) -> Iterator[Item]:
-        self._shape = CurrentShape(work)
         self._ids = WalkIds()
         self._id_of_last: str | None = None
         last = list(work.json("lastRoute"))
@@ -96,7 +94,7 @@ class JourneyMigrationExecutor(BaseMigrationExecutor):
         journey = journey_of(walk, user=str(work.user), id=self._id_of(walk, item=item))
         for note in journey.notes:
             work.warn(note, row_key=item.key)
-        return self._shape.put("journeys", journey.row)
+        return Put("journeys", journey.row, if_exists="merge")
 
     def _id_of(self, walk: Walk, *, item: Item) -> str:
         # The oldest builds wrote lastRoute without an id: its coordinates tell which walk it repeats.
@@ -130,7 +128,6 @@ class PlacesMigrationExecutor(BaseMigrationExecutor):
         return self._bound().execute_migration(DismissedPlacesMigrationExecutor.definition.id, user)
 
     def items(self, work: Work) -> Iterator[Item]:
-        self._shape = CurrentShape(work)
         self._ids = PlaceIds()
         for item in work.elements(SAVED_PLACES):
             self._ids.note(item.value)
@@ -139,7 +136,7 @@ class PlacesMigrationExecutor(BaseMigrationExecutor):
     def convert(self, item: Item, work: Work) -> Put:
         entry = read_place(item.value)
         row = saved_place(entry, user=str(work.user), id=self._ids.id_of(entry))
-        return self._shape.put("places", row)
+        return Put("places", row, if_exists="merge")
 
 
 class DismissedPlacesMigrationExecutor(BaseMigrationExecutor):
@@ -159,13 +156,12 @@ class DismissedPlacesMigrationExecutor(BaseMigrationExecutor):
     )
 
     def items(self, work: Work) -> Iterator[Item]:
-        self._shape = CurrentShape(work)
         self._preference = settings.dismissal_preference(_text_of(work, settings.DISMISSAL_PREFERENCE))
         yield from work.elements(DISMISSED_PLACES)
 
     def convert(self, item: Item, work: Work) -> Put:
         row = dismissed_place(item.value, user=str(work.user), preference=self._preference, now_ms=work.now_ms)
-        return self._shape.put("dismissed_places", row)
+        return Put("dismissed_places", row, if_exists="merge")
 
 
 class UserProfileMigrationExecutor(BaseMigrationExecutor):
@@ -188,7 +184,6 @@ class UserProfileMigrationExecutor(BaseMigrationExecutor):
         return self.execute(user, {})
 
     def items(self, work: Work) -> Iterator[Item]:
-        self._shape = CurrentShape(work)
         found: dict[str, JsonValue] = {
             key: text for key in settings.text_keys_of(str(work.user)) if (text := _text_of(work, key)) is not None
         }
@@ -204,11 +199,11 @@ class UserProfileMigrationExecutor(BaseMigrationExecutor):
     def convert(self, item: Item, work: Work) -> Put:
         user = str(work.user)
         if item.key == "profile":
-            return self._shape.put("profile", settings.profile_of(item.value, user=user))
+            return Put("profile", settings.profile_of(item.value, user=user), if_exists="merge")
         read = settings.preferences_of(item.value, user=user)
         for note in read.notes:
             work.warn(note)
-        return self._shape.put("preferences", read.row)
+        return Put("preferences", read.row, if_exists="merge")
 
 
 class ProfileDefaultsMigrationExecutor(BaseMigrationExecutor):
@@ -226,15 +221,14 @@ class ProfileDefaultsMigrationExecutor(BaseMigrationExecutor):
     )
 
     def items(self, work: Work) -> Iterator[Item]:
-        self._shape = CurrentShape(work)
         yield Item("profile", {}, b"{}")
         yield Item("preferences", {}, b"{}")
 
     def convert(self, item: Item, work: Work) -> Put:
         user = str(work.user)
         if item.key == "profile":
-            return self._shape.put("profile", settings.profile_of({}, user=user))
-        return self._shape.put("preferences", settings.preferences_of({}, user=user).row)
+            return Put("profile", settings.profile_of({}, user=user), if_exists="merge")
+        return Put("preferences", settings.preferences_of({}, user=user).row, if_exists="merge")
 
 
 class StorageMigrationExecutor(BaseMigrationExecutor):

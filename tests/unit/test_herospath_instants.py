@@ -1,7 +1,11 @@
 """Any time that the app wrote, as UTC milliseconds."""
 
 import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,6 +13,7 @@ from hypothesis import strategies as st
 
 from migrations.instants import INSTANT_MS_MAX, INSTANT_MS_MIN, iso_text, utc_ms
 
+ROOT = Path(__file__).resolve().parents[2]
 INSTANTS = st.integers(INSTANT_MS_MIN, INSTANT_MS_MAX)
 ONE = 1_752_304_987_123  # 2025-07-12T07:23:07.123Z
 
@@ -37,6 +42,13 @@ def test_one_instant_is_read_alike_from_every_form_that_the_app_wrote(written: o
 )
 def test_what_is_no_time_is_none_and_never_now(written: object) -> None:
     assert utc_ms(written) is None
+
+
+def test_a_time_without_an_offset_is_utc_wherever_the_device_is() -> None:
+    code = "from migrations.instants import utc_ms; print(utc_ms('2025-07-12T07:23:07.123'))"
+    there = {**os.environ, "TZ": "Asia/Tokyo"}
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=there, capture_output=True, check=True)
+    assert int(said.stdout) == ONE
 
 
 @given(INSTANTS)

@@ -218,6 +218,7 @@ def test_a_user_who_signs_in_after_the_store_has_moved_on_imports_into_the_new_t
         late = "SELECT count(*) FROM journeys WHERE user_id = 'late' AND duration_s IS NULL AND distance_m > 0"
         assert rows(engine, late) == [(58,)]
         assert rows(engine, "SELECT count(*) FROM places WHERE user_id = 'late' AND saved") == [(40,)]
+        assert engine.status().quarantined == 2  # the two empty walks
         chosen = rows(engine, "SELECT max_discoveries, language FROM preferences WHERE user_id = 'late'")
         assert chosen == [(20, "ja")]
         for name in COLLECTIONS:
