@@ -65,7 +65,7 @@ def older(new: JourneyV3) -> JourneyV2:
     """The walk as version 2.0.0 had it; what was changed since is carried back in the app's own units."""
     plain = _plainly_older(new)
     values = {
-        column: restored(new.legacy, column, present=present, back=getattr(plain, column))
+        column: restored(new.legacy, column=column, present=present, back=getattr(plain, column))
         for column, present in _counterparts(new).items()
     }
     return JourneyV2.model_validate({**dict(plain), **values})

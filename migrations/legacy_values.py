@@ -1,11 +1,9 @@
 """What a newer shape says in another way, kept so that the way back gives exactly what was there."""
 
 from collections.abc import Mapping
-from typing import TypeVar, cast
+from typing import cast
 
 from pydantic import JsonValue
-
-T = TypeVar("T")
 
 
 def kept(*, was: object, became: object, back: object) -> dict[str, JsonValue] | None:
@@ -18,10 +16,9 @@ def legacy_of(values: Mapping[str, dict[str, JsonValue] | None]) -> dict[str, Js
     return {name: entry for name, entry in values.items() if entry is not None}
 
 
-def restored(legacy: Mapping[str, JsonValue], column: str, *, present: object, back: T) -> T:
+def restored(legacy: Mapping[str, JsonValue], *, column: str, present: object, back: object) -> object:
     """The older value: the one that was there, unless it was changed since; then what the way back makes of it."""
     entry = legacy.get(column)
     if not isinstance(entry, dict) or entry["became"] != present:
         return back
-    # The shape of the older row checks the type again.
-    return entry["was"]  # type: ignore[return-value]
+    return entry["was"]

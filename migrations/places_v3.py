@@ -134,7 +134,9 @@ def newer_dismissal(old: DismissedPlaceV2) -> DismissedPlaceV3:
 def older_dismissal(new: DismissedPlaceV3) -> DismissedPlaceV2:
     """The dismissed place as version 2.0.0 had it."""
     back, present = _plainly_older_dismissal(new), _dismissal_counterparts(new)
-    values = {name: restored(new.legacy, name, present=present[name], back=getattr(back, name)) for name in present}
+    values = {
+        name: restored(new.legacy, column=name, present=present[name], back=getattr(back, name)) for name in present
+    }
     return DismissedPlaceV2.model_validate({**dict(back), **values})
 
 

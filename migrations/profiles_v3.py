@@ -58,7 +58,7 @@ def older(new: ProfileV3) -> ProfileV2:
     """The profile as version 2.0.0 had it; what was changed since is carried back."""
     plain = _plainly_older(new)
     values = {
-        column: restored(new.legacy, column, present=present, back=getattr(plain, column))
+        column: restored(new.legacy, column=column, present=present, back=getattr(plain, column))
         for column, present in _counterparts(new).items()
     }
     return ProfileV2.model_validate({**dict(plain), **values})
