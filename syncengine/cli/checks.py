@@ -70,7 +70,7 @@ def _kind(look: Look) -> Finding:
 
 
 def _edition(look: Look) -> Finding:
-    edition, known = int(look.value("edition")), len(UPGRADES)
+    edition, known = int(look.value("state", "get", name="engine_schema")), len(UPGRADES)
     if edition > known:
         return Finding(
             check="engine tables",
@@ -160,7 +160,7 @@ def _own_files(look: Look) -> list[Path]:
 
 def _copies(look: Look) -> Finding:
     """A copy that is opened counts its entries on from the same number as the same device."""
-    device = look.value("device")
+    device = look.value("state", "get", name="device_id")
     twins = sorted(path.name for path in _neighbours(look) if _device_of(path) == device)
     if not twins:
         return Finding(check="copies", verdict=Verdict.OK, found=f"none beside it; this is device {device}")
@@ -198,7 +198,7 @@ def _device_of(path: Path) -> str | None:
     """Asked of a private copy: opening it in place would leave files beside it."""
     try:
         with open_copy(str(path)) as connection:
-            return Look(connection, path=str(path)).value("device")  # type: ignore[no-any-return]  # TEXT NOT NULL
+            return Look(connection, path=str(path)).value("state", "get", name="device_id")  # type: ignore[no-any-return]  # TEXT NOT NULL
     except (SourceBroken, StoreDamaged, SqliteError):
         return None
 
@@ -212,7 +212,7 @@ def _leftovers(look: Look) -> Finding:
         for path in folder.glob(kind)
         if iso(int(path.stat().st_mtime * 1000)) < stale
     ]
-    found += [str(name) for (name,) in look.rows("shadows")]
+    found += [str(name) for (name,) in look.rows("looks", "shadows")]
     if not found:
         return Finding(check="leftovers", verdict=Verdict.OK, found="none")
     return Finding(
@@ -224,7 +224,7 @@ def _leftovers(look: Look) -> Finding:
 
 
 def _oldest_entry(look: Look) -> Finding:
-    waiting, claimed, held, oldest_at = look.rows("queue", user=None)[0]
+    waiting, claimed, held, oldest_at = look.rows("looks", "queue", user=None)[0]
     if oldest_at is None:
         return Finding(check="outbox", verdict=Verdict.OK, found="nothing waits")
     is_old = oldest_at < iso(SystemClock().now_ms() - OLD_ENTRY_MS)
@@ -237,7 +237,7 @@ def _oldest_entry(look: Look) -> Finding:
 
 
 def _quarantine(look: Look) -> Finding:
-    count = look.value("quarantined", user=None)
+    count = look.value("looks", "quarantined", user=None)
     return Finding(
         check="quarantine",
         verdict=Verdict.WARN if count else Verdict.OK,

@@ -42,10 +42,10 @@ def status(store: str, registry: "MigrationRegistry | None", user: str | None, a
 def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None) -> dict[str, Any]:
     """The keys of the engine's own status, with None for what only the app knows."""
     migration = _migration(look, registry, user)
-    waiting, claimed, held, oldest_at = look.rows("queue", user=user)[0]
-    confirmed, attempts, last_success_at, next_try_at, last_error = look.rows("drain", user=user)[0]
-    quarantined = look.value("quarantined", user=user)
-    network = dict(look.rows("network"))
+    waiting, claimed, held, oldest_at = look.rows("looks", "queue", user=user)[0]
+    confirmed, attempts, last_success_at, next_try_at, last_error = look.rows("looks", "drain", user=user)[0]
+    quarantined = look.value("looks", "quarantined", user=user)
+    network = dict(look.rows("status", "network"))
     left = waiting + claimed + held + quarantined + (migration["pending"] or 0) + migration["queued"]
     return {
         "store": look.path,

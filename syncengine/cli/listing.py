@@ -104,7 +104,7 @@ def show(ctx: click.Context, item: int, store: str | None, as_json: bool) -> Exi
 def _item(look: "Look", item: int) -> dict[str, Any]:
     from syncengine.errors import QuarantineItemUnknown
 
-    rows = look.rows("item", item=item)
+    rows = look.rows("looks", "item", item=item)
     if not rows:
         raise QuarantineItemUnknown(
             f"There is no quarantine item {item} in this store.", fix="See `syncengine quarantine --all`."
@@ -125,7 +125,7 @@ def _listed(store: str, name: str, /, *, rows_max: int, **values: Any) -> list[t
     from syncengine.cli.looking import looking_at
 
     with looking_at(store) as look:
-        rows = look.rows(name, rows_max=rows_max + 1, **values)
+        rows = look.rows("looks", name, rows_max=rows_max + 1, **values)
     if len(rows) > rows_max:
         click.echo(f"There are more than {rows_max}; see --rows-max.", err=True)
     return rows[:rows_max]

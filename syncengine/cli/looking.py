@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from syncengine.local.version_table import Installed
 
-SQL = os.path.join(os.path.dirname(__file__), "sql")  # noqa: PTH118, PTH120  (pathlib is slow to import)
-
 
 class Look:
     """A read-only connection to one store. Queries raise StoreBusy or StoreDamaged."""
@@ -29,13 +27,13 @@ class Look:
         self.connection = connection
         self.path = path
 
-    def rows(self, name: str, /, **values: Any) -> list[tuple[Any, ...]]:
-        """All rows of a statement of looks.sql."""
-        return self.ask(statement("looks", name, directory=SQL), values)
+    def rows(self, file: str, name: str, /, **values: Any) -> list[tuple[Any, ...]]:
+        """All rows of a named statement."""
+        return self.ask(statement(file, name), values)
 
-    def value(self, name: str, /, **values: Any) -> Any:
+    def value(self, file: str, name: str, /, **values: Any) -> Any:
         """The first column of the first row, or None."""
-        found = self.rows(name, **values)
+        found = self.rows(file, name, **values)
         return found[0][0] if found else None
 
     def ask(self, sql: str, values: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
@@ -49,8 +47,8 @@ class Look:
         """What the version table says: the value that a plan is made from."""
         from syncengine.local.version_table import Installed
 
-        versions = self.rows("versions")
-        applied = self.rows("applied")
+        versions = self.rows("state", "versions")
+        applied = self.rows("state", "applied")
         return Installed(
             versions={scope: SchemaVersion.parse(version) for scope, version, _ in versions},
             cloud_versions={scope: SchemaVersion.parse(cloud) for scope, _, cloud in versions if cloud is not None},
@@ -122,7 +120,7 @@ def refuse_foreign(look: Look) -> None:
 
 
 def _refuse_newer(look: Look) -> None:
-    edition = int(look.value("edition"))
+    edition = int(look.value("state", "get", name="engine_schema"))
     if edition > len(UPGRADES):
         raise StoreSuperseded(
             "This store was written by a newer version of the engine.",
