@@ -1,0 +1,237 @@
+"""`migrate` and `sync` as processes: what they do, how they end, and what is untouched when they fail."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.server_process import ServerProcess
+from tests.integration.cli_process import SECONDS_MAX, SECRET, Command
+
+SYNC = ("sync", "--app", "notes_app:THREE", "--user", "ann")
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    return Command(tmp_path)
+
+
+@pytest.fixture
+def at_two(command: Command) -> Command:
+    assert command.migrate("TWO").status == 0
+    return command
+
+
+@pytest.fixture
+def queued(at_two: Command) -> Command:
+    """Two notes wait for the cloud."""
+    at_two.write_notes("5", "3")
+    assert at_two.migrate("THREE").status == 0
+    return at_two
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with ServerProcess(tmp_path_factory.mktemp("cloud")) as running:
+        yield running
+
+
+# migrate.
+
+
+def test_migrate_makes_a_private_store_and_says_so(command: Command) -> None:
+    ran = command.migrate("TWO")
+    assert ran.status == 0
+    assert ran.err == f"Making a new store at {command.store}.\n"
+    assert ran.out.endswith("The store is at 2.0.0 of 2.0.0.\n")
+    assert command.store.stat().st_mode & 0o777 == 0o600
+
+
+def test_migrate_with_nothing_to_do_says_so_with_0(at_two: Command) -> None:
+    ran = at_two.migrate("TWO")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out == "Nothing to do.\nThe store is at 2.0.0 of 2.0.0.\n"
+
+
+def test_migrate_prints_what_became_of_each_migration(at_two: Command) -> None:
+    at_two.write_notes("5", "3")
+    ran = at_two.migrate("THREE")
+    assert ran.status == 0
+    assert ran.out.splitlines()[0].split()[:5] == ["MIGRATION", "SCOPE", "STATE", "READ", "WRITTEN"]
+    assert ran.out.splitlines()[1].split()[:5] == ["count-stars", "store", "completed", "2", "2"]
+    assert ran.out.splitlines()[2].split()[:3] == ["send-notes", "user:ann", "queued"]
+    assert "1 migrations wait for the cloud" in ran.out
+
+
+def test_migrate_for_programs_is_one_json_document(at_two: Command) -> None:
+    at_two.write_notes("5", "many")
+    ran = at_two.migrate("THREE", "--json")
+    assert (ran.status, ran.err) == (4, "")
+    assert list(ran.json) == ["current", "target", "success", "quarantined", "blocked", "results"]
+    first = ran.json["results"][0]
+    assert (first["migrationId"], first["state"], first["scope"]) == ("count-stars", "completed", "store")
+    assert first["counts"] == {"read": 2, "written": 1, "merged": 0, "dropped": 0, "quarantined": 1}
+
+
+def test_migrate_says_4_when_rows_were_set_aside(at_two: Command) -> None:
+    at_two.write_notes("5", "many")
+    ran = at_two.migrate("THREE")
+    assert ran.status == 4
+    assert "1 rows were set aside; see `syncengine quarantine`." in ran.out
+
+
+def test_a_failed_migration_is_5_rolled_back_and_told_without_the_rows(at_two: Command) -> None:
+    at_two.write_notes("5")
+    ran = at_two.migrate("BROKEN")
+    assert ran.status == 5
+    assert ran.err.startswith("Migration breaks failed at batch 1.\n  why:  RuntimeError\n  fix:  ")
+    assert SECRET not in ran.err + ran.out
+    assert "The store is at 2.0.0 of 3.0.0." in ran.out
+    assert at_two.query("SELECT count(*) FROM notes") == [(1,)]
+    assert at_two.query("SELECT schema_version FROM _sync_version WHERE scope = 'store'") == [("2.0.0",)]
+    again = at_two.migrate("BROKEN", "--json")
+    assert again.status == 5
+    assert again.error["code"] == "migration_failed"
+    assert again.json["results"][0]["state"] == "failed"
+
+
+def test_migrate_of_another_programs_file_is_1_and_changes_nothing(command: Command) -> None:
+    command.store.write_text("dear diary\n" * 500)
+    ran = command.migrate("TWO", "--json")
+    assert (ran.status, ran.error["code"]) == (1, "store_foreign")
+    assert command.store.read_text() == "dear diary\n" * 500
+
+
+def test_migrate_of_a_store_that_is_newer_than_the_app_is_1(queued: Command) -> None:
+    ran = queued.migrate("TWO", "--json")
+    assert (ran.status, ran.error["code"]) == (1, "store_superseded")
+
+
+def test_two_processes_that_migrate_at_once_make_one_run(at_two: Command) -> None:
+    at_two.write_notes(*"54321")
+    words = ("migrate", "--app", "notes_app:THREE", "--user", "ann")
+    both = [at_two.begin(*words), at_two.begin(*words)]
+    ends = [(process.communicate(timeout=SECONDS_MAX), process.returncode) for process in both]
+    assert [status for _, status in ends] == [0, 0], ends
+    runs = at_two("history", "--json").json
+    assert [run["migration"] for run in runs] == ["make-notes", "count-stars", "send-notes"]
+    assert len(at_two("outbox", "--json").json) == 6, "five notes, and the step that tells the cloud its version"
+
+
+def _wait_for(line: str, process: "subprocess.Popen[str]") -> None:
+    assert process.stderr is not None
+    for said in process.stderr:
+        if line in said:
+            return
+    raise AssertionError(f"{line!r} was never said")
+
+
+def test_long_work_tells_a_log_its_progress_and_ctrl_c_rolls_it_back(at_two: Command) -> None:
+    (at_two.folder / "things.txt").write_text("2000")
+    process = at_two.begin("migrate", "--app", "notes_app:SLOW")
+    _wait_for("crawls: 100 of 2000 rows (5 %)", process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=SECONDS_MAX)
+    assert (process.returncode, err) == (3, "")
+    assert "crawls     store  cancelled" in out
+    assert at_two("history", "--json").json[-1]["state"] == "cancelled"
+    assert at_two.query("SELECT schema_version FROM _sync_version WHERE scope = 'store'") == [("2.0.0",)]
+
+
+def test_a_program_that_asks_for_json_hears_no_progress(at_two: Command) -> None:
+    (at_two.folder / "things.txt").write_text("220")
+    ran = at_two("migrate", "--app", "notes_app:SLOW", "--json")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.json["results"][0]["counts"]["dropped"] == 220
+
+
+def test_a_terminal_gets_one_line_that_changes_and_goes_away(at_two: Command) -> None:
+    (at_two.folder / "things.txt").write_text("320")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "syncengine", "migrate", "--app", "notes_app:SLOW", "--store", str(at_two.store)],
+        cwd=at_two.folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    assert process.wait(timeout=SECONDS_MAX) == 0
+    said = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert "\rcrawls: 100 of 320 rows (31 %)" in said
+    assert "\rcrawls: 300 of 320 rows (93 %)" in said
+    assert "\n" not in said
+    assert said.endswith(" \r")
+
+
+# sync.
+
+
+def _address(server: ServerProcess) -> tuple[str, str]:
+    return ("--cloud-url", server.url)
+
+
+def test_sync_sends_the_queue_and_says_0(queued: Command, server: ServerProcess) -> None:
+    token = server.sign_in("ann")
+    ran = queued(*SYNC, *_address(server), SYNCENGINE_TOKEN=token)
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.endswith(" 0 left (drained).\n")
+    assert queued("outbox").out == "Nothing waits.\n"
+    assert queued("status", "--app", "notes_app:THREE", "--user", "ann", "--json").json["synced"] is True
+    assert token not in queued.store.read_bytes().decode("latin-1")
+
+
+def test_sync_until_empty_reads_the_token_from_a_file(queued: Command, server: ServerProcess) -> None:
+    file = queued.folder / "token"
+    file.write_text(server.sign_in("ann") + "\n")
+    words = (*SYNC, *_address(server), "--token-file", str(file), "--until-empty", "--json")
+    ran = queued(*words)
+    assert ran.status == 0
+    assert (ran.json["ended"], ran.json["remaining"], ran.json["quarantined"]) == ("drained", 0, 0)
+    again = queued(*words)
+    assert (again.status, again.json["applied"]) == (0, 0)
+
+
+def test_sync_with_rows_in_quarantine_says_4(at_two: Command, server: ServerProcess) -> None:
+    at_two.write_notes("5", "many")
+    at_two.migrate("THREE")
+    ran = at_two(*SYNC, *_address(server), SYNCENGINE_TOKEN=server.sign_in("ann"))
+    assert ran.status == 4
+    assert "1 in quarantine; see `syncengine quarantine`." in ran.out
+
+
+def test_a_cloud_that_cannot_be_reached_is_6_and_the_queue_is_kept(queued: Command) -> None:
+    words = (*SYNC, "--cloud-url", "http://127.0.0.1:9", "--json")
+    ran = queued(*words, SYNCENGINE_TOKEN="t")
+    assert (ran.status, ran.out, ran.error["code"]) == (6, "", "backend_unreachable")
+    flushed = queued(*words, "--until-empty", "--wait-s", "20", SYNCENGINE_TOKEN="t")
+    assert flushed.status == 6
+    assert (flushed.json["ended"], flushed.json["remaining"]) == ("backend_unreachable", 3)
+    assert len(queued("outbox", "--json").json) == 3
+
+
+@pytest.mark.parametrize("token", ["", "not-a-token-of-this-server"])
+def test_a_missing_or_refused_token_is_6_and_is_not_repeated(
+    queued: Command, server: ServerProcess, token: str
+) -> None:
+    ran = queued(*SYNC, *_address(server), "--json", SYNCENGINE_TOKEN=token)
+    assert (ran.status, ran.error["code"]) == (6, "auth_required")
+    assert "not-a-token" not in ran.err + ran.out
+    assert len(queued("outbox", "--json").json) == 3
+
+
+def test_a_plain_address_of_another_machine_is_refused_with_1(queued: Command) -> None:
+    ran = queued(*SYNC, "--cloud-url", "http://cloud.example", "--json", SYNCENGINE_TOKEN="t")
+    assert (ran.status, ran.error["code"]) == (1, "backend_address_refused")
+
+
+def test_sync_of_a_missing_store_is_1_and_makes_none(command: Command, server: ServerProcess) -> None:
+    ran = command(*SYNC, *_address(server), "--json", SYNCENGINE_TOKEN="t")
+    assert (ran.status, ran.error["code"]) == (1, "store_missing")
+    assert not command.store.exists()
