@@ -94,16 +94,15 @@ class _Choice:
             for entry_id, _, text in store.rows("outbox", "barriers", owner=owner)
         ]
         self._rows_passed: set[tuple[str, str]] = set()
-        self._collections_seen: set[str] = set()
-        self._migration_seen = False
         self.has_set_aside = False
 
     def made(self) -> list[Entry]:
         """The entries of the next batch, bodies frozen; or one migration step; or none."""
         for unit in _units(_pages(self._store, "waiting", self._owner)):
             if unit[0].kind is Kind.MIGRATION:
-                if self._is_its_turn(unit[0]):
-                    return self._batch.entries or unit
+                # Its turn comes when nothing that was written before it is left to send.
+                if not self._batch.entries:
+                    return unit
             elif not self._is_held_back(unit):
                 frozen = self._frozen(unit)
                 if self.has_set_aside:
@@ -113,19 +112,7 @@ class _Choice:
             else:
                 # What is written later to the same rows must not overtake.
                 self._rows_passed.update((entry.collection, entry.row_key) for entry in unit)
-            self._remember(unit)
         return self._batch.entries
-
-    def _is_its_turn(self, step: Entry) -> bool:
-        """Steps go one after another, each when the earlier entries of its collections are confirmed.
-
-        The one that tells the cloud's version also waits for all that earlier migrations queued.
-        """
-        barrier = Barrier.from_json(step.barrier_json or "")
-        if any(entry_id < step.entry_id for entry_id, _ in self._barriers):
-            return False
-        waits_for_uploads = barrier.cloud_version is not None and self._migration_seen
-        return not waits_for_uploads and self._collections_seen.isdisjoint(barrier.collections)
 
     def _is_held_back(self, unit: list[Entry]) -> bool:
         return any(
@@ -141,10 +128,6 @@ class _Choice:
         frozen = [_freeze(self._store, entry) for entry in unit]
         self.has_set_aside = None in frozen
         return [entry for entry in frozen if entry is not None]
-
-    def _remember(self, unit: list[Entry]) -> None:
-        self._collections_seen.update(entry.collection for entry in unit)
-        self._migration_seen = self._migration_seen or any(entry.migration is not None for entry in unit)
 
 
 def _freeze(store: "Store", entry: Entry) -> Entry | None:

@@ -18,8 +18,10 @@ from syncengine.events import BatchConfirmed, EntryQuarantined
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.online import CloudChange, CloudRow
 from syncengine.outbox.entry import Kind
+from syncengine.remote.wire import Action, EntryKind, HelloRequest, PushEntry, PushRequest
 from syncengine.settings import Settings
 from syncengine.sync.calls import Hello, Push
+from syncengine.sync.courier import carry
 
 
 @pytest.fixture
@@ -267,6 +269,7 @@ def test_a_cloud_that_lost_what_it_had_confirmed_gets_new_numbers(world):
     lost.store.close()
     assert report.ended == "drained"
     assert [epoch > 1 for epoch, _ in world.line.applied] == [False, True]
+    assert len(world.line.pushed) == 2
     lost.cloud.close()
 
 
@@ -277,8 +280,6 @@ def test_a_gap_in_the_middle_of_a_round_is_healed_when_the_cloud_lost_data(world
     lost = World(world.folder / "restored")
     round_ = world.round()
     call = next(round_)
-    from syncengine.sync.courier import carry
-
     call = round_.send(carry(world.line, call, request_id="r"))
     assert isinstance(call, Push)
     world.line.cloud = lost.cloud
@@ -328,8 +329,6 @@ def test_two_rounds_at_once_deliver_each_entry_once(small):
     rounds = [small.round(), small.round()]
     calls = [next(round_) for round_ in rounds]
     chance = random.Random(3)
-    from syncengine.sync.courier import carry
-
     while rounds:
         turn = chance.randrange(len(rounds))
         try:
@@ -426,8 +425,6 @@ def test_a_barrier_changes_the_cloud_page_by_page_and_then_tells_the_version(tmp
 
 
 def wire_hello():
-    from syncengine.remote.wire import HelloRequest
-
     return HelloRequest(request_id="r", app="app", device="other", epoch=1, schema_version="2.0.0")
 
 
@@ -453,26 +450,33 @@ def test_a_barrier_killed_at_each_call_is_done_once_in_the_end(tmp_path):
         assert numbers == list(range(11, 11 + len(numbers)))
 
 
-def test_a_row_that_changed_between_reading_and_writing_is_read_again(tmp_path):
+def other_device_pushes(world, *edits, first=1):
+    """Edits of another device of ann's, straight to the cloud: (kind, key, set)."""
+    entries = tuple(
+        PushEntry(
+            sequence=first + index,
+            group=first + index,
+            kind=EntryKind(kind),
+            collection="journeys",
+            key=key,
+            set=body,
+            shape_version="2.0.0",
+        )
+        for index, (kind, key, body) in enumerate(edits)
+    )
+    request = PushRequest(request_id="r", device="other", epoch=1, schema_version="2.0.0", entries=entries)
+    world.cloud.push("ann", request)
+
+
+def test_rows_that_changed_between_reading_and_writing_are_read_again_and_none_is_passed_over(tmp_path):
     world = World(tmp_path, Settings(batch_rows=4))
     long_rows(world, 6)
-    other = World(tmp_path / "other")
-    other.line.cloud = world.cloud
 
     class OtherDeviceWritesMeanwhile(Shorten):
         def cloud_changes(self, rows):
             changes = list(super().cloud_changes(rows))
             if len(self.pages) == 1:
-                from syncengine.remote.wire import EntryKind, PushEntry, PushRequest
-
-                edit = PushEntry(
-                    sequence=1, group=1, kind=EntryKind.PATCH, collection="journeys", key="k001",
-                    set={"title": "newer title"}, shape_version="2.0.0",
-                )  # fmt: skip
-                request = PushRequest(
-                    request_id="r", device="other", epoch=1, schema_version="2.0.0", entries=(edit,)
-                )
-                world.cloud.push("ann", request)
+                other_device_pushes(world, ("delete", "k000", None), ("patch", "k001", {"title": "newer title"}))
             return changes
 
     executor = OtherDeviceWritesMeanwhile()
@@ -480,8 +484,7 @@ def test_a_row_that_changed_between_reading_and_writing_is_read_again(tmp_path):
     world.drain()
     titles = {key: row["title"] for key, row in world.cloud_rows().items()}
     world.close()
-    other.close()
-    assert titles == {f"k{n:03}": "new" if n == 1 else "lon" for n in range(6)}
+    assert titles == {"k001": "new", "k002": "lon", "k003": "lon", "k004": "lon", "k005": "lon"}
     assert executor.pages == [["k000", "k001", "k002", "k003"], ["k001"], ["k004", "k005"]]
 
 
@@ -492,14 +495,7 @@ def test_a_row_that_changes_every_time_ends_in_quarantine_and_not_in_a_loop(smal
     class AlwaysLate(Shorten):
         def cloud_changes(self, rows):
             changes = list(super().cloud_changes(rows))
-            from syncengine.remote.wire import EntryKind, PushEntry, PushRequest
-
-            edit = PushEntry(
-                sequence=next(sequence), group=1, kind=EntryKind.PATCH, collection="journeys", key="k000",
-                set={"title": "long again"}, shape_version="2.0.0",
-            )  # fmt: skip
-            request = PushRequest(request_id="r", device="other", epoch=1, schema_version="2.0.0", entries=(edit,))
-            small.cloud.push("ann", request)
+            other_device_pushes(small, ("patch", "k000", {"title": "long again"}), first=next(sequence))
             return changes
 
     executor = AlwaysLate()
@@ -573,6 +569,22 @@ def test_a_moved_row_does_not_overwrite_what_another_device_moved_and_edited(wor
     assert world.cloud_rows("journeys") == {}
 
 
+def test_a_copy_that_another_device_has_made_already_is_no_conflict(world):
+    world.put("a")
+    world.edit(("put", "notes", "a", '{"id":"a","text":"copied"}'))
+    world.drain()
+
+    class Copy:
+        def cloud_changes(self, rows):
+            for row in rows:
+                yield CloudChange(kind="put", collection="notes", key=row.key, set={"id": row.key})
+
+    change_cloud(world, Copy())
+    assert world.drain().ended == "drained"
+    assert world.quarantine() == []
+    assert world.cloud_rows("notes")["a"] == {"id": "a", "text": "copied"}
+
+
 def test_one_users_round_sends_nothing_of_another_user(world):
     world.put("a")
     world.edit(("put", "journeys", "bobs", '{"id":"bobs"}'), owner="bob")
@@ -587,8 +599,6 @@ def test_an_app_that_the_cloud_calls_too_old_keeps_its_queue(world):
             return getattr(world.cloud, name)
 
         def hello(self, user, request):
-            from syncengine.remote.wire import Action
-
             return world.cloud.hello(user, request).model_copy(update={"action": Action.UPGRADE_APP})
 
     world.line.cloud = Newer()

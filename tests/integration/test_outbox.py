@@ -11,6 +11,7 @@ from drain_world import World, applied
 
 from syncengine.clock import SystemClock
 from syncengine.errors import EntryInDoubt, QuarantineItemUnknown
+from syncengine.outbox.barrier_page import Page
 from syncengine.outbox.entry import Kind, Result
 from syncengine.outbox.lease import DrainLease
 
@@ -329,8 +330,51 @@ def test_the_clouds_version_is_told_after_everything_that_migrations_queued(worl
     )
     batch = world.claim()
     assert keys(batch) == ["n"]
+    assert world.claim().entries == batch.entries
     world.outbox.confirm(batch, applied(batch))
     assert world.claim().barrier is not None
+
+
+def test_steps_of_migrations_go_one_after_another(world):
+    for migration in ("first", "second"):
+        world.outbox.queue_barrier(
+            owner="ann", migration=migration, collections=["notes"], cloud_version=None, works=True
+        )
+    first = world.claim().barrier
+    assert first.migration == "first"
+    item = world.outbox.set_step_aside(first, code="x", message="x")
+    assert world.claim().entries == ()
+    world.outbox.discard(item)
+    assert world.claim().barrier.migration == "second"
+
+
+def test_what_is_durable_before_it_is_told_reaches_the_disk_with_its_commit(world):
+    """synchronous is FULL when the transactions of claim, confirmation and page begin."""
+    statements = []
+
+    def trace(cursor, sql, bindings):
+        statements.append(sql)
+        return True
+
+    def began_full():
+        begins = [n for n, sql in enumerate(statements) if sql.startswith("BEGIN")]
+        assert begins
+        return all(statements[n - 1] == "PRAGMA synchronous = FULL" for n in begins)
+
+    world.put("a")
+    world.outbox.queue_barrier(owner="ann", migration="m", collections=["notes"], cloud_version=None, works=True)
+    world.store.connection.exec_trace = trace
+    batch = world.claim()
+    assert began_full()
+    world.outbox.confirm(batch, applied(batch))
+    assert began_full()
+    step = world.claim().barrier
+    page = Page(changes=(), collection_index=0, cursor="k", until="k")
+    world.outbox.freeze_page(step, page)
+    assert began_full()
+    world.outbox.begin_epoch("ann")
+    world.store.connection.exec_trace = None
+    assert began_full()
 
 
 def test_a_quarantined_barrier_holds_what_is_behind_it_until_it_is_retried(world):
