@@ -3,6 +3,7 @@
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -235,3 +236,18 @@ def test_sync_of_a_missing_store_is_1_and_makes_none(command: Command, server: S
     ran = command(*SYNC, *_address(server), "--json", SYNCENGINE_TOKEN="t")
     assert (ran.status, ran.error["code"]) == (1, "store_missing")
     assert not command.store.exists()
+
+
+@pytest.mark.parametrize("words", [(), ("--until-empty",)])
+def test_a_cloud_that_never_answers_is_waited_for_as_long_as_asked_then_3(
+    queued: Command, words: tuple[str, ...]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = ("--cloud-url", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        ran = queued(*SYNC, *address, "--wait-s", "1", "--json", *words, SYNCENGINE_TOKEN="t")
+    assert ran.status == 3
+    if words:
+        assert (ran.json["ended"], ran.json["remaining"]) == ("time_is_over", 3)
+    else:
+        assert ran.error["code"] == "round_unfinished"
+    assert len(queued("outbox", "--json").json) == 3
