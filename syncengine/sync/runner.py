@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from syncengine.clock import fresh_id, iso
-from syncengine.errors import EngineClosed, MigrationInvalid, RoundUnfinished, SyncEngineError
+from syncengine.errors import (
+    BackendUnreachable,
+    EngineClosed,
+    MigrationInvalid,
+    NotOurServer,
+    RoundUnfinished,
+    SyncEngineError,
+)
 from syncengine.events import Listener, ProbeChanged, RoundEnded, RoundStarted
 from syncengine.local.version_table import read_installed
 from syncengine.outbox.queue import Outbox
@@ -29,6 +36,9 @@ _log = logging.getLogger("syncengine.sync")
 
 NO_USE_TRYING = frozenset({Verdict.OFFLINE, Verdict.CAPTIVE_PORTAL, Verdict.SERVER_DOWN})
 """Verdicts that a background round waits out; for the others only a real call can tell."""
+
+FAILURES_OF_THE_LINE = frozenset({BackendUnreachable.code(), NotOurServer.code()})
+"""Failures whose wait is over when the network comes back; the cloud's own wishes are kept."""
 
 WAIT_MS_MIN = 20
 """No loop turns faster than this, whatever the waits say."""
@@ -312,8 +322,8 @@ class SyncRunner:
         return self._backoff_ms(self._user) == 0
 
     def _backoff_ms(self, user: str) -> int:
-        """The durable wait; none when the network has come back since, unless the cloud itself asked for it."""
-        if self._came_back and self._outbox.drain_state(user).last_error != "rate_limited":
+        """The durable wait; none when it was the line that failed, and it has come back since."""
+        if self._came_back and self._outbox.drain_state(user).last_error in FAILURES_OF_THE_LINE:
             return 0
         return self._outbox.next_try_ms(user)
 

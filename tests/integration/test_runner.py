@@ -8,7 +8,7 @@ from drain_world import World
 
 from syncengine.clock import SystemClock
 from syncengine.errors import AuthRequired, BackendUnreachable, EngineClosed, RoundUnfinished
-from syncengine.events import ProbeChanged, RoundEnded, RoundStarted
+from syncengine.events import BatchConfirmed, ProbeChanged, RoundEnded, RoundStarted
 from syncengine.migrate.registry import MigrationRegistry
 from syncengine.settings import Settings
 from syncengine.sync.runner import SyncRunner
@@ -28,6 +28,13 @@ def quick(**changes):
     return Settings(**{**QUICK, **changes})
 
 
+class LongestWaits(random.Random):
+    """Jitter that always falls on its ceiling."""
+
+    def randint(self, a, b):
+        return b
+
+
 class Device(World):
     """A world with a runner, and events to wait for."""
 
@@ -41,7 +48,7 @@ class Device(World):
             registry=registry,
             backend=self.line,
             user="ann",
-            chance=random.Random(5),
+            chance=LongestWaits(5),
             listener=self.hear,
         )
 
@@ -82,6 +89,7 @@ def test_what_is_queued_at_the_start_is_sent_in_the_background(device):
 def test_what_is_written_later_wakes_the_runner_without_being_told(device):
     device.runner.start()
     device.wait_for(ProbeChanged, verdict="online")
+    threading.Event().wait(0.2)
     device.put("a")
     device.wait_for(RoundEnded, ended="drained", applied=1)
 
@@ -106,6 +114,35 @@ def test_the_queue_is_sent_when_the_network_comes_back(device):
     device.wait_for(RoundEnded, ended="drained")
     assert set(device.cloud_rows()) == {"a"}
     assert device.store.value("state", "get", name="probe_verdict") == "online"
+
+
+def offline_then_online(device):
+    device.line.down = BackendUnreachable("No route.")
+    device.runner.start()
+    device.wait_for(ProbeChanged, verdict="offline")
+    device.line.down = None
+    device.wait_for(ProbeChanged, verdict="online")
+
+
+def test_a_line_that_is_back_ends_the_wait_of_its_own_failure_and_only_once(tmp_path):
+    device = Device(tmp_path, quick(retry_wait_ms_min=60_000, retry_wait_ms_max=60_000))
+    device.outbox.record_failure("ann", "backend_unreachable", wait_ms=60_000)
+    device.put("a")
+    device.line.lost_answers = 1
+    offline_then_online(device)
+    device.wait_for(RoundEnded, ended="backend_unreachable")
+    threading.Event().wait(0.2)
+    hellos = device.line.hellos
+    device.close()
+    assert hellos == 1
+
+
+def test_a_wait_that_the_cloud_caused_is_kept_when_the_line_is_back(device):
+    device.outbox.record_failure("ann", "backend_unavailable", wait_ms=60_000)
+    device.put("a")
+    offline_then_online(device)
+    threading.Event().wait(0.2)
+    assert device.line.hellos == 0
 
 
 def test_offline_makes_no_background_calls_but_one_that_is_asked_for_tries(device):
@@ -280,22 +317,22 @@ def test_another_user_is_synced_only_after_the_call_in_flight(device):
     assert device.outbox.depth("bob") == 1
 
 
-def test_a_round_of_the_user_before_ends_between_two_calls(tmp_path):
+@pytest.mark.parametrize("change", [lambda runner: runner.set_user(None), lambda runner: runner.pause("by hand")])
+def test_a_round_ends_between_two_calls_when_it_must_not_go_on(tmp_path, change):
     device = Device(tmp_path, quick(push_entries_max=1))
     device.put("a")
     device.put("b")
 
-    def switch(event):
-        if type(event).__name__ == "BatchConfirmed":
-            device.runner.set_user(None)
+    def change_after_the_first(event):
+        if isinstance(event, BatchConfirmed):
+            change(device.runner)
 
-    device.runner._listener = switch
+    device.runner._listener = change_after_the_first
     report = device.runner.sync_now(timeout_ms=5_000)
-    device.close_calls = len(device.line.pushed)
-    left = device.outbox.depth()
+    pushes, left = len(device.line.pushed), device.outbox.depth()
     device.close()
     assert report.ended == "stopped"
-    assert (device.close_calls, left) == (1, 1)
+    assert (pushes, left) == (1, 1)
 
 
 def test_a_listener_that_raises_harms_nothing(device, caplog):
