@@ -175,7 +175,7 @@ class _Draining:
 
     def _drain(self) -> Generator[Call, Answer, str]:
         action = yield from self._greet()
-        if action == "upgrade_app":
+        if action in {"upgrade_app", "bounded"}:
             return action
         while self._pushes < self._settings.round_pushes_max:
             self._pushes += 1
@@ -211,7 +211,10 @@ class _Draining:
     # Where do we stand?
 
     def _greet(self) -> Generator[Call, Answer, str]:
-        """Agree with the cloud about the numbers, then about what is done already; what it wants of us."""
+        """Agree with the cloud about the numbers, then about what is done already; the action that it wants.
+
+        "bounded" when the round has no pushes left to settle what is claimed.
+        """
         while True:
             drain = self._outbox.drain_state(self._owner)
             said = yield self._hello(drain.epoch)
@@ -219,8 +222,8 @@ class _Draining:
             found = standing(drain, device_seq=said.device_seq)
             if found is Standing.AGREES:
                 break
-            if found is Standing.CLOUD_KNOWS_MORE:
-                yield from self._settle_claimed()
+            if found is Standing.CLOUD_KNOWS_MORE and not (yield from self._settle_claimed()):
+                return "bounded"  # a new epoch now would send again what the cloud has
             self._begin_epoch()
         self._entries_max = min(self._settings.push_entries_max, said.entries_max)
         self._bytes_max = min(self._settings.push_bytes_max, said.bytes_max)
@@ -232,14 +235,14 @@ class _Draining:
         speaker = self._speaker
         return Hello(app=speaker.app, device=speaker.device, epoch=epoch, schema_version=speaker.schema_version)
 
-    def _settle_claimed(self) -> Generator[Call, Answer, None]:
-        """What has a number that the cloud knows is settled by the cloud's first answer to it."""
-        while self._pushes < self._settings.round_pushes_max:
-            batch = self._claim(fresh=False)
-            if not batch.entries:
-                return
+    def _settle_claimed(self) -> Generator[Call, Answer, bool]:
+        """What has a number that the cloud knows is settled by the cloud's first answer; True when all is."""
+        while (batch := self._claim(fresh=False)).entries:
+            if self._pushes >= self._settings.round_pushes_max:
+                return False
             self._pushes += 1
             yield from self._send(batch)
+        return True
 
     def _begin_epoch(self) -> None:
         self._epochs += 1

@@ -259,6 +259,32 @@ def test_a_restored_store_settles_what_it_had_claimed_by_the_old_numbers(world):
     assert world.outbox.depth() == 0
 
 
+def test_a_restored_store_settles_all_it_had_claimed_before_it_begins_an_epoch_however_many_rounds(tmp_path):
+    world = World(tmp_path, Settings(push_entries_max=3, round_pushes_max=1))
+    for key in ("a", "b", "c"):
+        world.put(key)
+    world.drive(world.round(), stop_at=is_push)
+    world.store.close()
+    shutil.copy(world.store.path, tmp_path / "old.db")
+    world.store = world._opened(new=False)
+    world.restart()
+    world.put("d")
+    world.drain()
+    world.drain()
+    world.store.close()
+    shutil.copy(tmp_path / "old.db", world.store.path)
+    world.store = world._opened(new=False)
+    world.restart()
+    world.outbox.resize_batches("ann", entries_max=1)
+    first, applied_before = world.drain(), list(world.line.applied)
+    second = world.drain()
+    last = world.drain()
+    applied = list(world.line.applied)
+    world.close()
+    assert (first.ended, second.ended, last.ended) == ("bounded", "bounded", "drained")
+    assert applied == applied_before == [(1, 1), (1, 2), (1, 3), (1, 4)]
+
+
 def test_a_cloud_that_lost_what_it_had_confirmed_gets_new_numbers(world):
     world.put("a")
     world.drain()
