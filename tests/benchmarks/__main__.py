@@ -1,0 +1,162 @@
+"""Ratios, measured in one run on this machine: `python -m tests.benchmarks`. Printed, never asserted.
+
+Each figure is the median of several pairs, the engine's way and a hand-written one measured in turn, so that a noisy
+machine disturbs both alike.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+from pydantic import BaseModel, ConfigDict
+
+from syncengine import Collection, Engine, ListedMigration, MigrationRegistry, Settings, migration, tables
+
+ROWS = 20_000
+PAIRS = 5
+
+NOTES_V1 = "CREATE TABLE notes (id TEXT NOT NULL PRIMARY KEY, body TEXT NOT NULL, minutes REAL NOT NULL) STRICT"
+NOTES_V2 = "CREATE TABLE notes (id TEXT NOT NULL PRIMARY KEY, body TEXT NOT NULL, seconds INTEGER NOT NULL) STRICT"
+
+
+class NoteV1(BaseModel):
+    """A row before."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    id: str
+    body: str
+    minutes: float
+
+
+class NoteV2(BaseModel):
+    """A row after."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    id: str
+    body: str
+    seconds: int
+
+
+notes_tables = tables(id="tables", from_version="1.0.0", to_version="2.0.0", create=(NOTES_V1,))
+
+
+@migration(id="rows", collection="notes", from_version="2.0.0", to_version="3.0.0", table=NOTES_V2)
+def notes_rows(old: NoteV1) -> NoteV2:
+    return NoteV2(id=old.id, body=old.body, seconds=round(old.minutes * 60))
+
+
+LISTED = (
+    ListedMigration("tables", "1.0.0 > 2.0.0", f"{__name__}:notes_tables"),
+    ListedMigration("rows", "2.0.0 > 3.0.0", f"{__name__}:notes_rows"),
+)
+
+START_BARE = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("select schema_version from _sync_version").fetchall()
+connection.close()
+"""
+
+START_ENGINE = """
+import sys
+from migrations import REGISTRY
+from syncengine import Engine
+with Engine.open(sys.argv[1], registry=REGISTRY) as engine:
+    engine.migrate()
+"""
+
+
+def registry(target: str) -> MigrationRegistry:
+    collections = [Collection("notes", owner=None)]
+    return MigrationRegistry(app="bench", baseline="1.0.0", target=target, collections=collections, migrations=LISTED)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _report(name: str, ours: list[float], theirs: list[float]) -> None:
+    ratio = statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
+    mine, other = (statistics.median(times) * 1000 for times in (ours, theirs))
+    print(f"{name}: {ratio:.2f} times  ({mine:.1f} ms against {other:.1f} ms)")
+
+
+def idle_start(folder: Path) -> None:
+    """A process that opens a store with nothing to do, against one that reads one row with `sqlite3`."""
+    store = folder / "start.db"
+
+    def start(code: str) -> None:
+        subprocess.run([sys.executable, "-c", code, str(store)], check=True)
+
+    start(START_ENGINE)
+    pairs = [(_seconds(lambda: start(START_ENGINE)), _seconds(lambda: start(START_BARE))) for _ in range(4 * PAIRS)]
+    _report("idle start against bare sqlite3", [ours for ours, _ in pairs], [theirs for _, theirs in pairs])
+
+
+def row_migration(folder: Path) -> None:
+    """A row function over all rows, against a loop by hand with the same two models in one transaction and no checks."""
+    pairs = [_one_row_migration(folder / f"rows-{number}.db") for number in range(PAIRS)]
+    _report(f"migration of {ROWS} rows against a loop by hand", [ours for ours, _ in pairs], [by for _, by in pairs])
+
+
+def _one_row_migration(path: Path) -> tuple[float, float]:
+    rows = [(f"n{number:06}", "x" * 200, number / 7) for number in range(ROWS)]
+    with Engine.open(path, registry=registry("2.0.0")) as engine:
+        engine.migrate()
+        with engine.write() as db:
+            db.conn.executemany("insert into notes values (?, ?, ?)", rows)
+    with Engine.open(path, registry=registry("3.0.0"), settings=Settings(batch_rows=1_000)) as engine:
+        ours = _seconds(engine.migrate)
+    connection = apsw.Connection(str(path.with_suffix(".hand")))
+    connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    connection.execute(NOTES_V1)
+    with connection:
+        connection.executemany("INSERT INTO notes VALUES (?, ?, ?)", rows)
+    by_hand = _seconds(lambda: _by_hand(connection))
+    connection.close()
+    return ours, by_hand
+
+
+def _by_hand(connection: apsw.Connection) -> None:
+    with connection:
+        connection.execute(NOTES_V2.replace("TABLE notes", "TABLE notes_2"))
+        found = connection.execute("SELECT * FROM notes").fetchall()
+        made = [notes_rows.function(NoteV1(id=key, body=body, minutes=minutes)) for key, body, minutes in found]
+        values = [(note.id, note.body, note.seconds) for note in made]
+        connection.executemany("INSERT INTO notes_2 VALUES (?, ?, ?)", values)
+        connection.execute("DROP TABLE notes")
+        connection.execute("ALTER TABLE notes_2 RENAME TO notes")
+
+
+def source_import(folder: Path) -> None:
+    """Elements of a large JSON value as a stream, against json.loads of the whole."""
+    from syncengine import open_source
+
+    points = [{"latitude": 52.5 + number / 1e5, "longitude": 13.4} for number in range(200)]
+    walks = json.dumps([{"id": str(number), "coords": points} for number in range(500)])
+    dump = folder / "dump.json"
+    dump.write_text(json.dumps([["walks", walks]]))
+
+    def stream() -> int:
+        return sum(1 for _ in open_source(str(dump)).elements("walks"))
+
+    def whole() -> int:
+        return len(json.loads(json.loads(dump.read_text())[0][1]))
+
+    pairs = [(_seconds(stream), _seconds(whole)) for _ in range(PAIRS)]
+    _report("reading 500 walks as a stream against json.loads", [mine for mine, _ in pairs], [by for _, by in pairs])
+
+
+if __name__ == "__main__":
+    sys.modules["tests.benchmarks.__main__"] = sys.modules["__main__"]
+    with tempfile.TemporaryDirectory(prefix="syncengine-bench-") as temporary:
+        for measure in (idle_start, row_migration, source_import):
+            measure(Path(temporary))
