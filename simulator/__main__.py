@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from simulator.processes import ProcessFailed
+
 COMMANDS = {
     "demo": "the whole story in a terminal: old data, no network, a cut, a kill, and the proof at the end",
     "play": "app and server run while you switch the network on and off",
@@ -24,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = import_module(f"simulator.{name}").run(asked)
     except KeyboardInterrupt:
         return 130
+    except ProcessFailed as failed:
+        print(failed, file=sys.stderr)
+        return 1
     return status
 
 

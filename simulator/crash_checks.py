@@ -177,6 +177,8 @@ def _faults_of_imports(facts: StoreFacts, user: str, expected: Expected) -> Iter
             expected.written.places_total - expected.written.places_repeated_id,
         ),
         ("dismissed-places-storage-v1-to-v2", "dismissed_places", expected.written.dismissed_total),
+        ("profile-storage-v1-to-v2", "profile", 1),
+        ("profile-storage-v1-to-v2", "preferences", 1),
     ):
         wanted = elements if (migration, user_scope(user)) in facts.gone else 0
         rows, set_aside = len(facts.local.get(name, ())), facts.set_aside.get(name, 0)

@@ -134,7 +134,7 @@ class _Demo:
         opened = app.wait_for("opened", wait_ms_max=WAIT_MS_MAX)
         migrated = app.wait_for("migrated", wait_ms_max=WAIT_MS_MAX)
         _tell(
-            "again",
+            "restart",
             f"opened in {opened['elapsed_ms']} ms at {migrated['version']}, {len(migrated['runs'])} migrations to "
             f"run; {migrated['claimed']} claimed are sent again under their old numbers",
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from migrations import REGISTRY, registry
 from simulator.crash_checks import Columns, Expected, StoreFacts, faults, read_columns, read_facts
+from simulator.processes import ProcessFailed
 from simulator.proof import Rows, cloud_rows, compare, local_rows, read_ledger, uploaded_collections
 from simulator.stage import AppProcess, Stage, is_drained, running_server, set_stage
 from syncengine import Engine
@@ -66,7 +67,7 @@ def run(asked: argparse.Namespace) -> int:
         tally = kill_many_times(folder, times=asked.times, seed=seed, clock=SystemClock())
         held = True
         print(f"kill9: {tally}; seed {seed}")
-    except PromiseBroken as broken:
+    except (PromiseBroken, ProcessFailed) as broken:
         print(f"kill9: FAILED {broken}")
     finally:
         if held and not asked.keep:

@@ -63,8 +63,10 @@ def running_server(stage: Stage) -> Iterator[str]:
 
 
 def is_drained(fact: Fact) -> bool:
-    """Whether nothing was left to send at the end of a round."""
-    return bool(fact["said"] == "RoundEnded" and fact["sendable"] == 0)
+    """Whether it says that nothing is left to send: a round's end, or a start that found nothing to do."""
+    if fact["said"] == "RoundEnded":
+        return bool(fact["sendable"] == 0)
+    return bool(fact["said"] == "migrated" and fact["waiting"] + fact["claimed"] == 0)
 
 
 class AppProcess:
@@ -108,14 +110,17 @@ class AppProcess:
 
     def wait_for(self, what: str, when: Callable[[Fact], bool] = lambda fact: True, *, wait_ms_max: int) -> Fact:
         """The first fact of this name from now on for which `when` holds. Raises ProcessFailed."""
-        for fact in self.facts_until(self._clock.monotonic_ms() + wait_ms_max):
-            if fact["said"] == what and when(fact):
-                return fact
-        raise self.process.failed(f"did not say {what} within {wait_ms_max} ms")
+        return self._first(lambda fact: fact["said"] == what and when(fact), what, wait_ms_max=wait_ms_max)
 
     def wait_until_drained(self, *, wait_ms_max: int) -> None:
-        """Until the end of the round after which nothing is left to send. Raises ProcessFailed."""
-        self.wait_for("RoundEnded", is_drained, wait_ms_max=wait_ms_max)
+        """Until nothing is left to send. Raises ProcessFailed."""
+        self._first(is_drained, "that its queue is empty", wait_ms_max=wait_ms_max)
+
+    def _first(self, when: Callable[[Fact], bool], what: str, *, wait_ms_max: int) -> Fact:
+        for fact in self.facts_until(self._clock.monotonic_ms() + wait_ms_max):
+            if when(fact):
+                return fact
+        raise self.process.failed(f"did not say {what} within {wait_ms_max} ms")
 
     def sent_entries(self) -> int:
         """Entries that went out, each time that they did."""
