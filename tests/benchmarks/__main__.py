@@ -102,7 +102,7 @@ def idle_start(folder: Path) -> None:
 
 
 def row_migration(folder: Path) -> None:
-    """A row function over all rows, against a loop by hand with the same two models in one transaction and no checks."""
+    """A row function over all rows, against a loop by hand with the same two models without checks."""
     pairs = [_one_row_migration(folder / f"rows-{number}.db") for number in range(PAIRS)]
     _report(f"migration of {ROWS} rows against a loop by hand", [ours for ours, _ in pairs], [by for _, by in pairs])
 
