@@ -10,7 +10,7 @@ from syncengine.outbox.delivery import Event, State, next_state
 from syncengine.outbox.entry import Batch, Entry, Kind, entry_of
 from syncengine.outbox.holding import hold_behind_open_items
 from syncengine.outbox.numbering import ensure_drain
-from syncengine.outbox.row_body import RowUnreadable, live_row_json
+from syncengine.outbox.row_body import LiveRows, RowUnreadable
 from syncengine.outbox.set_aside import set_aside
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class _Choice:
         self._store = store
         self._owner = owner
         self._batch = _Filling(limits)
+        self._live_rows = LiveRows(store)
         self._barriers = [
             (entry_id, frozenset(Barrier.from_json(text).collections))
             for entry_id, _, text in store.rows("outbox", "barriers", owner=owner)
@@ -125,17 +126,17 @@ class _Choice:
         )
 
     def _frozen(self, unit: list[Entry]) -> list[Entry]:
-        frozen = [_freeze(self._store, entry) for entry in unit]
+        frozen = [_freeze(self._store, entry, self._live_rows) for entry in unit]
         self.has_set_aside = None in frozen
         return [entry for entry in frozen if entry is not None]
 
 
-def _freeze(store: "Store", entry: Entry) -> Entry | None:
+def _freeze(store: "Store", entry: Entry, live_rows: LiveRows) -> Entry | None:
     """The entry with the body that will be sent; None when it went to quarantine instead."""
     if entry.kind is not Kind.PUT or entry.set_json is not None:
         return entry
     try:
-        body = live_row_json(store, entry.collection, owner=entry.owner, row_key=entry.row_key)
+        body = live_rows.body_json(entry.collection, owner=entry.owner, row_key=entry.row_key)
     except RowUnreadable as error:
         set_aside(store, entry, event=Event.UNREADABLE, error_code=error.code, error_text=error.why)
         return None

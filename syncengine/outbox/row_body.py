@@ -21,24 +21,36 @@ class RowUnreadable(ValueError):
         self.why = why
 
 
-def live_row_json(store: "Store", collection: str, *, owner: str, row_key: str) -> str | None:
-    """All columns of a live row but its owner, as a JSON object; None when the row is gone.
+class LiveRows:
+    """Reads live rows within one transaction; the schema is looked up once for each collection."""
 
-    Numbers, text and NULL are as they are; a blob is `{"$blob": "<base64>"}`. Raises RowUnreadable for text
-    that is not UTF-8 and for numbers that JSON has no words for.
-    """
-    key_column, owner_column, _ = collection_columns(store, collection)
-    try:
-        found = store.query(
-            f"SELECT * FROM {quoted(collection)} WHERE {quoted(owner_column)} = ? AND {quoted(key_column)} = ?",
-            (owner, row_key),
-        )
-    except UnicodeDecodeError as error:
-        raise RowUnreadable("text_not_utf8", "a text of the row is not UTF-8") from error
-    if not found:
-        return None
-    values = zip(column_names(store, collection), found[0], strict=True)
-    return orjson.dumps({name: _json_value(name, value) for name, value in values if name != owner_column}).decode()
+    def __init__(self, store: "Store") -> None:
+        self._store = store
+        self._known: dict[str, tuple[str, list[str], str]] = {}
+
+    def body_json(self, collection: str, *, owner: str, row_key: str) -> str | None:
+        """All columns of a live row but its owner, as a JSON object; None when the row is gone.
+
+        Numbers, text and NULL are as they are; a blob is `{"$blob": "<base64>"}`. Raises RowUnreadable for text
+        that is not UTF-8 and for numbers that JSON has no words for.
+        """
+        select, columns, owner_column = self._known.get(collection) or self._look_up(collection)
+        try:
+            found = self._store.query(select, (owner, row_key))
+        except UnicodeDecodeError as error:
+            raise RowUnreadable("text_not_utf8", "a text of the row is not UTF-8") from error
+        if not found:
+            return None
+        values = zip(columns, found[0], strict=True)
+        body = {name: _json_value(name, value) for name, value in values if name != owner_column}
+        return orjson.dumps(body).decode()
+
+    def _look_up(self, collection: str) -> tuple[str, list[str], str]:
+        key_column, owner_column, _ = collection_columns(self._store, collection)
+        select = f"SELECT * FROM {quoted(collection)} WHERE {quoted(owner_column)} = ? AND {quoted(key_column)} = ?"
+        known = select, column_names(self._store, collection), owner_column
+        self._known[collection] = known
+        return known
 
 
 def collection_columns(store: "Store", collection: str) -> tuple[str, str, str]:
