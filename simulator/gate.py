@@ -38,11 +38,6 @@ class Gate:
         port = self._listener.sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
 
-    @property
-    def is_open(self) -> bool:
-        """Whether bytes get through."""
-        return self._is_open
-
     def open(self) -> None:
         """Let everything through from now on."""
         self._is_open = True

@@ -50,11 +50,6 @@ class ChildProcess:
         atexit.register(self.kill)
 
     @property
-    def pid(self) -> int:
-        """The process's id."""
-        return self._process.pid
-
-    @property
     def is_running(self) -> bool:
         """Whether it still runs."""
         return self._process.poll() is None

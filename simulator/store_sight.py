@@ -1,6 +1,6 @@
 """What is in a database file, seen from outside by another process, while its owner runs or after it was killed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,8 +64,3 @@ def see_queue(store: Path) -> QueueSight:
             """
         )
     return QueueSight(**body)
-
-
-def counts_by(rows: list[tuple[Any, ...]]) -> Mapping[str, int]:
-    """Rows of (name, count) as a mapping."""
-    return {str(name): int(count) for name, count in rows}
