@@ -6,17 +6,21 @@ from pathlib import Path
 
 from tests.tidy.tree import ROOT
 
-HEAVY = ("pydantic", "httpx", "sqlite_utils", "watchdog", "orjson", "click", "fastapi", "dataclasses", "sqlite3")
+HEAVY = (
+    *("pydantic", "httpx", "sqlite_utils", "watchdog", "orjson", "click", "fastapi", "sqlite3"),
+    *("dataclasses", "typing", "contextlib", "pathlib", "json", "logging", "re", "enum", "inspect"),
+)
 
 OPEN = """
 import sys
+there_already = set(sys.modules)
 from migrations import REGISTRY
 from syncengine import Engine
 
 with Engine.open(sys.argv[1], registry=REGISTRY, user="ada") as engine:
     report = engine.migrate()
 print(report is None)
-print(*[name for name in sys.argv[2:] if name in sys.modules])
+print(*[name for name in sys.argv[2:] if name in set(sys.modules) - there_already])
 """
 
 
