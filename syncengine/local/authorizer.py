@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING
 import apsw
 
 from syncengine.errors import MigrationDenied
+from syncengine.local.identifiers import quoted
 from syncengine.local.sqlite_utils_adapter import AdaptedConnection, AdaptedCursor
 
 if TYPE_CHECKING:
     import sqlite_utils
 
+    from syncengine.local.sqlite_utils_adapter import Bindings
+
 MayWrite = Callable[[str], bool]
 
 ENGINE_PREFIX = "_sync_"
+ENGINE_SAVEPOINTS = ("migration_", "batch_")
+ROW_SAVEPOINT = "row"
 NEW_SUFFIX = "_new_"
 
 _ALWAYS = frozenset(
@@ -26,7 +31,6 @@ _ALWAYS = frozenset(
         apsw.SQLITE_SELECT,
         apsw.SQLITE_READ,
         apsw.SQLITE_RECURSIVE,
-        apsw.SQLITE_SAVEPOINT,
     }
 )
 # The table is the first argument.
@@ -69,9 +73,13 @@ _PRAGMAS = frozenset(
         "defer_foreign_keys",
         "legacy_alter_table",
         "user_version",
+        "data_version",  # FTS5 asks for it
     }
 )
-_READ_ONLY_PRAGMAS = frozenset({"user_version", "foreign_keys"})
+_READ_ONLY_PRAGMAS = frozenset({"user_version"})
+_ENGINE_VIEWS = frozenset(
+    {"sync_status", "sync_outbox", "sync_quarantine", "sync_conflicts", "migration_status", "migration_history"}
+)
 
 
 @contextmanager
@@ -81,27 +89,49 @@ def authorized(connection: apsw.Connection, *, may_write: MayWrite) -> Iterator[
     Set anew around each call: SQLite then prepares even cached statements again, so none escapes.
     """
     denied: list[str] = []
+    triggers: list[str] = []
 
     def decide(action: int, first: str | None, second: str | None, _database: str | None, inner: str | None) -> int:
-        if _allowed(action, first, second, inner, may_write):
-            return apsw.SQLITE_OK
-        name = apsw.mapping_authorizer_function[action]
-        denied.append(f"{name} {first or ''}".strip())
-        return apsw.SQLITE_DENY
+        if not _allowed(action, first, second, inner, may_write):
+            name = apsw.mapping_authorizer_function[action]
+            denied.append(f"{name} {first or ''}".strip())
+            return apsw.SQLITE_DENY
+        if action == apsw.SQLITE_CREATE_TRIGGER and first:
+            triggers.append(first)
+        return apsw.SQLITE_OK
 
+    around = connection.authorizer
     connection.authorizer = decide
     try:
         yield
     except apsw.Error as error:
         if not denied:
             raise
-        raise MigrationDenied(
-            "Code inside the engine's transaction tried what it must not.",
-            why=f"SQLite was asked for {denied[0]}",
-            fix="Write only to your own collections, and leave BEGIN, COMMIT, ROLLBACK and ATTACH to the engine.",
-        ) from error
+        raise _denial(f"SQLite was asked for {denied[-1]}") from error
     finally:
-        connection.authorizer = None
+        connection.authorizer = around
+        reaching = _drop_those_that_reach_the_engine(connection, triggers)
+    if reaching:
+        raise _denial(f"the trigger {reaching[0]} would write to the engine's tables later")
+
+
+def _denial(why: str) -> MigrationDenied:
+    return MigrationDenied(
+        "Code inside the engine's transaction tried what it must not.",
+        why=why,
+        fix="Write only to your own collections, and leave BEGIN, COMMIT, ROLLBACK and ATTACH to the engine.",
+    )
+
+
+def _drop_those_that_reach_the_engine(connection: apsw.Connection, triggers: list[str]) -> list[str]:
+    """SQLite looks at a trigger's body when it fires, which may be when no authorizer is set."""
+    found = []
+    for name in triggers:
+        sql = connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?", (name,)).get
+        if sql is not None and ENGINE_PREFIX in str(sql).lower():
+            connection.execute(f"DROP TRIGGER {quoted(name)}").fetchall()
+            found.append(name)
+    return found
 
 
 def _allowed(action: int, first: str | None, second: str | None, inner: str | None, may_write: MayWrite) -> bool:
@@ -111,23 +141,37 @@ def _allowed(action: int, first: str | None, second: str | None, inner: str | No
         return second != "load_extension"
     if action == apsw.SQLITE_PRAGMA:
         name = (first or "").lower()
-        return name in _PRAGMAS and not (name in _READ_ONLY_PRAGMAS - {"foreign_keys"} and second is not None)
+        return name in _PRAGMAS and not (name in _READ_ONLY_PRAGMAS and second is not None)
+    if action == apsw.SQLITE_SAVEPOINT:
+        return not _is_savepoint_of_the_engine(second or "")
     if action == apsw.SQLITE_REINDEX:
-        return not (first or "").startswith(ENGINE_PREFIX)
+        return not _is_of_the_engine(first or "")
     if action in _ON_FIRST:
         return _may_touch(first, inner, may_write)
     if action in _ON_SECOND:
-        return _may_touch(second, inner, may_write) and not (first or "").startswith(ENGINE_PREFIX)
+        return _may_touch(second, inner, may_write) and not _is_of_the_engine(first or "")
     return False
+
+
+def _is_savepoint_of_the_engine(name: str) -> bool:
+    """Rolling back to one of them would undo rows that have been counted as written."""
+    bare = name.lower()
+    return bare == ROW_SAVEPOINT or bare.startswith(ENGINE_SAVEPOINTS)
 
 
 def _may_touch(table: str | None, inner: str | None, may_write: MayWrite) -> bool:
     if table in _SCHEMA_TABLES:
         # SQLite's own bookkeeping for DDL; a statement that names these tables itself is refused by SQLite.
         return True
-    if table is not None and table.startswith(ENGINE_PREFIX):
-        return inner is not None and inner.startswith(ENGINE_PREFIX)
-    return table is not None and may_write(table)
+    if table is None or table in _ENGINE_VIEWS:
+        return False
+    if _is_of_the_engine(table):
+        return inner is not None and _is_of_the_engine(inner)
+    return may_write(table)
+
+
+def _is_of_the_engine(name: str) -> bool:
+    return name.lower().startswith(ENGINE_PREFIX)
 
 
 def only(collections: Iterable[str]) -> MayWrite:
@@ -138,45 +182,72 @@ def only(collections: Iterable[str]) -> MayWrite:
 
 def everything_of_the_app(table: str) -> bool:
     """All tables but the engine's."""
-    return not table.startswith(ENGINE_PREFIX)
+    return not _is_of_the_engine(table)
 
 
 class GuardedConnection(AdaptedConnection):
-    """The engine's connection as a migration's code may use it."""
+    """The engine's connection as code that is not the engine's may use it, while the transaction lasts.
 
-    def __init__(self, connection: apsw.Connection, *, may_write: MayWrite) -> None:
+    With `may_write` every statement is prepared under an authorizer of its own: a migration's code alternates with
+    the engine's own statements. Without it the caller has set one around the whole block.
+    """
+
+    def __init__(self, connection: apsw.Connection, *, may_write: MayWrite | None) -> None:
         super().__init__(connection, begin="BEGIN IMMEDIATE")
         self.may_write = may_write
 
     def cursor(self) -> "GuardedCursor":
         return GuardedCursor(self)
 
-    def close(self) -> None:
-        """The engine's connection stays open."""
+    def execute(self, sql: str, bindings: "Bindings | None" = None) -> "AdaptedCursor":
+        return GuardedCursor(self).execute(sql, bindings)
+
+    def executemany(self, sql: str, bindings: "Iterable[Bindings]") -> "AdaptedCursor":
+        return GuardedCursor(self).executemany(sql, bindings)
+
+    def executescript(self, sql: str) -> "AdaptedCursor":
+        return GuardedCursor(self).executescript(sql)
 
 
 class GuardedCursor(AdaptedCursor):
-    """Every statement is prepared under the authorizer."""
+    """Every statement runs inside the engine's transaction, or not at all."""
 
     def __init__(self, connection: GuardedConnection) -> None:
         super().__init__(connection)
         self._guarded = connection
 
-    def execute(self, sql: str, bindings: "object | None" = None) -> "AdaptedCursor":
-        with authorized(self._guarded.apsw, may_write=self._guarded.may_write):
-            return super().execute(sql, bindings)  # type: ignore[arg-type]  # the base checks the bindings
+    @contextmanager
+    def _guarding(self) -> Iterator[None]:
+        connection = self._guarded.apsw
+        if not connection.in_transaction:
+            raise MigrationDenied(
+                "The transaction of this block has ended, so the statement was not run.",
+                why="SQLite rolled it back: INSERT OR ROLLBACK, RAISE(ROLLBACK), a full disk or an interrupt",
+                fix="Let the error that ended it pass; nothing of the block was kept.",
+            )
+        if self._guarded.may_write is None:
+            yield
+            return
+        with authorized(connection, may_write=self._guarded.may_write):
+            yield
 
-    def executemany(self, sql: str, bindings: "Iterable[object]") -> "AdaptedCursor":
-        with authorized(self._guarded.apsw, may_write=self._guarded.may_write):
-            return super().executemany(sql, bindings)  # type: ignore[arg-type]  # the base checks the bindings
+    def execute(self, sql: str, bindings: "Bindings | None" = None) -> "AdaptedCursor":
+        with self._guarding():
+            return super().execute(sql, bindings)
+
+    def executemany(self, sql: str, bindings: "Iterable[Bindings]") -> "AdaptedCursor":
+        with self._guarding():
+            return super().executemany(sql, bindings)
 
     def executescript(self, sql: str) -> "AdaptedCursor":
-        with authorized(self._guarded.apsw, may_write=self._guarded.may_write):
+        with self._guarding():
             return super().executescript(sql)
 
 
-def guarded_database(connection: apsw.Connection, *, may_write: MayWrite) -> "sqlite_utils.Database":
+def guarded_database(connection: apsw.Connection, *, may_write: MayWrite | None) -> "sqlite_utils.Database":
     """The engine's own connection as a sqlite_utils.Database that cannot end the transaction."""
     import sqlite_utils
 
-    return sqlite_utils.Database(GuardedConnection(connection, may_write=may_write))  # type: ignore[arg-type]  # DB-API
+    guarded = GuardedConnection(connection, may_write=may_write)
+    # Its default would set a pragma, which is the engine's to do.
+    return sqlite_utils.Database(guarded, recursive_triggers=False, execute_plugins=False)  # type: ignore[arg-type]  # DB-API

@@ -62,7 +62,7 @@ def open_reader(path: str, *, busy_wait_ms: int) -> apsw.Connection:
 
 
 def _open_own(path: str, application_id: int, *, busy_wait_ms: int, synchronous: str) -> apsw.Connection:
-    _create_private(path)
+    create_private(path)
     try:
         connection = apsw.Connection(path)
     except apsw.Error as error:
@@ -76,13 +76,15 @@ def _open_own(path: str, application_id: int, *, busy_wait_ms: int, synchronous:
         _refuse_foreign(connection, path, application_id)
         _set_up(connection, application_id, synchronous=synchronous)
     except BaseException:
+        # Closing the last connection would write a -wal that is not ours into its file.
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.close(True)
         raise
     return connection
 
 
-def _create_private(path: str) -> None:
-    """SQLite gives 0644 to a new file and hands the main file's mode on to -wal and -shm."""
+def create_private(path: str) -> None:
+    """Make the file, 0600, where there is none: SQLite gives 0644, and the file's mode goes on to -wal and -shm."""
     if os.path.islink(path) and not os.path.exists(path):
         raise StoreForeign(
             f"{path} is a link that leads nowhere.", fix="Remove the link or give the path of the file itself."
@@ -101,8 +103,9 @@ def _create_private(path: str) -> None:
 
 def _refuse_foreign(connection: apsw.Connection, path: str, application_id: int) -> None:
     try:
-        found = connection.execute("PRAGMA application_id").get
+        # Tables first: who makes them has written the id before, so another starter's half-made file is no stranger.
         tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+        found = connection.execute("PRAGMA application_id").get
     except apsw.NotADBError as error:
         raise StoreForeign(
             f"{path} is not a SQLite database (or it is encrypted).",

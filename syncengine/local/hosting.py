@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from syncengine.local.authorizer import authorized, everything_of_the_app
+from syncengine.local.authorizer import authorized, everything_of_the_app, guarded_database
 from syncengine.local.sqlite_utils_adapter import utils_database
 
 if TYPE_CHECKING:
@@ -29,9 +29,14 @@ def writing(store: "Store", *, check: Callable[[], None]) -> Iterator["sqlite_ut
     """One atomic change by the app: all of the block, or nothing of it.
 
     `check` looks at the shapes inside the transaction, where nobody can change them. Raises MigrationDenied when
-    the block writes to the engine's tables or tries to end the transaction.
+    the block writes to the engine's tables or tries to end the transaction. What it was given is of no use later.
     """
     with store.transaction():
         check()
         with authorized(store.connection, may_write=everything_of_the_app):
-            yield utils_database(store.connection)
+            database = guarded_database(store.connection, may_write=None)
+            try:
+                yield database
+            finally:
+                # Kept for later it could write without a transaction.
+                database.conn.close()

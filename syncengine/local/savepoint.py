@@ -14,6 +14,7 @@ from syncengine.errors import DiskFull, StoreBusy, StoreDamaged, SyncEngineError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import NoReturn
 
     from syncengine.local.store import Store
 
@@ -51,7 +52,7 @@ class Transaction:
             connection.execute("BEGIN IMMEDIATE")
         except apsw.Error as error:
             self._restore_synchronous()
-            raise translated(error) from error
+            raise_translated(error)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -62,7 +63,9 @@ class Transaction:
         finally:
             self._store.lock.release()
         if isinstance(error, apsw.Error):
-            raise translated(error) from error
+            better = translated(error)
+            if better is not error:
+                raise better from error
 
     def _end(self, *, failed: bool) -> None:
         connection = self._store.connection
@@ -70,7 +73,7 @@ class Transaction:
             if not failed:
                 connection.execute("COMMIT")
         except apsw.Error as error:
-            raise translated(error) from error
+            raise_translated(error)
         finally:
             # A failed COMMIT, a full disk or an interrupt may or may not have rolled back already.
             if connection.in_transaction:
@@ -103,6 +106,14 @@ class Savepoint:
         if error is not None:
             self._connection.execute(f"ROLLBACK TO {self._quoted}")
         self._connection.execute(f"RELEASE {self._quoted}")
+
+
+def raise_translated(error: apsw.Error) -> NoReturn:
+    """Raise the engine's error with SQLite's as its cause, or SQLite's where we have no better words."""
+    better = translated(error)
+    if better is error:
+        raise error
+    raise better from error
 
 
 def translated(error: apsw.Error) -> Exception:

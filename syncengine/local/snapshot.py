@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from syncengine.local.savepoint import translated
+from syncengine.local.savepoint import raise_translated
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -29,7 +29,7 @@ def snapshot(store: "Store") -> Iterator[Path]:
         try:
             _copy(store, path)
         except apsw.Error as error:
-            raise translated(error) from error
+            raise_translated(error)
         yield Path(path)
 
 

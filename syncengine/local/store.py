@@ -8,10 +8,10 @@ from threading import RLock
 import apsw
 
 from syncengine.errors import EngineClosed, ForkedEngine
-from syncengine.local.connection import open_reader, open_store
+from syncengine.local.connection import create_private, open_reader, open_store
 from syncengine.local.engine_tables import upgrade_engine_tables
 from syncengine.local.open_files import claim_file, release_file
-from syncengine.local.savepoint import Savepoint, Transaction, translated
+from syncengine.local.savepoint import Savepoint, Transaction, raise_translated
 from syncengine.local.statements import statement
 
 TYPE_CHECKING = False
@@ -40,22 +40,29 @@ class Store:
         self.lock = RLock()
         self._pid = os.getpid()
         self._closed = False
-        self.connection: apsw.Connection = open_store(
-            self.path, busy_wait_ms=settings.busy_wait_ms_max, synchronous=self.synchronous, clock=clock
-        )
+        create_private(self.path)
+        # Before SQLite sees the file: through a hard link it would not find the -wal of the other name.
+        self._identity = claim_file(self.path)
         try:
-            self._claim_and_upgrade()
+            self.connection: apsw.Connection = self._open()
         except BaseException:
-            self.connection.close(True)
+            release_file(self._identity)
             raise
 
-    def _claim_and_upgrade(self) -> None:
-        claim_file(self.path)
+    def _open(self) -> apsw.Connection:
+        self.connection = open_store(
+            self.path,
+            busy_wait_ms=self.settings.busy_wait_ms_max,
+            synchronous=self.synchronous,
+            clock=self.clock,
+        )
         try:
             upgrade_engine_tables(self)
         except BaseException:
-            release_file(self.path)
+            self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            self.connection.close(True)
             raise
+        return self.connection
 
     def transaction(self, *, durable: bool = False) -> Transaction:
         """`with store.transaction():` one atomic change; see `Transaction`."""
@@ -69,6 +76,8 @@ class Store:
         """Execute a named statement that writes; how many rows it changed. Only inside a transaction."""
         with self.lock:
             self.check_usable()
+            if not self.connection.in_transaction:
+                raise AssertionError("what the engine writes, it writes inside a transaction")
             self.connection.execute(statement(file, name), values).fetchall()
             return self.connection.changes()
 
@@ -93,7 +102,7 @@ class Store:
             try:
                 return self.connection.execute(sql, values).fetchall()
             except apsw.Error as error:
-                raise translated(error) from error
+                raise_translated(error)
 
     def reader(self) -> apsw.Connection:
         """A new connection that cannot write; the caller closes it."""
@@ -112,14 +121,16 @@ class Store:
             raise ForkedEngine(
                 "A forked process used a store that its parent opened.",
                 why="SQLite's locks belong to the process, so commits of the child would be lost",
-                fix="Open an engine of its own in the child, after the fork.",
+                fix='Start the other process anew (subprocess, or multiprocessing "spawn") and open an engine there.',
             )
 
     def close(self) -> None:
         """Close the file; safe to repeat. In a forked child it closes nothing."""
+        if os.getpid() != self._pid:
+            return  # and never wait for the lock, which a thread of the parent may have held
         with self.lock:
-            if self._closed or os.getpid() != self._pid:
+            if self._closed:
                 return
             self._closed = True
             self.connection.close(True)
-            release_file(self.path)
+            release_file(self._identity)

@@ -1,5 +1,6 @@
 """Migrations without any code: columns added, renamed, cast and archived, by `declared(...)`."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,14 +10,13 @@ from syncengine.errors import MigrationInvalid
 from syncengine.local.identifiers import quoted
 from syncengine.migrate.definition import Counts, Item, MigrationDefinition, Quarantine
 from syncengine.migrate.executor import BaseMigrationExecutor
+from syncengine.migrate.paging import pages, rows_of
 from syncengine.migrate.row_codec import row_as_json
-from syncengine.migrate.shape import attached, keep_indexes, keep_trigger
+from syncengine.migrate.shape import keep_indexes, set_apart
 from syncengine.migrate.work import key_columns
 
 if TYPE_CHECKING:
     from syncengine.migrate.work import Work
-
-PAGE_ROWS = 100
 
 _SQL_TYPES: dict[type, str] = {int: "INTEGER", float: "REAL", str: "TEXT"}
 
@@ -103,19 +103,17 @@ class DeclaredExecutor(BaseMigrationExecutor):
     def _alter(self, work: "Work", change: str) -> None:
         work.store.query(f"ALTER TABLE {quoted(self.collection)} {change}")
 
+    def estimate(self, work: "Work") -> int | None:
+        return rows_of(work.store, self.collection) if self.casts else 0
+
     def items(self, work: "Work") -> Iterator[Item]:
         if not self.casts:
             return
         keys = key_columns(work.collections[self.collection])
-        names = (*keys, *(change.column for change in self.casts))
-        order, marks = ", ".join(map(quoted, keys)), ", ".join("?" * len(keys))
-        start = f"SELECT {', '.join(map(quoted, names))} FROM {quoted(self.collection)}"
-        end = f" ORDER BY {order} LIMIT {PAGE_ROWS}"
-        page = work.store.query(start + end)
-        while page:
+        columns = (*keys, *(change.column for change in self.casts))
+        for page in pages(work.store, self.collection, columns=columns, keys=keys):
             for row in page:
                 yield Item(str(row[len(keys) - 1]), row, owner=str(row[0]) if len(keys) > 1 else None)
-            page = work.store.query(f"{start} WHERE ({order}) > ({marks}){end}", tuple(page[-1][: len(keys)]))
 
     def apply(self, items: list[Item], work: "Work") -> Counts:
         keys = key_columns(work.collections[self.collection])
@@ -140,17 +138,11 @@ class DeclaredExecutor(BaseMigrationExecutor):
 
     def finish(self, work: "Work") -> None:
         store = work.store
-        indexes, triggers = attached(store, self.collection, "index"), attached(store, self.collection, "trigger")
         if any(isinstance(change, Cast | Archive) for change in self.changes):
-            # DROP COLUMN is refused while an index or a trigger names the column.
-            for kind, found in (("INDEX", indexes), ("TRIGGER", triggers)):
-                for name, _ in found:
-                    store.query(f"DROP {kind} {quoted(name)}")
-            self._drop_columns(work)
-            for name in keep_indexes(store, self.collection, indexes):
-                work.warn(f"index {name} was left out: its columns are gone")
-            for name, sql in triggers:
-                keep_trigger(store, self.collection, name, sql)
+            with set_apart(store, self.collection) as indexes:
+                self._drop_columns(work)
+                for name in keep_indexes(store, self.collection, indexes):
+                    work.warn(f"index {name} was left out: its columns are gone")
         for change in self.changes:
             if isinstance(change, Rename):
                 self._alter(work, f"RENAME COLUMN {quoted(change.column)} TO {quoted(change.to)}")
@@ -212,10 +204,16 @@ def _converted(value: Any, change: Cast) -> Any:
     """The value in its new type, if nothing of it is lost."""
     if value is None:
         return None
+    cannot = Quarantine(f"cannot become {change.to.__name__}", field=change.column)
+    # Bytes are no text, and 1_000 is a number to Python alone.
+    if isinstance(value, bytes) or (isinstance(value, str) and "_" in value and change.to is not str):
+        raise cannot
     try:
         new = change.to(value)
     except (ValueError, TypeError, OverflowError):
-        raise Quarantine(f"cannot become {change.to.__name__}", field=change.column) from None
+        raise cannot from None
+    if isinstance(new, float) and not math.isfinite(new):
+        raise Quarantine("is no finite number", field=change.column)
     if isinstance(value, int | float) and new != value and change.to is not str:
         raise Quarantine(f"would lose its fraction as {change.to.__name__}", field=change.column)
     return new

@@ -65,7 +65,7 @@ class BaseMigrationExecutor:
             if item.broken is not None:
                 raise Quarantine(item.broken, field=item.field)
             puts = self.convert(item, work)
-            if puts is None:
+            if puts is None or puts == []:
                 counts.dropped += 1
             elif sum(work.write(put) for put in ([puts] if isinstance(puts, Put) else puts)):
                 counts.written += 1

@@ -13,21 +13,23 @@ from syncengine.local.identifiers import quoted
 from syncengine.local.sqlite_errors import ConstraintError
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.declared import DeclaredExecutor
+from syncengine.migrate.paging import pages
 from syncengine.migrate.plan import Step, all_steps_of_hop
 from syncengine.migrate.row_migration import RowExecutor
 from syncengine.migrate.shape import TableSql, columns_of
 from syncengine.migrate.tables import TablesExecutor
-from syncengine.migrate.work import key_columns
+from syncengine.migrate.work import insert_sql, key_columns
 from syncengine.vocabulary import STORE_SCOPE, SchemaVersion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from syncengine.local.store import Store
+    from syncengine.local.store import Row, Store
     from syncengine.migrate.definition import MigrationDefinition
     from syncengine.migrate.registry import MigrationRegistry
 
 LIVE_SUFFIX = "_live_"
+LATE_SUFFIX = "_late_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,17 @@ class Lift:
 
     tables: tuple[TableSql, ...]
     steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateRow:
+    """A row that went all the way and then does not fit among those that are there."""
+
+    collection: str
+    key: str
+    why: str
+    columns: tuple[str, ...]
+    row: "Row"
 
 
 def lift_for(store: "Store", registry: "MigrationRegistry", definition: "MigrationDefinition") -> Lift | None:
@@ -94,35 +107,36 @@ def step_aside(store: "Store", lift: Lift) -> None:
 
 
 def come_back(
-    store: "Store", registry: "MigrationRegistry", lift: Lift, *, refuse: "Callable[[str, str, str], None]"
+    store: "Store", registry: "MigrationRegistry", lift: Lift, *, refuse: "Callable[[LateRow], None]"
 ) -> None:
     """Add the lifted rows to the live tables, which take their names again.
 
-    A row whose key is there already is left as it is there; for one that breaks another rule of the live table
-    `refuse(collection, key, reason)` is called before it is left out.
+    A row whose key is there already is left as it is there; one that breaks another rule of the live table is given
+    to `refuse` and left out.
     """
+    names = [table.collection for table in lift.tables]
     store.query("PRAGMA legacy_alter_table = ON")
     try:
-        for table in lift.tables:
-            _add_rows(store, registry, table.collection, refuse)
-            store.query(f"DROP TABLE {quoted(table.collection)}")
-            store.query(f"ALTER TABLE {quoted(table.collection + LIVE_SUFFIX)} RENAME TO {quoted(table.collection)}")
+        # All names before any row: a trigger of one live table may write to another.
+        for name in names:
+            store.query(f"ALTER TABLE {quoted(name)} RENAME TO {quoted(name + LATE_SUFFIX)}")
+            store.query(f"ALTER TABLE {quoted(name + LIVE_SUFFIX)} RENAME TO {quoted(name)}")
     finally:
         store.query("PRAGMA legacy_alter_table = OFF")
+    for name in names:
+        _add_rows(store, registry, name, refuse)
+        store.query(f"DROP TABLE {quoted(name + LATE_SUFFIX)}")
 
 
-def _add_rows(
-    store: "Store", registry: "MigrationRegistry", name: str, refuse: "Callable[[str, str, str], None]"
-) -> None:
+def _add_rows(store: "Store", registry: "MigrationRegistry", name: str, refuse: "Callable[[LateRow], None]") -> None:
     collection = registry.collections[name]
-    columns = ", ".join(map(quoted, columns_of(store, name)))
-    keys = ", ".join(map(quoted, key_columns(collection)))
-    for rowid, key in store.query(f"SELECT rowid, {quoted(collection.key)} FROM {quoted(name)} ORDER BY rowid"):
-        try:
-            store.query(
-                f"INSERT INTO {quoted(name + LIVE_SUFFIX)} ({columns}) SELECT {columns} FROM {quoted(name)} "
-                f"WHERE rowid = ? ON CONFLICT ({keys}) DO NOTHING",
-                (rowid,),
-            )
-        except ConstraintError as error:
-            refuse(name, str(key), str(error))
+    columns, keys = columns_of(store, name + LATE_SUFFIX), key_columns(collection)
+    meeting = f" ON CONFLICT ({', '.join(map(quoted, keys))}) DO NOTHING"
+    insert = insert_sql(name, columns, suffix=meeting)
+    for page in pages(store, name + LATE_SUFFIX, columns=columns, keys=keys):
+        for row in page:
+            try:
+                store.query(insert, row)
+            except ConstraintError as error:
+                key = str(row[columns.index(collection.key)])
+                refuse(LateRow(collection=name, key=key, why=str(error), columns=columns, row=row))

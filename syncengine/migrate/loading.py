@@ -48,8 +48,4 @@ def _check_truth(listed: "ListedMigration", executor: BaseMigrationExecutor, reg
         raise RegistryInvalid(
             f"The list and the code of migration {listed.id} differ.", why=f"in {', '.join(differing)}"
         )
-    unknown = sorted(set(definition.collections) - set(registry.collections))
-    if unknown:
-        raise RegistryInvalid(
-            f"Migration {listed.id} names collections that the registry does not declare.", why=", ".join(unknown)
-        )
+    registry.check_collections(definition)

@@ -96,12 +96,19 @@ def make_plan(installed: "Installed", registry: MigrationRegistry, *, user: str 
     if not registry.knows(current):
         why = f"the store is at {current}; this app knows versions up to {registry.target}. Update the app."
         return Plan(current=current, target=registry.target, user=user, steps=(), superseded=why)
-    hops = set(registry.get_migration_path(current, registry.target))
+    of_store = set(registry.get_migration_path(current, registry.target))
+    of_user: set[Hop] = set()
     if user is not None:
         own = installed.schema_version(user_scope(user)) or registry.baseline
         if registry.knows(own):
-            hops |= set(registry.get_migration_path(own, registry.target))
-    steps = [step for hop in sorted(hops) for step in _steps_of_hop(hop, installed, registry, user)]
+            of_user = set(registry.get_migration_path(own, registry.target))
+    # The two may go different ways: what the store has behind it is not run again for a user who comes later.
+    steps = [
+        step
+        for hop in sorted(of_store | of_user)
+        for step in _steps_of_hop(hop, installed, registry, user)
+        if hop in (of_store if step.scope == STORE_SCOPE else of_user)
+    ]
     _check_dependencies(steps, registry)
     queued = _queued(installed, user)
     return Plan(current=current, target=registry.target, user=user, steps=tuple(steps), queued=queued)

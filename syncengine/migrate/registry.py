@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from syncengine.local.version_table import Installed
+    from syncengine.migrate.definition import MigrationDefinition
     from syncengine.migrate.executor import BaseMigrationExecutor
     from syncengine.migrate.service import DataMigrationService
 
@@ -134,11 +135,32 @@ class MigrationRegistry:
                 why=f"id {definition.id!r}; dependencies that it does not name in `after`: {sorted(missing)}",
                 fix="Give the definition the same id and `after`.",
             )
+        if migration_id in self._listed:
+            raise RegistryInvalid(f"Migration {migration_id} is listed twice.", fix="Give each its own id.")
+        self.check_collections(definition)
+        try:
+            self._register(executor)
+        except RegistryInvalid:
+            for known in (self._listed, self._hops, self._executors):
+                known.pop(migration_id, None)
+            raise
+
+    def check_collections(self, definition: MigrationDefinition) -> None:
+        """Every collection of a migration must be declared. Raises RegistryInvalid."""
+        unknown = sorted(set(definition.collections) - set(self.collections))
+        if unknown:
+            raise RegistryInvalid(
+                f"Migration {definition.id} names collections that the registry does not declare.",
+                why=", ".join(unknown),
+            )
+
+    def _register(self, executor: BaseMigrationExecutor) -> None:
+        definition = executor.definition
         hop = f"{definition.from_version} > {definition.to_version}"
-        self._executors[migration_id] = executor
+        self._executors[definition.id] = executor
         self._add(
             ListedMigration(
-                migration_id,
+                definition.id,
                 hop,
                 "",
                 definition.scope,
@@ -198,17 +220,8 @@ class MigrationRegistry:
 
     def nothing_pending(self, installed: Installed, *, user: str | None) -> bool:
         """Is all of this device's part done? By the list alone: no migration is imported."""
-        gone = installed.completed | installed.queued
-        mine = None if user is None else user_scope(user)
-        if installed.versions.get(STORE_SCOPE) != self.target:
-            return False
-        if mine is not None and installed.versions.get(mine) != self.target:
-            return False
-        for migration in self.wanted():
-            scope = STORE_SCOPE if migration.scope == STORE_SCOPE else mine
-            if scope is not None and (migration.id, scope) not in gone:
-                return False
-        return True
+        scopes = (STORE_SCOPE,) if user is None else (STORE_SCOPE, user_scope(user))
+        return all(installed.versions.get(scope) == self.target for scope in scopes)
 
     def knows(self, version: SchemaVersion) -> bool:
         """Is there a way on from this version?"""

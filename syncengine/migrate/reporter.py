@@ -1,12 +1,16 @@
 """How a person hears of a migration: start, progress, end. At most ten times a second."""
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from syncengine.events import MigrationEnded, MigrationMessage, MigrationProgressed, MigrationStarted
+from syncengine.logs import log_event
 
 if TYPE_CHECKING:
     from syncengine.clock import Clock
+
+_logger = logging.getLogger("syncengine.migrate")
 
 REPORT_EVERY_MS = 100
 
@@ -44,5 +48,9 @@ class MigrationProgressReporter:
         self._say(MigrationMessage(message=message, type=type))
 
     def _say(self, event: object) -> None:
-        if self._listener is not None:
+        if self._listener is None:
+            return
+        try:
             self._listener(event)
+        except Exception as error:  # noqa: BLE001  (whatever a host's listener raises must not undo a migration)
+            log_event(_logger, logging.WARNING, "a listener failed", error=type(error).__name__)

@@ -1,10 +1,11 @@
 """A row of a table to a row model and back: JSON columns parsed, booleans from 0 and 1, the rest as it is."""
 
 import base64
+import math
 import types
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -70,8 +71,9 @@ def encode_mapping(row: Mapping[str, Any]) -> dict[str, ColumnValue]:
 
 
 def row_as_json(columns: Sequence[str], row: Sequence[Any]) -> str:
-    """A whole stored row as JSON text, for quarantine; bytes as {"$blob": base64}."""
-    return _dump(dict(zip(columns, row, strict=True))).decode()
+    """A whole stored row as JSON text, for quarantine; bytes as {"$blob": base64}, infinity as {"$real": "inf"}."""
+    values = [{"$real": repr(value)} if _has_unwritable_number(value) else value for value in row]
+    return _dump(dict(zip(columns, values, strict=True))).decode()
 
 
 def why_invalid(error: ValidationError) -> tuple[str, str]:
@@ -86,6 +88,10 @@ def why_invalid(error: ValidationError) -> tuple[str, str]:
 
 
 def _kind(annotation: Any) -> str:
+    if get_origin(annotation) is Annotated:
+        return _kind(get_args(annotation)[0])
+    if hasattr(annotation, "__supertype__"):  # a NewType
+        return _kind(annotation.__supertype__)
     if isinstance(annotation, types.UnionType) or get_origin(annotation) is Union:
         kinds = {_kind(part) for part in get_args(annotation) if part is not type(None)}
         if len(kinds) == 1:
@@ -109,7 +115,25 @@ def _parsed(text: str) -> Any:
 
 
 def _json_text(value: Any) -> str | None:
-    return None if value is None else _dump(value).decode()
+    if value is None:
+        return None
+    text = _dump(value)
+    # JSON has no word for them, and orjson writes null: a value would be lost without a sign.
+    if b"null" in text and _has_unwritable_number(value):
+        raise ValueError("a number that is not finite cannot be kept as JSON")
+    return text.decode()
+
+
+def _has_unwritable_number(value: Any) -> bool:
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, BaseModel):
+        value = value.__dict__
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return False
+    return any(map(_has_unwritable_number, value))
 
 
 def _dump(value: Any) -> bytes:

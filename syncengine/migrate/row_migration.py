@@ -10,6 +10,7 @@ from syncengine.errors import MigrationInvalid
 from syncengine.local.identifiers import quoted
 from syncengine.migrate.definition import Counts, Item, MigrationDefinition, Quarantine
 from syncengine.migrate.executor import BaseMigrationExecutor
+from syncengine.migrate.paging import pages, rows_of
 from syncengine.migrate.row_codec import codec_of, row_as_json
 from syncengine.migrate.shape import TableSql, columns_of, parse_table, swap_in
 from syncengine.migrate.work import insert_sql, key_columns
@@ -17,7 +18,6 @@ from syncengine.migrate.work import insert_sql, key_columns
 if TYPE_CHECKING:
     from syncengine.migrate.work import Work
 
-PAGE_ROWS = 100
 NEW_SUFFIX = "_new_"
 
 RowFunction = Callable[..., Any]
@@ -80,32 +80,22 @@ class RowExecutor(BaseMigrationExecutor):
             )
 
     def estimate(self, work: "Work") -> int | None:
-        return int(work.store.query(f"SELECT count(*) FROM {quoted(self.collection)}")[0][0])
+        return rows_of(work.store, self.collection)
 
     def items(self, work: "Work") -> Iterator[Item]:
         """Pages by key, so that nothing stays open while rows are written."""
-        keys = self._order(work)
+        collection = work.collections[self.collection]
         columns = codec_of(self.old_model).columns
-        places = [columns.index(name) for name in keys]
-        first, following = self._page_sql(keys, columns)
-        page = work.store.query(first)
-        while page:
+        key = columns.index(collection.key)
+        owner = columns.index(collection.owner) if collection.owner is not None else None
+        for page in pages(work.store, self.collection, columns=columns, keys=self._order(work)):
             for row in page:
-                yield Item(str(row[places[-1]]), row, owner=str(row[places[0]]) if len(keys) > 1 else None)
-            last = tuple(page[-1][place] for place in places)
-            page = work.store.query(following, last) if len(page) == PAGE_ROWS else []
+                yield Item(str(row[key]), row, owner=None if owner is None else str(row[owner]))
 
     def _order(self, work: "Work") -> tuple[str, ...]:
         collection = work.collections[self.collection]
         keys = key_columns(collection)
         return keys if self.group_by is None else (*keys[:-1], self.group_by, keys[-1])
-
-    def _page_sql(self, keys: tuple[str, ...], columns: tuple[str, ...]) -> tuple[str, str]:
-        order = ", ".join(map(quoted, keys))
-        start = f"SELECT {', '.join(map(quoted, columns))} FROM {quoted(self.collection)}"
-        end = f" ORDER BY {order} LIMIT {PAGE_ROWS}"
-        marks = ", ".join("?" * len(keys))
-        return start + end, f"{start} WHERE ({order}) > ({marks}){end}"
 
     def apply(self, items: list[Item], work: "Work") -> Counts:
         old = codec_of(self.old_model).decode([item.value for item in items])
@@ -165,7 +155,7 @@ class RowExecutor(BaseMigrationExecutor):
         indexes = self.table.indexes if self.table is not None and not work.lifting else ()
         if self.group_by is not None:
             work.store.query("DROP INDEX _sync_grouping")
-        gone = swap_in(work.store, new=self.new_table, table=self.collection, indexes=indexes)
+        gone = swap_in(work.store, new=self.new_table, table=self.collection, indexes=indexes, lifting=work.lifting)
         for name in gone:
             work.warn(f"index {name} was left out: its columns are gone")
 

@@ -17,25 +17,25 @@ from syncengine.errors import (
     MigrationFailed,
     QuarantineBudgetExceeded,
     ReconciliationFailed,
+    StoreSuperseded,
     SyncEngineError,
 )
-from syncengine.local.identifiers import quoted
 from syncengine.local.savepoint import translated
 from syncengine.local.sqlite_errors import BusyError, CorruptError, FullError, IOError, SqliteError  # noqa: A004
 from syncengine.local.version_table import read_installed
 from syncengine.logs import log_event
 from syncengine.migrate.definition import Counts, Item
 from syncengine.migrate.history import RunRecord, record_run
-from syncengine.migrate.late import Lift, come_back, lift_for, step_aside
+from syncengine.migrate.late import LateRow, Lift, come_back, lift_for, step_aside
 from syncengine.migrate.markers import move_markers
 from syncengine.migrate.online import OnlineExecutor
 from syncengine.migrate.rejection import Rejection, rejection_for
 from syncengine.migrate.reporter import MigrationProgressReporter
 from syncengine.migrate.results import MigrationResult
 from syncengine.migrate.row_codec import row_as_json
-from syncengine.migrate.shape import columns_of, fingerprint, table_exists
+from syncengine.migrate.shape import fingerprint, table_exists
 from syncengine.migrate.work import Work
-from syncengine.vocabulary import STORE_SCOPE
+from syncengine.vocabulary import STORE_SCOPE, SchemaVersion
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -86,11 +86,22 @@ def run_step(step: "Step", context: RunContext) -> MigrationResult:
         installed = read_installed(store)
         if (step.id, step.scope) in installed.completed | installed.queued:
             return _already(step)
+        _refuse_overtaken(step, installed.schema_version(STORE_SCOPE) or context.registry.baseline)
         return _Run(step, executor, context).perform()
 
 
 def _already(step: "Step") -> MigrationResult:
     return MigrationResult(success=True, migration_id=step.id, scope=step.scope, state="already", counts=Counts())
+
+
+def _refuse_overtaken(step: "Step", version: SchemaVersion) -> None:
+    """The plan was made before the lock was held: a newer app may have gone on by another way meanwhile."""
+    if step.scope == STORE_SCOPE and version > step.hop.from_version:
+        raise StoreSuperseded(
+            f"Migration {step.id} was not run: the store has gone on to {version} meanwhile.",
+            why="another process, perhaps of a newer version of the app, migrated it by another way",
+            fix="Try again; the store was not changed.",
+        )
 
 
 class _Starter:
@@ -127,6 +138,9 @@ class _Run:
         self.store = context.store
         self.tally = _Tally()
         self.failed_first: Rejection | None = None
+        self.total: int | None = None
+        self.lifting = lifting
+        self.reported = False
         clock = self.store.clock
         self.started_ms = clock.monotonic_ms()
         self.started_at = iso(clock.now_ms())
@@ -150,9 +164,14 @@ class _Run:
                 move_markers(self.store, self.context.registry, user=self.context.user)
         except Cancelled:
             self._record("cancelled")
+            self._report_end(success=False)
             return self._result("cancelled")
         except Exception as error:  # noqa: BLE001  (whatever an author's code raises is recorded as this run's failure)
-            self._rethrow_if_not_ours_to_record(error)
+            try:
+                self._rethrow_if_not_ours_to_record(error)
+            except Exception:
+                self._report_end(success=False)
+                raise
             failure = self._failure(error)
             self._record("failed", failure)
             self._report_end(success=False)
@@ -165,7 +184,7 @@ class _Run:
     def _rethrow_if_not_ours_to_record(self, error: Exception) -> None:
         """A full disk, damage or an interrupt has ended the transaction: there is nothing left to record in."""
         if not self.store.connection.in_transaction:
-            raise translated(error) if isinstance(error, SqliteError) else error
+            raise self._failure(translated(error) if isinstance(error, SqliteError) else error) from error
         if isinstance(error, BusyError | FullError | IOError | CorruptError):
             raise translated(error)
 
@@ -189,7 +208,8 @@ class _Run:
 
     def _rows(self) -> None:
         self.executor.prepare(self.work)
-        self.context.reporter.start_migration(self.step.id, self.executor.estimate(self.work))
+        self.total = self.executor.estimate(self.work)
+        self._report_start()
         self._batches()
         self.executor.finish(self.work)
         self.executor.verify(self.work)
@@ -207,13 +227,13 @@ class _Run:
             run._record("completed")
         come_back(self.store, self.context.registry, lift, refuse=self._refuse_lifted)
 
-    def _refuse_lifted(self, collection: str, key: str, why: str) -> None:
-        columns = columns_of(self.store, collection)
-        names = ", ".join(map(quoted, columns))
-        key_column = quoted(self.context.registry.collections[collection].key)
-        row = self.store.query(f"SELECT {names} FROM {quoted(collection)} WHERE {key_column} = ?", (key,))[0]
+    def _refuse_lifted(self, refused: LateRow) -> None:
         self._quarantine(
-            Rejection(code="constraint_failed", text=why), collection, key, row_as_json(columns, row), self.work.user
+            Rejection(code="constraint_failed", text=refused.why),
+            refused.collection,
+            refused.key,
+            row_as_json(refused.columns, refused.row),
+            self.work.user,
         )
 
     # Rows.
@@ -226,7 +246,8 @@ class _Run:
                 raise Cancelled
             self.tally.batches += 1
             self.tally.counts.add(self._batch(batch))
-            self.context.reporter.update_progress(self.tally.counts.read)
+            if not self.lifting:
+                self.context.reporter.update_progress(self.tally.counts.read)
         self._check_budget()
 
     def _batch(self, units: list[list[Item]]) -> Counts:
@@ -235,7 +256,7 @@ class _Run:
             with self.store.savepoint(f"batch_{self.tally.batches}"):
                 return self._apply(units)
         except Exception as error:
-            if rejection_for(error) is None:
+            if self._rejection(error) is None:
                 raise
         del self.work.warnings[warned:]
         self.tally.batches_undone += 1
@@ -271,18 +292,22 @@ class _Run:
         try:
             self.executor.check(item)
         except Exception as error:
-            rejection = rejection_for(error)
+            rejection = self._rejection(error)
             if rejection is None:
                 raise
             return rejection
         return None
+
+    def _rejection(self, error: Exception) -> Rejection | None:
+        """None also when SQLite ended the whole transaction for one row, as RAISE(ROLLBACK) in a trigger does."""
+        return rejection_for(error) if self.store.connection.in_transaction else None
 
     def _try(self, items: list[Item]) -> Counts:
         try:
             with self.store.savepoint("row"):
                 return self.executor.apply(items, self.work)
         except Exception as error:
-            rejection = rejection_for(error)
+            rejection = self._rejection(error)
             if rejection is None:
                 raise
             return self._set_aside(items, rejection)
@@ -328,6 +353,12 @@ class _Run:
 
     def _reconcile(self) -> None:
         counts = self.tally.counts
+        if self.executor.rebuilds_tables and counts.read != self.total:
+            raise ReconciliationFailed(
+                f"Migration {self.step.id} did not see every row.",
+                why=f"the table holds {self.total} rows, {counts.read} were read; its key may not tell rows apart",
+                fix="The store is as it was. Correct the key of the collection.",
+            )
         if counts.read != counts.accounted:
             raise ReconciliationFailed(
                 f"Migration {self.step.id} does not add up.",
@@ -437,7 +468,15 @@ class _Run:
             fix="The store is as it was before this migration.",
         )
 
+    def _report_start(self) -> None:
+        if not self.lifting:
+            self.reported = True
+            self.context.reporter.start_migration(self.step.id, self.total)
+
     def _report_end(self, *, success: bool) -> None:
+        if not self.reported:
+            # It ended before there was anything to count; an end without a start would be of nothing.
+            self._report_start()
         log_event(
             _logger,
             logging.INFO if success else logging.ERROR,
@@ -488,7 +527,7 @@ def _take(units: Iterator[list[Item]], rows_max: int) -> list[list[Item]]:
     """Units until they hold so many items; one unit is never cut."""
     taken: list[list[Item]] = []
     rows = 0
-    while rows < rows_max and (unit := next(units, None)) is not None:
+    while rows < max(rows_max, 1) and (unit := next(units, None)) is not None:
         taken.append(unit)
         rows += len(unit)
     return taken

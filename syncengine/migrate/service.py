@@ -20,6 +20,7 @@ from syncengine.vocabulary import STORE_SCOPE, SchemaVersion, user_scope
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
+    from syncengine.local.version_table import Installed
     from syncengine.migrate.executor import BaseMigrationExecutor
     from syncengine.migrate.registry import MigrationRegistry
 
@@ -84,7 +85,7 @@ class DataMigrationService:
             )
         elif isinstance(event, MigrationEnded):
             last = self._progress.get(event.migration)
-            done = last.done if last else 0
+            done = int(event.stats.get("itemsProcessed", last.done if last else 0))
             self._progress[event.migration] = MigrationProgress(
                 migration_id=event.migration, done=done, total=last.total if last else None, ended=True
             )
@@ -182,7 +183,15 @@ class DataMigrationService:
         installed = read_installed(self._store)
         there = installed.completed | installed.queued if step.online else installed.completed
         scopes = {STORE_SCOPE, step.scope}
-        return all(any((name, scope) in there for scope in scopes) for name in step.after)
+        return all(
+            any((name, scope) in there for scope in scopes) or self._overtaken(name, installed) for name in step.after
+        )
+
+    def _overtaken(self, migration_id: str, installed: "Installed") -> bool:
+        """The store came to this migration's version, or past it, by another way: a squash edge or a branch."""
+        listed = self._registry.listed(migration_id)
+        version = installed.schema_version(STORE_SCOPE) or self._registry.baseline
+        return listed.scope == STORE_SCOPE and listed.edge.to_version <= version
 
     def _settle_markers(self, user: str | None) -> None:
         """A hop without migrations for this scope moves the marker all the same."""
@@ -229,6 +238,7 @@ class DataMigrationService:
                 why=f"before it come {', '.join([*step.after, *earlier])}",
                 fix="Run engine.migrate(), which keeps the order.",
             )
+        self._cancelled = False
         return run_step(step, self._context(user, options or {}))
 
     def cancel(self) -> None:

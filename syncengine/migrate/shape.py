@@ -6,6 +6,8 @@ table, copy, drop the old one, rename. Renaming the old table away first would r
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -95,12 +97,14 @@ def fingerprint(store: "Store", table: str) -> str:
     return digest.hexdigest()
 
 
-def swap_in(store: "Store", *, new: str, table: str, indexes: tuple[str, ...]) -> tuple[str, ...]:
+def swap_in(store: "Store", *, new: str, table: str, indexes: tuple[str, ...], lifting: bool) -> tuple[str, ...]:
     """Put a filled table in the place of the old one; the names of indexes whose columns are gone.
 
     Indexes of the old table that the author did not name again are kept where their columns still exist, and so
-    are triggers; a trigger that no longer compiles stops the migration. Call with foreign keys off.
+    are triggers. A trigger or a view that compiled before and no longer does stops the migration, except while
+    `lifting`, when the old shapes are only passed through. Call with foreign keys off.
     """
+    broken_before = broken_dependants(store, table)
     old_indexes = attached(store, table, "index")
     triggers = attached(store, table, "trigger")
     # Without legacy_alter_table a view on the old table makes the RENAME fail.
@@ -115,7 +119,82 @@ def swap_in(store: "Store", *, new: str, table: str, indexes: tuple[str, ...]) -
     gone = keep_indexes(store, table, old_indexes)
     for name, sql in triggers:
         keep_trigger(store, table, name, sql)
+    if not lifting:
+        _refuse_broken(broken_dependants(store, table) - broken_before, table)
     return gone
+
+
+@contextmanager
+def set_apart(store: "Store", table: str) -> Iterator[list[tuple[str, str]]]:
+    """Take away what makes SQLite refuse DROP COLUMN: the table's indexes and triggers, and the app's views.
+
+    Gives the indexes, (name, SQL), for the caller to make again; the triggers and views come back by themselves.
+    Raises MigrationInvalid for one that no longer compiles.
+    """
+    broken_before = broken_dependants(store, table)
+    indexes = attached(store, table, "index")
+    views = _views(store)
+    triggers = [
+        (on, *found) for on in (table, *(name for name, _ in views)) for found in attached(store, on, "trigger")
+    ]
+    for kind, names in (
+        ("TRIGGER", [name for _, name, _ in triggers]),
+        ("VIEW", [name for name, _ in views]),
+        ("INDEX", [name for name, _ in indexes]),
+    ):
+        for name in names:
+            store.query(f"DROP {kind} {quoted(name)}")
+    yield indexes
+    for _, sql in views:
+        store.query(sql)
+    for on, name, sql in triggers:
+        keep_trigger(store, on, name, sql)
+    _refuse_broken(broken_dependants(store, table) - broken_before, table)
+
+
+def broken_dependants(store: "Store", table: str) -> frozenset[str]:
+    """The views, and the tables with triggers, whose SQL mentions the table and which cannot be used now.
+
+    SQLite does not compile a trigger or a view when it is made, only when it is used.
+    """
+    mentioning = f"%{table}%"
+    views = [name for name, sql in _views(store) if table.lower() in sql.lower()]
+    broken = {f"view {name}" for name in views if not _compiles(store, f"SELECT * FROM {quoted(name)}")}
+    for (on,) in store.query(
+        "SELECT DISTINCT tbl_name FROM sqlite_schema WHERE type = 'trigger' AND sql LIKE ?", (mentioning,)
+    ):
+        same = ", ".join(f"{quoted(name)} = {quoted(name)}" for name in columns_of(store, on))
+        uses = (
+            f"INSERT INTO {quoted(on)} DEFAULT VALUES",
+            f"DELETE FROM {quoted(on)}",
+            f"UPDATE {quoted(on)} SET {same}",
+        )
+        if not all(_compiles(store, use) for use in uses):
+            broken.add(f"a trigger on {on}")
+    return frozenset(broken)
+
+
+def _views(store: "Store") -> list[tuple[str, str]]:
+    """(name, SQL) of the app's views, in the order in which they were made."""
+    rows = store.query("SELECT name, sql FROM sqlite_schema WHERE type = 'view' ORDER BY rowid")
+    return [(str(name), str(sql)) for name, sql in rows if "_sync_" not in sql]
+
+
+def _compiles(store: "Store", sql: str) -> bool:
+    try:
+        store.query(f"EXPLAIN {sql}")
+    except SQLError:
+        return False
+    return True
+
+
+def _refuse_broken(broken: frozenset[str], table: str) -> None:
+    if broken:
+        raise MigrationInvalid(
+            f"The new shape of {table} would break what refers to it.",
+            why=", ".join(sorted(broken)),
+            fix="Drop or rewrite it before the migration; the store is as it was.",
+        )
 
 
 def keep_indexes(store: "Store", table: str, old: list[tuple[str, str]]) -> tuple[str, ...]:

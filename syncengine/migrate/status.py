@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.history import completed_runs
+from syncengine.migrate.plan import make_plan
 from syncengine.migrate.results import MigrationStatus, PendingMigration
 from syncengine.vocabulary import STORE_SCOPE, user_scope
 
@@ -16,19 +17,18 @@ def status_of(store: "Store", registry: "MigrationRegistry", *, user: str | None
     """The status of one user, store-scoped migrations included; of the store alone without a user."""
     installed = read_installed(store)
     mine = STORE_SCOPE if user is None else user_scope(user)
-    pending = []
-    for listed in registry.wanted():
-        scope = STORE_SCOPE if listed.scope == STORE_SCOPE else mine
-        if listed.scope != STORE_SCOPE and user is None:
-            continue
-        if (listed.id, scope) not in installed.completed:
-            pending.append(
-                PendingMigration(
-                    id=listed.id,
-                    required_for_version=str(listed.edge.to_version),
-                    queued=(listed.id, scope) in installed.queued,
-                )
-            )
+    # Of the way that this store goes: others in the list lead over squash edges and branches.
+    plan = make_plan(installed, registry, user=user)
+    left = {step.id for step in plan.steps} | set(plan.queued)
+    pending = [
+        PendingMigration(
+            id=listed.id,
+            required_for_version=str(listed.edge.to_version),
+            queued=listed.id in plan.queued,
+        )
+        for listed in registry.migrations
+        if listed.id in left
+    ]
     current = installed.schema_version(mine) or registry.baseline
     return MigrationStatus(
         user=user,

@@ -1,19 +1,21 @@
 """Stored rows against the shape that the last migration gave them."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ValidationError
 
 from syncengine.local.identifiers import quoted
 from syncengine.migrate.definition import Counts
+from syncengine.migrate.paging import pages
 from syncengine.migrate.row_codec import codec_of, why_invalid
 from syncengine.migrate.shape import columns_of, table_exists
+from syncengine.migrate.work import key_columns
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
     from syncengine.migrate.registry import MigrationRegistry
 
-PAGE_ROWS = 100
 ERRORS_MAX = 100
 
 
@@ -28,16 +30,11 @@ def validate_collection(
     model = model_of(store, registry, name)
     collection = registry.collections[name]
     columns = codec_of(model).columns if model else columns_of(store, name)
-    where = f"{quoted(collection.owner)} = :user AND" if user is not None and collection.owner else ""
-    sql = (
-        f"SELECT rowid, {quoted(collection.key)}, {', '.join(map(quoted, columns))} FROM {quoted(name)} "
-        f"WHERE {where} rowid > :last ORDER BY rowid LIMIT {PAGE_ROWS}"
-    )
-    last = -1
-    bindings = {"user": user} if where else {}
-    while page := store.query(sql, {**bindings, "last": last}):
-        last = page[-1][0]
-        for _, key, *row in page:
+    where = f"{quoted(collection.owner)} = :user" if user is not None and collection.owner else "1"
+    bindings = {"user": user} if where != "1" else {}
+    key = columns.index(collection.key)
+    for page in pages(store, name, columns=columns, keys=key_columns(collection), where=where, bindings=bindings):
+        for row in page:
             counts.read += 1
             wrong = _wrong(model, row)
             if wrong is None:
@@ -45,7 +42,7 @@ def validate_collection(
                 continue
             counts.quarantined += 1
             if len(errors) < ERRORS_MAX:
-                errors.append(f"{name} {key}: {wrong}")
+                errors.append(f"{name} {row[key]}: {wrong}")
     return counts, errors
 
 
@@ -62,7 +59,7 @@ def model_of(store: "Store", registry: "MigrationRegistry", name: str) -> type[B
     return None
 
 
-def _wrong(model: type[BaseModel] | None, row: list[object]) -> str | None:
+def _wrong(model: type[BaseModel] | None, row: Sequence[object]) -> str | None:
     if model is None:
         return None
     try:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 WARNINGS_MAX = 1_000
 """More are counted, not kept."""
 
-_ON_CONFLICT = {"fail": "", "merge": " ON CONFLICT DO NOTHING"}
-
 
 @dataclass(kw_only=True)
 class Work:
@@ -148,13 +146,17 @@ class Work:
         return sql
 
     def _conflict_clause(self, put: Put, columns: tuple[str, ...]) -> str:
-        if put.if_exists in _ON_CONFLICT:
-            return _ON_CONFLICT[put.if_exists]
-        if put.if_exists != "replace":
+        if put.if_exists not in ("fail", "merge", "replace"):
             raise MigrationInvalid(f"if_exists={put.if_exists!r} is not known.", fix="fail, merge or replace.")
+        if put.if_exists == "fail":
+            return ""
+        # Only the key: a row that breaks another UNIQUE rule is no copy of the row that it meets.
         keys = key_columns(self.collections[put.collection])
-        kept = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in columns if name not in keys)
-        return f" ON CONFLICT ({', '.join(map(quoted, keys))}) DO UPDATE SET {kept}"
+        meeting = f" ON CONFLICT ({', '.join(map(quoted, keys))}) DO "
+        changed = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in columns if name not in keys)
+        if put.if_exists == "merge" or not changed:
+            return meeting + "NOTHING"
+        return f"{meeting}UPDATE SET {changed}"
 
     def columns(self, collection: str) -> tuple[str, ...]:
         """The columns of a collection's table, in order."""

@@ -1,0 +1,52 @@
+"""The rows of a table in key order, a page at a time, so that nothing stays open while rows are written."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from syncengine.local.identifiers import quoted
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Row, Store
+
+PAGE_ROWS = 100
+
+
+def pages(
+    store: "Store",
+    table: str,
+    *,
+    columns: tuple[str, ...],
+    keys: tuple[str, ...],
+    where: str = "1",
+    bindings: Mapping[str, Any] | None = None,
+) -> Iterator[list["Row"]]:
+    """Pages of `columns`, which hold all of `keys`; each row once if the keys tell rows apart. NULL comes first."""
+    places = [columns.index(name) for name in keys]
+    start = f"SELECT {', '.join(map(quoted, columns))} FROM {quoted(table)} WHERE {where}"
+    end = f" ORDER BY {', '.join(map(quoted, keys))} LIMIT {PAGE_ROWS}"
+    page = store.query(start + end, dict(bindings or {}))
+    while page:
+        yield page
+        if len(page) < PAGE_ROWS:
+            return
+        last = [page[-1][place] for place in places]
+        values = {f"last_{number}": value for number, value in enumerate(last)}
+        page = store.query(f"{start} AND {_behind(keys, last)}{end}", {**(bindings or {}), **values})
+
+
+def _behind(keys: tuple[str, ...], last: list[Any]) -> str:
+    if None not in last:
+        marks = ", ".join(f":last_{number}" for number in range(len(keys)))
+        return f"({', '.join(map(quoted, keys))}) > ({marks})"
+    # A row value with NULL compares with nothing, so the order is spelled out; no index helps, but it is rare.
+    ways = []
+    for number, key in enumerate(keys):
+        same = [f"{quoted(other)} IS :last_{place}" for place, other in enumerate(keys[:number])]
+        behind = f"{quoted(key)} IS NOT NULL" if last[number] is None else f"{quoted(key)} > :last_{number}"
+        ways.append(" AND ".join([*same, behind]))
+    return f"({' OR '.join(f'({way})' for way in ways)})"
+
+
+def rows_of(store: "Store", table: str) -> int:
+    """How many rows a table has."""
+    return int(store.query(f"SELECT count(*) FROM {quoted(table)}")[0][0])
