@@ -32,10 +32,8 @@ MEANING = {
 
 def exit_of(error: "SyncEngineError") -> Exit:
     """The exit status for an error of the engine."""
-    from syncengine.errors import MigrationFailed, RoundUnfinished
+    from syncengine.errors import RoundUnfinished
 
-    if isinstance(error, MigrationFailed):
-        return Exit.MIGRATION_FAILED
     if isinstance(error, RoundUnfinished):
         return Exit.WAITING
     return exit_of_code(error.code())
