@@ -58,7 +58,7 @@ _ON_SECOND = frozenset(
         apsw.SQLITE_DROP_TRIGGER,
     }
 )
-_SCHEMA_TABLES = frozenset({"sqlite_master", "sqlite_schema", "sqlite_sequence"})
+_SCHEMA_TABLES = frozenset({"sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_sequence"})
 _PRAGMAS = frozenset(
     {
         "table_info",
@@ -74,6 +74,8 @@ _PRAGMAS = frozenset(
         "legacy_alter_table",
         "user_version",
         "data_version",  # FTS5 asks for it
+        "quick_check",  # ALTER TABLE ADD COLUMN asks for it on a STRICT table
+        "integrity_check",
     }
 )
 _READ_ONLY_PRAGMAS = frozenset({"user_version"})
@@ -175,9 +177,9 @@ def _is_of_the_engine(name: str) -> bool:
 
 
 def only(collections: Iterable[str]) -> MayWrite:
-    """These collections and the `_new_` tables that replace them."""
+    """These collections and the tables that replace them: `<name>_new_`, and sqlite-utils' `<name>_new_<hex>`."""
     names = frozenset(collections)
-    return lambda table: table in names or (table.endswith(NEW_SUFFIX) and table.removesuffix(NEW_SUFFIX) in names)
+    return lambda table: table in names or table.rpartition(NEW_SUFFIX)[0] in names
 
 
 def everything_of_the_app(table: str) -> bool:
@@ -250,4 +252,7 @@ def guarded_database(connection: apsw.Connection, *, may_write: MayWrite | None)
 
     guarded = GuardedConnection(connection, may_write=may_write)
     # Its default would set a pragma, which is the engine's to do.
-    return sqlite_utils.Database(guarded, recursive_triggers=False, execute_plugins=False)  # type: ignore[arg-type]  # DB-API
+    database = sqlite_utils.Database(guarded, recursive_triggers=False, execute_plugins=False)  # type: ignore[arg-type]  # DB-API
+    # It would find out by making tables of its own, which is denied; apsw's SQLite has both.
+    database._supports_strict = database._supports_on_conflict = True
+    return database

@@ -25,6 +25,8 @@ _SAFETY_PRAGMAS = (
 )
 _SYNCHRONOUS = {"NORMAL": 1, "FULL": 2}
 _OPEN_RETRY_MS = 5
+_SMALLEST_DATABASE_BYTES = 512
+"""One page of the smallest size (sqlite.org/fileformat2.html)."""
 _WAL_BYTES_KEPT = 16 * 1024 * 1024
 
 
@@ -63,6 +65,9 @@ def open_reader(path: str, *, busy_wait_ms: int) -> apsw.Connection:
 
 def _open_own(path: str, application_id: int, *, busy_wait_ms: int, synchronous: str) -> apsw.Connection:
     create_private(path)
+    if 0 < _size(path) < _SMALLEST_DATABASE_BYTES:
+        # SQLite would take it for an empty database and write over it.
+        raise StoreForeign(f"{path} is not a SQLite database.", fix="Give another path; this file was not changed.")
     try:
         connection = apsw.Connection(path)
     except apsw.Error as error:
@@ -76,11 +81,23 @@ def _open_own(path: str, application_id: int, *, busy_wait_ms: int, synchronous:
         _refuse_foreign(connection, path, application_id)
         _set_up(connection, application_id, synchronous=synchronous)
     except BaseException:
-        # Closing the last connection would write a -wal that is not ours into its file.
-        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-        connection.close(True)
+        close_untouched(connection, path)
         raise
     return connection
+
+
+def close_untouched(connection: apsw.Connection, path: str) -> None:
+    """Close without writing what lies in the -wal into a file that was refused, as the last one to close would."""
+    if _size(path + "-wal"):
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    connection.close(True)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def create_private(path: str) -> None:

@@ -8,7 +8,7 @@ from threading import RLock
 import apsw
 
 from syncengine.errors import EngineClosed, ForkedEngine
-from syncengine.local.connection import create_private, open_reader, open_store
+from syncengine.local.connection import close_untouched, create_private, open_reader, open_store
 from syncengine.local.engine_tables import upgrade_engine_tables
 from syncengine.local.open_files import claim_file, release_file
 from syncengine.local.savepoint import Savepoint, Transaction, raise_translated
@@ -40,7 +40,7 @@ class Store:
         self.lock = RLock()
         self._pid = os.getpid()
         self._closed = False
-        create_private(self.path)
+        create_private(path)  # by the given name: a link that leads nowhere is refused
         # Before SQLite sees the file: through a hard link it would not find the -wal of the other name.
         self._identity = claim_file(self.path)
         try:
@@ -59,8 +59,7 @@ class Store:
         try:
             upgrade_engine_tables(self)
         except BaseException:
-            self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            self.connection.close(True)
+            close_untouched(self.connection, self.path)
             raise
         return self.connection
 

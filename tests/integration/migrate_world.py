@@ -1,0 +1,53 @@
+"""Small registries made of executors that a test writes in place, and what a store holds, as values to compare."""
+
+import re
+
+from syncengine import Collection, ListedMigration, MigrationRegistry
+
+NAMES = ("journeys", "notes", "places", "profile", "loose")
+
+
+class InlineRegistry(MigrationRegistry):
+    """Its executors are here already, so that nothing is imported by name."""
+
+    def __init__(self, *executors, **facts):
+        super().__init__(migrations=[_listed(executor.definition) for executor in executors], **facts)
+        for executor in executors:
+            self._executors[executor.definition.id] = executor
+
+
+def registry_of(*executors, target="2.0.0", baseline="1.0.0", collections=None, **facts):
+    collections = collections or [Collection(name, owner=None if name == "loose" else "user_id") for name in NAMES]
+    return InlineRegistry(*executors, app="test", baseline=baseline, target=target, collections=collections, **facts)
+
+
+def _listed(definition):
+    return ListedMigration(
+        definition.id,
+        f"{definition.from_version} > {definition.to_version}",
+        "nowhere:nothing",
+        definition.scope,
+        online=definition.online,
+        stands_for=definition.stands_for,
+    )
+
+
+def dump(store, *, without=("_sync_run",)):
+    """All schema and all rows; the times and the device's name left out."""
+    tables = [
+        name
+        for (name,) in store.query("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+        if name not in without and not name.startswith("sqlite_")
+    ]
+    schema = store.query("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name")
+    rows = {name: sorted(map(_timeless, store.query(f'SELECT * FROM "{name}"'))) for name in tables}
+    return schema, rows
+
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z|[0-9a-f]{32}$")
+_DURATION = re.compile(r'"duration":\d+')
+
+
+def _timeless(row):
+    values = (value.hex() if isinstance(value, bytes) else value for value in row)
+    return repr([_DURATION.sub("", _TIME.sub("T", v)) if isinstance(v, str) else v for v in values])
