@@ -21,7 +21,7 @@ from migrations.shapes_v2 import (
     PROFILE_V2_SQL,
     AppStateV2,
 )
-from migrations.walks import Walk, WalkIds, journey_of, read_walk
+from migrations.walks import RepeatedIds, Walk, WalkIds, journey_of, read_walk
 from syncengine import BaseMigrationExecutor, Item, MigrationDefinition, Put, Quarantine, Work, tables, upload
 
 if TYPE_CHECKING:
@@ -77,10 +77,10 @@ class JourneyMigrationExecutor(BaseMigrationExecutor):
         return self.execute(user, {})
 
     def items(self, work: Work) -> Iterator[Item]:
-        self._ids = WalkIds()
-        self._id_of_last: str | None = None
         last = list(work.json("lastRoute"))
         last_walk = _walk_in(last[0]) if last else None
+        self._ids = WalkIds(repeated=_repeated_ids(work, last_walk))
+        self._id_of_last: str | None = None
         for item in work.elements("@saved_routes"):
             if walk := _walk_in(item):
                 self._ids.note(walk)
@@ -101,6 +101,17 @@ class JourneyMigrationExecutor(BaseMigrationExecutor):
         if item.key == "lastRoute" and walk.id is None and self._id_of_last:
             return self._id_of_last
         return self._ids.id_of(walk)
+
+
+def _repeated_ids(work: Work, last_walk: Walk | None) -> set[str]:
+    """Ids of more than one walk: found by a pass of their own, since to remember every id would cost 20 MB."""
+    repeated = RepeatedIds()
+    for item in work.elements("@saved_routes"):
+        if walk := _walk_in(item):
+            repeated.note(walk)
+    if last_walk:
+        repeated.note(last_walk)
+    return repeated.ids
 
 
 class PlacesMigrationExecutor(BaseMigrationExecutor):

@@ -4,7 +4,7 @@ A walk is `{id, coords, date}` or, in the oldest builds, the bare array of its c
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import NamedTuple
 
 import orjson
@@ -14,6 +14,7 @@ from migrations.instants import iso_text, utc_ms
 from migrations.shapes_v2 import JourneyV2, Point
 from syncengine import Quarantine
 
+HASH_BITS = 24
 POINTS_MIN = 2  # fewer make no walk
 BROKEN_POINTS_SHARE_MAX = 0.1
 """A fix that JSON turned from NaN to null is left out; where more than this share is broken, nobody can say any
@@ -51,6 +52,28 @@ def read_walk(value: object) -> Walk:
     return Walk(str(id_) if known else None, points, value.get("date"), "coords.")
 
 
+class RepeatedIds:
+    """Finds the ids that occur more than once, in 2 MiB however many walks there are.
+
+    One bit for each hash of 24 bits: two ids may share one, and are then said to be repeated. That costs a
+    comparison and changes nothing.
+    """
+
+    def __init__(self) -> None:
+        self._seen = bytearray(2 ** (HASH_BITS - 3))
+        self.ids: set[str] = set()
+
+    def note(self, walk: Walk) -> None:
+        """Tell of each walk once."""
+        if walk.id is None:
+            return
+        digest = hashlib.blake2b(walk.id.encode("utf-8", "surrogatepass"), digest_size=HASH_BITS // 8).digest()
+        place, bit = divmod(int.from_bytes(digest, "big"), 8)
+        if self._seen[place] >> bit & 1:
+            self.ids.add(walk.id)
+        self._seen[place] |= 1 << bit
+
+
 class WalkIds:
     """Gives each walk an id that is the same on every device and at every run.
 
@@ -58,18 +81,21 @@ class WalkIds:
     the id with a hash of its content behind it; one that is identical gets the same id, to be merged.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, repeated: Set[str]) -> None:
+        self._repeated = repeated
         self._first_content: dict[str, str] = {}
 
     def note(self, walk: Walk) -> None:
         """Tell of each walk once, in the order of the source, before its id is asked for."""
-        if walk.id is not None:
-            self._first_content.setdefault(walk.id, content_hash(walk))
+        if walk.id in self._repeated:
+            self._first_content.setdefault(str(walk.id), content_hash(walk))
 
     def id_of(self, walk: Walk) -> str:
         """The id of a walk that was noted; without one of its own, by its coordinates alone."""
         if walk.id is None:
             return f"walk-{route_hash(walk)}"
+        if walk.id not in self._repeated:
+            return walk.id
         content = content_hash(walk)
         return walk.id if self._first_content.get(walk.id, content) == content else f"{walk.id}-{content}"
 

@@ -44,8 +44,11 @@ class Work:
 
     def warn(self, text: str, *, row_key: str | None = None) -> None:
         """Leave a sentence for the result and the history. Say what was done, not what the row holds."""
+        sentence = f"{row_key}: {text}" if row_key else text
+        if row_key is None and sentence in self.warnings:
+            return
         if len(self.warnings) < WARNINGS_MAX:
-            self.warnings.append(f"{row_key}: {text}" if row_key else text)
+            self.warnings.append(sentence)
         else:
             self.warnings_left_out += 1
 
