@@ -13,20 +13,24 @@ if TYPE_CHECKING:
 
 def load_executor(listed: "ListedMigration", *, registry: "MigrationRegistry") -> BaseMigrationExecutor:
     """The executor that a line of the list points to. Raises RegistryInvalid."""
-    module, _, name = listed.at.partition(":")
+    found = _imported(listed) if isinstance(listed.at, str) else listed.at
+    executor = found() if isinstance(found, type) else found
+    if not isinstance(executor, BaseMigrationExecutor):
+        raise RegistryInvalid(f"{listed.at} is no migration.", why=f"it is a {type(executor).__name__}")
+    _check_truth(listed, executor, registry)
+    return executor
+
+
+def _imported(listed: "ListedMigration") -> object:
+    module, _, name = str(listed.at).partition(":")
     try:
-        found = getattr(import_module(module), name)
+        return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise RegistryInvalid(
             f"Migration {listed.id} is not at {listed.at}.",
             why=f"{type(error).__name__}: {error}",
             fix="Correct the list; the store was not changed.",
         ) from error
-    executor = found() if isinstance(found, type) else found
-    if not isinstance(executor, BaseMigrationExecutor):
-        raise RegistryInvalid(f"{listed.at} is no migration.", why=f"it is a {type(executor).__name__}")
-    _check_truth(listed, executor, registry)
-    return executor
 
 
 def _check_truth(listed: "ListedMigration", executor: BaseMigrationExecutor, registry: "MigrationRegistry") -> None:

@@ -9,6 +9,7 @@ from syncengine.local.version_table import read_installed
 from syncengine.migrate.definition import Counts, MigrationDefinition
 from syncengine.migrate.executor import BaseMigrationExecutor
 from syncengine.migrate.history import RunRecord, record_run, runs_of
+from syncengine.migrate.markers import move_markers
 from syncengine.vocabulary import user_scope
 
 if TYPE_CHECKING:
@@ -137,4 +138,23 @@ def settle(store: "Store", registry: "MigrationRegistry", *, user: str) -> tuple
             ),
         )
         done.append(migration)
+    if done:
+        _tell_profile(store, registry, user)
     return tuple(done)
+
+
+def _tell_profile(store: "Store", registry: "MigrationRegistry", user: str) -> None:
+    """The profile says what is done; once nothing is queued any more, the cloud's copy of it is told, too."""
+    from syncengine.outbox.queue import Outbox
+
+    move_markers(store, registry, user=user)
+    installed = read_installed(store)
+    scope = user_scope(user)
+    if registry.profile is None or any(where == scope for _, where in installed.queued):
+        return
+    name = registry.profile[0]
+    uploads = [
+        listed.id for listed in registry.wanted() if listed.online and (listed.id, scope) in installed.completed
+    ]
+    if any(name in registry.get_migration_executor(upload).definition.collections for upload in uploads):
+        Outbox(store).queue_uploads(owner=user, collection=name, migration=None)

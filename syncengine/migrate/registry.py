@@ -59,7 +59,8 @@ class Hop(tuple[SchemaVersion, SchemaVersion]):
 class ListedMigration:
     """One line of the list: enough to see that nothing is pending, and where the code is.
 
-    `hop` is "1.0.0 > 2.0.0"; `at` is "package.module:name", imported when it is pending; `scope` "store" is done
+    `hop` is "1.0.0 > 2.0.0"; `at` is "package.module:name", imported when it is pending, or the migration itself
+    where a lean start does not matter; `scope` "store" is done
     once for all owners' rows, "user" once for each user; `stands_for` names, of a squash edge, the ids whose work
     this one does in one step.
     """
@@ -70,7 +71,7 @@ class ListedMigration:
         self,
         id: str,  # noqa: A002
         hop: str,
-        at: str,
+        at: str | BaseMigrationExecutor | type[BaseMigrationExecutor],
         scope: str = "store",
         *,
         online: bool = False,

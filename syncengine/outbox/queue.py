@@ -29,7 +29,7 @@ class Outbox:
 
     # Queue.
 
-    def queue_uploads(self, *, owner: str, collection: str, migration: str) -> int:
+    def queue_uploads(self, *, owner: str, collection: str, migration: str | None) -> int:
         """Queue one put for each live row of this owner, in key order; how many were queued.
 
         The put names only its row; the body is read when it is sent, so later edits are in it. A row that waits

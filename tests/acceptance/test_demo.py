@@ -77,7 +77,7 @@ def test_every_row_arrives_once(story: list[str]) -> None:
 
 
 ROWS: Rows = {("journeys", "a"): {"id": "a", "distance": 1.5}, ("journeys", "b"): {"id": "b", "distance": None}}
-LEDGER = CloudLedger(documents=2, effects=2, receipts=2, rejected=0)
+LEDGER = CloudLedger(documents=2, effects=3, receipts=2, rejected=0)
 
 
 def test_a_proof_holds_for_two_equal_sides() -> None:
@@ -87,12 +87,12 @@ def test_a_proof_holds_for_two_equal_sides() -> None:
 @pytest.mark.parametrize(
     ("local", "cloud", "ledger"),
     [
-        ({}, {}, CloudLedger(documents=0, effects=0, receipts=0, rejected=0)),
+        ({}, {}, CloudLedger(documents=0, effects=1, receipts=0, rejected=0)),
         (ROWS, {("journeys", "a"): ROWS["journeys", "a"]}, LEDGER),
         ({("journeys", "a"): ROWS["journeys", "a"]}, ROWS, LEDGER),
         (ROWS, {**ROWS, ("journeys", "b"): {"id": "b", "distance": 0}}, LEDGER),
-        (ROWS, ROWS, CloudLedger(documents=2, effects=3, receipts=3, rejected=0)),
-        (ROWS, ROWS, CloudLedger(documents=2, effects=2, receipts=3, rejected=1)),
+        (ROWS, ROWS, CloudLedger(documents=2, effects=4, receipts=3, rejected=0)),
+        (ROWS, ROWS, CloudLedger(documents=2, effects=3, receipts=3, rejected=1)),
     ],
     ids=["nothing", "missing", "unknown", "different", "twice", "rejected"],
 )

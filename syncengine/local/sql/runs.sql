@@ -39,7 +39,8 @@ WHERE source = :source
 -- name: take_source
 -- Record that a legacy store was imported, and for whom.
 INSERT INTO _sync_source (source, migration, imported_by, imported_at)
-VALUES (:source, :migration, :imported_by, :now);
+VALUES (:source, :migration, :imported_by, :now)
+ON CONFLICT (source, migration) DO NOTHING;
 
 -- name: collections
 -- What is known of each collection.
