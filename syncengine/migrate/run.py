@@ -394,6 +394,7 @@ class _Run:
                     shape_version=definition.to_version,
                     fingerprint=fingerprint(self.store, name),
                 )
+                self.store.run("runs", "relabel_waiting_puts", name=name, shape_version=definition.to_version)
 
     def _source_belongs_to_another(self) -> bool:
         """A legacy store has no user in it: it goes to the user who is signed in first, and to nobody else."""

@@ -85,7 +85,7 @@ def attached(store: "Store", table: str, kind: str) -> list[tuple[str, str]]:
 
 
 def fingerprint(store: "Store", table: str) -> str:
-    """SHA-256 over the SQL of a table, its indexes and triggers, blanks and comments left out."""
+    """SHA-256 over the SQL of a table, its indexes and triggers; blanks, comments and quotes left out."""
     rows = store.query(
         "SELECT type, name, sql FROM sqlite_schema WHERE tbl_name = ? AND sql IS NOT NULL ORDER BY type, name",
         (table,),
@@ -93,6 +93,7 @@ def fingerprint(store: "Store", table: str) -> str:
     digest = hashlib.sha256()
     for kind, name, sql in rows:
         bare = re.sub(r"--[^\n]*|/\*.*?\*/", " ", str(sql), flags=re.DOTALL)
+        bare = re.sub(r'"(\w+)"', r"\1", bare)  # which ALTER TABLE RENAME writes
         digest.update(f"{kind} {name} {' '.join(bare.split())}\n".encode())
     return digest.hexdigest()
 

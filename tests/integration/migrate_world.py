@@ -2,9 +2,19 @@
 
 import re
 
-from syncengine import Collection, ListedMigration, MigrationRegistry
+from syncengine import Collection, ListedMigration, MigrationRegistry, SystemClock
 
 NAMES = ("journeys", "notes", "places", "profile", "loose")
+
+
+class StoppedClock(SystemClock):
+    """So that two runs write the same times."""
+
+    def now_ms(self):
+        return 1_750_000_000_000
+
+    def monotonic_ms(self):
+        return 1_000
 
 
 class InlineRegistry(MigrationRegistry):
@@ -39,7 +49,12 @@ def dump(store, *, without=("_sync_run",)):
         for (name,) in store.query("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
         if name not in without and not name.startswith("sqlite_")
     ]
-    schema = store.query("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name")
+    schema = [
+        (kind, name, on, sql and sql.replace('"', ""))  # ALTER TABLE RENAME writes names in quotes
+        for kind, name, on, sql in store.query(
+            "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"
+        )
+    ]
     rows = {name: sorted(map(_timeless, store.query(f'SELECT * FROM "{name}"'))) for name in tables}
     return schema, rows
 

@@ -365,8 +365,10 @@ def test_a_table_that_exists_already_is_not_made_again(tmp_path):
 
 
 AROUND = (
-    "CREATE TABLE legs (user_id TEXT, journey TEXT, n INTEGER, FOREIGN KEY (user_id, journey) "
-    "REFERENCES journeys (user_id, id) ON DELETE CASCADE)",
+    (
+        "CREATE TABLE legs (user_id TEXT, journey TEXT, n INTEGER, FOREIGN KEY (user_id, journey) "
+        "REFERENCES journeys (user_id, id) ON DELETE CASCADE)"
+    ),
     "INSERT INTO legs VALUES ('ann', 'j-00000', 1), ('ann', 'j-00001', 2)",
     "CREATE INDEX journeys_by_minutes ON journeys (minutes)",
     "CREATE INDEX by_user_and_place ON journeys (user_id, place) WHERE place IS NOT NULL",
