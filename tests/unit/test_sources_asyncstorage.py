@@ -6,6 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
@@ -307,12 +310,29 @@ def test_value_files_of_no_key_and_values_that_are_no_text_are_counted(tmp_path:
         assert source.problems()[0].startswith("1 value file(s) belong to no key")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_locked_value_file_is_an_error_and_not_an_absent_value(tmp_path: Path) -> None:
-    folder = manifest_folder(tmp_path / "RCTAsyncLocalStorage_V1", {"long": None})
-    (folder / hashlib.md5(b"long").hexdigest()).touch(mode=0)
-    with open_source(tmp_path) as source, pytest.raises(SourceBroken, match="cannot be read"):
-        source.text("long")
+@contextmanager
+def as_somebody_else() -> Iterator[None]:
+    """Root may read everything; for the block, root is nobody."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_locked_value_file_is_an_error_and_not_an_absent_value() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)  # pytest's own folders are closed to others on the way
+        folder = manifest_folder(Path(place) / "RCTAsyncLocalStorage_V1", {"locked": None, "open": None})
+        (folder / hashlib.md5(b"locked").hexdigest()).touch(mode=0)
+        (folder / hashlib.md5(b"open").hexdigest()).write_text("1")
+        with open_source(place) as source, as_somebody_else():
+            assert source.text("open") == "1"
+            with pytest.raises(SourceBroken, match="cannot be read"):
+                source.text("locked")
 
 
 def test_a_value_file_that_cannot_be_read_is_an_error_and_not_an_absent_value(tmp_path: Path) -> None:
