@@ -19,6 +19,7 @@ from syncengine.errors import (
     BatchRefused,
     NotOurServer,
 )
+from syncengine.logs import install_redaction, register_secret
 from syncengine.remote.bounded_network import BoundedNetwork, BoundedTransport, Deadlines
 from syncengine.remote.http_answer import Answer, answer_of_body, failure_by_head, not_echoed, violation
 from syncengine.remote.json_text import JsonRefused, write_json
@@ -89,6 +90,7 @@ class HttpBackend:
         self._network = BoundedNetwork(self._deadlines)
         if tls is None and self._base.scheme == "https":
             tls = httpx.create_ssl_context(verify=True, trust_env=False)
+        install_redaction()
         self._silence = _OwnRequestsUnlogged(str(self._base))
         logging.getLogger("httpx").addFilter(self._silence)
         self._client = httpx.Client(
@@ -204,6 +206,7 @@ class HttpBackend:
         if not token or not _TOKEN.fullmatch(token):
             why = "its text cannot stand in a header" if token else "the app gave none"
             raise AuthRequired("There is no usable token.", why=why, fix="Sign in; the queue is kept.")
+        register_secret(token)
         return {"Authorization": f"Bearer {token}"}
 
     def _address(self, path: str) -> httpx.URL:
