@@ -2,6 +2,9 @@
 
 The app wrote these rows in several variants, so most columns may be NULL. Times are TEXT in whatever form the app
 left them (ISO-8601, digits, the JSON of a Firestore timestamp); `migrations.instants` reads them all.
+
+json_valid(NULL) is NULL in SQLite today and 0 in the 3.40 of many `sqlite3` command lines, so a column that may be
+NULL says so in its CHECK: else no row with a NULL could be edited there.
 """
 
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -22,9 +25,9 @@ CREATE TABLE journeys (
   distance                   REAL,                       -- metres; one build wrote kilometres; 0: not known
   duration                   REAL,                       -- milliseconds; some builds wrote seconds; 0: not known
   start_location             TEXT                        -- JSON: {latitude, longitude}
-    CONSTRAINT start_location_is_json CHECK (json_valid(start_location)),
+    CONSTRAINT start_location_is_json CHECK (start_location IS NULL OR json_valid(start_location)),
   end_location               TEXT                        -- JSON: {latitude, longitude}
-    CONSTRAINT end_location_is_json CHECK (json_valid(end_location)),
+    CONSTRAINT end_location_is_json CHECK (end_location IS NULL OR json_valid(end_location)),
   status                     TEXT,                       -- completed; NULL in the oldest rows
   is_completed               INTEGER,                    -- all its discoveries were reviewed
   reviewed_discoveries_count INTEGER,
@@ -49,7 +52,7 @@ CREATE TABLE places (
   place_name    TEXT,
   place_type    TEXT,                       -- a Google type such as cafe
   location      TEXT                        -- JSON: {lat, lng}; 0, 0 where a ping wrote it without looking
-    CONSTRAINT location_is_json CHECK (json_valid(location)),
+    CONSTRAINT location_is_json CHECK (location IS NULL OR json_valid(location)),
   discovered_at TEXT,                       -- a time in any form
   saved         INTEGER NOT NULL DEFAULT 0,
   dismissed     INTEGER NOT NULL DEFAULT 0, -- both may be set: saving never cleared it
@@ -57,7 +60,7 @@ CREATE TABLE places (
     CONSTRAINT place_data_is_json CHECK (json_valid(place_data)),
   source        TEXT,                       -- sar, ping or consolidated; NULL in the older form
   all_sources   TEXT                        -- JSON: [text], with repeats
-    CONSTRAINT all_sources_is_json CHECK (json_valid(all_sources)),
+    CONSTRAINT all_sources_is_json CHECK (all_sources IS NULL OR json_valid(all_sources)),
   ping_count    INTEGER,
   sar_count     INTEGER,
   created_at    TEXT,                       -- a time in any form
@@ -78,7 +81,7 @@ CREATE TABLE dismissed_places (
   reason            TEXT,                       -- user_dismissed_forever, user_dismissed_temporary, …
   journey_id        TEXT,
   place_data        TEXT                        -- JSON: name, types, category
-    CONSTRAINT place_data_is_json CHECK (json_valid(place_data)),
+    CONSTRAINT place_data_is_json CHECK (place_data IS NULL OR json_valid(place_data)),
   PRIMARY KEY (user_id, id)
 ) STRICT;
 """
@@ -96,15 +99,15 @@ CREATE TABLE profile (
   bio              TEXT,
   location         TEXT,
   preferences      TEXT           -- JSON: notifications, privacy, units, theme, mapStyle; NULL after the clean-up
-    CONSTRAINT preferences_is_json CHECK (json_valid(preferences)),
+    CONSTRAINT preferences_is_json CHECK (preferences IS NULL OR json_valid(preferences)),
   stats            TEXT           -- JSON: totalWalks, totalDistance, totalTime, discoveries
-    CONSTRAINT stats_is_json CHECK (json_valid(stats)),
+    CONSTRAINT stats_is_json CHECK (stats IS NULL OR json_valid(stats)),
   friends          TEXT           -- JSON: [user id]
-    CONSTRAINT friends_is_json CHECK (json_valid(friends)),
+    CONSTRAINT friends_is_json CHECK (friends IS NULL OR json_valid(friends)),
   ping_data        TEXT           -- JSON: creditsRemaining, lastPingTime, lastCreditReset, totalPingsUsed
-    CONSTRAINT ping_data_is_json CHECK (json_valid(ping_data)),
+    CONSTRAINT ping_data_is_json CHECK (ping_data IS NULL OR json_valid(ping_data)),
   migration_status TEXT           -- JSON: what the engine has done for this user
-    CONSTRAINT migration_status_is_json CHECK (json_valid(migration_status)),
+    CONSTRAINT migration_status_is_json CHECK (migration_status IS NULL OR json_valid(migration_status)),
   created_at       TEXT,          -- a time in any form
   updated_at       TEXT,          -- a time in any form
   PRIMARY KEY (user_id, id)

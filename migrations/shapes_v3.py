@@ -89,7 +89,7 @@ CREATE TABLE dismissed_places (
   reason             TEXT,
   journey_id         TEXT,
   place_data         TEXT           -- JSON: name, types, category
-    CONSTRAINT place_data_is_json CHECK (json_valid(place_data)),
+    CONSTRAINT place_data_is_json CHECK (place_data IS NULL OR json_valid(place_data)),
   legacy             TEXT NOT NULL DEFAULT '{}' -- JSON: older values that cannot be computed again
     CONSTRAINT legacy_is_json CHECK (json_valid(legacy)),
   PRIMARY KEY (user_id, id)
@@ -119,7 +119,7 @@ CREATE TABLE profile (
   last_ping_at_ms         INTEGER,                    -- since 1970 UTC
   last_credit_reset_at_ms INTEGER,                    -- since 1970 UTC
   migration_status        TEXT                        -- JSON: what the engine has done for this user
-    CONSTRAINT migration_status_is_json CHECK (json_valid(migration_status)),
+    CONSTRAINT migration_status_is_json CHECK (migration_status IS NULL OR json_valid(migration_status)),
   created_at_ms           INTEGER,                    -- since 1970 UTC
   updated_at_ms           INTEGER,                    -- since 1970 UTC
   legacy                  TEXT NOT NULL DEFAULT '{}'  -- JSON: older values that cannot be computed again
