@@ -16,8 +16,6 @@ class Settings:
     """How long one statement waits for another process's write lock; then `StoreBusy`."""
     starter_wait_ms_max: int = 120_000
     """How long migrate() waits for another process that is migrating; then `StoreBusy`."""
-    group_entries_max: int = 5_000
-    """Entries that one atomic group may hold."""
 
     # Migrations.
     batch_rows: int = 100

@@ -80,8 +80,9 @@ class Work:
         from syncengine.sources.json_stream import BrokenJson
 
         number = 0
+        bytes_max = self.store.settings.source_element_bytes_max
         try:
-            for raw in source.elements(key):
+            for raw in source.elements(key, element_bytes_max=bytes_max):
                 yield _parsed(f"{key}[{number}]", raw)
                 number += 1
         except BrokenJson as error:
