@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 from syncengine.clock import iso
 from syncengine.errors import (
     MigrationFailed,
-    QuarantineBudgetExceeded,
-    ReconciliationFailed,
     StoreSuperseded,
     SyncEngineError,
 )
@@ -24,6 +22,7 @@ from syncengine.local.savepoint import translated
 from syncengine.local.sqlite_errors import BusyError, CorruptError, FullError, IOError, SqliteError  # noqa: A004
 from syncengine.local.version_table import read_installed
 from syncengine.logs import log_event
+from syncengine.migrate.checks import check_all_read, check_budget, check_references, check_sum
 from syncengine.migrate.definition import Counts, Item
 from syncengine.migrate.history import RunRecord, record_run
 from syncengine.migrate.late import LateRow, Lift, come_back, lift_for, step_aside
@@ -34,6 +33,7 @@ from syncengine.migrate.reporter import MigrationProgressReporter
 from syncengine.migrate.results import MigrationResult
 from syncengine.migrate.row_codec import row_as_json
 from syncengine.migrate.shape import fingerprint, table_exists
+from syncengine.migrate.starter import Starter
 from syncengine.migrate.work import Work
 from syncengine.vocabulary import STORE_SCOPE, SchemaVersion
 
@@ -82,7 +82,7 @@ def run_step(step: "Step", context: RunContext) -> MigrationResult:
     store = context.store
     # A late import steps live tables aside; references are checked before the end in any case.
     rebuilds = executor.rebuilds_tables or step.scope != STORE_SCOPE
-    with store.lock, _Starter(store, rebuilds=rebuilds), store.transaction(durable=True):
+    with store.lock, Starter(store, rebuilds=rebuilds), store.transaction(durable=True):
         installed = read_installed(store)
         if (step.id, step.scope) in installed.completed | installed.queued:
             return _already(step)
@@ -102,30 +102,6 @@ def _refuse_overtaken(step: "Step", version: SchemaVersion) -> None:
             why="another process, perhaps of a newer version of the app, migrated it by another way",
             fix="Try again; the store was not changed.",
         )
-
-
-class _Starter:
-    """Around the transaction: wait long for another starter, and switch foreign keys off for a rebuild.
-
-    `PRAGMA foreign_keys` is a no-op inside a transaction, and DROP TABLE of a parent with it ON deletes the
-    children by CASCADE without a word. Other threads are held out by the store's lock.
-    """
-
-    def __init__(self, store: "Store", *, rebuilds: bool) -> None:
-        self._store = store
-        self._rebuilds = rebuilds
-
-    def __enter__(self) -> None:
-        self._store.check_usable()
-        connection = self._store.connection
-        connection.set_busy_timeout(self._store.settings.starter_wait_ms_max)
-        if self._rebuilds:
-            connection.execute("PRAGMA foreign_keys = OFF")
-
-    def __exit__(self, *_: object) -> None:
-        connection = self._store.connection
-        connection.set_busy_timeout(self._store.settings.busy_wait_ms_max)
-        connection.execute("PRAGMA foreign_keys = ON")
 
 
 class _Run:
@@ -201,7 +177,7 @@ class _Run:
             self._rows()
         else:
             self._late_rows(lift)
-        self._check_references()
+        check_references(self.store, self.step.id)
         self._record_shapes()
         self._take_source()
         return "completed"
@@ -213,7 +189,7 @@ class _Run:
         self._batches()
         self.executor.finish(self.work)
         self.executor.verify(self.work)
-        self._reconcile()
+        self._check()
 
     def _late_rows(self, lift: Lift) -> None:
         """Import in the old shape, then take the new rows through what the store went through since."""
@@ -248,7 +224,9 @@ class _Run:
             self.tally.counts.add(self._batch(batch))
             if not self.lifting:
                 self.context.reporter.update_progress(self.tally.counts.read)
-        self._check_budget()
+        check_budget(
+            self.executor.definition, self.tally.counts, settings=self.store.settings, first=self.failed_first
+        )
 
     def _batch(self, units: list[list[Item]]) -> Counts:
         warned = len(self.work.warnings)
@@ -335,46 +313,12 @@ class _Run:
             now=iso(self.store.clock.now_ms()),
         )
 
-    # Checks, all before the marker moves.
-
-    def _check_budget(self) -> None:
-        definition, settings, counts = self.executor.definition, self.store.settings, self.tally.counts
-        rows_max = _or(definition.quarantine_rows_max, settings.quarantine_rows_max)
-        ratio_max = _or(definition.quarantine_ratio_max, settings.quarantine_ratio_max)
-        allowed = max(rows_max, int(ratio_max * counts.read))
-        if counts.quarantined > allowed:
-            first = self.failed_first
-            raise QuarantineBudgetExceeded(
-                f"Migration {self.step.id} was stopped: too many rows cannot be converted.",
-                why=f"{counts.quarantined} of {counts.read} rows failed, {allowed} are allowed; "
-                f"the first: {first.text if first else ''}" + (f" ({first.field})" if first and first.field else ""),
-                fix="The store is as it was. Mend the migration, or allow more in its definition.",
-            )
-
-    def _reconcile(self) -> None:
+    def _check(self) -> None:
+        """All before the marker moves."""
         counts = self.tally.counts
-        if self.executor.rebuilds_tables and counts.read != self.total:
-            raise ReconciliationFailed(
-                f"Migration {self.step.id} did not see every row.",
-                why=f"the table holds {self.total} rows, {counts.read} were read; its key may not tell rows apart",
-                fix="The store is as it was. Correct the key of the collection.",
-            )
-        if counts.read != counts.accounted:
-            raise ReconciliationFailed(
-                f"Migration {self.step.id} does not add up.",
-                why=f"read {counts.read}, but written {counts.written} + merged {counts.merged} + dropped "
-                f"{counts.dropped} + quarantined {counts.quarantined} = {counts.accounted}",
-                fix="The store is as it was. This is a mistake in the migration's executor.",
-            )
-
-    def _check_references(self) -> None:
-        broken = self.store.query("PRAGMA foreign_key_check")
-        if broken:
-            raise ReconciliationFailed(
-                f"Migration {self.step.id} would leave rows that refer to nothing.",
-                why=f"{len(broken)} rows of {sorted({str(row[0]) for row in broken})}",
-                fix="The store is as it was. Convert parents and children in one version step.",
-            )
+        if self.executor.rebuilds_tables:
+            check_all_read(self.step.id, counts, rows=self.total)
+        check_sum(self.step.id, counts)
 
     # Records.
 
@@ -532,7 +476,3 @@ def _take(units: Iterator[list[Item]], rows_max: int) -> list[list[Item]]:
         taken.append(unit)
         rows += len(unit)
     return taken
-
-
-def _or(value: Any, otherwise: Any) -> Any:
-    return otherwise if value is None else value

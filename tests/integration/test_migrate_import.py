@@ -191,7 +191,8 @@ def test_a_late_row_that_does_not_fit_beside_the_live_ones_is_set_aside_in_the_n
         with engine.write() as db:
             db.execute("INSERT INTO journeys VALUES ('bob', 'b', 60, 'same')")
             db.execute(
-                "CREATE TRIGGER t AFTER INSERT ON journeys BEGIN UPDATE journeys SET seconds = -1 WHERE id = NEW.id; END"
+                "CREATE TRIGGER t AFTER INSERT ON journeys "
+                "BEGIN UPDATE journeys SET seconds = -1 WHERE id = NEW.id; END"
             )
     with open_engine(tmp_path, phone, registry=registry_v3()) as engine:
         engine.migrate()
