@@ -48,6 +48,7 @@ class Engine:
         make_backend: Callable[[], Backend] | None,
         listener: Callable[[object], None] | None,
         chance: random.Random | None,
+        guarded: bool = False,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -58,6 +59,7 @@ class Engine:
         self._chance = chance
         self._service: DataMigrationService | None = None
         self._runner: SyncRunner | None = None
+        self._guarded = guarded
 
     @classmethod
     def open(  # noqa: PLR0913  (keyword-only: the host's choices in one place)
@@ -74,17 +76,24 @@ class Engine:
         listener: Callable[[object], None] | None = None,
         clock: Clock | None = None,
         chance: random.Random | None = None,
+        guard: bool = False,
     ) -> Engine:
         """Open the store at `path`, made (0600) if it is not there. Never waits for the network.
 
         `user` is who is signed in; None works on the store alone. `sources` names legacy stores to import from,
         by path. The cloud is `cloud_url` with a `token` callback, or a `backend`; without either the engine works
-        offline and keeps its queue. Raises StoreForeign, StoreSuperseded, StoreDamaged, StoreAlreadyOpen,
-        StoreBusy; the file is then unchanged.
+        offline and keeps its queue. `guard` makes Python's own `sqlite3.connect` and `open` of the store fail in this
+        process (SecondLibrary): a second SQLite library would drop the first one's locks.
+
+        Raises StoreForeign, StoreSuperseded, StoreDamaged, StoreAlreadyOpen, StoreBusy; the file is then unchanged.
         """
         settings = settings or Settings()
         clock = clock or SystemClock()
         store = Store(str(path), settings=settings, clock=clock)
+        if guard:
+            from syncengine.local.second_library import guard_store
+
+            guard_store(store.path)
         make_backend = None
         if backend is not None:
             make_backend = _given(backend)
@@ -98,6 +107,7 @@ class Engine:
             make_backend=make_backend,
             listener=listener,
             chance=chance,
+            guarded=guard,
         )
 
     # Migrating.
@@ -262,6 +272,10 @@ class Engine:
         if self._runner is not None:
             self._runner.close()
         self._store.close()
+        if self._guarded:
+            from syncengine.local.second_library import unguard_store
+
+            unguard_store(self._store.path)
 
     def __enter__(self) -> Engine:
         return self

@@ -11,6 +11,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from syncengine import Engine, MigrationRegistry
 from syncengine.errors import SecondLibrary
 from syncengine.local.second_library import guard_store, unguard_store
 
@@ -123,3 +124,15 @@ def test_the_locks_that_a_plain_open_would_drop_are_still_held(store):
     assert "database is locked" in done.stderr
     writer.execute("commit")
     writer.close()
+
+
+def test_an_engine_that_is_opened_with_the_guard_has_it_until_it_is_closed(tmp_path: Path) -> None:
+    registry = MigrationRegistry(app="guarded", baseline="1.0.0", target="1.0.0", collections=())
+    path = tmp_path / "guarded.db"
+    with Engine.open(path, registry=registry, guard=True) as engine:
+        engine.migrate()
+        with pytest.raises(SecondLibrary, match=r"engine\.read"):
+            sqlite3.connect(path)
+        with engine.snapshot() as copy:
+            sqlite3.connect(copy).close()
+    sqlite3.connect(path).close()
