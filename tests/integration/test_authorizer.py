@@ -163,6 +163,19 @@ def test_a_trigger_that_would_write_the_outbox_later_does_not_stay_even_if_the_r
         assert engine._store.query("SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'") == [(0,)]
 
 
+def test_a_trigger_made_by_another_program_cannot_reach_the_outbox_from_inside_a_migration(tmp_path):
+    with Engine.open(
+        tmp_path / "app.db",
+        registry=registry_of(make_tables(), CustomExecutor(doing("INSERT INTO journeys VALUES ('ann', 'x', '')"))),
+    ) as engine:
+        engine.migrations.execute_migration("tables")
+        with engine._store.transaction():
+            # As the sqlite3 command line may: no authorizer is set there.
+            engine._store.query(f"CREATE TRIGGER theirs AFTER INSERT ON journeys BEGIN {INTO_OUTBOX}; END")
+        assert isinstance(engine.migrations.execute_migration("custom").failure, MigrationDenied)
+        assert engine._store.query("SELECT count(*) FROM _sync_outbox") == [(0,)]
+
+
 ALLOWED = {
     "a savepoint": lambda work: [work.db.execute(sql) for sql in ("SAVEPOINT mine", "RELEASE mine")],
     "atomic": lambda work: work.db["journeys"].insert_all([{"user_id": "bob", "id": "b"}], pk=("user_id", "id")),

@@ -118,6 +118,14 @@ def test_a_number_that_is_not_finite_is_no_number(world, text):
     assert json.loads(aside[0][2])["minutes"] == text
 
 
+def test_a_fraction_is_not_cut_off(world):
+    then = ["ALTER TABLE notes ADD COLUMN km REAL", "UPDATE notes SET km = length(minutes) + 0.5 * (id = 'b')"]
+    world.fill(note("a"), note("b"), then=then)
+    _, rows, aside, _ = world.change(cast("km", int))
+    assert [(row["id"], row["km"]) for row in rows] == [("a", 1)]
+    assert [(key, why) for _, key, _, why, _ in aside] == [("b", "would lose its fraction as int")]
+
+
 def test_an_empty_value_stays_empty_when_it_is_cast(world):
     _, rows, aside, _ = world.fill(note("a"), note("b", mood="7")).change(cast("mood", int))
     assert ([row["mood"] for row in rows], aside) == ([None, 7], [])

@@ -248,6 +248,16 @@ def phone_engine(tmp_path):
         yield engine
 
 
+@pytest.mark.parametrize("good", [True, False])
+def test_foreign_keys_and_the_wait_for_others_are_as_before_after_a_run(tmp_path, good):
+    change = column if good else failing
+    steps = [make_notes(), change("b", from_version="2.0.0", to_version="3.0.0")]
+    with Engine.open(tmp_path / "app.db", registry=registry_of(*steps, target="3.0.0")) as engine:
+        assert engine.migrate().success is good
+        pragmas = ("foreign_keys", "busy_timeout", "legacy_alter_table", "synchronous")
+        assert [engine._store.query(f"PRAGMA {name}")[0][0] for name in pragmas] == [1, 5000, 0, 1]
+
+
 def test_single_migrations_keep_the_order(phone_engine):
     service = phone_engine.migrations
     for early in ("import-walks", "seconds-v3", "upload-walks"):
@@ -448,6 +458,11 @@ def test_each_run_begins_and_ends_under_its_own_name_and_its_counts_only_grow(tm
     totals = {event.migration: event.total for event in heard if isinstance(event, MigrationStarted)}
     assert (totals["import-walks"], totals["seconds-v3"]) == (None, 30)
     assert (progress.done, progress.total, progress.percent, progress.ended) == (30, 30, 100, True)
+
+
+def test_the_last_progress_is_the_whole_even_when_nothing_was_said_on_the_way(tmp_path):
+    _, progress = listen(tmp_path, StoppedClock(), [walk(n) for n in range(30)])
+    assert (progress.done, progress.percent) == (30, 100)
 
 
 def test_progress_is_said_ten_times_a_second_at_most(tmp_path):

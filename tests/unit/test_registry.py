@@ -72,6 +72,12 @@ def test_the_path_has_the_fewest_hops_and_among_equals_the_lowest_versions():
     assert path(found, "1.1.0", "2.0.0") == ["1.1.0 > 1.2.0", "1.2.0 > 2.0.0"]
 
 
+def test_the_path_does_not_depend_on_the_order_of_the_list():
+    hops = ("1 > 1.3", "1.3 > 2", "1 > 1.4", "1.4 > 2", "1 > 1.2", "1.2 > 2")
+    assert path(registry(*hops), "1.0.0", "2.0.0") == ["1.0.0 > 1.2.0", "1.2.0 > 2.0.0"]
+    assert path(registry(*reversed(hops)), "1.0.0", "2.0.0") == ["1.0.0 > 1.2.0", "1.2.0 > 2.0.0"]
+
+
 @pytest.mark.parametrize("start", ["3.0.0", "1.5.0", "0.1.0"])
 def test_from_a_version_that_nobody_knows_there_is_no_path(start):
     found = registry("1 > 2")
