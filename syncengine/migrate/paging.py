@@ -22,16 +22,39 @@ def pages(
 ) -> Iterator[list["Row"]]:
     """Pages of `columns`, which hold all of `keys`; each row once if the keys tell rows apart. NULL comes first."""
     places = [columns.index(name) for name in keys]
-    start = f"SELECT {', '.join(map(quoted, columns))} FROM {quoted(table)} WHERE {where}"
+    start = f" FROM {quoted(table)} WHERE {where}"
     end = f" ORDER BY {', '.join(map(quoted, keys))} LIMIT {PAGE_ROWS}"
-    page = store.query(start + end, dict(bindings or {}))
+    page = _page(store, columns, start + end, dict(bindings or {}))
     while page:
         yield page
         if len(page) < PAGE_ROWS:
             return
         last = [page[-1][place] for place in places]
         values = {f"last_{number}": value for number, value in enumerate(last)}
-        page = store.query(f"{start} AND {_behind(keys, last)}{end}", {**(bindings or {}), **values})
+        page = _page(store, columns, f"{start} AND {_behind(keys, last)}{end}", {**(bindings or {}), **values})
+
+
+def _page(store: "Store", columns: tuple[str, ...], rest: str, bindings: dict[str, Any]) -> list["Row"]:
+    names = [quoted(name) for name in columns]
+    try:
+        return store.query(f"SELECT {', '.join(names)}{rest}", bindings)
+    except UnicodeDecodeError:
+        # SQLite keeps text as it is given, UTF-8 or not. What is not comes as bytes: that row is wrong, not the page.
+        asked = [
+            f"typeof({name}), CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END"
+            for name in names
+        ]
+        pairs = store.query(f"SELECT {', '.join(asked)}{rest}", bindings)
+        return [tuple(map(_text_if_it_is, row[::2], row[1::2])) for row in pairs]
+
+
+def _text_if_it_is(kind: str, value: Any) -> Any:
+    if kind != "text":
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
 
 
 def _behind(keys: tuple[str, ...], last: list[Any]) -> str:

@@ -473,6 +473,16 @@ def test_half_of_a_surrogate_pair_in_json_is_set_aside_and_nothing_is_lost(world
     assert json.loads(aside[0][2])["tags"] == '["\\ud83d"]'
 
 
+def test_text_that_is_no_utf_8_is_set_aside_and_the_rows_around_it_come_over(world):
+    rows = journeys(150)
+    world.fill(rows, "UPDATE journeys SET place = CAST(x'61ff' AS TEXT) WHERE id = 'j-00042'")
+    result, found, aside = world.migrate()
+    assert (len(found), result.counts) == (149, Counts(read=150, written=149, quarantined=1))
+    [(_, key, body, code, _, field)] = aside
+    assert (key, code, field) == ("j-00042", "shape_invalid", "0.place")
+    assert json.loads(body)["place"] == {"$blob": "Yf8="}
+
+
 def test_a_table_whose_columns_stay_is_rewritten_in_its_own_shape(world):
     def trimmed(old: JourneyV2) -> JourneyV2:
         return old.model_copy(update={"place": "home"})
