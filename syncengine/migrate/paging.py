@@ -40,10 +40,7 @@ def _page(store: "Store", columns: tuple[str, ...], rest: str, bindings: dict[st
         return store.query(f"SELECT {', '.join(names)}{rest}", bindings)
     except UnicodeDecodeError:
         # SQLite keeps text as it is given, UTF-8 or not. What is not comes as bytes: that row is wrong, not the page.
-        asked = [
-            f"typeof({name}), CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END"
-            for name in names
-        ]
+        asked = [f"typeof({name}), iif(typeof({name}) = 'text', CAST({name} AS BLOB), {name})" for name in names]
         pairs = store.query(f"SELECT {', '.join(asked)}{rest}", bindings)
         return [tuple(map(_text_if_it_is, row[::2], row[1::2])) for row in pairs]
 
