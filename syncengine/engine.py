@@ -5,9 +5,8 @@ from __future__ import annotations
 from syncengine.clock import SystemClock, system_random
 from syncengine.errors import AuthRequired, CollectionNotReady, StoreSuperseded
 from syncengine.local.store import Store
-from syncengine.local.version_table import read_installed
+from syncengine.local.version_table import parse_version, read_installed
 from syncengine.settings import Settings
-from syncengine.vocabulary import STORE_SCOPE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,8 +162,7 @@ class Engine:
         """
         from syncengine.local.hosting import reading
 
-        self._check_shapes()
-        return reading(self._store)
+        return reading(self._store, check=self._check_shapes)
 
     def write(self) -> AbstractContextManager[sqlite_utils.Database]:
         """`with engine.write() as db:` one atomic change to the app's rows; an exception undoes all of it.
@@ -181,8 +179,8 @@ class Engine:
 
         return snapshot(self._store)
 
-    def _check_shapes(self) -> None:
-        version = read_installed(self._store).schema_version(STORE_SCOPE) or self._registry.baseline
+    def _check_shapes(self, found: str | None) -> None:
+        version = self._registry.baseline if found is None else parse_version(found)
         if version > self._registry.target:
             raise StoreSuperseded(
                 f"The store was migrated to {version} by a newer version of this app.",

@@ -71,8 +71,7 @@ class Settings:
             wanted = (int, float) if isinstance(default, float) else type(default)
             if isinstance(value, bool) or not isinstance(value, wanted):
                 raise TypeError(f"setting {name} is a {type(default).__name__}, not a {type(value).__name__}")
-            if not isinstance(value, str) and value < 0:
-                raise ValueError(f"setting {name} cannot be negative")
+            _check_value(name, value)
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -81,3 +80,14 @@ class Settings:
     def __repr__(self) -> str:
         changed = ", ".join(f"{name}={value!r}" for name, value in sorted(vars(self).items()))
         return f"Settings({changed})"
+
+
+def _check_value(name: str, value: float | str) -> None:
+    if isinstance(value, str):
+        if value not in ("normal", "full"):
+            raise ValueError(f"setting {name} is normal or full, not {value!r}")
+    elif value < (1 if name in _ONE_AT_LEAST else 0):
+        raise ValueError(f"setting {name} is too small: {value}")
+
+
+_ONE_AT_LEAST = ("batch_rows", "push_entries_max", "push_bytes_max", "round_pushes_max", "attempts_of_one_entry_max")

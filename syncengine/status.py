@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from syncengine.local.version_table import read_installed
+from syncengine.migrate.plan import make_plan
 from syncengine.vocabulary import STORE_SCOPE, user_scope
 
 if TYPE_CHECKING:
@@ -91,20 +92,15 @@ def read_status(store: "Store", registry: "MigrationRegistry", *, user: str | No
 
 def _migration_state(store: "Store", registry: "MigrationRegistry", user: str | None) -> MigrationState:
     installed = read_installed(store)
-    gone = installed.completed | installed.queued
-    pending = queued = 0
-    for listed in registry.wanted():
-        scope = STORE_SCOPE if listed.scope == STORE_SCOPE else (user_scope(user) if user else None)
-        if scope is not None:
-            pending += (listed.id, scope) not in gone
-            queued += (listed.id, scope) in installed.queued
+    # A plan knows which way this store goes; it loads no migration where nothing is pending.
+    plan = make_plan(installed, registry, user=user)
     cloud = installed.cloud_versions.get(user_scope(user)) if user else None
     return MigrationState(
         current=str(installed.schema_version(STORE_SCOPE) or registry.baseline),
         target=str(registry.target),
         cloud=None if cloud is None else str(cloud),
-        pending=pending,
-        queued=queued,
+        pending=len(plan.steps),
+        queued=len(plan.queued),
     )
 
 

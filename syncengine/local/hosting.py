@@ -6,33 +6,40 @@ from typing import TYPE_CHECKING
 
 from syncengine.local.authorizer import authorized, everything_of_the_app, guarded_database
 from syncengine.local.sqlite_utils_adapter import utils_database
+from syncengine.local.statements import statement
 
 if TYPE_CHECKING:
     import sqlite_utils
 
     from syncengine.local.store import Store
 
+Check = Callable[[str | None], None]
+
 
 @contextmanager
-def reading(store: "Store") -> Iterator["sqlite_utils.Database"]:
-    """One moment of the store, for reading only, on a connection of its own; writers are not held out."""
+def reading(store: "Store", *, check: Check) -> Iterator["sqlite_utils.Database"]:
+    """One moment of the store, for reading only, on a connection of its own; writers are not held out.
+
+    `check` gets the schema version that this very moment has.
+    """
     connection = store.reader()
     try:
         connection.execute("BEGIN")
+        check(connection.execute(statement("state", "store_version")).get)
         yield utils_database(connection)
     finally:
         connection.close(True)
 
 
 @contextmanager
-def writing(store: "Store", *, check: Callable[[], None]) -> Iterator["sqlite_utils.Database"]:
+def writing(store: "Store", *, check: Check) -> Iterator["sqlite_utils.Database"]:
     """One atomic change by the app: all of the block, or nothing of it.
 
-    `check` looks at the shapes inside the transaction, where nobody can change them. Raises MigrationDenied when
+    `check` gets the schema version inside the transaction, where nobody can change it. Raises MigrationDenied when
     the block writes to the engine's tables or tries to end the transaction. What it was given is of no use later.
     """
     with store.transaction():
-        check()
+        check(store.value("state", "store_version"))
         with authorized(store.connection, may_write=everything_of_the_app):
             database = guarded_database(store.connection, may_write=None)
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from syncengine.clock import iso
+from syncengine.errors import StoreDamaged
 from syncengine.vocabulary import SchemaVersion, user_scope
 
 TYPE_CHECKING = False
@@ -42,9 +43,9 @@ def read_installed(store: Store) -> Installed:
     versions: dict[str, SchemaVersion] = {}
     clouds: dict[str, SchemaVersion] = {}
     for scope, schema_version, cloud_version in store.rows("state", "versions"):
-        versions[scope] = SchemaVersion.parse(schema_version)
+        versions[scope] = parse_version(schema_version)
         if cloud_version is not None:
-            clouds[scope] = SchemaVersion.parse(cloud_version)
+            clouds[scope] = parse_version(cloud_version)
     applied = store.rows("state", "applied")
     return Installed(
         versions=versions,
@@ -52,6 +53,18 @@ def read_installed(store: Store) -> Installed:
         completed=frozenset((migration, scope) for migration, scope, done in applied if done),
         queued=frozenset((migration, scope) for migration, scope, done in applied if not done),
     )
+
+
+def parse_version(text: str) -> SchemaVersion:
+    """A version that stands in the version table. Raises StoreDamaged: the engine writes no other."""
+    try:
+        return SchemaVersion.parse(text)
+    except ValueError as error:
+        raise StoreDamaged(
+            "The version table holds what is no version.",
+            why=str(error),
+            fix="Put right what was edited there by hand; nothing was changed.",
+        ) from error
 
 
 def write_schema_version(store: Store, scope: str, *, version: SchemaVersion, app_version: str | None) -> None:
@@ -77,4 +90,4 @@ def write_cloud_version(store: Store, user: str, *, version: SchemaVersion) -> N
     )
 
 
-__all__ = ["Installed", "read_installed", "write_cloud_version", "write_schema_version"]
+__all__ = ["Installed", "parse_version", "read_installed", "write_cloud_version", "write_schema_version"]

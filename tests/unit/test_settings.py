@@ -43,3 +43,10 @@ def test_settings_are_frozen():
 
 def test_only_what_was_changed_is_shown():
     assert repr(Settings(durability="full", batch_rows=7)) == "Settings(batch_rows=7, durability='full')"
+
+
+def test_a_word_or_a_number_that_cannot_work_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="normal or full"):
+        Settings(durability="fast")
+    with pytest.raises(ValueError, match="too small"):
+        Settings(batch_rows=0)

@@ -23,6 +23,12 @@ ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 SELECT scope, schema_version, cloud_version
 FROM _sync_version;
 
+-- name: store_version
+-- The version of the store; nothing in a store that has never been migrated.
+SELECT schema_version
+FROM _sync_version
+WHERE scope = 'store';
+
 -- name: write_schema_version
 -- Move a scope's schema version, or begin it.
 INSERT INTO _sync_version (scope, schema_version, app_version, updated_at)
