@@ -3,6 +3,7 @@
 import pytest
 
 from syncengine.clock import SystemClock
+from syncengine.errors import StoreDamaged
 from syncengine.local.store import Store
 from syncengine.local.version_table import read_installed, write_cloud_version, write_schema_version
 from syncengine.migrate.history import RunRecord, record_run
@@ -79,3 +80,10 @@ def test_a_history_that_does_not_add_up_cannot_be_written(store):
             "INSERT INTO _sync_run (migration, scope, from_version, to_version, state, rows_read, rows_written, "
             "started_at, ended_at, duration_ms) VALUES ('a', 'store', '1', '2', 'completed', 2, 1, '', '', 0)"
         )
+
+
+def test_a_version_that_somebody_spoiled_by_hand_is_an_error_that_says_so(store):
+    with store.transaction():
+        store.query("INSERT INTO _sync_version (scope, schema_version, updated_at) VALUES ('store', 'two', '2025')")
+    with pytest.raises(StoreDamaged, match="no version"):
+        read_installed(store)
