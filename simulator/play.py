@@ -35,21 +35,30 @@ def run(asked: argparse.Namespace) -> int:
     """Until Ctrl-C or the end of the time; both processes are gone afterwards."""
     with ExitStack() as stack:
         folder = Path(asked.dir or stack.enter_context(tempfile.TemporaryDirectory(prefix="syncengine-play-")))
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            stage = _new_stage(folder)
+        except FileExistsError:
+            print(f"{folder} is not new. Give --dir a folder that is not there yet, or is empty.", file=sys.stderr)
+            return 1
         table = _Table(sys.stdout, is_tty=sys.stdout.isatty())
         with suppress(KeyboardInterrupt):
-            _play(folder, table, toggle_ms=_ms(asked.toggle), end_ms=_ms(asked.seconds), clock=SystemClock())
+            _play(stage, table, toggle_ms=_ms(asked.toggle), end_ms=_ms(asked.seconds), clock=SystemClock())
         table.end("Ended: the app and the server are gone." + (f" The files are in {folder}" if asked.dir else ""))
     return 0
+
+
+def _new_stage(folder: Path) -> Stage:
+    """Raises FileExistsError where somebody has played before, and leaves that play's files as they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return set_stage(folder, walks=WALKS, places=PLACES, seed=1)
 
 
 def _ms(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1000)
 
 
-def _play(folder: Path, table: "_Table", *, toggle_ms: int | None, end_ms: int | None, clock: Clock) -> None:
-    stage = set_stage(folder, walks=WALKS, places=PLACES, seed=1)
-    flag = folder / "online"
+def _play(stage: Stage, table: "_Table", *, toggle_ms: int | None, end_ms: int | None, clock: Clock) -> None:
+    flag = stage.folder / "online"
     flag.unlink(missing_ok=True)
     with running_server(stage) as server_url, Gate(server_url, latency_ms=LATENCY_MS) as gate:
         print(f"The network is on while this file is there:  touch {flag}   rm {flag}   (Ctrl-C ends)", flush=True)

@@ -9,6 +9,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from syncengine.cli.looking import Look, opened, refuse_foreign
+from syncengine.cli.showing import counted
 from syncengine.clock import SystemClock, iso
 from syncengine.errors import PragmaRefused, SourceBroken, StoreBusy, StoreDamaged
 from syncengine.local.connection import APPLICATION_ID, set_pragma
@@ -112,7 +113,7 @@ def _references(look: Look) -> Finding:
     return Finding(
         check="foreign keys",
         verdict=Verdict.BAD,
-        found=f"{len(tables)} rows of {', '.join(sorted(set(tables)))} refer to nothing",
+        found=f"{counted(len(tables), 'row', 'rows')} without what it refers to, in {', '.join(sorted(set(tables)))}",
         fix="write the missing rows, or delete these, through the app",
     )
 
@@ -231,7 +232,7 @@ def _oldest_entry(look: Look) -> Finding:
     return Finding(
         check="outbox",
         verdict=Verdict.WARN if is_old else Verdict.OK,
-        found=f"{waiting + claimed + held} wait, the oldest since {oldest_at}",
+        found=f"{counted(waiting + claimed + held, 'waits', 'wait')}, the oldest since {oldest_at}",
         fix="see `syncengine outbox` for the reason" if is_old else "",
     )
 
@@ -241,7 +242,7 @@ def _quarantine(look: Look) -> Finding:
     return Finding(
         check="quarantine",
         verdict=Verdict.WARN if count else Verdict.OK,
-        found=f"{count} wait for a person" if count else "nothing",
+        found=f"{counted(count, 'waits', 'wait')} for a person" if count else "nothing",
         fix="see `syncengine quarantine`" if count else "",
     )
 

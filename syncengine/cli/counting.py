@@ -7,7 +7,7 @@ import click
 from syncengine.cli.command import EngineCommand
 from syncengine.cli.exit_codes import Exit
 from syncengine.cli.options import app_option, json_option, store_option, user_option
-from syncengine.cli.showing import show_facts, show_json
+from syncengine.cli.showing import counted, show_facts, show_json
 
 if TYPE_CHECKING:
     from syncengine.cli.looking import Look
@@ -36,7 +36,7 @@ def status(store: str, registry: "MigrationRegistry | None", user: str | None, a
         show_facts(_facts(found))
     if found["quarantined"]:
         return Exit.QUARANTINE
-    return Exit.DONE if found["synced"] else Exit.WAITING
+    return Exit.WAITING if _is_left(found) else Exit.DONE
 
 
 def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None) -> dict[str, Any]:
@@ -46,11 +46,11 @@ def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None
     confirmed, attempts, last_success_at, next_try_at, last_error = look.rows("looks", "drain", user=user)[0]
     quarantined = look.value("looks", "quarantined", user=user)
     network = dict(look.rows("status", "network"))
-    left = waiting + claimed + held + quarantined + (migration["pending"] or 0) + migration["queued"]
-    return {
+    edited_at = look.value("state", "get", name="edited_at")
+    found = {
         "store": look.path,
         "user": user,
-        "synced": not left and migration["superseded"] is None,
+        "synced": False,  # what all the rest says together, below
         "migration": migration,
         "outbox": {
             "waiting": waiting,
@@ -60,6 +60,7 @@ def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None
             "oldest_at": oldest_at,
         },
         "quarantined": quarantined,
+        "edited_at": edited_at,
         "connectivity": {"verdict": network.get("probe_verdict", "unknown"), "at": network.get("probe_at")},
         "sync": {
             "attempts": attempts,
@@ -68,6 +69,15 @@ def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None
             "last_error": last_error,
         },
     }
+    found["synced"] = _state(found) == "synced"
+    return found
+
+
+def _is_left(found: dict[str, Any]) -> bool:
+    """Is there something to migrate, to send or to look at?"""
+    outbox, migration = found["outbox"], found["migration"]
+    left = outbox["waiting"] + outbox["claimed"] + outbox["held"] + (migration["pending"] or 0) + migration["queued"]
+    return bool(left or found["quarantined"] or migration["superseded"])
 
 
 def _migration(look: "Look", registry: "MigrationRegistry | None", user: str | None) -> dict[str, Any]:
@@ -117,14 +127,20 @@ def _state(found: dict[str, Any]) -> str:
         return "superseded"
     if found["migration"]["pending"]:
         return "to be migrated"
-    return "synced" if found["synced"] else "waiting"
+    if _is_left(found):
+        return "waiting"
+    if found["edited_at"]:
+        return "edited here"
+    return "synced" if found["sync"]["last_success_at"] else "local"
 
 
 def _version(migration: dict[str, Any]) -> str:
-    queued = f", {migration['queued']} migrations wait for the cloud" if migration["queued"] else ""
+    waiting = counted(migration["queued"], "migration waits", "migrations wait")
+    queued = f", {waiting} for the cloud" if migration["queued"] else ""
     if migration["target"] is None:
         return f"{migration['current'] or 'none yet'}{queued} (--app shows what is pending)"
-    return f"{migration['current']} of {migration['target']}, {migration['pending']} migrations pending{queued}"
+    pending = counted(migration["pending"], "migration", "migrations")
+    return f"{migration['current']} of {migration['target']}, {pending} pending{queued}"
 
 
 @click.command(cls=EngineCommand)

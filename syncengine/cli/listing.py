@@ -1,5 +1,6 @@
 """`history`, `outbox` and `quarantine`: lists from the store's own views."""
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 RUN = (
     *("run", "migration", "scope", "hop", "state", "read", "written", "merged", "dropped", "quarantined"),
-    *("ms", "ended_at", "error"),
+    *("warnings", "ms", "ended_at", "error"),
 )
 ENTRY = ("entry", "owner", "kind", "what", "key", "state", "sequence", "shape", "since", "waits")
 ITEM = (
@@ -34,11 +35,19 @@ WHOLE_ITEM = (
 @rows_option()
 @json_option()
 def history(store: str, user: str | None, rows_max: int, as_json: bool) -> Exit:
-    """The newest runs of migrations, oldest first, good and bad."""
+    """The newest runs of migrations, oldest first, good and bad. The texts of their warnings are in --json."""
     rows = _listed(store, "history", user=user, rows_max=rows_max)
     rows.reverse()
+    rows = [_with_warnings(row, as_json=as_json) for row in rows]
     _show(RUN, rows, as_json=as_json, none="No migration has run here.")
     return Exit.DONE
+
+
+def _with_warnings(row: tuple[Any, ...], *, as_json: bool) -> tuple[Any, ...]:
+    """The sentences for programs, their number for a line of the list."""
+    place = RUN.index("warnings")
+    sentences = json.loads(row[place])
+    return (*row[:place], sentences if as_json else len(sentences), *row[place + 1 :])
 
 
 @click.command(cls=EngineCommand)

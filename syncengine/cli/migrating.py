@@ -12,12 +12,12 @@ import click
 from syncengine.cli.command import EngineCommand, is_terminal
 from syncengine.cli.exit_codes import Exit
 from syncengine.cli.options import app_option, json_option, source_option, store_option, user_option
-from syncengine.cli.showing import printable, show_error, show_json, show_table
+from syncengine.cli.showing import counted, printable, show_error, show_json, show_table
 
 if TYPE_CHECKING:
     from syncengine.migrate.registry import MigrationRegistry
     from syncengine.migrate.results import MigrationResult
-    from syncengine.migrate.service import MigrationReport
+    from syncengine.migrate.service import DataMigrationService, MigrationReport
 
 COLUMNS = ("migration", "scope", "state", "read", "written", "merged", "dropped", "quarantined", "ms")
 
@@ -27,12 +27,14 @@ COLUMNS = ("migration", "scope", "state", "read", "written", "merged", "dropped"
 @app_option(required=True)
 @user_option()
 @source_option()
+@click.option("--again", metavar="ID", help="Only this import, anew, after it found nothing.")
 @json_option()
 def migrate(
     store: str,
     registry: "MigrationRegistry",
     user: str | None,
     sources: dict[str, str],
+    again: str | None,
     as_json: bool,
 ) -> Exit:
     """Migrate the store to the app's version; make the store if it is not there.
@@ -41,13 +43,15 @@ def migrate(
     Exit status 5 when a migration failed and was rolled back, else 4 when rows were set aside, else 3 when
     something is left to migrate, else 0.
     """
+    if again is not None and user is None:
+        raise click.UsageError("--again needs --user: an import belongs to a user.")
     if not os.path.exists(store):  # noqa: PTH110  (pathlib is slow to import)
         click.echo(f"Making a new store at {store}.", err=True)
-    report = _migrated(store, registry, user=user, sources=sources, is_quiet=as_json)
+    report = _migrated(store, registry, user=user, sources=sources, again=again, is_quiet=as_json)
     if as_json:
         show_json(_report_json(report))
     else:
-        _show_report(report)
+        _show_report(report, registry)
     failed = [result.failure for result in report.results if result.failure is not None]
     for failure in failed:
         show_error(failure, as_json=as_json)
@@ -55,7 +59,13 @@ def migrate(
 
 
 def _migrated(
-    store: str, registry: "MigrationRegistry", *, user: str | None, sources: dict[str, str], is_quiet: bool
+    store: str,
+    registry: "MigrationRegistry",
+    *,
+    user: str | None,
+    sources: dict[str, str],
+    again: str | None,
+    is_quiet: bool,
 ) -> "MigrationReport":
     from syncengine.cli.progress import ProgressLine
     from syncengine.clock import SystemClock
@@ -66,7 +76,17 @@ def _migrated(
     with progress, Engine.open(store, registry=registry, user=user, sources=sources, listener=listener) as engine:
         migrations = engine.migrations
         with _interrupts(migrations.cancel):
+            if again is not None and user is not None:
+                return _imported_again(migrations, again, user=user)
             return migrations.migrate_all_data(user)
+
+
+def _imported_again(migrations: "DataMigrationService", migration_id: str, *, user: str) -> "MigrationReport":
+    from syncengine.migrate.service import MigrationReport
+
+    result = migrations.import_again(migration_id, user)
+    plan = migrations.plan(user)
+    return MigrationReport(current=plan.current, target=plan.target, results=(result,))
 
 
 @contextmanager
@@ -118,7 +138,7 @@ def _counts(result: "MigrationResult") -> dict[str, int]:
     }
 
 
-def _show_report(report: "MigrationReport") -> None:
+def _show_report(report: "MigrationReport", registry: "MigrationRegistry") -> None:
     if report.results:
         rows = [
             (result.migration_id, result.scope, result.state, *_counts(result).values(), result.duration_ms)
@@ -130,10 +150,27 @@ def _show_report(report: "MigrationReport") -> None:
     for result in report.results:
         for warning in result.warnings:
             click.echo(printable(f"warning: {result.migration_id}: {warning}"))
+    for result in report.results:
+        _show_empty_import(result, registry)
     for name in report.blocked:
         click.echo(f"not run: {name}, because something that it comes after is not done")
     if report.queued:
-        click.echo(f"{len(report.queued)} migrations wait for the cloud; see `syncengine sync`.")
+        waiting = counted(len(report.queued), "migration waits", "migrations wait")
+        click.echo(f"{waiting} for the cloud; see `syncengine sync`.")
     if report.quarantined:
-        click.echo(f"{report.quarantined} rows were set aside; see `syncengine quarantine`.")
+        set_aside = counted(report.quarantined, "row was", "rows were")
+        click.echo(f"{set_aside} set aside; see `syncengine quarantine`.")
     click.echo(f"The store is at {report.current} of {report.target}.")
+
+
+def _show_empty_import(result: "MigrationResult", registry: "MigrationRegistry") -> None:
+    """An import that read nothing is no error, but its line is also on stderr, where a log keeps what went wrong."""
+    if result.state != "completed" or result.counts.read:
+        return
+    source = registry.get_migration_executor(result.migration_id).definition.source
+    if source is None:
+        return
+    sentence = f"imported nothing from {source}"
+    click.echo(f"{sentence}; once it is there: syncengine migrate --again {result.migration_id}")
+    if not (is_terminal(sys.stdout) and is_terminal()):
+        click.echo(f"{result.migration_id}: {sentence}", err=True)

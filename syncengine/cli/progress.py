@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, TextIO
 
+from syncengine.cli.showing import counted
 from syncengine.events import BatchConfirmed, MigrationEnded, MigrationMessage, MigrationProgressed, MigrationStarted
 
 if TYPE_CHECKING:
@@ -72,5 +73,5 @@ class ProgressLine:
 def _progress(done: int, total: int | None) -> str:
     """A total may be an estimate: the end alone says 100 %."""
     if not total:
-        return f"{done} rows"
+        return counted(done, "row", "rows")
     return f"{done} of {total} rows ({min(99, done * 100 // total)} %)"

@@ -44,6 +44,11 @@ def printable(text: str, *, keep: str = "") -> str:
     )
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """`1 row was`, `2 rows were`: the number and the words that agree with it."""
+    return f"{number} {one if number == 1 else many}"
+
+
 def show_error(error: "SyncEngineError", *, as_json: bool) -> None:
     """The error's own text on stderr: what happened, why, what to do, where to read on."""
     click.echo(json.dumps({"error": error_json(error)}) if as_json else str(error), err=True)

@@ -16,9 +16,12 @@ from syncengine.cli.showing import show_json
 if TYPE_CHECKING:
     from syncengine.engine import Engine
     from syncengine.migrate.registry import MigrationRegistry
+    from syncengine.sync.drain import RoundReport
 
 DONE_WORDS = frozenset({"drained", "bounded", "held", "another_process", "time_is_over", "stopped", "paused"})
 """Ends of a round that are no errors."""
+RUN_AGAIN = "The queue is kept. Run the command again when the cloud can be reached."
+"""An app tries again by itself; a command that has ended does not."""
 
 
 class _Outcome(NamedTuple):
@@ -105,7 +108,7 @@ def _synced(engine: "Engine", store: str, *, user: str, until_empty: bool, wait_
         flushed = engine.flush(timeout_ms=wait_ms)
         ended, applied = flushed.reason, flushed.delivered
     else:
-        report = engine.sync_now(timeout_ms=wait_ms)
+        report = _one_round(engine, wait_ms=wait_ms)
         ended, applied = report.ended, report.applied
     if ended == "upgrade_app":
         _refuse_old_app()
@@ -113,6 +116,16 @@ def _synced(engine: "Engine", store: str, *, user: str, until_empty: bool, wait_
         waiting, claimed, held, _ = look.rows("looks", "queue", user=user)[0]
         quarantined = look.value("looks", "quarantined", user=user)
     return _Outcome(ended, applied, waiting + claimed + held, quarantined)
+
+
+def _one_round(engine: "Engine", *, wait_ms: int) -> "RoundReport":
+    from syncengine.errors import BackendUnavailable, BackendUnreachable
+
+    try:
+        return engine.sync_now(timeout_ms=wait_ms)
+    except (BackendUnreachable, BackendUnavailable) as error:
+        error.fix = RUN_AGAIN
+        raise
 
 
 def _refuse_old_app() -> None:
@@ -130,6 +143,8 @@ def _show(outcome: _Outcome, *, as_json: bool) -> None:
         show_json(outcome._asdict())
         return
     click.echo(f"{outcome.applied} sent, {outcome.remaining} left ({outcome.ended}).")
+    if _status(outcome) is Exit.UNREACHABLE:
+        click.echo(RUN_AGAIN)
     if outcome.quarantined:
         click.echo(f"{outcome.quarantined} in quarantine; see `syncengine quarantine`.")
 

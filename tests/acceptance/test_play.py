@@ -108,6 +108,17 @@ def test_the_end_of_a_killed_player_is_the_end_of_its_processes(
     assert processes_about(tmp_path) == []
 
 
+def test_a_folder_that_was_played_in_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    first = play(tmp_path / "play", "--for", "0")
+    first.communicate(timeout=SECONDS_MAX)
+    assert first.returncode == 0
+    before = sorted(tmp_path.rglob("*"))
+    _, complaints = (second := play(tmp_path / "play")).communicate(timeout=SECONDS_MAX)
+    assert second.returncode == 1
+    assert complaints == f"{tmp_path}/play is not new. Give --dir a folder that is not there yet, or is empty.\n"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_the_line_says_what_the_app_said_last() -> None:
     line = Line()
     for fact in (

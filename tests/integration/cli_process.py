@@ -18,7 +18,7 @@ APP = '''
 import time
 
 from syncengine import (
-    BaseMigrationExecutor, Collection, Item, ListedMigration, MigrationDefinition, MigrationRegistry,
+    BaseMigrationExecutor, Collection, Item, ListedMigration, MigrationDefinition, MigrationRegistry, Put,
     cast, declared, tables, upload,
 )
 
@@ -69,6 +69,20 @@ class Crawls(BaseMigrationExecutor):
         return int(open("things.txt").read())
 
 
+class Imports(BaseMigrationExecutor):
+    """Notes from a JSON file of the old app."""
+
+    definition = MigrationDefinition(
+        id="imports", name="Imports", description="", collections=("notes",), scope="user", source="old-app", **HOP
+    )
+
+    def items(self, work):
+        yield from work.elements("notes")
+
+    def convert(self, item, work):
+        return Put("notes", {"user_id": work.user, "id": item.value, "text": "imported", "stars": "1"})
+
+
 def registry(target, *names):
     listed = {
         "make-notes": ListedMigration("make-notes", "1.0.0 > 2.0.0", "notes_app:make_notes"),
@@ -77,6 +91,7 @@ def registry(target, *names):
             "send-notes", "2.0.0 > 3.0.0", "notes_app:send_notes", scope="user", online=True
         ),
         "breaks": ListedMigration("breaks", "2.0.0 > 3.0.0", "notes_app:Breaks"),
+        "imports": ListedMigration("imports", "2.0.0 > 3.0.0", "notes_app:Imports", scope="user"),
         "crawls": ListedMigration("crawls", "2.0.0 > 3.0.0", "notes_app:Crawls"),
     }
     return MigrationRegistry(
@@ -88,6 +103,7 @@ def registry(target, *names):
 TWO = registry("2.0.0", "make-notes")
 THREE = registry("3.0.0", "make-notes", "count-stars", "send-notes")
 BROKEN = registry("3.0.0", "make-notes", "breaks")
+IMPORTING = registry("3.0.0", "make-notes", "imports")
 SLOW = registry("3.0.0", "make-notes", "crawls")
 '''
 

@@ -4,15 +4,19 @@ import hashlib
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.integration.cli_process import SECRET, Command
+from tests.integration.cli_process import ROOT, SECRET, Command
 
 LOOKS = ("status", "history", "outbox", "quarantine", "doctor")
-STATUS_KEYS = ["store", "user", "synced", "migration", "outbox", "quarantined", "connectivity", "sync"]
+STATUS_KEYS = [
+    *("store", "user", "synced", "migration", "outbox", "quarantined", "edited_at", "connectivity", "sync"),
+]
 
 
 @pytest.fixture
@@ -103,11 +107,29 @@ def test_no_look_changes_the_store(with_quarantine: Command, words: tuple[str, .
 # status and plan.
 
 
-def test_status_of_a_store_with_nothing_to_do_is_synced_and_0(at_two: Command) -> None:
+def test_status_of_a_store_that_no_cloud_has_confirmed_is_local_and_0(at_two: Command) -> None:
     ran = at_two("status", "--app", "notes_app:TWO", "--user", "ann")
     assert ran.status == 0
-    assert "state          synced\n" in ran.out
+    assert "state          local\n" in ran.out
     assert "version        2.0.0 of 2.0.0, 0 migrations pending\n" in ran.out
+
+
+def test_status_names_edits_that_are_not_sent_and_says_0_as_nothing_can_be_done(at_two: Command) -> None:
+    edit = (
+        "import notes_app, syncengine, sys\n"
+        "with syncengine.Engine.open(sys.argv[1], registry=notes_app.TWO) as engine, engine.write() as db:\n"
+        "    db['notes'].insert({'user_id': 'ann', 'id': 'n1', 'text': '', 'stars': '1'})\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", edit, str(at_two.store)],
+        cwd=at_two.folder,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{at_two.folder}"},
+        check=True,
+    )
+    ran = at_two("status", "--app", "notes_app:TWO", "--user", "ann")
+    assert (ran.status, "state          edited here\n" in ran.out) == (0, True)
+    told = at_two("status", "--json").json
+    assert (told["synced"], told["edited_at"] is None) == (False, False)
 
 
 def test_status_says_3_while_a_migration_is_pending(at_two: Command) -> None:
@@ -174,6 +196,16 @@ def test_history_lists_runs_oldest_first_good_and_bad(at_two: Command) -> None:
     assert [line.split()[1] for line in lines[1:]] == ["make-notes", "breaks"]
     runs = at_two("history", "--json").json
     assert [(run["state"], run["error"]) for run in runs] == [("completed", None), ("failed", "migration_failed")]
+
+
+def test_history_counts_the_warnings_of_a_run_and_tells_them_to_programs(at_two: Command) -> None:
+    at_two.migrate("IMPORTING")
+    header, _, line = (each.split() for each in at_two("history").out.splitlines())
+    assert header[10:12] == ["WARNINGS", "MS"]
+    # The hop takes three words.
+    assert (line[1], line[12]) == ("imports", "1")
+    runs = at_two("history", "--json").json
+    assert [run["warnings"] for run in runs] == [[], ["no source 'old-app' was given, so nothing was imported"]]
 
 
 def test_a_long_list_is_cut_where_asked_and_says_so(at_two: Command) -> None:

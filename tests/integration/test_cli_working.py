@@ -66,7 +66,7 @@ def test_migrate_prints_what_became_of_each_migration(at_two: Command) -> None:
     assert ran.out.splitlines()[0].split()[:5] == ["MIGRATION", "SCOPE", "STATE", "READ", "WRITTEN"]
     assert ran.out.splitlines()[1].split()[:5] == ["count-stars", "store", "completed", "2", "2"]
     assert ran.out.splitlines()[2].split()[:3] == ["send-notes", "user:ann", "queued"]
-    assert "1 migrations wait for the cloud" in ran.out
+    assert "\n1 migration waits for the cloud; see `syncengine sync`.\n" in ran.out
 
 
 def test_migrate_for_programs_is_one_json_document(at_two: Command) -> None:
@@ -83,7 +83,38 @@ def test_migrate_says_4_when_rows_were_set_aside(at_two: Command) -> None:
     at_two.write_notes("5", "many")
     ran = at_two.migrate("THREE")
     assert ran.status == 4
-    assert "1 rows were set aside; see `syncengine quarantine`." in ran.out
+    assert "\n1 row was set aside; see `syncengine quarantine`.\n" in ran.out
+
+
+def test_migrate_counts_several_rows_in_the_plural(at_two: Command) -> None:
+    at_two.write_notes("many", "few")
+    assert "\n2 rows were set aside; see `syncengine quarantine`.\n" in at_two.migrate("THREE").out
+
+
+NOTHING = "imported nothing from old-app"
+
+
+def test_an_import_that_found_nothing_is_told_on_both_streams_with_0(at_two: Command) -> None:
+    ran = at_two.migrate("IMPORTING")
+    assert (ran.status, ran.err) == (0, f"imports: {NOTHING}\n")
+    assert f"\n{NOTHING}; once it is there: syncengine migrate --again imports\n" in ran.out
+
+
+def test_asking_for_an_import_again_without_a_user_is_a_wrong_call(at_two: Command) -> None:
+    ran = at_two("migrate", "--app", "notes_app:IMPORTING", "--again", "imports")
+    assert (ran.status, "--again needs --user" in ran.err) == (2, True)
+
+
+def test_an_import_can_be_asked_for_again_once_its_source_is_there(at_two: Command) -> None:
+    source = at_two.folder / "old-app.json"
+    source.write_text('[["note", "[]"]]')
+    near = at_two.migrate("IMPORTING", "--source", f"old-app={source}")
+    assert NOTHING in near.out
+    source.write_text('[["notes", "[\\"n1\\", \\"n2\\"]"]]')
+    ran = at_two.migrate("IMPORTING", "--source", f"old-app={source}", "--again", "imports")
+    assert (ran.status, NOTHING in ran.out) == (0, False)
+    assert ran.out.splitlines()[1].split()[:5] == ["imports", "user:ann", "completed", "2", "2"]
+    assert at_two.query("SELECT id FROM notes ORDER BY id") == [("n1",), ("n2",)]
 
 
 def test_a_failed_migration_is_5_rolled_back_and_told_without_the_rows(at_two: Command) -> None:
@@ -211,6 +242,7 @@ def test_a_cloud_that_cannot_be_reached_is_6_and_the_queue_is_kept(queued: Comma
     words = (*SYNC, "--cloud-url", "http://127.0.0.1:9", "--json")
     ran = queued(*words, SYNCENGINE_TOKEN="t")
     assert (ran.status, ran.out, ran.error["code"]) == (6, "", "backend_unreachable")
+    assert ran.error["fix"] == "The queue is kept. Run the command again when the cloud can be reached."
     flushed = queued(*words, "--until-empty", "--wait-s", "20", SYNCENGINE_TOKEN="t")
     assert flushed.status == 6
     assert (flushed.json["ended"], flushed.json["remaining"]) == ("backend_unreachable", 3)

@@ -24,11 +24,14 @@ WHERE resolution IS NULL
   AND (:user IS NULL OR owner IS NULL OR owner = :user);
 
 -- name: history
--- The newest runs, newest first.
-SELECT run, migration, scope, hop, state, "read", written, merged, dropped, quarantined, ms, ended_at, error
-FROM migration_history
-WHERE :user IS NULL OR scope IN ('store', 'user:' || :user)
-ORDER BY run DESC
+-- The newest runs, newest first; their warnings as a JSON list.
+SELECT
+  h.run, h.migration, h.scope, h.hop, h.state, h."read", h.written, h.merged, h.dropped, h.quarantined,
+  r.warnings, h.ms, h.ended_at, h.error
+FROM migration_history AS h
+JOIN _sync_run AS r ON r.run_id = h.run
+WHERE :user IS NULL OR h.scope IN ('store', 'user:' || :user)
+ORDER BY h.run DESC
 LIMIT :rows_max;
 
 -- name: outbox
