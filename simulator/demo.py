@@ -155,7 +155,7 @@ class _Demo:
         token = stage.token_of(user)
         proof = compare(
             local_rows(store, registry=REGISTRY, user=user, collections=names),
-            cloud_rows(server_url, token=token, clock=self._clock, collections=names),
+            cloud_rows(server_url, user=user, token=token, clock=self._clock, collections=names),
             ledger,
         )
         queue = see_queue(store)

@@ -161,7 +161,11 @@ class _Killing:
         self._check(user, f"the end of {user}")
         local = local_rows(stage.store_of(user), registry=REGISTRY, user=user, collections=self._collections)
         cloud = cloud_rows(
-            self._server_url, token=stage.token_of(user), clock=self._clock, collections=self._collections
+            self._server_url,
+            user=user,
+            token=stage.token_of(user),
+            clock=self._clock,
+            collections=self._collections,
         )
         proof = compare(local, cloud, read_ledger(stage.cloud_folder, user=user))
         if not proof.holds:

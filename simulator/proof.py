@@ -101,14 +101,16 @@ def local_rows(store: Path, *, registry: MigrationRegistry, user: str, collectio
     return found
 
 
-def cloud_rows(url: str, *, token: str, clock: Clock, collections: Iterable[str]) -> Rows:
+def cloud_rows(url: str, *, user: str, token: str, clock: Clock, collections: Iterable[str]) -> Rows:
     """The user's living rows at the server, all pages, over HTTP."""
     found: Rows = {}
     with closing(HttpBackend(url, token=lambda: token, settings=Settings(), clock=clock)) as backend:
         for name in collections:
             after: str | None = None
             while True:
-                request = RowsRequest(request_id="proof", collection=name, after=after, limit=ROWS_PER_PAGE_MAX)
+                request = RowsRequest(
+                    request_id="proof", user=user, collection=name, after=after, limit=ROWS_PER_PAGE_MAX
+                )
                 page = backend.rows(request)
                 found.update({(name, row.key): dict(row.body) for row in page.rows})
                 after = page.next

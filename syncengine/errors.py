@@ -107,6 +107,10 @@ class BackendAddressRefused(NeedsDeveloper):
     """The backend's address cannot be used: no http(s), plain HTTP to another machine, or a password in it."""
 
 
+class TokenInvalid(NeedsDeveloper):
+    """The token was given as something that cannot be called; the engine asks for a fresh one at each call."""
+
+
 class EntryInDoubt(WillRetry):
     """The cloud has not said yet whether it has a quarantined entry, so sending it again could do it twice."""
 

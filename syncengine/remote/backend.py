@@ -14,7 +14,7 @@ from syncengine.remote.wire import (
 
 
 class Backend(Protocol):
-    """The cloud of one signed-in user.
+    """The cloud of one signed-in user. A request whose `user` is another one raises AuthRequired and does nothing.
 
     Every call takes a bounded time and raises only: BackendUnreachable, BackendUnavailable, RateLimited,
     NotOurServer, AuthRequired, BatchRefused, SequenceGap, ProtocolViolation. After BackendUnreachable,

@@ -17,11 +17,13 @@ from syncengine.errors import (
     SyncEngineError,
 )
 from syncengine.remote.json_text import JsonRefused, read_json
-from syncengine.remote.wire import PROTOCOL, PROTOCOL_HEADER, ErrorAnswer
+from syncengine.remote.wire import PROTOCOL, PROTOCOL_HEADER, WRONG_USER, ErrorAnswer, wrong_user
 
 RETRY_AFTER_MS_MIN = 1_000
 
 # 408: our request came too slowly. 511: a portal wants a login (RFC 6585, section 6).
+_UNAUTHORIZED = 401
+_FORBIDDEN = 403
 _TOO_SLOW = 408
 _NETWORK_LOGIN = 511
 _REFUSED_FOR_GOOD = (400, 413, 422)
@@ -45,15 +47,14 @@ def failure_by_head(
         return _not_ours(f"an answer with status {status} lacks the protocol's header")
     if headers.get("Content-Encoding", "identity") != "identity":
         return _not_ours("the answer is compressed, though we asked for none")
-    if status in (401, 403):
-        return AuthRequired(
-            "The backend refused the token.", why=f"status {status}", fix="Sign in again; the queue is kept."
-        )
+    is_json = headers.get("Content-Type", "").partition(";")[0].strip().lower() == "application/json"
+    if status == _UNAUTHORIZED or (status == _FORBIDDEN and not is_json):
+        return _token_refused(status)
     if status == _TOO_SLOW:
         return _unavailable(status, wait_ms=None)
-    if headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+    if not is_json:
         return _not_ours("the answer is no JSON")
-    if status not in (200, 409, *_REFUSED_FOR_GOOD):
+    if status not in (200, _FORBIDDEN, 409, *_REFUSED_FOR_GOOD):
         return violation(f"status {status} is not in the protocol")
     return None
 
@@ -62,6 +63,8 @@ def answer_of_body(status: int, raw: bytes, *, model: type[Answer], depth_max: i
     """The body as `model`. Raises the error that a body with another status than 200 tells, ProtocolViolation."""
     if status == 200:
         return _parsed(raw, model=model, depth_max=depth_max)
+    if status == _FORBIDDEN:
+        raise _forbidden(raw, depth_max=depth_max)
     refusal = _parsed(raw, model=ErrorAnswer, depth_max=depth_max).error
     if status == 409 and refusal.code == SequenceGap.code() and refusal.expected is not None:
         raise SequenceGap(
@@ -124,6 +127,21 @@ def _parsed(raw: bytes, *, model: type[Answer], depth_max: int) -> Answer:
     except ValidationError as error:
         places = [".".join(map(str, fault["loc"])) for fault in error.errors(include_input=False)][:3]
         raise violation("wrong at " + ", ".join(printable(place) for place in places)) from error
+
+
+def _forbidden(raw: bytes, *, depth_max: int) -> AuthRequired:
+    """A 403 whose body cannot be read is still a 403."""
+    try:
+        refusal = _parsed(raw, model=ErrorAnswer, depth_max=depth_max).error
+    except ProtocolViolation:
+        return _token_refused(_FORBIDDEN)
+    return wrong_user() if refusal.code == WRONG_USER else _token_refused(_FORBIDDEN)
+
+
+def _token_refused(status: int) -> AuthRequired:
+    return AuthRequired(
+        "The backend refused the token.", why=f"status {status}", fix="Sign in again; the queue is kept."
+    )
 
 
 def _unavailable(status: int, *, wait_ms: int | None) -> BackendUnavailable:

@@ -18,6 +18,7 @@ from syncengine.errors import (
     BackendUnreachable,
     BatchRefused,
     NotOurServer,
+    TokenInvalid,
 )
 from syncengine.logs import install_redaction, register_secret
 from syncengine.remote.bounded_network import BoundedNetwork, BoundedTransport, Deadlines
@@ -68,7 +69,7 @@ class HttpBackend:
     """A Backend at an address. `token` is asked at each call and never kept; empty or None: AuthRequired.
 
     `tls` is a host's own trust, such as a private certificate authority; without it the public ones count.
-    Plain http is for this machine only, unless `allow_plain_http`. Raises BackendAddressRefused.
+    Plain http is for this machine only, unless `allow_plain_http`. Raises BackendAddressRefused, TokenInvalid.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class HttpBackend:
         allow_plain_http: bool = False,
     ) -> None:
         self._base = _checked_address(url, allow_plain_http=allow_plain_http)
-        self._token = token
+        self._token = _checked_token(token)
         self._settings = settings
         self._clock = clock
         self._closed = False
@@ -114,7 +115,12 @@ class HttpBackend:
         return answer
 
     def rows(self, request: RowsRequest) -> RowsAnswer:
-        asked = {"request_id": request.request_id, "collection": request.collection, "limit": str(request.limit)}
+        asked = {
+            "request_id": request.request_id,
+            "user": request.user,
+            "collection": request.collection,
+            "limit": str(request.limit),
+        }
         if request.after is not None:
             asked["after"] = request.after
         answer = self._call(
@@ -162,12 +168,12 @@ class HttpBackend:
             with self._deadlines.within(wait_ms):
                 status, raw = self._exchange(request)
         except _TRANSPORT_FAILURES as error:
-            raise _unreachable(error) from error
+            raise _unreachable(error, address=self._origin()) from error
         except RuntimeError as error:
             # httpx: "Cannot send a request, as the client has been closed."
             if not self._closed:
                 raise
-            raise _unreachable(error) from error
+            raise _unreachable(error, address=self._origin()) from error
         return answer_of_body(status, raw, model=model, depth_max=self._settings.answer_depth_max)
 
     def _exchange(self, request: httpx.Request) -> tuple[int, bytes]:
@@ -205,9 +211,18 @@ class HttpBackend:
             ) from error
         if not token or not _TOKEN.fullmatch(token):
             why = "its text cannot stand in a header" if token else "the app gave none"
-            raise AuthRequired("There is no usable token.", why=why, fix="Sign in; the queue is kept.")
+            raise AuthRequired(
+                "There is no usable token.",
+                why=why,
+                fix="Give the engine a token callback that returns the signed-in user's token (command line: "
+                "--token-file or SYNCENGINE_TOKEN). The queue is kept.",
+            )
         register_secret(token)
         return {"Authorization": f"Bearer {token}"}
+
+    def _origin(self) -> str:
+        """Scheme, host and port: a path may be private."""
+        return f"{self._base.scheme}://{self._base.netloc.decode()}"
 
     def _address(self, path: str) -> httpx.URL:
         return self._base.copy_with(path=f"{self._base.path.rstrip('/')}/v1/{path}")
@@ -246,6 +261,17 @@ def _is_this_machine(host: str) -> bool:
         return host == "localhost"
 
 
+def _checked_token(token: Callable[[], str | None]) -> Callable[[], str | None]:
+    """Told at once: a text in the callback's place would else look like a missing sign-in, call after call."""
+    if callable(token):
+        return token
+    raise TokenInvalid(
+        "The token has to be a callback, not the token itself.",
+        why=f"it is of type {type(token).__name__}, which cannot be called",
+        fix="Give a function without arguments that returns the present token, or None for nobody signed in.",
+    )
+
+
 def _address_refused(why: str) -> BackendAddressRefused:
     return BackendAddressRefused(
         "The backend's address cannot be used.", why=why, fix="Give an address like https://cloud.example."
@@ -269,15 +295,17 @@ def _echoed(request: RequestModel, answer: Echoed) -> Echoed:
     return answer
 
 
-def _unreachable(error: BaseException) -> BackendUnreachable | NotOurServer:
+def _unreachable(error: BaseException, *, address: str) -> BackendUnreachable | NotOurServer:
     """A refused certificate or no TLS at all is somebody else in the backend's place; the rest is no answer."""
     if isinstance(error, httpcore.ConnectError) and any(map(_is_no_trust, causes(error))):
         return NotOurServer(
             "The backend's certificate could not be verified.",
-            why=type(error).__name__,
+            why=f"{type(error).__name__} at {address}",
             fix="Nothing was sent. A network's login page, a proxy or a wrong clock may be the cause.",
         )
-    return BackendUnreachable("The backend did not answer.", why=type(error).__name__, fix="It is tried again later.")
+    return BackendUnreachable(
+        "The backend did not answer.", why=f"{type(error).__name__} at {address}", fix="It is tried again later."
+    )
 
 
 def _is_no_trust(cause: BaseException) -> bool:

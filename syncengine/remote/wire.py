@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from syncengine.errors import ProtocolViolation
+from syncengine.errors import AuthRequired, ProtocolViolation
 from syncengine.remote.json_text import INTEGER_MAX
 
 PROTOCOL = 1
@@ -18,10 +18,15 @@ PROTOCOL_HEADER = "Syncengine-Protocol"
 
 REQUEST_ID_LENGTH_MAX = 64
 NAME_LENGTH_MAX = 128
+USER_LENGTH_MAX = 200
 ROWS_PER_PAGE_MAX = 1_000
+WRONG_USER = "wrong_user"
+"""The code with 403: the token is good, but not this user's."""
 
 ShortName = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH_MAX)]
 RequestId = Annotated[str, Field(min_length=1, max_length=REQUEST_ID_LENGTH_MAX)]
+# \P{Cc}: no control character, by Unicode's general category.
+UserName = Annotated[str, Field(min_length=1, max_length=USER_LENGTH_MAX, pattern=r"^\P{Cc}+$")]
 Number = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
 EntryNumber = Annotated[int, Field(ge=1, le=INTEGER_MAX)]
 Document = dict[str, JsonValue]
@@ -53,10 +58,14 @@ class WireModel(BaseModel):
 
 
 class RequestModel(WireModel):
-    """What every request carries. The answer repeats `request_id`, so it cannot be another request's."""
+    """What every request carries. The answer repeats `request_id`, so it cannot be another request's.
+
+    `user` is whose queue this is; the cloud takes nothing when the token is another user's.
+    """
 
     protocol: Literal[1] = 1
     request_id: RequestId
+    user: UserName
 
 
 class AnswerModel(WireModel):
@@ -196,6 +205,15 @@ class ErrorAnswer(WireModel):
 
     error: Refusal
     protocol: Literal[1] = 1
+
+
+def wrong_user() -> AuthRequired:
+    """The error for a token that is good, but not that of the user whose queue it came with. Names neither."""
+    return AuthRequired(
+        "The token belongs to another user than the one that is signed in.",
+        why="nothing was sent or read for either of them",
+        fix="Sign in again as this user; the queue is kept.",
+    )
 
 
 def check_push_answer(request: PushRequest, answer: PushAnswer) -> None:

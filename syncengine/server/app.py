@@ -8,12 +8,13 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from syncengine.errors import BatchRefused, SequenceGap
+from syncengine.errors import AuthRequired, BatchRefused, SequenceGap
 from syncengine.remote.json_text import write_json
 from syncengine.remote.wire import (
     NAME_LENGTH_MAX,
     PROTOCOL,
     PROTOCOL_HEADER,
+    WRONG_USER,
     ErrorAnswer,
     HelloRequest,
     PushRequest,
@@ -80,6 +81,7 @@ def _rows_request(request: Request) -> RowsRequest:
     return validated(
         {
             "request_id": asked.get("request_id", ""),
+            "user": asked.get("user", ""),
             "collection": asked.get("collection", ""),
             "after": asked.get("after"),
             "limit": int(limit) if limit.isascii() and limit.isdigit() and len(limit) <= 4 else None,
@@ -107,7 +109,7 @@ def _answer_errors_by_the_protocol(app: FastAPI) -> None:
     async def answer_error(_: Request, error: Exception) -> Response:
         return _answer_to_error(error)
 
-    for kind in (RequestRefused, SequenceGap, BatchRefused, HTTPException, Exception):
+    for kind in (RequestRefused, AuthRequired, SequenceGap, BatchRefused, HTTPException, Exception):
         app.add_exception_handler(kind, answer_error)
 
 
@@ -115,6 +117,8 @@ def _answer_to_error(error: Exception) -> Response:
     match error:
         case RequestRefused():
             return _refusal(error.status, code=error.code, message=error.message)
+        case AuthRequired():
+            return _refusal(403, code=WRONG_USER, message=error.what)
         case SequenceGap():
             return _refusal(409, code=error.code(), message=error.what, expected=error.expected)
         case BatchRefused():

@@ -24,9 +24,11 @@ from syncengine.remote.wire import (
     PushAnswer,
     PushEntry,
     PushRequest,
+    RequestModel,
     RowChange,
     RowsAnswer,
     RowsRequest,
+    wrong_user,
 )
 from syncengine.server.judge import GONE, GROUP_REJECTED, EntryRejected, Fault, body_bytes, entry_fault
 from syncengine.server.storage import Lane, Receipt, Storage, StoredDocument
@@ -46,7 +48,10 @@ class CloudLimits:
 
 
 class Cloud:
-    """All users' rows and receipts in one folder. May be used from any thread; one call works at a time."""
+    """All users' rows and receipts in one folder. May be used from any thread; one call works at a time.
+
+    `user` is whom the caller has authenticated. Raises AuthRequired, and does nothing, for another user's request.
+    """
 
     def __init__(self, storage: Storage, *, clock: Clock, limits: CloudLimits | None = None) -> None:
         self.limits = limits or CloudLimits()
@@ -81,6 +86,7 @@ class Cloud:
 
     def hello(self, user: UserId, request: HelloRequest) -> HelloAnswer:
         """Where this device and this user stand. Changes nothing."""
+        _refuse_other_user(user, request)
         lane = Lane(user=user, device=request.device, epoch=request.epoch)
         with self._lock:
             return HelloAnswer(
@@ -98,6 +104,7 @@ class Cloud:
 
         Raises SequenceGap, or BatchRefused for too many entries; then nothing was changed.
         """
+        _refuse_other_user(user, request)
         if len(request.entries) > self.limits.entries_max:
             raise BatchRefused(f"A push holds at most {self.limits.entries_max} entries.", status=413)
         lane = Lane(user=user, device=request.device, epoch=request.epoch)
@@ -117,6 +124,7 @@ class Cloud:
 
     def rows(self, user: UserId, request: RowsRequest) -> RowsAnswer:
         """One page of the user's living rows."""
+        _refuse_other_user(user, request)
         rows: list[CloudRow] = []
         size_bytes = 0
         more = False
@@ -227,6 +235,12 @@ def _shape_after(change: RowChange, *, found: StoredDocument | None, shape_versi
     if change.kind is not EntryKind.PATCH or found is None:
         return shape_version
     return max(found.shape_version, shape_version, key=SchemaVersion.parse)
+
+
+def _refuse_other_user(user: UserId, request: RequestModel) -> None:
+    """Raises AuthRequired when a device sends one user's queue under the token of another."""
+    if request.user != user:
+        raise wrong_user()
 
 
 def _refuse_gap(entries: tuple[PushEntry, ...], *, device_seq: int) -> None:

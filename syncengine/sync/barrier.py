@@ -38,7 +38,7 @@ def next_page(
     if barrier.reads is None:
         return outbox.freeze_page(step, _no_changes(barrier))
     rows_max = outbox.store.settings.batch_rows
-    said = yield Rows(collection=barrier.reads, after=barrier.cursor, rows_max=rows_max)
+    said = yield Rows(user=step.owner, collection=barrier.reads, after=barrier.cursor, rows_max=rows_max)
     assert isinstance(said, RowsSaid)
     try:
         page = _decide(barrier, said, barriers(step.migration or ""), bytes_max=outbox.store.settings.push_bytes_max)

@@ -8,8 +8,9 @@ from syncengine.outbox.entry import Batch, Result
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """Who is there, and where do we stand?"""
+    """Who is there, and where do we stand? `user` in each call: whose queue it is about."""
 
+    user: str
     app: str
     device: str
     epoch: int
@@ -31,6 +32,7 @@ class HelloSaid:
 class Push:
     """Take these entries."""
 
+    user: str
     device: str
     schema_version: str
     batch: Batch
@@ -47,6 +49,7 @@ class PushSaid:
 class Rows:
     """A page of one collection's rows, in key order after the key `after`."""
 
+    user: str
     collection: str
     after: str | None
     rows_max: int

@@ -4,7 +4,9 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from syncengine.errors import SyncEngineError
+from pydantic import ValidationError
+
+from syncengine.errors import AuthRequired, SyncEngineError
 from syncengine.outbox.barrier_page import Barrier
 from syncengine.outbox.entry import Entry, Kind, Result
 from syncengine.remote import wire
@@ -19,8 +21,9 @@ Heard = Callable[[wire.HelloAnswer | SyncEngineError | None], object]
 
 
 def carry(backend: "Backend", call: Call, *, request_id: str, heard: Heard = lambda outcome: None) -> Answer:
-    """The backend's answer to a call. Raises what the backend raises."""
+    """The backend's answer to a call. Raises what the backend raises; AuthRequired for a name that cannot travel."""
     try:
+        _check_user(call.user, request_id=request_id)
         answer = _carry(backend, call, request_id, heard)
     except SyncEngineError as error:
         heard(error)
@@ -28,6 +31,17 @@ def carry(backend: "Backend", call: Call, *, request_id: str, heard: Heard = lam
     if not isinstance(call, Hello):
         heard(None)
     return answer
+
+
+def _check_user(user: str, *, request_id: str) -> None:
+    try:
+        wire.RequestModel(request_id=request_id, user=user)
+    except ValidationError as error:
+        raise AuthRequired(
+            "The name of the signed-in user cannot stand in a request.",
+            why=f"it has to be 1 to {wire.USER_LENGTH_MAX} characters long, without control characters",
+            fix="Open the engine with a name for this user that the backend knows; the queue is kept.",
+        ) from error
 
 
 def _carry(backend: "Backend", call: Call, request_id: str, heard: Heard) -> Answer:
@@ -44,6 +58,7 @@ def _hello(backend: "Backend", call: Hello, request_id: str, heard: Heard) -> He
     answer = backend.hello(
         wire.HelloRequest(
             request_id=request_id,
+            user=call.user,
             app=call.app,
             device=call.device,
             epoch=call.epoch,
@@ -64,6 +79,7 @@ def _push(backend: "Backend", call: Push, request_id: str) -> PushSaid:
     answer = backend.push(
         wire.PushRequest(
             request_id=request_id,
+            user=call.user,
             device=call.device,
             epoch=call.batch.epoch,
             schema_version=call.schema_version,
@@ -76,7 +92,9 @@ def _push(backend: "Backend", call: Push, request_id: str) -> PushSaid:
 def _rows(backend: "Backend", call: Rows, request_id: str) -> RowsSaid:
     limit = min(call.rows_max, wire.ROWS_PER_PAGE_MAX)
     answer = backend.rows(
-        wire.RowsRequest(request_id=request_id, collection=call.collection, after=call.after, limit=limit)
+        wire.RowsRequest(
+            request_id=request_id, user=call.user, collection=call.collection, after=call.after, limit=limit
+        )
     )
     rows = tuple(
         SeenRow(key=row.key, version=row.version, body=row.body, shape_version=row.shape_version)

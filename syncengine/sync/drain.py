@@ -233,7 +233,13 @@ class _Draining:
 
     def _hello(self, epoch: int) -> Hello:
         speaker = self._speaker
-        return Hello(app=speaker.app, device=speaker.device, epoch=epoch, schema_version=speaker.schema_version)
+        return Hello(
+            user=self._owner,
+            app=speaker.app,
+            device=speaker.device,
+            epoch=epoch,
+            schema_version=speaker.schema_version,
+        )
 
     def _settle_claimed(self) -> Generator[Call, Answer, bool]:
         """What has a number that the cloud knows is settled by the cloud's first answer; True when all is."""
@@ -276,7 +282,9 @@ class _Draining:
         self.hooks.tell(BatchSent(entries=len(batch.entries), epoch=batch.epoch, first_sequence=first))
         speaker = self._speaker
         try:
-            said = yield Push(device=speaker.device, schema_version=speaker.schema_version, batch=batch)
+            said = yield Push(
+                user=batch.owner, device=speaker.device, schema_version=speaker.schema_version, batch=batch
+            )
         except BatchRefused as error:
             self._refused(batch, error)
         except SequenceGap as gap:

@@ -112,5 +112,6 @@ def test_a_session_that_holds_the_write_lock_makes_the_app_wait_and_harms_nothin
 def _journeys_at(server: ServerProcess, token: str) -> dict[str, dict[str, object]]:
     from syncengine.remote.wire import RowsRequest
 
-    answer = server.backend(token).rows(RowsRequest(request_id="r1", collection="journeys", after=None, limit=500))
+    request = RowsRequest(request_id="r1", user="ann", collection="journeys", after=None, limit=500)
+    answer = server.backend(token).rows(request)
     return {row.key: dict(row.body) for row in answer.rows}

@@ -16,8 +16,8 @@ def statuses(answer: PushAnswer) -> list[str]:
     return [result.status for result in answer.results]
 
 
-def bodies(backend: Backend) -> dict[str, dict]:
-    return {row.key: row.body for row in backend.rows(rows(limit=1000)).rows}
+def bodies(backend: Backend, *, user: str = "ann") -> dict[str, dict]:
+    return {row.key: row.body for row in backend.rows(rows(user=user, limit=1000)).rows}
 
 
 class BackendSuite:
@@ -146,12 +146,32 @@ class BackendSuite:
     def test_two_users_with_the_same_device_id_and_keys_never_meet(self, sign_in: SignIn) -> None:
         ann, bob = sign_in("ann"), sign_in("bob")
         ann.push(push(put(1, "a", {"canary": "only ann"}), migration(2, cloud_version="3.0.0")))
-        answer = bob.hello(hello())
+        answer = bob.hello(hello(user="bob"))
         assert (answer.device_seq, answer.cloud_version) == (0, None)
-        assert bodies(bob) == {}
-        assert statuses(bob.push(push(put(1, "a", {"of": "bob"}), patch(2, "a", {"n": 1})))) == ["applied"] * 2
+        assert bodies(bob, user="bob") == {}
+        entries = (put(1, "a", {"of": "bob"}), patch(2, "a", {"n": 1}))
+        assert statuses(bob.push(push(*entries, user="bob"))) == ["applied"] * 2
         assert bodies(ann) == {"a": {"canary": "only ann"}}
-        assert bodies(bob) == {"a": {"of": "bob", "n": 1}}
+        assert bodies(bob, user="bob") == {"a": {"of": "bob", "n": 1}}
+
+    def test_a_token_of_one_user_carries_nothing_of_another_users_queue(self, sign_in: SignIn) -> None:
+        eve, bob = sign_in("eve"), sign_in("bob")
+        bob.push(push(put(1, "a", {"of": "bob"}), user="bob"))
+        calls = (
+            lambda: eve.hello(hello(user="bob")),
+            lambda: eve.push(push(put(1, "a", {"of": "bob"}), user="bob")),
+            lambda: eve.push(push(put(2, "b", {"of": "bob"}), user="bob")),
+            lambda: eve.rows(rows(user="bob")),
+        )
+        for call in calls:
+            with pytest.raises(AuthRequired) as refused:
+                call()
+            assert "another user" in str(refused.value)
+            assert "bob" not in str(refused.value)
+            assert "eve" not in str(refused.value)
+        assert (eve.hello(hello(user="eve")).device_seq, bodies(eve, user="eve")) == (0, {})
+        assert bob.hello(hello(user="bob")).device_seq == 1
+        assert bodies(bob, user="bob") == {"a": {"of": "bob"}}
 
     def test_devices_and_epochs_of_one_user_have_sequences_of_their_own(self, sign_in: SignIn) -> None:
         ann = sign_in("ann")

@@ -18,16 +18,27 @@ def request_id() -> str:
     return f"request-{next(_numbers)}"
 
 
-def hello(*, device: str = "phone", epoch: int = 1) -> HelloRequest:
-    return HelloRequest(request_id=request_id(), app="heros-path", device=device, epoch=epoch, schema_version="1.0.0")
+def hello(*, user: str = "ann", device: str = "phone", epoch: int = 1) -> HelloRequest:
+    return HelloRequest(
+        request_id=request_id(),
+        user=user,
+        app="heros-path",
+        device=device,
+        epoch=epoch,
+        schema_version="1.0.0",
+    )
 
 
-def push(*entries: PushEntry, device: str = "phone", epoch: int = 1) -> PushRequest:
-    return PushRequest(request_id=request_id(), device=device, epoch=epoch, schema_version="1.0.0", entries=entries)
+def push(*entries: PushEntry, user: str = "ann", device: str = "phone", epoch: int = 1) -> PushRequest:
+    return PushRequest(
+        request_id=request_id(), user=user, device=device, epoch=epoch, schema_version="1.0.0", entries=entries
+    )
 
 
-def rows(*, collection: str = "journeys", after: str | None = None, limit: int = 100) -> RowsRequest:
-    return RowsRequest(request_id=request_id(), collection=collection, after=after, limit=limit)
+def rows(
+    *, user: str = "ann", collection: str = "journeys", after: str | None = None, limit: int = 100
+) -> RowsRequest:
+    return RowsRequest(request_id=request_id(), user=user, collection=collection, after=after, limit=limit)
 
 
 def put(sequence: int, key: str, body: dict, *, group: int | None = None, shape: str = "1.0.0") -> PushEntry:

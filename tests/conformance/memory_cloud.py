@@ -17,6 +17,7 @@ from syncengine.remote.wire import (
     PushAnswer,
     PushEntry,
     PushRequest,
+    RequestModel,
     RowChange,
     RowsAnswer,
     RowsRequest,
@@ -33,7 +34,8 @@ class Rejected(Exception):
 class MemoryUser:
     """One user's rows: (collection, key) to [version, body or None, shape version]."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.rows: dict[tuple[str, str], tuple[int, dict | None, str]] = {}
         self.counter = 0
         self.cloud_version: str | None = None
@@ -47,7 +49,7 @@ class MemoryCloud:
         self.users: dict[str, MemoryUser] = {}
 
     def sign_in(self, user: str) -> str:
-        self.users.setdefault(user, MemoryUser())
+        self.users.setdefault(user, MemoryUser(user))
         return f"token of {user}"
 
     def backend(self, token: str) -> "MemoryBackend":
@@ -62,7 +64,7 @@ class MemoryBackend:
         self._closed = False
 
     def hello(self, request: HelloRequest) -> HelloAnswer:
-        user = self._signed_in()
+        user = self._signed_in(request)
         receipts = user.receipts.get((request.device, request.epoch), {})
         return HelloAnswer(
             request_id=request.request_id,
@@ -75,7 +77,7 @@ class MemoryBackend:
         )
 
     def push(self, request: PushRequest) -> PushAnswer:
-        user = self._signed_in()
+        user = self._signed_in(request)
         receipts = user.receipts.setdefault((request.device, request.epoch), {})
         expected = min(request.entries[0].sequence, max(receipts, default=0) + 1) if request.entries else 1
         for entry in request.entries:
@@ -96,7 +98,7 @@ class MemoryBackend:
         )
 
     def rows(self, request: RowsRequest) -> RowsAnswer:
-        user = self._signed_in()
+        user = self._signed_in(request)
         living = sorted(
             (key, row)
             for (collection, key), row in user.rows.items()
@@ -121,11 +123,13 @@ class MemoryBackend:
     def close(self) -> None:
         self._closed = True
 
-    def _signed_in(self) -> MemoryUser:
+    def _signed_in(self, request: RequestModel) -> MemoryUser:
         if self._closed:
             raise BackendUnreachable("closed")
         if self._user is None:
             raise AuthRequired("nobody's token")
+        if request.user != self._user.name:
+            raise AuthRequired("another user's token")
         return self._user
 
 

@@ -1,5 +1,6 @@
 """The suite against the cloud in memory and against a real server process over HTTP."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,16 @@ import pytest
 pytest.register_assert_rewrite("tests.conformance.backend_suite")
 
 from syncengine.remote.backend import Backend  # noqa: E402 - rewriting must be asked for before the import
+from syncengine.remote.http_backend import HttpBackend  # noqa: E402
+from syncengine.remote.wire import (  # noqa: E402
+    HealthAnswer,
+    HelloAnswer,
+    HelloRequest,
+    PushAnswer,
+    PushRequest,
+    RowsAnswer,
+    RowsRequest,
+)
 from tests.conformance.backend_suite import BackendSuite, SignIn  # noqa: E402
 from tests.conformance.memory_cloud import MemoryCloud  # noqa: E402
 from tests.conformance.server_process import ServerProcess  # noqa: E402
@@ -31,11 +42,40 @@ class TestMemoryCloud(BackendSuite):
         return MemoryCloud().backend("nobody's")
 
 
+class OfOneTest:
+    """A Backend over HTTP whose users bear the test's number, so that one server can serve all tests apart."""
+
+    def __init__(self, backend: HttpBackend, *, number: int) -> None:
+        self._backend = backend
+        self._number = number
+
+    def hello(self, request: HelloRequest) -> HelloAnswer:
+        return self._backend.hello(request.model_copy(update=self._user(request.user)))
+
+    def push(self, request: PushRequest) -> PushAnswer:
+        return self._backend.push(request.model_copy(update=self._user(request.user)))
+
+    def rows(self, request: RowsRequest) -> RowsAnswer:
+        return self._backend.rows(request.model_copy(update=self._user(request.user)))
+
+    def health(self, nonce: str) -> HealthAnswer:
+        return self._backend.health(nonce)
+
+    def close(self) -> None:
+        self._backend.close()
+
+    def _user(self, name: str) -> dict[str, str]:
+        return {"user": f"{name} {self._number}"}
+
+
+_numbers = itertools.count(1)
+
+
 class TestHttpBackend(BackendSuite):
     @pytest.fixture
-    def sign_in(self, server: ServerProcess, request: pytest.FixtureRequest) -> SignIn:
-        # One server for all tests; users are apart, so each test has its own.
-        return lambda user: server.backend(server.sign_in(f"{user} of {request.node.nodeid}"))
+    def sign_in(self, server: ServerProcess) -> SignIn:
+        number = next(_numbers)
+        return lambda user: OfOneTest(server.backend(server.sign_in(f"{user} {number}")), number=number)
 
     @pytest.fixture
     def stranger(self, server: ServerProcess) -> Backend:

@@ -188,7 +188,7 @@ class World:
 
     def drive_one(self, round_: Round) -> None:
         """Carry the hello of a round that has just begun, and the call after it, whose failure nobody hears."""
-        hello = Hello(app="app", device="dev", epoch=1, schema_version="2.0.0")
+        hello = Hello(user="ann", app="app", device="dev", epoch=1, schema_version="2.0.0")
         call = round_.send(carry(self.line, hello, request_id="r"))
         carry(self.line, call, request_id="r")
 
@@ -215,7 +215,9 @@ class World:
     # Looking.
 
     def cloud_rows(self, collection: str = "journeys", user: str = "ann") -> dict[str, dict[str, object]]:
-        answer = self.cloud.rows(UserId(user), RowsRequest(request_id="r", collection=collection, limit=1000))
+        answer = self.cloud.rows(
+            UserId(user), RowsRequest(request_id="r", user=user, collection=collection, limit=1000)
+        )
         return {row.key: row.body for row in answer.rows}
 
     def quarantine(self) -> list[tuple[object, ...]]:

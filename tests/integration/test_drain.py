@@ -451,7 +451,7 @@ def test_a_barrier_changes_the_cloud_page_by_page_and_then_tells_the_version(tmp
 
 
 def wire_hello():
-    return HelloRequest(request_id="r", app="app", device="other", epoch=1, schema_version="2.0.0")
+    return HelloRequest(request_id="r", user="ann", app="app", device="other", epoch=1, schema_version="2.0.0")
 
 
 def test_a_barrier_killed_at_each_call_is_done_once_in_the_end(tmp_path):
@@ -490,7 +490,9 @@ def other_device_pushes(world, *edits, first=1):
         )
         for index, (kind, key, body) in enumerate(edits)
     )
-    request = PushRequest(request_id="r", device="other", epoch=1, schema_version="2.0.0", entries=entries)
+    request = PushRequest(
+        request_id="r", user="ann", device="other", epoch=1, schema_version="2.0.0", entries=entries
+    )
     world.cloud.push("ann", request)
 
 

@@ -126,7 +126,7 @@ def effects(folder):
     cloud = Cloud(Storage(str(folder / "cloud"), clock=SystemClock()), clock=SystemClock())
     from syncengine.remote.wire import RowsRequest
 
-    rows = cloud.rows("ann", RowsRequest(request_id="r", collection="journeys", limit=1000)).rows
+    rows = cloud.rows("ann", RowsRequest(request_id="r", user="ann", collection="journeys", limit=1000)).rows
     cloud.close()
     return len(rows), max(row.version for row in rows)
 

@@ -28,6 +28,7 @@ from syncengine.errors import (
     RateLimited,
     SequenceGap,
     SyncEngineError,
+    TokenInvalid,
 )
 from syncengine.remote.connectivity_probe import says_no_route
 from syncengine.remote.http_backend import HttpBackend
@@ -280,7 +281,13 @@ def refusal(code: str, **more: object) -> bytes:
 
 def test_each_status_of_ours_has_its_error(against: Callable[..., HttpBackend]) -> None:
     fails(against(answering(refusal("unauthorized"), status="401 Unauthorized")), AuthRequired)
-    fails(against(answering(refusal("forbidden"), status="403 Forbidden")), AuthRequired)
+    for body in (refusal("forbidden"), refusal("wrong_user_of_another_kind"), b"no JSON", b"{}"):
+        forbidden = fails(against(answering(body, status="403 Forbidden")), AuthRequired)
+        assert forbidden.what == "The backend refused the token."
+    wrong = fails(against(answering(refusal("wrong_user"), status="403 Forbidden")), AuthRequired)
+    assert wrong.what == "The token belongs to another user than the one that is signed in."
+    plain = answering(b"no", status="403 Forbidden", head=b"Content-Type: text/plain\r\nSyncengine-Protocol: 1\r\n")
+    fails(against(plain), AuthRequired)
     fails(against(answering(refusal("too_slow"), status="408 Request Timeout")), BackendUnavailable)
     gap = fails(against(answering(refusal("sequence_gap", expected=12), status="409 Conflict")), SequenceGap)
     assert isinstance(gap, SequenceGap)
@@ -379,6 +386,16 @@ def test_without_a_usable_token_nothing_is_sent(against: Callable[..., HttpBacke
     error = fails(backend, AuthRequired)
     assert backend.hostile.requests == []  # type: ignore[attr-defined] - set by the fixture
     assert "Injected" not in repr(error.__cause__)
+    assert "--token-file or SYNCENGINE_TOKEN" in error.fix
+    assert error.fix.endswith(" The queue is kept.")
+
+
+@pytest.mark.parametrize("token", ["canary-token", None, 7])
+def test_a_token_that_is_no_callback_is_refused_at_once_and_not_shown(token: object) -> None:
+    with pytest.raises(TokenInvalid) as refused:
+        HttpBackend("https://cloud.example", token=token, settings=SETTINGS, clock=SystemClock())  # type: ignore[arg-type] - the mistake itself
+    assert type(token).__name__ in refused.value.why
+    assert "canary" not in str(refused.value)
 
 
 def test_a_token_callback_that_fails_means_auth_required(against: Callable[..., HttpBackend]) -> None:
@@ -468,9 +485,11 @@ def test_closing_in_another_thread_ends_a_call_long_before_its_deadline(
 def test_a_port_where_nobody_listens_is_unreachable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    backend = HttpBackend(f"http://127.0.0.1:{port}", token=lambda: "t", settings=SETTINGS, clock=SystemClock())
+    url = f"http://127.0.0.1:{port}/canary/path"
+    backend = HttpBackend(url, token=lambda: "canary-token", settings=SETTINGS, clock=SystemClock())
     error = fails(backend, BackendUnreachable)
     backend.close()
+    assert error.why == f"ConnectError at http://127.0.0.1:{port}"
     assert not says_no_route(error)
 
 

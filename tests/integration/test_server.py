@@ -1,6 +1,7 @@
 """The reference server as people run it: start, stop, kill, bad requests, and what it leaves on the disk."""
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -52,6 +53,15 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
     made.close()
 
 
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def someone() -> str:
+    """A user that no other test has."""
+    return f"someone {next(_numbers)}"
+
+
 def entry(sequence: int, **changes: object) -> dict[str, object]:
     """One entry as a device would write it."""
     return {
@@ -70,6 +80,7 @@ def push_body(*entries: dict[str, object], **changes: object) -> dict[str, objec
     return {
         "protocol": 1,
         "request_id": "r1",
+        "user": "ann",
         "device": "phone",
         "epoch": 1,
         "schema_version": "1.0.0",
@@ -98,11 +109,9 @@ def post(server: ServerProcess, user: str, body: bytes, *, path: str = "push") -
         (b"null", "bad_entry"),
     ],
 )
-def test_a_bad_value_rejects_its_own_entry_only(
-    server: ServerProcess, request: pytest.FixtureRequest, bad: bytes, code: str
-) -> None:
-    text = orjson.dumps(push_body(entry(1), entry(2, set="BAD"), entry(3))).replace(b'"BAD"', bad)
-    answer = post(server, request.node.nodeid, text)
+def test_a_bad_value_rejects_its_own_entry_only(server: ServerProcess, someone: str, bad: bytes, code: str) -> None:
+    body = push_body(entry(1), entry(2, set="BAD"), entry(3), user=someone)
+    answer = post(server, someone, orjson.dumps(body).replace(b'"BAD"', bad))
     results = answer.json()["results"]
     assert [result["status"] for result in results] == ["applied", "rejected", "applied"]
     assert results[1]["code"] == code
@@ -124,9 +133,9 @@ def test_a_bad_value_rejects_its_own_entry_only(
     ],
 )
 def test_an_entry_that_makes_no_sense_is_rejected_by_itself(
-    server: ServerProcess, request: pytest.FixtureRequest, changes: dict[str, object], code: str
+    server: ServerProcess, someone: str, changes: dict[str, object], code: str
 ) -> None:
-    answer = post(server, request.node.nodeid, orjson.dumps(push_body(entry(1), entry(2, **changes))))
+    answer = post(server, someone, orjson.dumps(push_body(entry(1), entry(2, **changes), user=someone)))
     results = answer.json()["results"]
     assert [result["status"] for result in results] == ["applied", "rejected"]
     assert results[1]["code"] == code
@@ -145,6 +154,10 @@ def test_an_entry_that_makes_no_sense_is_rejected_by_itself(
         pytest.param(orjson.dumps(push_body(epoch="canary")), id="text for a number"),
         pytest.param(orjson.dumps(push_body(epoch=2**63)), id="epoch of 65 bit"),
         pytest.param(orjson.dumps(push_body(device="")), id="no device"),
+        pytest.param(orjson.dumps(push_body(user="")), id="no user"),
+        pytest.param(orjson.dumps(push_body(user="canary" * 34)), id="a user of 204 characters"),
+        pytest.param(orjson.dumps(push_body(user="ann\n")), id="a user with a line break"),
+        pytest.param(orjson.dumps(push_body(user="ann\x85")), id="a user with a control character beyond ASCII"),
         pytest.param(orjson.dumps(push_body(entry(0))), id="sequence 0"),
         pytest.param(orjson.dumps(push_body(entry(1, kind="canary"))), id="unknown kind"),
     ],
@@ -159,8 +172,28 @@ def test_a_malformed_request_is_400_with_our_marker_and_without_its_contents(
     assert "canary" not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("hello", {"app": "a", "device": "phone", "epoch": 1, "schema_version": "1.0.0"}),
+        ("push", {"device": "phone", "epoch": 1, "schema_version": "1.0.0", "entries": [entry(1)]}),
+    ],
+)
+def test_a_request_for_another_user_than_the_tokens_is_403_and_names_nobody(
+    server: ServerProcess, someone: str, path: str, body: dict[str, object]
+) -> None:
+    asked = {"protocol": 1, "request_id": "r1", "user": "canary", **body}
+    answer = post(server, someone, orjson.dumps(asked), path=path)
+    assert answer.status_code == 403
+    assert answer.headers["Syncengine-Protocol"] == "1"
+    assert answer.json()["error"]["code"] == "wrong_user"
+    assert "canary" not in answer.text
+    assert someone not in answer.text
+    assert server.backend(server.sign_in(someone)).hello(hello(user=someone)).device_seq == 0
+
+
 def test_a_gap_is_409_with_the_sequence_expected(server: ServerProcess) -> None:
-    answer = post(server, "gap", orjson.dumps(push_body(entry(5))))
+    answer = post(server, "gap", orjson.dumps(push_body(entry(5), user="gap")))
     assert answer.status_code == 409
     assert answer.json()["error"]["expected"] == 1
     assert answer.json()["error"]["code"] == "sequence_gap"
@@ -168,25 +201,30 @@ def test_a_gap_is_409_with_the_sequence_expected(server: ServerProcess) -> None:
 
 def test_a_request_beyond_the_cap_is_413_and_changes_nothing(server: ServerProcess) -> None:
     backend = server.backend(server.sign_in("large"))
-    most = backend.hello(hello()).limits.bytes_max
+    most = backend.hello(hello(user="large")).limits.bytes_max
+    entries = [put(n, f"k{n}", {"x": "y" * 900_000}) for n in range(1, most // 900_000 + 3)]
     with pytest.raises(BatchRefused) as refused:
-        backend.push(push(*(put(n, f"k{n}", {"x": "y" * 900_000}) for n in range(1, most // 900_000 + 3))))
+        backend.push(push(*entries, user="large"))
     assert refused.value.status == 413
-    assert backend.hello(hello()).device_seq == 0
+    assert backend.hello(hello(user="large")).device_seq == 0
 
 
 @pytest.mark.parametrize(
     ("query", "status"),
     [
-        ("collection=journeys&request_id=r&limit=1000", 200),
-        ("collection=journeys&request_id=r&limit=1001", 400),
-        ("collection=journeys&request_id=r&limit=0", 400),
-        ("collection=journeys&request_id=r&limit=x", 400),
-        ("collection=journeys", 400),
-        ("request_id=r", 400),
+        ("user=rows&collection=journeys&request_id=r&limit=1000", 200),
+        ("user=rows&collection=journeys&request_id=r&limit=1001", 400),
+        ("user=rows&collection=journeys&request_id=r&limit=0", 400),
+        ("user=rows&collection=journeys&request_id=r&limit=x", 400),
+        ("user=rows&collection=journeys", 400),
+        ("user=rows&request_id=r", 400),
+        ("collection=journeys&request_id=r", 400),
+        ("user=ann&collection=journeys&request_id=r", 403),
     ],
 )
-def test_rows_need_a_collection_a_request_id_and_a_sane_limit(server: ServerProcess, query: str, status: int) -> None:
+def test_rows_need_their_own_user_a_collection_a_request_id_and_a_sane_limit(
+    server: ServerProcess, query: str, status: int
+) -> None:
     headers = {"Authorization": f"Bearer {server.sign_in('rows')}"}
     assert httpx.get(f"{server.url}/v1/rows?{query}", headers=headers, trust_env=False).status_code == status
 
@@ -238,13 +276,13 @@ def test_a_lost_answer_after_commit_delivers_the_entry_once(server: ServerProces
     cut = HttpBackend(relay.url, token=lambda: token, settings=Settings(), clock=SystemClock())
     direct = server.backend(token)
     with pytest.raises(BackendUnreachable):
-        cut.push(push(put(1, "a", {"n": 1})))
+        cut.push(push(put(1, "a", {"n": 1}), user="lost answer"))
     cut.close()
     relay.join()
     assert b'"applied"' in relay.answered
-    again = direct.push(push(put(1, "a", {"n": 1})))
+    again = direct.push(push(put(1, "a", {"n": 1}), user="lost answer"))
     assert [(result.status, result.outcome) for result in again.results] == [("duplicate", "applied")]
-    assert [(row.key, row.version) for row in direct.rows(rows()).rows] == [("a", 1)]
+    assert [(row.key, row.version) for row in direct.rows(rows(user="lost answer")).rows] == [("a", 1)]
 
 
 def living_rows(backend: HttpBackend) -> list[CloudRow]:
@@ -303,14 +341,14 @@ def test_a_push_that_fails_half_way_leaves_nothing_behind(server: ServerProcess)
     entries = [put(n, f"k{n}", {"n": n}) for n in range(1, 6)]
     try:
         with pytest.raises(BackendUnavailable) as failed:
-            backend.push(push(*entries))
+            backend.push(push(*entries, user="half way"))
     finally:
         beside.execute("DROP TRIGGER fails")
         beside.close()
     assert "canary" not in str(failed.value)
-    assert backend.hello(hello()).device_seq == 0
-    assert backend.rows(rows()).rows == ()
-    assert {result.status for result in backend.push(push(*entries)).results} == {"applied"}
+    assert backend.hello(hello(user="half way")).device_seq == 0
+    assert backend.rows(rows(user="half way")).rows == ()
+    assert {result.status for result in backend.push(push(*entries, user="half way")).results} == {"applied"}
 
 
 def test_sigterm_ends_the_server_cleanly_and_its_data_is_there_again(tmp_path: Path) -> None:
@@ -356,7 +394,7 @@ def test_the_command_line_prints_a_token_that_works(server: ServerProcess) -> No
         check=True,
         timeout=60,
     )
-    assert server.backend(made.stdout.strip()).hello(hello()).device_seq == 0
+    assert server.backend(made.stdout.strip()).hello(hello(user="by hand")).device_seq == 0
 
 
 def test_tokens_of_a_file_are_accepted_from_the_start_on(tmp_path: Path) -> None:
@@ -365,7 +403,7 @@ def test_tokens_of_a_file_are_accepted_from_the_start_on(tmp_path: Path) -> None
     with ServerProcess(tmp_path / "cloud", "--token-file", str(tokens)) as server:
         server.backend("first-token").push(push(put(1, "a", {})))
         assert server.backend("first-token").hello(hello()).device_seq == 1
-        assert server.backend("second-token").hello(hello()).device_seq == 0
+        assert server.backend("second-token").hello(hello(user="bob")).device_seq == 0
 
 
 def test_too_many_entries_are_refused_whole(cloud: Cloud) -> None:
@@ -421,6 +459,6 @@ def test_every_primary_key_begins_with_the_tenant(cloud: Cloud, tmp_path: Path) 
 
 
 def test_an_answer_is_json_that_names_its_request(server: ServerProcess) -> None:
-    answer = post(server, "echo", orjson.dumps(push_body(request_id="mine")))
+    answer = post(server, "echo", orjson.dumps(push_body(request_id="mine", user="echo")))
     assert answer.headers["Content-Type"] == "application/json"
     assert json.loads(answer.content)["request_id"] == "mine"

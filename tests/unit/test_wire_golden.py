@@ -34,7 +34,7 @@ DEVICE = "0b7e6f2ad1c84e5f9a3b6c7d8e9f0a1b"
 
 EXAMPLES: dict[str, WireModel] = {
     "hello_request": HelloRequest(
-        request_id="5f0c9b1e", app="heros-path", device=DEVICE, epoch=1, schema_version="2.0.0"
+        request_id="5f0c9b1e", user="ann", app="heros-path", device=DEVICE, epoch=1, schema_version="2.0.0"
     ),
     "hello_answer": HelloAnswer(
         request_id="5f0c9b1e",
@@ -47,6 +47,7 @@ EXAMPLES: dict[str, WireModel] = {
     ),
     "push_request": PushRequest(
         request_id="5f0c9b1f",
+        user="ann",
         device=DEVICE,
         epoch=1,
         schema_version="2.0.0",
