@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from syncengine.local.store import Store
     from syncengine.migrate.registry import Collection
+    from syncengine.sources.json_stream import OversizedElement
     from syncengine.sources.source import Source
 
 WARNINGS_MAX = 1_000
@@ -56,7 +57,10 @@ class Work:
 
     @cached_property
     def source(self) -> "Source | None":
-        """The legacy store that the definition names; None, with a warning, where there is none."""
+        """The legacy store that the definition names; None, with a warning, where there is none.
+
+        What is odd about it is left as warnings, once for the run.
+        """
         from syncengine.sources import open_source
 
         name = self.definition.source
@@ -64,13 +68,15 @@ class Work:
         if given is None:
             self.warn(f"no source {name!r} was given, so nothing was imported")
             return None
-        if hasattr(given, "elements"):
-            return given  # type: ignore[no-any-return]  # the host's own Source
         try:
-            return open_source(given)
+            # What has elements is the host's own Source.
+            source: Source = given if hasattr(given, "elements") else open_source(given)
         except SourceMissing as error:
             self.warn(f"{error.what} Nothing was imported.")
             return None
+        for problem in source.problems():
+            self.warn(f"the source {name!r}: {problem}")
+        return source
 
     def elements(self, key: str) -> Iterator[Item]:
         """The elements of the JSON array under a key, one at a time. What is broken comes as a broken Item."""
@@ -83,10 +89,12 @@ class Work:
         bytes_max = self.store.settings.source_element_bytes_max
         try:
             for raw in source.elements(key, element_bytes_max=bytes_max):
-                yield _parsed(f"{key}[{number}]", raw)
+                yield _element_item(f"{key}[{number}]", raw)
                 number += 1
         except BrokenJson as error:
             why = f"broken JSON at byte {error.at_byte} of the value"
+            if error.remainder_truncated:
+                why += "; only the first bytes of the rest are kept here, the source still holds the rest"
             yield Item(f"{key}[{number}]", None, error.remainder, broken=why)
 
     def json(self, key: str) -> Iterator[Item]:
@@ -177,6 +185,16 @@ def insert_sql(table: str, columns: tuple[str, ...], *, suffix: str = "") -> str
     names = ", ".join(map(quoted, columns))
     marks = ", ".join("?" * len(columns))
     return f"INSERT INTO {quoted(table)} ({names}) VALUES ({marks}){suffix}"
+
+
+def _element_item(key: str, element: "bytes | OversizedElement") -> Item:
+    if isinstance(element, bytes):
+        return _parsed(key, element)
+    why = (
+        f"larger than {element.element_bytes_max} bytes, at byte {element.at_byte} of the value; "
+        "only its first bytes are kept here, the source still holds it whole"
+    )
+    return Item(key, None, element.first_bytes, broken=why)
 
 
 def _parsed(key: str, raw: bytes) -> Item:

@@ -6,12 +6,13 @@ from syncengine.errors import SourceBroken, SourceMissing
 from syncengine.sources.asyncstorage import SQLITE_MAGIC, open_asyncstorage
 from syncengine.sources.asyncstorage_manifest import MANIFEST
 from syncengine.sources.json_dump import open_json_dump
-from syncengine.sources.json_stream import BrokenJson, array_elements
+from syncengine.sources.json_stream import BrokenJson, OversizedElement, array_elements
 from syncengine.sources.near_miss import near_misses
 from syncengine.sources.source import Source
 
 __all__ = [
     "BrokenJson",
+    "OversizedElement",
     "Source",
     "array_elements",
     "near_misses",

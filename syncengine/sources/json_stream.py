@@ -6,6 +6,7 @@ it is decoded, so that one bad element spoils no other.
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from syncengine.errors import SourceBroken
 
@@ -13,6 +14,11 @@ _QUOTE, _BACKSLASH, _COMMA = b'"\\,'
 _OPEN_ARRAY, _CLOSE_ARRAY, _OPEN_OBJECT, _CLOSE_OBJECT = b"[]{}"
 _CLOSER_OF = {_OPEN_ARRAY: _CLOSE_ARRAY, _OPEN_OBJECT: _CLOSE_OBJECT}
 _END = -1
+
+OVERSIZED_BYTES_KEPT = 1024 * 1024
+"""Of an element above its limit so many first bytes are kept, or as many as the limit allows."""
+BRACKETS_OPEN_MAX = 16 * 1024 * 1024
+"""One byte is held for each; above it the value counts as broken there."""
 
 _BLANKS = re.compile(rb"[ \t\n\r]*+")
 _SCALAR = re.compile(rb'[^ \t\n\r,"\[\]{}]*+')
@@ -58,14 +64,27 @@ class BrokenJson(SourceBroken):
         self.remainder_truncated = remainder_truncated
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OversizedElement:
+    """Stands where an element above its limit was; the reading goes on after it.
+
+    `at_byte`: where the element starts, in bytes from the value's start.
+    """
+
+    at_byte: int
+    first_bytes: bytes
+    element_bytes_max: int
+
+
 def array_elements(
     chunks: Iterable[bytes], *, element_bytes_max: int, single_object: bool = False
-) -> Iterator[bytes]:
+) -> Iterator[bytes | OversizedElement]:
     """The raw JSON bytes of each element of a top-level array, in order, without the blanks around it.
 
     `chunks` may be cut anywhere, inside strings, escapes and characters too. With `single_object` a value that
-    is one object counts as an array of that object. Raises BrokenJson, after the elements before it, for a value
-    that is no array, is cut off, goes on after its end, or has an element above `element_bytes_max`.
+    is one object counts as an array of that object. An element above `element_bytes_max` is passed over, in memory
+    for its limit, and an OversizedElement comes in its place. Raises BrokenJson, after the elements before it, for
+    a value that is no array, is cut off, or goes on after its end.
     """
     window = _Window(chunks, element_bytes_max=element_bytes_max)
     first = window.skip_blanks()
@@ -80,7 +99,7 @@ def array_elements(
         raise window.broken("text follows after the end of the value")
 
 
-def _elements(window: "_Window") -> Iterator[bytes]:
+def _elements(window: "_Window") -> Iterator[bytes | OversizedElement]:
     if window.skip_blanks() == _CLOSE_ARRAY:
         window.at += 1
         return
@@ -101,20 +120,34 @@ def _elements(window: "_Window") -> Iterator[bytes]:
             window.at += 1
 
 
-def _element(window: "_Window") -> bytes:
+def _element(window: "_Window") -> bytes | OversizedElement:
     scan = _ElementScan()
     length = 0
     while not scan.whole:
         length = scan.advance(window.seen, window.at + length) - window.at
+        if length > window.element_bytes_max:
+            return _passed_over(window, scan, length=length)
         if scan.mismatch:
             raise window.broken(scan.mismatch)
-        if length > window.element_bytes_max:
-            raise window.broken(f"an element is longer than {window.element_bytes_max} bytes")
         if not scan.whole and not window.grow():
             raise window.broken("the value is cut off")
     element = bytes(window.seen[window.at : window.at + length])
     window.at += length
     return element
+
+
+def _passed_over(window: "_Window", scan: "_ElementScan", *, length: int) -> OversizedElement:
+    """Go to the end of an element of which `length` bytes were scanned; each chunk is forgotten after its scan."""
+    at_byte = window.at_byte
+    kept_bytes = min(OVERSIZED_BYTES_KEPT, window.element_bytes_max)
+    first_bytes = bytes(window.seen[window.at : window.at + kept_bytes])
+    window.at += length
+    while not scan.whole:
+        if scan.mismatch or not window.grow():
+            why = scan.mismatch or "the value is cut off"
+            raise BrokenJson(why, at_byte=at_byte, remainder=first_bytes, remainder_truncated=True)
+        window.at = scan.advance(window.seen, window.at)
+    return OversizedElement(at_byte=at_byte, first_bytes=first_bytes, element_bytes_max=window.element_bytes_max)
 
 
 class _ElementScan:
@@ -164,6 +197,8 @@ class _ElementScan:
             self._in_string = True
         elif byte in _CLOSER_OF:
             self._closers.append(_CLOSER_OF[byte])
+            if len(self._closers) > BRACKETS_OPEN_MAX:
+                self.mismatch = "brackets are nested too deep"
         elif self._closers.pop() != byte:
             self.mismatch = "a bracket is closed by one of another kind"
         else:
@@ -185,6 +220,11 @@ class _Window:
         self.element_bytes_max = element_bytes_max
         self._dropped = 0
         self._chunks = iter(chunks)
+
+    @property
+    def at_byte(self) -> int:
+        """`at` in bytes from the value's start."""
+        return self._dropped + self.at
 
     def grow(self) -> bool:
         """Forget what lies before `at` and read one more chunk; False at the value's end."""
@@ -208,7 +248,7 @@ class _Window:
 
     def broken(self, why: str) -> BrokenJson:
         """The error for a break in the element that starts at `at`; reads on to keep what follows."""
-        at_byte = self._dropped + self.at
+        at_byte = self.at_byte
         kept_bytes_max = self.element_bytes_max
         while len(self.seen) - self.at <= kept_bytes_max and self.grow():
             pass

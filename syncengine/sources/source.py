@@ -8,7 +8,7 @@ from typing import Protocol, Self
 
 from syncengine.errors import SourceBroken
 from syncengine.settings import Settings
-from syncengine.sources.json_stream import array_elements
+from syncengine.sources.json_stream import OversizedElement, array_elements
 from syncengine.sources.near_miss import near_misses
 
 ELEMENT_BYTES_MAX = Settings().source_element_bytes_max
@@ -42,12 +42,12 @@ class Source(Protocol):
 
     def elements(
         self, key: str, *, element_bytes_max: int = ELEMENT_BYTES_MAX, single_object: bool = False
-    ) -> Iterator[bytes]:
+    ) -> Iterator[bytes | OversizedElement]:
         """The raw JSON bytes of each element of a value that is a JSON array, in memory for one element.
 
         A key without a value has no elements: ask `size` and `near_misses` before believing it. With
-        `single_object` a value that is one JSON object is its own only element. Raises BrokenJson, after all
-        elements before the break.
+        `single_object` a value that is one JSON object is its own only element. In place of an element above
+        `element_bytes_max` comes an OversizedElement. Raises BrokenJson, after all elements before the break.
         """
         ...
 
@@ -107,7 +107,7 @@ class ChunkedSource(ABC):
 
     def elements(
         self, key: str, *, element_bytes_max: int = ELEMENT_BYTES_MAX, single_object: bool = False
-    ) -> Iterator[bytes]:
+    ) -> Iterator[bytes | OversizedElement]:
         if self.size(key) is None:
             return iter(())
         return array_elements(self._chunks(key), element_bytes_max=element_bytes_max, single_object=single_object)

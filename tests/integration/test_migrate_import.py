@@ -13,6 +13,7 @@ from syncengine.errors import MigrationFailed
 from syncengine.migrate.definition import Counts
 from syncengine.migrate.shape import fingerprint
 from syncengine.outbox.queue import Outbox
+from syncengine.settings import Settings
 
 OF_THE_WAY = ("_sync_run", "_sync_version", "_sync_outbox")
 
@@ -111,6 +112,42 @@ def test_a_broken_tail_is_set_aside_whole_and_what_came_before_it_is_imported(tm
     assert key == "@walks[140]"
     assert torn.endswith(body)
     assert "broken JSON at byte" in why
+
+
+def test_an_element_above_the_limit_is_set_aside_by_its_first_bytes_and_those_after_it_are_imported(tmp_path):
+    walks = [walk(1), walk(2, title="x" * 3_000), *(walk(n) for n in range(3, 200))]
+    limit = Settings(source_element_bytes_max=2_000)
+    with open_engine(tmp_path, write_phone(tmp_path / "phone.json", walks), settings=limit) as engine:
+        result = result_of(engine.migrate())
+        assert result.counts == Counts(read=199, written=198, quarantined=1)
+        [(key, body, why)] = engine._store.query("SELECT row_key, body, error_text FROM _sync_quarantine")
+    assert key == "@walks[1]"
+    assert body == json.dumps(walks[1])[:2_000]
+    assert "larger than 2000 bytes" in why
+    assert "the source still holds it whole" in why
+
+
+def test_a_broken_tail_above_the_limit_says_that_the_source_holds_the_rest(tmp_path):
+    torn = json.dumps([walk(n) for n in range(3)])[:-1] + " 1" * 2_000
+    limit = Settings(source_element_bytes_max=2_000)
+    with open_engine(tmp_path, write_phone(tmp_path / "phone.json", torn), settings=limit) as engine:
+        assert result_of(engine.migrate()).counts == Counts(read=4, written=3, quarantined=1)
+        [(body, why)] = engine._store.query("SELECT body, error_text FROM _sync_quarantine")
+    assert torn[torn.index("1 1 1") :].startswith(body)
+    assert "the source still holds the rest" in why
+
+
+def test_what_is_odd_about_a_source_is_said_once_in_the_history(tmp_path):
+    folder = tmp_path / "RCTAsyncLocalStorage_V1"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps({"@walks": json.dumps([walk(1)]), "lost": None}))
+    with open_engine(tmp_path, folder) as engine:
+        result = result_of(engine.migrate())
+        assert rows(engine) == [("ann", "w-00001")]
+        [(warnings,)] = engine._store.query("SELECT warnings FROM _sync_run WHERE migration = 'import-walks'")
+    said = "the source 'phone': 1 key(s) point to a value file that is missing, and count as absent"
+    assert result.warnings == (said,)
+    assert warnings.count("1 key(s) point to a value file that is missing") == 1
 
 
 def test_half_of_a_surrogate_pair_and_a_number_beyond_all_numbers_are_set_aside_as_they_lay_there(tmp_path):

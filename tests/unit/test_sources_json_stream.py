@@ -3,13 +3,13 @@
 import itertools
 import json
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncengine.sources import BrokenJson, array_elements
+from syncengine.sources import BrokenJson, OversizedElement, array_elements, json_stream
 
 MANY = 1 << 20
 
@@ -44,9 +44,9 @@ chunk_sizes = st.lists(st.integers(0, 40), min_size=1, max_size=5).filter(any) |
 
 
 def read(
-    chunks: Iterator[bytes] | list[bytes], *, element_bytes_max: int = MANY
-) -> tuple[list[bytes], BrokenJson | None]:
-    elements: list[bytes] = []
+    chunks: Iterable[bytes], *, element_bytes_max: int = MANY
+) -> tuple[list[bytes | OversizedElement], BrokenJson | None]:
+    elements: list[bytes | OversizedElement] = []
     try:
         for element in array_elements(chunks, element_bytes_max=element_bytes_max):
             elements.append(element)
@@ -134,21 +134,72 @@ def test_one_bad_element_spoils_no_other() -> None:
     assert elements == [b'{"a":1}', b'{"a":}', b"nonsense", b'{"b":2}']
 
 
-@pytest.mark.parametrize("sizes", [[3], [1000]])
-def test_an_element_above_its_limit_stops_the_reading_and_is_kept_up_to_the_limit(sizes: list[int]) -> None:
-    value = b'["a", "' + b"x" * 50 + b'", "b"]'
+@pytest.mark.parametrize("sizes", [[1], [3], [7], [1000]])
+@pytest.mark.parametrize(
+    "large",
+    [
+        b'"' + b"x" * 50 + b'"',
+        b'"' + b'\\"],' * 20 + b'"',
+        b'{"a": [' + b'"]}", ' * 10 + b"1]}",
+        b"[" * 30 + b"]" * 30,
+        b"7" * 50,
+        b'["' + b"x" * 17 + b'"]',
+    ],
+)
+def test_an_element_above_its_limit_is_passed_over_and_those_after_it_are_read(
+    large: bytes, sizes: list[int]
+) -> None:
+    value = b'["a", ' + large + b' , {"b":1},' + large + b"]"
     elements, error = read(cut(value, sizes), element_bytes_max=20)
-    assert elements == [b'"a"']
-    assert error is not None
-    assert error.remainder == b'"' + b"x" * 19
-    assert error.remainder_truncated
+    assert error is None
+    first, second = (
+        OversizedElement(at_byte=at, first_bytes=large[:20], element_bytes_max=20)
+        for at in (value.index(large), value.rindex(large))
+    )
+    assert elements == [b'"a"', first, b'{"b":1}', second]
 
 
 @pytest.mark.parametrize("sizes", [[3], [1000]])
-def test_one_byte_above_the_limit_is_above_it(sizes: list[int]) -> None:
-    elements, error = read(cut(b'["' + b"x" * 19 + b'"]', sizes), element_bytes_max=20)
+@pytest.mark.parametrize(
+    "tail", [b'"' + b"x" * 50, b'{"a":"' + b"x" * 50 + b'"]', b"[" * 30, b'"' + b"x" * 50 + b'" "a"]']
+)
+def test_a_value_that_breaks_in_or_after_an_element_above_the_limit_is_broken(tail: bytes, sizes: list[int]) -> None:
+    elements, error = read(cut(b"[1," + tail, sizes), element_bytes_max=20)
+    assert elements[0] == b"1"
+    assert error is not None
+    assert len(error.remainder) <= 20
+    assert error.remainder in tail
+    if len(elements) == 1:
+        assert error.at_byte == 3
+        assert error.remainder == tail[:20]
+        assert error.remainder_truncated
+
+
+@pytest.mark.parametrize("sizes", [[3], [1000]])
+def test_brackets_without_end_are_not_followed_without_end(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_stream, "BRACKETS_OPEN_MAX", 100)
+    assert read(cut(b"[" + b"[" * 100 + b"]" * 101, sizes), element_bytes_max=20)[1] is None
+    elements, error = read(cut(b"[" + b"[" * 101 + b"]" * 102, sizes), element_bytes_max=20)
     assert elements == []
     assert error is not None
+    assert "too deep" in error.why
+
+
+def test_an_element_of_a_hundred_megabytes_is_passed_over_in_memory_for_its_limit() -> None:
+    filler = b"x" * (256 * 1024)
+    chunks = itertools.chain([b'[1,"'], itertools.repeat(filler, 400), [b'",2]'])
+    tracemalloc.start()
+    try:
+        elements, error = read(chunks, element_bytes_max=2 * MANY)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert error is None
+    first, large, last = elements
+    assert (first, last) == (b"1", b"2")
+    assert isinstance(large, OversizedElement)
+    assert len(large.first_bytes) == MANY
+    assert peak < 8 * MANY
 
 
 def test_an_element_as_long_as_its_limit_is_read() -> None:
