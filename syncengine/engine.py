@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from syncengine.clock import SystemClock, system_random
-from syncengine.errors import AuthRequired, CollectionNotReady, StoreSuperseded
+from syncengine.errors import AuthRequired, CollectionNotReady, RegistryInvalid, StoreSuperseded
 from syncengine.local.store import Store
 from syncengine.local.version_table import parse_version, read_installed
+from syncengine.migrate.registry import MigrationRegistry
 from syncengine.settings import Settings
+
+USER_LETTERS_MAX = 200
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 
     from syncengine.clock import Clock
     from syncengine.migrate.plan import Plan
-    from syncengine.migrate.registry import MigrationRegistry
     from syncengine.migrate.service import DataMigrationService, MigrationReport
     from syncengine.remote.backend import Backend
     from syncengine.status import Status
@@ -86,9 +88,10 @@ class Engine:
 
         Raises StoreForeign, StoreSuperseded, StoreDamaged, StoreAlreadyOpen, StoreBusy; the file is then unchanged.
         """
+        _check_given(registry, user)
         settings = settings or Settings()
         clock = clock or SystemClock()
-        store = Store(str(path), settings=settings, clock=clock)
+        store = Store(str(path), settings=settings, clock=clock, app=registry.app)
         if guard:
             from syncengine.local.second_library import guard_store
 
@@ -188,10 +191,13 @@ class Engine:
                 fix="Restart the app in its new version. Nothing was written.",
             )
         if version < self._registry.target:
+            failed = self._store.row("runs", "last_failure")
             raise CollectionNotReady(
                 f"The store is at {version} and the app expects {self._registry.target}.",
-                why="its migrations have not been run",
-                fix="Call engine.migrate() first.",
+                why=f"migration {failed[0]} failed: {failed[1]}" if failed else "its migrations have not been run",
+                fix="Look at engine.migrate()'s report or `syncengine history`."
+                if failed
+                else "Call engine.migrate().",
             )
 
     # The cloud.
@@ -201,6 +207,7 @@ class Engine:
 
         Safe to repeat. Without a backend or a user it does nothing, and the queue is kept.
         """
+        self._store.check_usable()
         if self._make_backend is not None and self._user is not None:
             self._running().start()
 
@@ -282,6 +289,21 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_given(registry: MigrationRegistry, user: str | None) -> None:
+    if not isinstance(registry, MigrationRegistry):
+        raise RegistryInvalid(
+            "The engine was opened without a registry of migrations.",
+            why=f"registry is a {type(registry).__name__}",
+            fix="Give registry=MigrationRegistry(...).",
+        )
+    if user is not None and not (isinstance(user, str) and user.isprintable() and 0 < len(user) <= USER_LETTERS_MAX):
+        raise AuthRequired(
+            "The engine was opened for a user whose id cannot be one.",
+            why=f"an id is 1 to {USER_LETTERS_MAX} printable characters",
+            fix="Give user=None when nobody is signed in.",
+        )
 
 
 def _given(backend: Backend) -> Callable[[], Backend]:

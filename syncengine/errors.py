@@ -139,6 +139,14 @@ class StoreAlreadyOpen(NeedsDeveloper):
     """This process has the same store open already; one engine serves all its threads."""
 
 
+class TransactionEnded(NeedsDeveloper):
+    """SQLite ended a transaction before its block did; nothing of the block was kept."""
+
+
+class CalledFromInside(NeedsDeveloper):
+    """A call that has to wait for the very block or callback that makes it; it was refused at once."""
+
+
 class StatementUnknown(NeedsDeveloper):
     """A named SQL statement that is in no .sql file."""
 
@@ -179,12 +187,20 @@ class StoreForeign(NeedsUser):
     """The file is a SQLite database of another program, or no database at all; it was not changed."""
 
 
+class StoreUnusable(NeedsUser):
+    """The store's file, or its folder, cannot be read or written: rights, a full disk, a lost mount."""
+
+
 class StoreSuperseded(NeedsUser):
     """The store was written by a newer version of the app; it is left as it is."""
 
 
 class StoreDamaged(DataAtRisk):
     """SQLite reports damage in the file; it was not changed."""
+
+
+class StoreReplaced(DataAtRisk):
+    """The store's file was deleted or replaced while it was open; nothing was written to it any more."""
 
 
 class DiskFull(DataAtRisk):

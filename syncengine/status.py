@@ -59,10 +59,13 @@ class Status:
 
     user: str | None
     synced: bool
-    """Outbox empty, nothing held, nothing in quarantine, no migration left."""
+    """A cloud has confirmed, and nothing is left: outbox empty, nothing in quarantine, no migration pending, and no
+    row edited by the app since, as long as edits are not sent by themselves."""
     migration: MigrationState
     outbox: OutboxState
     quarantined: int
+    edited_at: str | None
+    """When the app last changed rows by `engine.write()`; these edits are not sent yet."""
     connectivity: Connectivity
     sync: SyncState
 
@@ -77,16 +80,18 @@ def read_status(store: "Store", registry: "MigrationRegistry", *, user: str | No
     outbox = _outbox_state(store)
     quarantined = int(store.value("status", "quarantined"))
     network: dict[str, str] = dict(store.rows("status", "network"))
+    sync = _sync_state(store, user, activity)
+    left = outbox.waiting + outbox.claimed + outbox.held + quarantined + migration.pending + migration.queued
+    edited_at = store.value("state", "get", name="edited_at")
     return Status(
         user=user,
-        synced=not (
-            outbox.waiting + outbox.claimed + outbox.held + quarantined + migration.pending + migration.queued
-        ),
+        synced=not left and edited_at is None and sync.last_success_at is not None,
         migration=migration,
         outbox=outbox,
         quarantined=quarantined,
         connectivity=Connectivity(verdict=str(network.get("probe_verdict", "unknown")), at=network.get("probe_at")),
-        sync=_sync_state(store, user, activity),
+        edited_at=edited_at,
+        sync=sync,
     )
 
 

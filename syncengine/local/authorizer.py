@@ -4,13 +4,14 @@ Deny by default: a list of what is forbidden leaks (`ALTER TABLE _sync_outbox RE
 trigger writes later). Action codes and their arguments: sqlite.org/c3ref/c_alter_table.html.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import apsw
 
-from syncengine.errors import MigrationDenied
+from syncengine.errors import ForkedEngine, MigrationDenied
 from syncengine.local.identifiers import quoted
 from syncengine.local.sqlite_utils_adapter import AdaptedConnection, AdaptedCursor
 
@@ -197,6 +198,7 @@ class GuardedConnection(AdaptedConnection):
     def __init__(self, connection: apsw.Connection, *, may_write: MayWrite | None) -> None:
         super().__init__(connection, begin="BEGIN IMMEDIATE")
         self.may_write = may_write
+        self.pid = os.getpid()
 
     def cursor(self) -> "GuardedCursor":
         return GuardedCursor(self)
@@ -221,6 +223,12 @@ class GuardedCursor(AdaptedCursor):
     @contextmanager
     def _guarding(self) -> Iterator[None]:
         connection = self._guarded.apsw
+        if os.getpid() != self._guarded.pid:
+            raise ForkedEngine(
+                "A forked process used a block of its parent's engine.",
+                why="SQLite's locks belong to the process that took them",
+                fix="Leave the block to the parent; start other processes anew and open an engine there.",
+            )
         if not connection.in_transaction:
             raise MigrationDenied(
                 "The transaction of this block has ended, so the statement was not run.",

@@ -7,6 +7,7 @@ import os
 import apsw
 
 from syncengine.errors import PragmaRefused, StoreBusy, StoreDamaged, StoreForeign
+from syncengine.local.savepoint import raise_translated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def open_store(path: str, *, busy_wait_ms: int, synchronous: str, clock: Clock) 
                     "The store could not be opened: other processes kept it busy.", fix="Try again."
                 ) from error
             clock.pause(_OPEN_RETRY_MS)
+        except apsw.Error as error:
+            raise_translated(error)
 
 
 def open_server_db(path: str) -> apsw.Connection:

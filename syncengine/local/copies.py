@@ -9,6 +9,14 @@ from contextlib import contextmanager
 import apsw
 
 from syncengine.errors import SourceBroken, SourceMissing
+from syncengine.local.regular_file import open_regular
+
+_COPY_BYTES = 1024 * 1024
+# The write-ahead log's format is https://www.sqlite.org/fileformat2.html#walformat
+_WAL_HEADER_BYTES = 32
+_FRAME_HEADER_BYTES = 24
+_SALT_IN_HEADER = slice(16, 24)
+_SALT_IN_FRAME = slice(8, 16)
 
 
 def open_foreign(path: str) -> apsw.Connection:
@@ -23,18 +31,19 @@ def open_copy(path: str) -> Iterator[apsw.Connection]:
     Opening in place would checkpoint, and would miss what is still in the `-wal` if that is left behind.
     Raises SourceMissing, SourceBroken.
     """
-    if not os.path.isfile(path):
+    if not os.path.exists(path):
         raise SourceMissing(
             f"There is no file {os.path.basename(path)} to import from.",
-            why=f"{path} does not exist or is no regular file",
+            why=f"{path} does not exist",
             fix="Check the path that the app gave; nothing was changed.",
         )
     with tempfile.TemporaryDirectory(prefix="syncengine-copy-") as folder:
         copy = os.path.join(folder, "copy.db")
         try:
-            shutil.copyfile(path, copy)
-            if os.path.isfile(path + "-wal"):
-                shutil.copyfile(path + "-wal", copy + "-wal")
+            _copy_file(path, copy)
+            if os.path.lexists(path + "-wal"):
+                _copy_file(path + "-wal", copy + "-wal")
+                _refuse_torn_wal(copy + "-wal", path)
             connection = apsw.Connection(copy)
         except (OSError, apsw.Error) as error:
             raise _unreadable_source(path, error) from error
@@ -43,6 +52,42 @@ def open_copy(path: str) -> Iterator[apsw.Connection]:
             yield connection
         finally:
             connection.close(True)
+
+
+def _copy_file(path: str, copy: str) -> None:
+    with open_regular(path) as original, open(copy, "xb") as target:
+        shutil.copyfileobj(original, target, _COPY_BYTES)
+
+
+def _refuse_torn_wal(wal: str, path: str) -> None:
+    """SQLite passes in silence over a frame that was cut off, and over the commits from there on."""
+    size_bytes = os.path.getsize(wal)
+    if size_bytes == 0:
+        return
+    with open(wal, "rb") as file:
+        header = file.read(_WAL_HEADER_BYTES)
+        if len(header) < _WAL_HEADER_BYTES:
+            raise _torn_wal(path)
+        frame_bytes = _FRAME_HEADER_BYTES + int.from_bytes(header[8:12])
+        frames, torn_bytes = divmod(size_bytes - _WAL_HEADER_BYTES, frame_bytes)
+        if not torn_bytes:
+            return
+        # PRAGMA journal_size_limit, which Android sets, may cut a frame of the log's last round: SQLite needs
+        # none of those, and tells them by their salt. A torn frame that is too short to show it is as the one before.
+        shown = frames if torn_bytes >= _SALT_IN_FRAME.stop else frames - 1
+        file.seek(_WAL_HEADER_BYTES + shown * frame_bytes)
+        frame_header = file.read(_FRAME_HEADER_BYTES)
+    if shown < 0 or frame_header[_SALT_IN_FRAME] == header[_SALT_IN_HEADER]:
+        raise _torn_wal(path)
+
+
+def _torn_wal(path: str) -> SourceBroken:
+    name = os.path.basename(path)
+    return SourceBroken(
+        f"The write-ahead log {name}-wal was copied short, so rows are missing.",
+        why="it ends inside a frame",
+        fix=f"Copy {name} and {name}-wal together from the device, with the old app stopped; nothing was changed.",
+    )
 
 
 def _read_first_page(connection: apsw.Connection, path: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from syncengine.clock import fresh_id, iso
-from syncengine.errors import StoreSuperseded
+from syncengine.errors import StoreForeign, StoreSuperseded
 from syncengine.local.statements import LOCAL_SQL
 
 TYPE_CHECKING = False
@@ -32,6 +32,21 @@ def upgrade_engine_tables(store: Store, *, chance: Random | None = None) -> None
             _apply(store, number)
         if edition == 0:
             store.run("state", "set", name="device_id", value=fresh_id(chance or system_random()))
+
+
+def claim_for_app(store: Store, app: str) -> None:
+    """Note whose store it is, once. Raises StoreForeign for one that belongs to another app."""
+    owner = store.value("state", "get", name="app")
+    if owner is None:
+        with store.transaction():
+            store.run("state", "claim_for_app", app=app)
+        owner = store.value("state", "get", name="app")
+    if owner != app:
+        raise StoreForeign(
+            f"This is the store of the app {owner!r}, and {app!r} opened it.",
+            why="another app's migrations would change its data",
+            fix="Give the path of this app's own store. Nothing was changed.",
+        )
 
 
 def installed_edition(store: Store) -> int:

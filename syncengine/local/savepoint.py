@@ -9,7 +9,15 @@ from __future__ import annotations
 
 import apsw
 
-from syncengine.errors import DiskFull, StoreBusy, StoreDamaged, SyncEngineError
+from syncengine.errors import (
+    DiskFull,
+    EngineClosed,
+    StoreBusy,
+    StoreDamaged,
+    StoreUnusable,
+    SyncEngineError,
+    TransactionEnded,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +53,7 @@ class Transaction:
 
     def _begin(self) -> None:
         connection = self._store.connection
+        self._store.check_file()
         try:
             if self._durable:
                 # Only possible outside a transaction, which is where we are.
@@ -68,10 +77,14 @@ class Transaction:
                 raise better from error
 
     def _end(self, *, failed: bool) -> None:
+        if not failed:
+            self._store.check_usable()
+        if not self._store.is_usable:
+            return  # closed inside the block, or a forked child: nothing here is ours to end
         connection = self._store.connection
         try:
             if not failed:
-                connection.execute("COMMIT")
+                self._commit(connection)
         except apsw.Error as error:
             raise_translated(error)
         finally:
@@ -80,15 +93,42 @@ class Transaction:
                 connection.execute("ROLLBACK")
             self._restore_synchronous()
 
+    def _commit(self, connection: apsw.Connection) -> None:
+        if not connection.in_transaction:
+            raise TransactionEnded(
+                "The transaction had ended before its block did.",
+                why="SQLite rolled it back: INSERT OR ROLLBACK, RAISE(ROLLBACK), a full disk or an interrupt",
+                fix="Nothing of the block was kept. Let the error that ended it pass.",
+            )
+        self._store.committing = True
+        try:
+            connection.execute("COMMIT")
+        finally:
+            self._store.committing = False
+
     def _restore_synchronous(self) -> None:
         if self._durable:
             self._store.connection.execute(f"PRAGMA synchronous = {self._store.synchronous}")
+
+
+class WithoutTriggers:
+    """For changes of the engine's own to the app's rows."""
+
+    def __init__(self, store: Store) -> None:
+        self._connection = store.connection
+
+    def __enter__(self) -> None:
+        self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 1)
 
 
 class Savepoint:
     """`with store.savepoint("batch_12"):` inside a transaction: an exception undoes this block and passes on."""
 
     def __init__(self, store: Store, *, name: str) -> None:
+        self._store = store
         self._connection = store.connection
         self._quoted = '"' + name.replace('"', '""') + '"'
 
@@ -100,6 +140,8 @@ class Savepoint:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not self._store.is_usable:
+            return
         # Gone already when SQLite itself rolled the transaction back (disk full, RAISE(ROLLBACK)).
         if not self._connection.in_transaction:
             return
@@ -128,6 +170,12 @@ def translated(error: apsw.Error) -> Exception:
     elif isinstance(error, apsw.CorruptError | apsw.NotADBError):
         family, what = StoreDamaged, "SQLite reports damage in the store."
         fix = "Copy the file with its -wal before anything else; then run `syncengine doctor`."
+    elif isinstance(error, apsw.ReadOnlyError | apsw.CantOpenError | apsw.IOError | apsw.ProtocolError):
+        family, what = StoreUnusable, "The store's file cannot be read or written."
+        fix = "Nothing was lost. Look at the disk's space, the file's owner and mode, and its -wal and -shm."
+    elif isinstance(error, apsw.ConnectionClosedError):
+        family, what = EngineClosed, "The connection of this block is closed."
+        fix = "Use what `engine.read()` and `engine.write()` give only inside their block."
     else:
         return error
     return family(what, why=type(error).__name__, fix=fix)

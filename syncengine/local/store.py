@@ -7,11 +7,11 @@ from threading import RLock
 
 import apsw
 
-from syncengine.errors import EngineClosed, ForkedEngine
+from syncengine.errors import EngineClosed, ForkedEngine, StoreReplaced
 from syncengine.local.connection import close_untouched, create_private, open_reader, open_store
-from syncengine.local.engine_tables import upgrade_engine_tables
+from syncengine.local.engine_tables import claim_for_app, upgrade_engine_tables
 from syncengine.local.open_files import claim_file, release_file
-from syncengine.local.savepoint import Savepoint, Transaction, raise_translated
+from syncengine.local.savepoint import Savepoint, Transaction, WithoutTriggers, raise_translated
 from syncengine.local.statements import statement
 
 TYPE_CHECKING = False
@@ -29,10 +29,11 @@ class Store:
     """An open store. All threads of the process share its one writer connection, one at a time.
 
     Opening creates the file (0600) and the engine's tables where they are missing. Errors: those of
-    `open_store`, StoreSuperseded, and StoreAlreadyOpen when this process has the same file open already.
+    `open_store`, StoreSuperseded, StoreForeign for a store of another `app`, and StoreAlreadyOpen when this process
+    has the same file open already.
     """
 
-    def __init__(self, path: str, *, settings: Settings, clock: Clock) -> None:
+    def __init__(self, path: str, *, settings: Settings, clock: Clock, app: str | None = None) -> None:
         self.path = os.path.realpath(path)
         self.settings = settings
         self.clock = clock
@@ -40,6 +41,10 @@ class Store:
         self.lock = RLock()
         self._pid = os.getpid()
         self._closed = False
+        self.committing = False
+        self.is_written_by_the_app = False
+        """Inside a block of `engine.write()`."""
+        self._app = app
         create_private(path)  # by the given name: a link that leads nowhere is refused
         # Before SQLite sees the file: through a hard link it would not find the -wal of the other name.
         self._identity = claim_file(self.path)
@@ -58,10 +63,30 @@ class Store:
         )
         try:
             upgrade_engine_tables(self)
+            if self._app is not None:
+                claim_for_app(self, self._app)
         except BaseException:
             close_untouched(self.connection, self.path)
             raise
+        self.connection.set_commit_hook(self._refuses_commit)
         return self.connection
+
+    def _refuses_commit(self) -> bool:
+        """Only `Transaction` commits: not code that got hold of the connection, and not a forked child."""
+        return not self.committing or os.getpid() != self._pid
+
+    def check_file(self) -> None:
+        """Raises StoreReplaced when the file of this name is another one now, or none: writes would go nowhere."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._identity:
+            raise StoreReplaced(
+                "The store's file was deleted or replaced while it was open.",
+                why="what is written now would be in a file that nobody can open any more",
+                fix="Close the engine and open it again. To bring back a backup, close every engine first.",
+            )
 
     def transaction(self, *, durable: bool = False) -> Transaction:
         """`with store.transaction():` one atomic change; see `Transaction`."""
@@ -70,6 +95,10 @@ class Store:
     def savepoint(self, name: str) -> Savepoint:
         """`with store.savepoint("batch_12"):` a part of it that can be undone alone; see `Savepoint`."""
         return Savepoint(self, name=name)
+
+    def without_triggers(self) -> WithoutTriggers:
+        """`with store.without_triggers():` no trigger fires on this connection during the block."""
+        return WithoutTriggers(self)
 
     def run(self, file: str, name: str, /, **values: Any) -> int:
         """Execute a named statement that writes; how many rows it changed. Only inside a transaction."""
@@ -106,11 +135,20 @@ class Store:
     def reader(self) -> apsw.Connection:
         """A new connection that cannot write; the caller closes it."""
         self.check_usable()
-        return open_reader(self.path, busy_wait_ms=self.settings.busy_wait_ms_max)
+        self.check_file()
+        try:
+            return open_reader(self.path, busy_wait_ms=self.settings.busy_wait_ms_max)
+        except apsw.Error as error:
+            raise_translated(error)
 
     def data_version(self) -> int:
         """A number that changes when another process has committed."""
         return int(self.query("PRAGMA data_version")[0][0])
+
+    @property
+    def is_usable(self) -> bool:
+        """Open, and in the process that opened it."""
+        return not self._closed and os.getpid() == self._pid
 
     def check_usable(self) -> None:
         """Raises EngineClosed, or ForkedEngine in a child process: SQLite's locks do not survive a fork."""
@@ -132,4 +170,9 @@ class Store:
                 return
             self._closed = True
             self.connection.close(True)
+            release_file(self._identity)
+
+    def __del__(self) -> None:
+        # An engine that was dropped without close(): the same process may open its file again.
+        if getattr(self, "connection", None) is not None and not self._closed and os.getpid() == self._pid:
             release_file(self._identity)

@@ -2,13 +2,39 @@
 
 from typing import TYPE_CHECKING
 
-from syncengine.errors import QuarantineBudgetExceeded, ReconciliationFailed
+from syncengine.errors import (
+    CalledFromInside,
+    MigrationInvalid,
+    QuarantineBudgetExceeded,
+    ReconciliationFailed,
+    StoreSuperseded,
+)
 from syncengine.migrate.definition import Counts, MigrationDefinition
+from syncengine.vocabulary import STORE_SCOPE, SchemaVersion
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
+    from syncengine.migrate.plan import Step
     from syncengine.migrate.rejection import Rejection
     from syncengine.settings import Settings
+
+
+ROWS_TO_JUDGE_CODE = 2
+
+
+def check_code(
+    definition: MigrationDefinition, counts: Counts, *, code_faults: int, first: "Rejection | None"
+) -> None:
+    """Code that fails for every row is wrong itself, however few the rows. Raises QuarantineBudgetExceeded.
+
+    An author who allows a number of rows has said otherwise.
+    """
+    if definition.quarantine_rows_max is None and counts.read >= ROWS_TO_JUDGE_CODE and code_faults == counts.read:
+        raise QuarantineBudgetExceeded(
+            f"Migration {definition.id} was stopped: its code failed for every row.",
+            why=f"{counts.read} rows; {first.text if first else ''}",
+            fix="The store is as it was. Correct the migration and run it again.",
+        )
 
 
 def check_budget(
@@ -49,6 +75,17 @@ def check_sum(migration: str, counts: Counts) -> None:
         )
 
 
+def check_found_nothing(store: "Store", step: "Step") -> None:
+    """An import may be run again only where it has not imported anything. Raises MigrationInvalid."""
+    runs, rows = store.rows("runs", "read_so_far", migration=step.id, scope=step.scope)[0]
+    if runs == 0 or rows:
+        raise MigrationInvalid(
+            f"Migration {step.id} cannot be run again.",
+            why=f"it has imported {rows} rows already" if runs else "it has not run yet",
+            fix="Only an import that found nothing is run again." if runs else "Call engine.migrate().",
+        )
+
+
 def check_references(store: "Store", migration: str) -> None:
     """No row refers to one that is not there. Raises ReconciliationFailed, which names the tables."""
     broken = store.query("PRAGMA foreign_key_check")
@@ -57,4 +94,24 @@ def check_references(store: "Store", migration: str) -> None:
             f"Migration {migration} would leave rows that refer to nothing.",
             why=f"{len(broken)} rows of {sorted({str(row[0]) for row in broken})}",
             fix="The store is as it was. Convert parents and children in one version step.",
+        )
+
+
+def refuse_inside(store: "Store", step: "Step") -> None:
+    """A migration is a transaction of its own, and its turn comes from the plan."""
+    if store.connection.in_transaction:
+        raise CalledFromInside(
+            f"Migration {step.id} was started inside another migration, or inside a block that writes.",
+            why="it could not be rolled back by itself",
+            fix="Call engine.migrate() outside of engine.write() and of migrations. Nothing was changed.",
+        )
+
+
+def refuse_overtaken(step: "Step", version: SchemaVersion) -> None:
+    """The plan was made before the lock was held: a newer app may have gone on by another way meanwhile."""
+    if step.scope == STORE_SCOPE and version > step.hop.from_version:
+        raise StoreSuperseded(
+            f"Migration {step.id} was not run: the store has gone on to {version} meanwhile.",
+            why="another process, perhaps of a newer version of the app, migrated it by another way",
+            fix="Try again; the store was not changed.",
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from syncengine.clock import iso
-from syncengine.errors import MigrationInvalid
+from syncengine.errors import MigrationInvalid, ReconciliationFailed
 from syncengine.local.identifiers import quoted
 from syncengine.migrate.definition import Counts, Item, MigrationDefinition, Quarantine
 from syncengine.migrate.executor import BaseMigrationExecutor
@@ -118,23 +118,43 @@ class DeclaredExecutor(BaseMigrationExecutor):
     def apply(self, items: list[Item], work: "Work") -> Counts:
         keys = key_columns(work.collections[self.collection])
         sets = ", ".join(f"{quoted(change.column + '_new_')} = ?" for change in self.casts)
-        where = " AND ".join(f"{quoted(key)} = ?" for key in keys)
+        where = " AND ".join(f"{quoted(key)} IS ?" for key in keys)
         rows = []
         for item in items:
             old = item.value[len(keys) :]
             new = [_converted(value, change) for value, change in zip(old, self.casts, strict=True)]
             rows.append((*new, *item.value[: len(keys)]))
-        work.store.connection.executemany(f"UPDATE {quoted(self.collection)} SET {sets} WHERE {where}", rows)
+        for row in rows:
+            self._change_one(work, f"UPDATE {quoted(self.collection)} SET {sets} WHERE {where}", row)
         return Counts(read=len(items), written=len(items))
+
+    def _change_one(self, work: "Work", sql: str, bindings: tuple[Any, ...]) -> None:
+        """The app's triggers are for the app's changes: they neither fire nor leave a row out here."""
+        with work.store.without_triggers():
+            work.store.query(sql, bindings)
+        if (changed := work.store.connection.changes()) != 1:
+            raise ReconciliationFailed(
+                f"Migration {self.definition.id} cannot tell the rows of {self.collection} apart.",
+                why=f"{changed} rows have the key of one",
+                fix="The store is as it was. Give the table a primary key of its owner and key columns.",
+            )
 
     def set_aside(self, item: Item, work: "Work") -> str:
         """A row that cannot be cast leaves the table: its new column would hold a value that nobody wrote."""
         keys = key_columns(work.collections[self.collection])
-        where = " AND ".join(f"{quoted(key)} = ?" for key in keys)
+        where = " AND ".join(f"{quoted(key)} IS ?" for key in keys)
         bindings = tuple(item.value[: len(keys)])
-        row = work.store.query(f"SELECT * FROM {quoted(self.collection)} WHERE {where}", bindings)[0]
-        work.store.query(f"DELETE FROM {quoted(self.collection)} WHERE {where}", bindings)
-        return row_as_json(work.columns(self.collection), row)
+        columns = [name for name in work.columns(self.collection) if name not in self._made_here]
+        names = ", ".join(map(quoted, columns))
+        row = work.store.query(f"SELECT {names} FROM {quoted(self.collection)} WHERE {where}", bindings)[0]
+        self._change_one(work, f"DELETE FROM {quoted(self.collection)} WHERE {where}", bindings)
+        return row_as_json(columns, row)
+
+    @property
+    def _made_here(self) -> set[str]:
+        """Columns that the old row did not have."""
+        added = {change.column for change in self.changes if isinstance(change, Add)}
+        return added | {change.column + "_new_" for change in self.casts}
 
     def finish(self, work: "Work") -> None:
         store = work.store

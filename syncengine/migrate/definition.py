@@ -1,8 +1,8 @@
 """What a migration is, and what its code receives and gives back: small frozen values."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from syncengine.errors import MigrationInvalid
 from syncengine.vocabulary import SchemaVersion
@@ -63,6 +63,21 @@ class Quarantine(Exception):
         super().__init__(why)
         self.why = why
         self.field = field
+
+
+class WrongReturn(Quarantine):
+    """The migration's code gave back what its return hint does not allow."""
+
+
+def may_return_none(function: Callable[..., Any]) -> bool:
+    """Does the return hint allow None? A function without a hint may return anything."""
+    hints = getattr(function, "__annotations__", {})
+    if "return" not in hints:
+        return True
+    hint = hints["return"]
+    if isinstance(hint, str):
+        return "None" in hint or "Optional" in hint or "Any" in hint
+    return hint in (None, type(None), Any) or type(None) in get_args(hint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,15 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from syncengine.errors import MigrationInvalid
-from syncengine.migrate.definition import Counts, Item, MigrationDefinition, Put, Quarantine
+from syncengine.migrate.definition import (
+    Counts,
+    Item,
+    MigrationDefinition,
+    Put,
+    Quarantine,
+    WrongReturn,
+    may_return_none,
+)
 
 if TYPE_CHECKING:
     from syncengine.migrate.results import MigrationProgress, MigrationResult
@@ -78,6 +86,8 @@ class BaseMigrationExecutor:
         if item.broken is not None:
             raise Quarantine(item.broken, field=item.field)
         puts = self.convert(item, work)
+        if puts is None and not may_return_none(self.convert):
+            raise WrongReturn("`convert` returned None, and its return hint does not say that it may drop an item")
         return [puts] if isinstance(puts, Put) else puts or []
 
     def finish(self, work: "Work") -> None:

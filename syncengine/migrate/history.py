@@ -1,5 +1,7 @@
 """The run history: one row for each attempt, written in the transaction of the attempt."""
 
+import hashlib
+import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from syncengine.migrate.results import CompletedMigration
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
+    from syncengine.migrate.executor import BaseMigrationExecutor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,3 +91,12 @@ def completed_runs(store: "Store", *, scopes: tuple[str, ...]) -> tuple[Complete
                 )
             )
     return tuple(found)
+
+
+def code_hash(executor: "BaseMigrationExecutor") -> str | None:
+    """SHA-256 over the source of a migration's code; None where a frozen app has no sources."""
+    code = getattr(executor, "function", type(executor))
+    try:
+        return hashlib.sha256(inspect.getsource(code).encode()).hexdigest()
+    except (OSError, TypeError):
+        return None

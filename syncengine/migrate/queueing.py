@@ -42,3 +42,15 @@ def _collections_of_hop(step: "Step", context: "RunContext") -> tuple[str, ...]:
         if listed.online:
             names |= set(context.registry.get_migration_executor(listed.id).definition.collections)
     return tuple(sorted(names))
+
+
+def queue_what_came_late(step: "Step", context: "RunContext", collections: tuple[str, ...]) -> None:
+    """Rows that were imported after their collections had been uploaded are queued by themselves."""
+    assert context.user is not None, "an import belongs to a user"
+    installed = read_installed(context.store)
+    sent: set[str] = set()
+    for listed in context.registry.wanted():
+        if listed.online and (listed.id, step.scope) in installed.completed | installed.queued:
+            sent |= set(context.registry.get_migration_executor(listed.id).definition.collections)
+    for name in sorted(sent & set(collections)):
+        Outbox(context.store).queue_uploads(owner=context.user, collection=name, migration=None)

@@ -1,10 +1,14 @@
 """Is this failure one row's fault? Then it goes to quarantine with a reason; everything else stops the run."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from syncengine.errors import SyncEngineError
 from syncengine.local.sqlite_errors import ConstraintError, MismatchError, SqliteError
-from syncengine.migrate.definition import Quarantine
+from syncengine.migrate.definition import Quarantine, WrongReturn
+
+CODE_FAILED = "conversion_failed"
+"""The author's code raised, or gave back what it must not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +22,8 @@ class Rejection:
 
 def rejection_for(error: Exception) -> Rejection | None:
     """The reason, if it is about the row; None for what is about the store, the engine or the machine."""
+    if isinstance(error, WrongReturn):
+        return Rejection(code=CODE_FAILED, text=error.why)
     if isinstance(error, Quarantine):
         return Rejection(code="quarantined_by_rule", text=error.why, field=error.field)
     if isinstance(error, ConstraintError | MismatchError):
@@ -37,4 +43,17 @@ def _of_code(error: Exception) -> Rejection:
         text, field = why_invalid(error)
         return Rejection(code="shape_invalid", text=text, field=field or None)
     # Its message may quote the row.
-    return Rejection(code="conversion_failed", text=f"{type(error).__name__} in the migration's code")
+    return Rejection(code=CODE_FAILED, text=f"{type(error).__name__} in the migration's code{_place_of(error)}")
+
+
+def _place_of(error: Exception) -> str:
+    """Function, file and line of the author's code that raised it."""
+    found = ""
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        is_ours = str(trace.tb_frame.f_globals.get("__name__", "")).startswith("syncengine.")
+        if not is_ours and "-packages" not in code.co_filename:
+            found = f": {code.co_name}, {Path(code.co_filename).name} line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return found

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from syncengine.errors import MigrationInvalid
 from syncengine.local.identifiers import quoted
-from syncengine.migrate.definition import Counts, Item, MigrationDefinition, Quarantine
+from syncengine.migrate.definition import Counts, Item, MigrationDefinition, WrongReturn, may_return_none
 from syncengine.migrate.executor import BaseMigrationExecutor
 from syncengine.migrate.paging import pages, rows_of
 from syncengine.migrate.row_codec import codec_of, row_as_json
@@ -41,6 +41,7 @@ class RowExecutor(BaseMigrationExecutor):
         if self.table is not None and self.table.collection != self.collection:
             raise MigrationInvalid(f"Migration {definition.id} gives a table for another collection than its own.")
         self.old_model, self.new_model = _models(function, definition.id)
+        self._may_drop = may_return_none(function)
         self._wants_work = "work" in inspect.signature(function).parameters
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
@@ -72,6 +73,11 @@ class RowExecutor(BaseMigrationExecutor):
 
     def _check_columns(self, work: "Work", table: str, model: type[BaseModel], does: str) -> None:
         there, wanted = set(columns_of(work.store, table)), set(model.model_fields)
+        if not there:
+            raise MigrationInvalid(
+                f"Migration {self.definition.id} reads {table}, and there is no such table.",
+                fix="Correct its collection, or let it come `after` the migration that makes the table.",
+            )
         if there != wanted:
             raise MigrationInvalid(
                 f"Migration {self.definition.id} {does} {model.__name__}, which is not what the table holds.",
@@ -114,14 +120,17 @@ class RowExecutor(BaseMigrationExecutor):
         return counts
 
     def _convert(self, row: Any, work: "Work") -> Any:
-        return self.function(row, work=work) if self._wants_work else self.function(row)
+        made = self.function(row, work=work) if self._wants_work else self.function(row)
+        if made is None and not self._may_drop:
+            raise WrongReturn("the function returned None, and its return hint does not say that it may drop a row")
+        return made
 
     def _insert(self, rows: Sequence[BaseModel], work: "Work") -> None:
         codec = codec_of(self.new_model)
         sql = insert_sql(self.new_table, codec.columns)
         for row in rows:
             if not isinstance(row, self.new_model):
-                raise Quarantine(f"the function returned {type(row).__name__}, not {self.new_model.__name__}")
+                raise WrongReturn(f"the function returned {type(row).__name__}, not {self.new_model.__name__}")
         work.store.connection.executemany(sql, [codec.encode(row) for row in rows])
 
     def units(self, items: Iterator[Item]) -> Iterator[list[Item]]:

@@ -5,8 +5,6 @@ quarantine with its reason. A migration that fails is rolled back to *its* SAVEP
 in the transaction around it, which commits: the store is as it was, and the history says why.
 """
 
-import hashlib
-import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,27 +13,37 @@ from typing import TYPE_CHECKING, Any
 from syncengine.clock import iso
 from syncengine.errors import (
     MigrationFailed,
-    StoreSuperseded,
     SyncEngineError,
 )
 from syncengine.local.savepoint import translated
 from syncengine.local.sqlite_errors import BusyError, CorruptError, FullError, IOError, SqliteError  # noqa: A004
 from syncengine.local.version_table import read_installed
 from syncengine.logs import log_event
-from syncengine.migrate.checks import check_all_read, check_budget, check_references, check_sum
+from syncengine.migrate.checks import (
+    check_all_read,
+    check_budget,
+    check_code,
+    check_found_nothing,
+    check_references,
+    check_sum,
+    refuse_inside,
+    refuse_overtaken,
+)
 from syncengine.migrate.definition import Counts, Item
-from syncengine.migrate.history import RunRecord, record_run
+from syncengine.migrate.history import RunRecord, code_hash, record_run
 from syncengine.migrate.late import LateRow, Lift, come_back, lift_for, step_aside
 from syncengine.migrate.markers import move_markers
 from syncengine.migrate.online import OnlineExecutor
-from syncengine.migrate.rejection import Rejection, rejection_for
+from syncengine.migrate.queueing import queue_online, queue_what_came_late
+from syncengine.migrate.rejection import CODE_FAILED, Rejection, rejection_for
 from syncengine.migrate.reporter import MigrationProgressReporter
 from syncengine.migrate.results import MigrationResult
 from syncengine.migrate.row_codec import row_as_json
 from syncengine.migrate.shape import fingerprint, table_exists
 from syncengine.migrate.starter import Starter
+from syncengine.migrate.taken import take, taken_by
 from syncengine.migrate.work import Work
-from syncengine.vocabulary import STORE_SCOPE, SchemaVersion
+from syncengine.vocabulary import STORE_SCOPE
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -70,10 +78,13 @@ class _Tally:
     counts: Counts = field(default_factory=Counts)
     batches: int = 0
     batches_undone: int = 0
+    code_faults: int = 0
 
 
-def run_step(step: "Step", context: RunContext) -> MigrationResult:
+def run_step(step: "Step", context: RunContext, *, again: bool = False) -> MigrationResult:
     """Run one migration to its end, or leave the store as it was.
+
+    `again` runs an import once more that has found nothing so far. Raises MigrationInvalid for any other.
 
     When another process has done it meanwhile, the result says `already`. Raises MigrationFailed and its kinds,
     StoreBusy, DiskFull, StoreDamaged. After `cancel` the state is `cancelled`.
@@ -82,26 +93,23 @@ def run_step(step: "Step", context: RunContext) -> MigrationResult:
     store = context.store
     # A late import steps live tables aside; references are checked before the end in any case.
     rebuilds = executor.rebuilds_tables or step.scope != STORE_SCOPE
+    with store.lock:
+        refuse_inside(store, step)
     with store.lock, Starter(store, rebuilds=rebuilds), store.transaction(durable=True):
         installed = read_installed(store)
-        if (step.id, step.scope) in installed.completed | installed.queued:
+        if again:
+            check_found_nothing(store, step)
+        elif (step.id, step.scope) in installed.completed | installed.queued:
             return _already(step)
-        _refuse_overtaken(step, installed.schema_version(STORE_SCOPE) or context.registry.baseline)
-        return _Run(step, executor, context).perform()
+        refuse_overtaken(step, installed.schema_version(STORE_SCOPE) or context.registry.baseline)
+        result = _Run(step, executor, context).perform()
+        if again and result.success:
+            queue_what_came_late(step, context, executor.definition.collections)
+        return result
 
 
 def _already(step: "Step") -> MigrationResult:
     return MigrationResult(success=True, migration_id=step.id, scope=step.scope, state="already", counts=Counts())
-
-
-def _refuse_overtaken(step: "Step", version: SchemaVersion) -> None:
-    """The plan was made before the lock was held: a newer app may have gone on by another way meanwhile."""
-    if step.scope == STORE_SCOPE and version > step.hop.from_version:
-        raise StoreSuperseded(
-            f"Migration {step.id} was not run: the store has gone on to {version} meanwhile.",
-            why="another process, perhaps of a newer version of the app, migrated it by another way",
-            fix="Try again; the store was not changed.",
-        )
 
 
 class _Run:
@@ -224,6 +232,8 @@ class _Run:
             self.tally.counts.add(self._batch(batch))
             if not self.lifting:
                 self.context.reporter.update_progress(self.tally.counts.read)
+        definition, counts = self.executor.definition, self.tally.counts
+        check_code(definition, counts, code_faults=self.tally.code_faults, first=self.failed_first)
         check_budget(
             self.executor.definition, self.tally.counts, settings=self.store.settings, first=self.failed_first
         )
@@ -292,6 +302,8 @@ class _Run:
 
     def _set_aside(self, items: list[Item], rejection: Rejection) -> Counts:
         self.failed_first = self.failed_first or rejection
+        if rejection.code == CODE_FAILED:
+            self.tally.code_faults += len(items)
         collection = self.executor.definition.collections[0]
         for item in items:
             body = self.executor.set_aside(item, self.work)
@@ -345,7 +357,7 @@ class _Run:
         source = self.work.source if self.executor.definition.source else None
         if source is None:
             return False
-        owner = self.store.value("runs", "source_taken_by", source=source.identity, migration=self.step.id)
+        owner = taken_by(self.store, source, migration=self.step.id)
         if owner is None or owner == self.context.user:
             return False
         self.work.warn("this device's legacy store was imported for another user before; nothing was imported")
@@ -355,14 +367,7 @@ class _Run:
         source = self.work.source if self.executor.definition.source else None
         if source is None or self.tally.counts.read == 0:
             return
-        self.store.run(
-            "runs",
-            "take_source",
-            source=source.identity,
-            migration=self.step.id,
-            imported_by=self.context.user or "",
-            now=iso(self.store.clock.now_ms()),
-        )
+        take(self.store, source, migration=self.step.id, user=self.context.user or "")
 
     def _close_source(self) -> None:
         source = self.work.__dict__.get("source")
@@ -371,8 +376,6 @@ class _Run:
             source.close()
 
     def _queue(self, executor: OnlineExecutor) -> str:
-        from syncengine.migrate.queueing import queue_online
-
         self.tally.counts = queue_online(executor, self.step, self.context)
         return "queued"
 
@@ -408,10 +411,13 @@ class _Run:
         if isinstance(error, SyncEngineError):
             return error
         return MigrationFailed(
-            f"Migration {self.step.id} failed at batch {self.tally.batches}.",
+            f"Migration {self.step.id} failed {self._where()}.",
             why=_safe_reason(error),
-            fix="The store is as it was before this migration.",
+            fix="The store is as it was before this migration. Correct the migration and run it again.",
         )
+
+    def _where(self) -> str:
+        return f"at batch {self.tally.batches}" if self.tally.batches else "before its first batch"
 
     def _report_start(self) -> None:
         if not self.lifting:
@@ -450,15 +456,6 @@ class _Run:
             failure=failure,
             warnings=tuple(self.work.warnings),
         )
-
-
-def code_hash(executor: "BaseMigrationExecutor") -> str | None:
-    """SHA-256 over the source of a migration's code; None where a frozen app has no sources."""
-    code = getattr(executor, "function", type(executor))
-    try:
-        return hashlib.sha256(inspect.getsource(code).encode()).hexdigest()
-    except (OSError, TypeError):
-        return None
 
 
 def _safe_reason(error: Exception) -> str:

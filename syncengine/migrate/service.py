@@ -10,7 +10,7 @@ from syncengine.local.version_table import read_installed
 from syncengine.migrate.definition import Counts
 from syncengine.migrate.history import RunRecord, record_run
 from syncengine.migrate.markers import move_markers
-from syncengine.migrate.plan import Plan, Step, make_plan, reached
+from syncengine.migrate.plan import Plan, Step, all_steps_of_hop, make_plan, reached
 from syncengine.migrate.reporter import MigrationProgressReporter
 from syncengine.migrate.results import MigrationProgress, MigrationResult, MigrationStatus
 from syncengine.migrate.run import RunContext, run_step
@@ -162,6 +162,7 @@ class DataMigrationService:
                 why=plan.superseded,
                 fix="Update the app. The store was not changed.",
             )
+        self._check_sources(plan)
         results: list[MigrationResult] = []
         blocked: list[str] = []
         for hop in plan.hops:
@@ -177,6 +178,18 @@ class DataMigrationService:
         if plan.is_empty or not results:
             self._settle_markers(user)
         return self._report(results, blocked)
+
+    def _check_sources(self, plan: Plan) -> None:
+        """A source under a name that nobody asked for, while one is missing, is a slip of the pen."""
+        definitions = [self._registry.get_migration_executor(step.id).definition for step in plan.steps]
+        wanted = {definition.source for definition in definitions if definition.source is not None}
+        missing, unknown = sorted(wanted - set(self._sources)), sorted(set(self._sources) - wanted)
+        if missing and unknown:
+            raise MigrationInvalid(
+                f"The app gives the source {', '.join(unknown)}, and its migrations read {', '.join(missing)}.",
+                why="nothing would be imported, and the import would count as done",
+                fix="Give the source under the name that the migration has for it. Nothing was run.",
+            )
 
     def _may_run(self, step: Step) -> bool:
         """All that it comes after is done; for an online one, queued before it is enough."""
@@ -240,6 +253,21 @@ class DataMigrationService:
             )
         self._cancelled = False
         return run_step(step, self._context(user, options or {}))
+
+    def import_again(self, migration_id: str, user: str) -> MigrationResult:
+        """Run an import once more that has found nothing so far, because its source was not there or not named.
+
+        What it imports goes through all that the store went through since, and is queued for the cloud. Raises
+        MigrationInvalid for a migration that reads no legacy store, that has imported rows, or has not run.
+        """
+        listed = self._registry.listed(migration_id)
+        if self._registry.get_migration_executor(migration_id).definition.source is None:
+            raise MigrationInvalid(f"Migration {migration_id} reads no legacy store.", fix="See engine.plan().")
+        step = next(
+            step for step in all_steps_of_hop(listed.edge, self._registry, user=user) if step.id == migration_id
+        )
+        self._cancelled = False
+        return run_step(step, self._context(user, {}), again=True)
 
     def cancel(self) -> None:
         """Stop the running migration between two batches and roll it back. From any thread."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic import BaseModel
 
-from syncengine.errors import MigrationInvalid, SourceMissing
+from syncengine.errors import MigrationInvalid, SourceMissing, TransactionEnded
 from syncengine.local.identifiers import quoted
-from syncengine.migrate.definition import Item, MigrationDefinition, Put
+from syncengine.migrate.definition import Item, MigrationDefinition, Put, Quarantine
 from syncengine.migrate.row_codec import codec_of, encode_mapping
 from syncengine.migrate.shape import columns_of
 
@@ -145,8 +145,17 @@ class Work:
         else:
             values = encode_mapping(put.row)
         connection = self.store.connection
+        if not connection.in_transaction:
+            raise TransactionEnded(
+                f"The transaction of migration {self.definition.id} has ended, so nothing more is written.",
+                why="SQLite rolled it back: INSERT OR ROLLBACK, RAISE(ROLLBACK), a full disk or an interrupt",
+                fix="Let the error that ended it pass.",
+            )
         connection.execute(self._insert(put, tuple(values)), tuple(values.values())).fetchall()
-        return connection.changes() > 0
+        written = connection.changes() > 0
+        if not written and put.if_exists != "merge":
+            raise Quarantine("a trigger of the table left the row out")
+        return written
 
     def _insert(self, put: Put, columns: tuple[str, ...]) -> str:
         known = (put.collection, columns, put.if_exists)

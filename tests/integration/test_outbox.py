@@ -50,9 +50,11 @@ def test_an_upload_queues_each_live_row_of_its_owner_once_in_key_order(world):
 def test_an_upload_reads_its_row_when_it_is_numbered_and_never_again(world):
     world.add_journeys("a")
     world.upload()
-    world.store.query("UPDATE journeys SET title = 'second'")
+    with world.store.transaction():
+        world.store.query("UPDATE journeys SET title = 'second'")
     first = world.claim()
-    world.store.query("UPDATE journeys SET title = 'third'")
+    with world.store.transaction():
+        world.store.query("UPDATE journeys SET title = 'third'")
     world.restart()
     again = world.claim()
     assert json.loads(first.entries[0].set_json) == {
@@ -69,7 +71,8 @@ def test_an_upload_reads_its_row_when_it_is_numbered_and_never_again(world):
 def test_an_upload_whose_row_was_deleted_becomes_a_delete(world):
     world.add_journeys("a")
     world.upload()
-    world.store.query("DELETE FROM journeys")
+    with world.store.transaction():
+        world.store.query("DELETE FROM journeys")
     assert world.claim().entries[0].kind is Kind.DELETE
 
 
@@ -89,7 +92,8 @@ def test_an_upload_whose_row_lies_in_quarantine_goes_there_too(world):
 
 def test_a_row_that_json_cannot_say_is_set_aside_and_the_others_go(world):
     world.add_journeys("a", "b")
-    world.store.query("UPDATE journeys SET length_m = 9e999 WHERE id = 'a'")
+    with world.store.transaction():
+        world.store.query("UPDATE journeys SET length_m = 9e999 WHERE id = 'a'")
     world.upload()
     batch = world.claim()
     assert keys(batch) == ["b"]
@@ -99,7 +103,8 @@ def test_a_row_that_json_cannot_say_is_set_aside_and_the_others_go(world):
 
 def test_a_text_that_is_not_utf8_is_set_aside_and_the_others_go(world):
     world.add_journeys("a", "b")
-    world.store.query("UPDATE journeys SET title = CAST(x'ff' AS TEXT) WHERE id = 'a'")
+    with world.store.transaction():
+        world.store.query("UPDATE journeys SET title = CAST(x'ff' AS TEXT) WHERE id = 'a'")
     world.upload()
     assert keys(world.claim()) == ["b"]
     assert world.quarantine() == [(1, "a", "text_not_utf8", None)]

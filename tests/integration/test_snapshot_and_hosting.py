@@ -18,6 +18,7 @@ from syncengine.errors import (
     MigrationDenied,
     StoreAlreadyOpen,
     StoreSuperseded,
+    TransactionEnded,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,7 +114,7 @@ def test_a_write_inside_a_write_leaves_the_outer_one_guarded(engine):
 def test_after_sqlite_has_rolled_back_by_itself_nothing_more_of_the_block_is_written(engine):
     with engine.write() as db:
         add(db, "a", "same")
-    with pytest.raises(apsw.SQLError), engine.write() as db:  # noqa: PT012  (the block is the transaction that fails)
+    with pytest.raises(TransactionEnded), engine.write() as db:  # noqa: PT012  (the block is the transaction that fails)
         add(db, "b")
         with pytest.raises(apsw.ConstraintError):
             db.execute("INSERT OR ROLLBACK INTO notes VALUES ('ann', 'c', 'same')")

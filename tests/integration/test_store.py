@@ -221,8 +221,8 @@ def test_another_process_may_work_on_the_same_store(tmp_path):
         "import sys; from syncengine.local.store import Store; from syncengine.settings import Settings;"
         "from syncengine.clock import SystemClock;"
         "s = Store(sys.argv[1], settings=Settings(), clock=SystemClock());"
-        "s.transaction().__enter__(); s.run('state', 'set', name='probe_verdict', value='from next door');"
-        "s.connection.execute('COMMIT'); s.close()"
+        "t = s.transaction(); t.__enter__(); s.run('state', 'set', name='probe_verdict', value='from next door');"
+        "t.__exit__(None, None, None); s.close()"
     )
     done = in_another_process(code, path)
     assert done.returncode == 0, done.stderr

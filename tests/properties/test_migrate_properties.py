@@ -151,7 +151,14 @@ def migrate(rows, *, batch_rows, **facts):
     """(counts, rows in the table, ids in quarantine) after a migration of these rows."""
     function = first_of if "group_by" in facts else by_fate
     step = migration(
-        collection="notes", from_version="2.0.0", to_version="3.0.0", id="step", table=V3, lossy=True, **facts
+        collection="notes",
+        from_version="2.0.0",
+        to_version="3.0.0",
+        id="step",
+        table=V3,
+        lossy=True,
+        quarantine_rows_max=99,
+        **facts,
     )(function)
     make = tables(id="make", from_version="1.0.0", to_version="2.0.0", create=(V2,))
     with tempfile.TemporaryDirectory() as folder:

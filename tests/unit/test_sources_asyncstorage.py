@@ -1,9 +1,11 @@
 """AsyncStorage is read as the library itself would read it, wherever it lies, and nothing in it is changed."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +17,9 @@ import apsw
 import pytest
 
 from syncengine.errors import SourceBroken, SourceMissing
+from syncengine.local import regular_file
 from syncengine.sources import BrokenJson, open_asyncstorage, open_source
+from syncengine.sources.asyncstorage_manifest import MANIFEST_BYTES_MAX
 
 DATA = Path(__file__).parents[1] / "data" / "asyncstorage"
 EXPECTED: dict[str, str] = json.loads((DATA / "expected.json").read_text(encoding="utf-8"))
@@ -132,6 +136,61 @@ def test_a_table_that_is_only_in_the_missing_wal_is_refused_alike(tmp_path: Path
     database(tmp_path / "RKStorage", "PRAGMA user_version = 1", journal_mode="WAL")
     with pytest.raises(SourceBroken, match="RKStorage-wal"):
         open_source(tmp_path)
+
+
+def living_database(folder: Path, *statements: str) -> Path:
+    """A database in WAL mode, copied with its `-wal` while its app is running."""
+    living = folder / "living"
+    living.mkdir()
+    connection = apsw.Connection(str(living / "RKStorage"))
+    for statement in ("PRAGMA journal_mode = WAL", "PRAGMA wal_autocheckpoint = 0", CATALYST, *statements):
+        connection.execute(statement).fetchall()
+    shutil.copytree(living, folder / "copied")
+    connection.close()
+    return folder / "copied" / "RKStorage"
+
+
+@pytest.mark.parametrize("missing_bytes", [1, 10, 4_110, 4_119, 5_000])
+def test_a_wal_that_was_copied_short_is_refused_because_sqlite_would_leave_its_rows_out(
+    tmp_path: Path, missing_bytes: int
+) -> None:
+    path = living_database(tmp_path, *(filled("catalystLocalStorage", **{f"k{n}": "x" * 3_000}) for n in range(9)))
+    wal = path.with_name("RKStorage-wal")
+    with open_source(path) as source:
+        assert len(source.keys()) == 9
+    os.truncate(wal, wal.stat().st_size - missing_bytes)
+    with pytest.raises(SourceBroken, match="copied short"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("left_bytes", [1, 31, 40, 1_000])
+def test_a_wal_without_one_whole_frame_is_refused(tmp_path: Path, left_bytes: int) -> None:
+    path = living_database(tmp_path)
+    os.truncate(path.with_name("RKStorage-wal"), left_bytes)
+    with pytest.raises(SourceBroken, match="copied short"):
+        open_source(path)
+
+
+def test_a_wal_that_its_size_limit_cut_inside_an_old_frame_is_whole(tmp_path: Path) -> None:
+    many = [filled("catalystLocalStorage", **{f"k{n}": "x" * 3_000}) for n in range(20)]
+    path = living_database(
+        tmp_path,
+        "PRAGMA journal_size_limit = 20000",
+        *many,
+        "PRAGMA wal_checkpoint(RESTART)",
+        filled("catalystLocalStorage", last="new"),
+    )
+    assert path.with_name("RKStorage-wal").stat().st_size == 20_000  # not a whole number of frames
+    with open_source(path) as source:
+        assert len(source.keys()) == 21
+        assert source.text("last") == "new"
+
+
+def test_an_empty_wal_is_whole(tmp_path: Path) -> None:
+    path = database(tmp_path / "RKStorage", CATALYST, filled("catalystLocalStorage", theme="a"), journal_mode="WAL")
+    path.with_name("RKStorage-wal").touch()
+    with open_source(path) as source:
+        assert source.text("theme") == "a"
 
 
 def test_an_empty_table_of_a_store_without_a_wal_is_simply_empty(tmp_path: Path) -> None:
@@ -260,6 +319,81 @@ def test_a_damaged_database_is_refused_as_damaged(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(SourceBroken, match="RKStorage"):
         open_source(tmp_path)
+
+
+# What is no file.
+
+BLOCKING = {"pipe": os.mkfifo, "device": lambda path: os.symlink("/dev/zero", path), "folder": os.mkdir}
+
+
+def socket_at(path: str) -> None:
+    with contextlib.chdir(os.path.dirname(path)), socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(os.path.basename(path))  # an address of at most 107 bytes
+
+
+KINDS = {**BLOCKING, "socket": socket_at}
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["RKStorage", "dump.json", "manifest.json", "RKStorage-wal"])
+def test_what_is_no_file_is_refused_at_once_and_named(tmp_path: Path, kind: str, name: str) -> None:
+    if (name, kind) in (("dump.json", "folder"), ("RKStorage", "folder"), ("manifest.json", "folder")):
+        pytest.skip("a folder is searched")
+    database(tmp_path / "RKStorage", CATALYST)
+    (tmp_path / name).unlink(missing_ok=True)
+    KINDS[kind](str(tmp_path / name))
+    with pytest.raises(SourceBroken, match=f"{name} is a {kind}, not a file"):
+        open_source(tmp_path / name.removesuffix("-wal"))
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_manifest_that_is_no_file_is_refused_in_its_folder(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "RCTAsyncLocalStorage_V1"
+    folder.mkdir()
+    KINDS[kind](str(folder / "manifest.json"))
+    with pytest.raises(SourceBroken, match=f"manifest.json is a {kind}, not a file"):
+        open_source(tmp_path)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_value_file_that_is_no_file_is_refused_for_its_key_only(tmp_path: Path, kind: str) -> None:
+    folder = manifest_folder(tmp_path / "RCTAsyncLocalStorage_V1", {"long": None, "short": "1"})
+    KINDS[kind](str(folder / hashlib.md5(b"long").hexdigest()))
+    with open_source(tmp_path) as source:
+        assert source.text("short") == "1"
+        for read in (source.text, source.size, source.elements):
+            with pytest.raises(SourceBroken, match=f"is a {kind}, not a file"):
+                read("long")
+
+
+def test_what_becomes_a_pipe_after_the_look_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "RKStorage")
+    monkeypatch.setattr(regular_file, "regular_size_bytes", lambda path: 0)
+    with pytest.raises(SourceBroken, match="is a pipe"):
+        regular_file.open_regular(tmp_path / "RKStorage")
+
+
+def test_a_link_to_a_file_is_read(tmp_path: Path) -> None:
+    folder = manifest_folder(tmp_path / "RCTAsyncLocalStorage_V1", {"long": None})
+    for target, link in (("m", "manifest.json"), ("v", hashlib.md5(b"long").hexdigest())):
+        (tmp_path / target).write_text('{"long": null}' if target == "m" else "[1]")
+        (folder / link).unlink(missing_ok=True)
+        (folder / link).symlink_to(tmp_path / target)
+    with open_source(folder) as source:
+        assert list(source.elements("long")) == [b"1"]
+
+
+def test_a_manifest_above_its_limit_is_refused_unread(tmp_path: Path) -> None:
+    folder = manifest_folder(tmp_path / "RCTAsyncLocalStorage_V1", {})
+    os.truncate(folder / "manifest.json", MANIFEST_BYTES_MAX + 1)
+    with pytest.raises(SourceBroken) as caught:
+        open_source(folder)
+    assert f"larger than {MANIFEST_BYTES_MAX} bytes" in caught.value.why
 
 
 # iOS and macOS.

@@ -2,7 +2,7 @@
 -- Times are ISO-8601 UTC with milliseconds; states are words; JSON is text. Only SQL that SQLite 3.37 knows.
 
 CREATE TABLE _sync_state (
-  name  TEXT NOT NULL PRIMARY KEY, -- device_id, engine_schema, group_counter, probe_verdict, probe_at
+  name  TEXT NOT NULL PRIMARY KEY, -- app, device_id, engine_schema, edited_at, group_counter, probe_verdict, probe_at
   value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
@@ -195,6 +195,8 @@ SELECT
   CASE
     WHEN (SELECT count(*) FROM _sync_quarantine WHERE resolution IS NULL) > 0 THEN 'needs attention'
     WHEN (SELECT count(*) FROM _sync_outbox) > 0 THEN 'waiting'
+    WHEN EXISTS (SELECT 1 FROM _sync_state WHERE name = 'edited_at') THEN 'edited here'
+    WHEN NOT EXISTS (SELECT 1 FROM _sync_drain WHERE last_success_at IS NOT NULL) THEN 'local'
     ELSE 'synced'
   END AS state,
   (SELECT schema_version FROM _sync_version WHERE scope = 'store') AS schema_version,
@@ -261,6 +263,7 @@ CREATE VIEW migration_history AS
 SELECT
   run_id AS run, migration, scope, from_version || ' > ' || to_version AS hop, state,
   rows_read AS "read", rows_written AS written, rows_merged AS merged, rows_dropped AS dropped,
-  rows_quarantined AS quarantined, batches_undone AS undone, duration_ms AS ms, ended_at, error_code AS error
+  rows_quarantined AS quarantined, batches_undone AS undone, duration_ms AS ms, ended_at, error_code AS error,
+  json_array_length(warnings) AS warnings
 FROM _sync_run
 ORDER BY run_id;

@@ -18,6 +18,12 @@ INSERT INTO _sync_state (name, value)
 VALUES (:name, :value)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 
+-- name: claim_for_app
+-- Whose store it is; who comes first writes it.
+INSERT INTO _sync_state (name, value)
+VALUES ('app', :app)
+ON CONFLICT (name) DO NOTHING;
+
 -- name: versions
 -- The version table.
 SELECT scope, schema_version, cloud_version
