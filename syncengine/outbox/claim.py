@@ -11,7 +11,9 @@ from syncengine.outbox.entry import Batch, Entry, Kind, entry_of
 from syncengine.outbox.holding import hold_behind_open_items
 from syncengine.outbox.numbering import ensure_drain
 from syncengine.outbox.row_body import LiveRows, RowUnreadable
+from syncengine.outbox.sendable import entry_fault
 from syncengine.outbox.set_aside import set_aside
+from syncengine.outbox.unreadable_keys import set_aside_unreadable_keys
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -58,8 +60,7 @@ def claim(store: "Store", owner: str, *, limits: Limits, fresh: bool = True) -> 
         claimed = _claimed_again(store, owner, limits)
         if claimed or not fresh:
             return Batch(owner=owner, epoch=drain.epoch, entries=tuple(claimed))
-        hold_behind_open_items(store, owner)
-        chosen = _choose(store, owner, limits)
+        chosen = _choose_behind_items(store, owner, limits)
         if chosen and chosen[0].kind is not Kind.MIGRATION:
             chosen = _number(store, chosen, epoch=drain.epoch, first=drain.next_sequence)
         return Batch(owner=owner, epoch=drain.epoch, entries=tuple(chosen))
@@ -70,7 +71,24 @@ def _claimed_again(store: "Store", owner: str, limits: Limits) -> list[Entry]:
     for unit in _units(_pages(store, "claimed", owner)):
         if not batch.takes(unit):
             break
-    return batch.entries
+    return [_emptied(entry) for entry in batch.entries]
+
+
+def _emptied(entry: Entry) -> Entry:
+    """An empty number travels without its row's name, which may be what could not be sent."""
+    return replace(entry, collection="", row_key="") if entry.kind is Kind.VOID else entry
+
+
+def _choose_behind_items(store: "Store", owner: str, limits: Limits) -> list[Entry]:
+    try:
+        with store.savepoint("choose"):
+            hold_behind_open_items(store, owner)
+            return _choose(store, owner, limits)
+    except UnicodeDecodeError:
+        # A key that an earlier version queued unjudged.
+        set_aside_unreadable_keys(store, owner)
+    hold_behind_open_items(store, owner)
+    return _choose(store, owner, limits)
 
 
 def _choose(store: "Store", owner: str, limits: Limits) -> list[Entry]:
@@ -133,6 +151,10 @@ class _Choice:
 
 def _freeze(store: "Store", entry: Entry, live_rows: LiveRows) -> Entry | None:
     """The entry with the body that will be sent; None when it went to quarantine instead."""
+    fault = entry_fault(entry)
+    if fault is not None:
+        set_aside(store, entry, event=Event.UNREADABLE, error_code=fault.code, error_text=fault.why)
+        return None
     if entry.kind is not Kind.PUT or entry.set_json is not None:
         return entry
     try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from syncengine.local.identifiers import quoted
 from syncengine.outbox.delivery import Event, State, next_state
 from syncengine.outbox.entry import Kind
+from syncengine.outbox.sendable import is_utf8
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -101,12 +102,16 @@ class _ChildTables:
         for child, pointed, column in self._links:
             if pointed == parent:
                 key_column, owner_column = self._synced[child]
-                rows = self._store.query(
-                    f"SELECT {quoted(key_column)} FROM {quoted(child)}"
-                    f" WHERE {quoted(column)} = ? AND {quoted(owner_column)} = ?",
-                    (row_key, owner),
-                )
-                yield from ((child, key) for (key,) in rows)
+                where = f"FROM {quoted(child)} WHERE {quoted(column)} = ? AND {quoted(owner_column)} = ?"
+                yield from ((child, key) for key in self._keys(quoted(key_column), where, (row_key, owner)))
+
+    def _keys(self, column: str, where: str, values: tuple[str, str]) -> list[Any]:
+        """The keys; one that is not UTF-8 is left out, for its row is never sent."""
+        try:
+            return [key for (key,) in self._store.query(f"SELECT {column} {where}", values)]
+        except UnicodeDecodeError:
+            raw = self._store.query(f"SELECT CAST({column} AS BLOB) {where}", values)
+            return [key.decode() for (key,) in raw if is_utf8(key)]
 
     def _links_from(self, child: str) -> Iterable[tuple[str, str, str]]:
         rows = self._store.query('SELECT seq, "table", "from", "to" FROM pragma_foreign_key_list(?)', (child,))

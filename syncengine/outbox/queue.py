@@ -15,6 +15,7 @@ from syncengine.outbox.lease import DrainLease
 from syncengine.outbox.numbering import DrainState
 from syncengine.outbox.row_body import collection_columns
 from syncengine.outbox.settlement import Also
+from syncengine.outbox.unreadable_keys import set_aside_unreadable_keys
 from syncengine.vocabulary import SchemaVersion
 
 if TYPE_CHECKING:
@@ -33,10 +34,11 @@ class Outbox:
         """Queue one put for each live row of this owner, in key order; how many were queued.
 
         The put names only its row; the body is read when it is sent, so later edits are in it. A row that waits
-        for such a put already gets no second one.
+        for such a put already gets no second one. One whose key is not UTF-8 goes to quarantine at once.
         """
         key_column, owner_column, shape_version = collection_columns(self.store, collection)
         with self.store.transaction():
+            newest = self.store.value("outbox", "newest")
             first_group = self.store.value("outbox", "advance_groups", count=1)
             self.store.query(
                 _upload_sql(collection, key_column=key_column, owner_column=owner_column),
@@ -51,6 +53,7 @@ class Outbox:
             )
             queued: int = self.store.connection.changes()
             self.store.rows("outbox", "advance_groups", count=queued)
+            set_aside_unreadable_keys(self.store, owner, after=newest)
         return queued
 
     def queue_barrier(

@@ -32,7 +32,7 @@ class LiveRows:
         """All columns of a live row but its owner, as a JSON object; None when the row is gone.
 
         Numbers, text and NULL are as they are; a blob is `{"$blob": "<base64>"}`. Raises RowUnreadable for text
-        that is not UTF-8 and for numbers that JSON has no words for.
+        that is not UTF-8 or holds NUL, and for numbers that JSON has no words for.
         """
         select, columns, owner_column = self._known.get(collection) or self._look_up(collection)
         try:
@@ -71,4 +71,6 @@ def _json_value(column: str, value: Any) -> Any:
         return {"$blob": base64.b64encode(value).decode("ascii")}
     if isinstance(value, float) and not math.isfinite(value):
         raise RowUnreadable("number_not_finite", f"column {column} holds a number that JSON cannot say")
+    if isinstance(value, str) and "\0" in value:
+        raise RowUnreadable("text_holds_nul", f"column {column} holds the character NUL")
     return value

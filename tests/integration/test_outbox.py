@@ -454,9 +454,9 @@ def test_the_lease_of_a_living_process_is_respected_and_that_of_a_killed_one_is_
 
 
 def test_a_lease_that_ended_is_free(world):
-    world.store.query(
-        """INSERT INTO _sync_state VALUES ('drain_owner', '{"holder":"x","pid":1,"until_ms":1750000000001}')"""
-    )
+    lease = '{"holder":"x","pid":1,"until_ms":1750000000001}'
+    with world.store.transaction():
+        world.store.run("state", "set", name="drain_owner", value=lease)
     mine = DrainLease(world.store, holder="mine", lease_ms=60_000)
     assert not mine.take()
     world.clock.wall_ms += 2

@@ -75,6 +75,32 @@ WHERE owner = :owner
 ORDER BY entry_id
 LIMIT :entries_max;
 
+-- name: waiting_keys
+-- The keys of one page of what has no number yet.
+SELECT entry_id, row_key
+FROM _sync_outbox
+WHERE owner = :owner
+  AND state = 'waiting'
+  AND entry_id > :after
+ORDER BY entry_id
+LIMIT :entries_max;
+
+-- name: waiting_keys_as_bytes
+-- The same where a key is not UTF-8, which cannot be read as text.
+SELECT entry_id, CAST(row_key AS BLOB)
+FROM _sync_outbox
+WHERE owner = :owner
+  AND state = 'waiting'
+  AND entry_id > :after
+ORDER BY entry_id
+LIMIT :entries_max;
+
+-- name: rename_key
+-- Give an entry that goes to quarantine a key that can be read.
+UPDATE _sync_outbox
+SET row_key = :row_key
+WHERE entry_id = :entry_id;
+
 -- name: barriers
 -- The steps of online migrations that are queued, oldest first; found by the index on rows, for they name none.
 SELECT entry_id, state, barrier_json

@@ -1,0 +1,47 @@
+"""Entries whose key is no UTF-8. SQLite keeps such text as it is given; no request can carry it."""
+
+from typing import TYPE_CHECKING
+
+from syncengine.outbox.delivery import Event
+from syncengine.outbox.entry import entry_of
+from syncengine.outbox.sendable import KEY_NOT_UTF8, is_utf8
+from syncengine.outbox.set_aside import set_aside
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+
+PAGE_ENTRIES = 500
+
+SUBSTITUTE = "\x1a"
+"""ECMA-48: stands in the place of a character that was found to be invalid. It makes a key that is never sent, so a
+retried item cannot name another row."""
+
+
+def set_aside_unreadable_keys(store: "Store", owner: str, *, after: int = 0) -> None:
+    """Quarantine what waits, was written after the entry `after` and has such a key. Inside a transaction.
+
+    The item's key has U+001A for each byte that is no text; the row itself stays as it is.
+    """
+    while True:
+        try:
+            page = store.rows("outbox", "waiting_keys", owner=owner, after=after, entries_max=PAGE_ENTRIES)
+        except UnicodeDecodeError:
+            page = store.rows("outbox", "waiting_keys_as_bytes", owner=owner, after=after, entries_max=PAGE_ENTRIES)
+            _set_aside_those_of(store, dict(page))
+        if len(page) < PAGE_ENTRIES:
+            return
+        after = page[-1][0]
+
+
+def _set_aside_those_of(store: "Store", keys: dict[int, bytes]) -> None:
+    unreadable = {entry_id: key for entry_id, key in keys.items() if not is_utf8(key)}
+    # All are readable before the first is moved: what it holds back may be another of them.
+    for entry_id, key in unreadable.items():
+        store.run("outbox", "rename_key", entry_id=entry_id, row_key=_readable(key))
+    for entry_id in unreadable:
+        entry = entry_of(store.rows("outbox", "entry", entry_id=entry_id)[0])
+        set_aside(store, entry, event=Event.UNREADABLE, error_code=KEY_NOT_UTF8.code, error_text=KEY_NOT_UTF8.why)
+
+
+def _readable(key: bytes) -> str:
+    return key.decode(errors="replace").replace("\N{REPLACEMENT CHARACTER}", SUBSTITUTE)
