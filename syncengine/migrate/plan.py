@@ -57,7 +57,7 @@ class Plan:
         if self.superseded:
             return f"{self.current}: superseded. {self.superseded}"
         if self.is_empty:
-            waiting = f"; {len(self.queued)} wait for the cloud" if self.queued else ""
+            waiting = f"; {len(self.queued)} queued for the cloud" if self.queued else ""
             return f"{self.current}: nothing to do{waiting}"
         lines = [f"{self.current} > {self.target}" + (f" for {self.user}" if self.user else "")]
         for hop in self.hops:

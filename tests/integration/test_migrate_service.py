@@ -520,4 +520,4 @@ def test_an_upload_of_nothing_is_queued_for_the_cloud_all_the_same(tmp_path):
             ("migration", "cloud-version-2.0.0")
         ]
         assert engine.plan().queued == ("up",)
-        assert str(engine.plan()) == "2.0.0: nothing to do; 1 wait for the cloud"
+        assert str(engine.plan()) == "2.0.0: nothing to do; 1 queued for the cloud"
