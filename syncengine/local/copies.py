@@ -61,33 +61,32 @@ def _copy_file(path: str, copy: str) -> None:
 
 def _refuse_torn_wal(wal: str, path: str) -> None:
     """SQLite passes in silence over a frame that was cut off, and over the commits from there on."""
-    size_bytes = os.path.getsize(wal)
-    if size_bytes == 0:
-        return
+    if _is_torn(wal, size_bytes=os.path.getsize(wal)):
+        raise SourceBroken(
+            f"{os.path.basename(path)}-wal, the write-ahead log, was copied short, so rows would be missing.",
+            why="it ends inside a frame",
+            fix="Copy the database and its -wal together from the device, with the old app stopped; "
+            "nothing was changed.",
+        )
+
+
+def _is_torn(wal: str, *, size_bytes: int) -> bool:
+    if size_bytes < _WAL_HEADER_BYTES:
+        return size_bytes > 0
     with open(wal, "rb") as file:
         header = file.read(_WAL_HEADER_BYTES)
-        if len(header) < _WAL_HEADER_BYTES:
-            raise _torn_wal(path)
         frame_bytes = _FRAME_HEADER_BYTES + int.from_bytes(header[8:12])
         frames, torn_bytes = divmod(size_bytes - _WAL_HEADER_BYTES, frame_bytes)
-        if not torn_bytes:
-            return
+        # SQLite writes a frame's header and its page apart: an app killed between leaves a header, uncommitted.
+        if torn_bytes in (0, _FRAME_HEADER_BYTES):
+            return False
         # PRAGMA journal_size_limit, which Android sets, may cut a frame of the log's last round: SQLite needs
-        # none of those, and tells them by their salt. A torn frame that is too short to show it is as the one before.
+        # none of those, and tells them by their salt. A torn frame too short to show it is as the one before.
         shown = frames if torn_bytes >= _SALT_IN_FRAME.stop else frames - 1
+        if shown < 0:
+            return True
         file.seek(_WAL_HEADER_BYTES + shown * frame_bytes)
-        frame_header = file.read(_FRAME_HEADER_BYTES)
-    if shown < 0 or frame_header[_SALT_IN_FRAME] == header[_SALT_IN_HEADER]:
-        raise _torn_wal(path)
-
-
-def _torn_wal(path: str) -> SourceBroken:
-    name = os.path.basename(path)
-    return SourceBroken(
-        f"The write-ahead log {name}-wal was copied short, so rows are missing.",
-        why="it ends inside a frame",
-        fix=f"Copy {name} and {name}-wal together from the device, with the old app stopped; nothing was changed.",
-    )
+        return file.read(_FRAME_HEADER_BYTES)[_SALT_IN_FRAME] == header[_SALT_IN_HEADER]
 
 
 def _read_first_page(connection: apsw.Connection, path: str) -> None:

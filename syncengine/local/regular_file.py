@@ -30,7 +30,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def regular_size_bytes(path: str | os.PathLike[str]) -> int:
-    """The size of a regular file, or of the one that a link leads to. Raises SourceBroken for anything else, OSError."""
+    """The size of a regular file, or of one that a link leads to. Raises SourceBroken for anything else, OSError."""
     found = os.stat(path)
     _refuse_other_kinds(found.st_mode, path)
     return found.st_size

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from syncengine.errors import SourceBroken, SourceMissing
+from syncengine.local.regular_file import open_regular
 from syncengine.sources.asyncstorage import SQLITE_MAGIC, open_asyncstorage
 from syncengine.sources.asyncstorage_manifest import MANIFEST
 from syncengine.sources.json_dump import open_json_dump
@@ -42,7 +43,7 @@ def open_source(path: str | Path) -> Source:
 
 def _open_file(path: Path) -> Source:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             first = file.read(_FIRST_BYTES)
     except OSError as error:
         raise _unknown(path, error.strerror or type(error).__name__) from error

@@ -88,7 +88,8 @@ def _open_folder(folder: Path) -> Source:
 def _is_manifest_folder(folder: Path) -> bool:
     if folder.name in _FOLDER_FORMS:
         return True
-    return (folder / MANIFEST).is_file() and not any((folder / name).exists() for name in _FILE_FORMS)
+    manifest = folder / MANIFEST
+    return manifest.exists() and not manifest.is_dir() and not any((folder / name).exists() for name in _FILE_FORMS)
 
 
 def _search(folder: Path) -> list[FoundStore]:

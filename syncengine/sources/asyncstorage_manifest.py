@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from syncengine.errors import SourceBroken, SourceMissing
+from syncengine.local.regular_file import open_regular, regular_size_bytes
 from syncengine.sources.source import CHUNK_BYTES, ChunkedSource
 
 MANIFEST = "manifest.json"
@@ -100,10 +101,12 @@ def _read_manifest(folder: Path, *, value_file_count: int) -> dict[str, object]:
 
 
 def _decoded_manifest(path: Path) -> object:
-    if _size_of(path) > MANIFEST_BYTES_MAX:
+    size_bytes = _size_of(path)
+    if size_bytes > MANIFEST_BYTES_MAX:
         raise _broken_manifest(path, f"it is larger than {MANIFEST_BYTES_MAX} bytes")
     try:
-        return json.loads(path.read_bytes())
+        with open_regular(path) as file:
+            return json.loads(file.read(size_bytes))
     except OSError as error:
         raise _unreadable(path, error) from error
     except json.JSONDecodeError as error:
@@ -174,14 +177,14 @@ def _utf8(text: str) -> bytes:
 
 def _size_of(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return regular_size_bytes(path)
     except OSError as error:
         raise _unreadable(path, error) from error
 
 
 def _file_chunks(path: Path) -> Iterator[bytes]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
     except OSError as error:

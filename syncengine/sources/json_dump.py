@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from syncengine.errors import SourceBroken, SourceMissing
+from syncengine.local.regular_file import open_regular
 from syncengine.sources.source import CHUNK_BYTES, ChunkedSource
 
 _BLANKS = rb"[ \t\n\r]*+"
@@ -63,7 +64,7 @@ def open_json_dump(path: str | Path, *, chunk_bytes: int = CHUNK_BYTES) -> "Json
     Raises SourceMissing; SourceBroken when it is not wholly in one of the two shapes.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise SourceMissing(
             f"There is no JSON dump at {path}.", fix="Check the path that the app gave; nothing was changed."
         )
@@ -93,7 +94,7 @@ class JsonDump(ChunkedSource):
 
     def _pieces(self, span: _Span) -> Iterator[bytes]:
         try:
-            with self._path.open("rb") as file:
+            with open_regular(self._path) as file:
                 file.seek(span.start)
                 left = span.end - span.start
                 while left and (piece := file.read(min(left, self._chunk_bytes))):
@@ -105,7 +106,7 @@ class JsonDump(ChunkedSource):
 
 def _index(path: Path) -> dict[str, _Span | None]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise _broken(path, "it is empty")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
