@@ -68,6 +68,11 @@ class RoundReport:
     """Entries that are left and wait for nothing but the cloud."""
     error: SyncEngineError | None = None
 
+    def __repr__(self) -> str:
+        """How many items, for there may be thousands."""
+        told = f"pushes={self.pushes}, applied={self.applied}, items={len(self.items)}, sendable={self.sendable}"
+        return f"RoundReport(ended={self.ended!r}, {told}, error={type(self.error).__name__ if self.error else None})"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundHooks:
