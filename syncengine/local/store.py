@@ -92,6 +92,15 @@ class Store:
         """`with store.transaction():` one atomic change; see `Transaction`."""
         return Transaction(self, durable=durable)
 
+    def in_transaction_here(self) -> bool:
+        """True inside a transaction that this very thread has open. Never waits."""
+        if not self.lock.acquire(blocking=False):
+            return False
+        try:
+            return self.is_usable and self.connection.in_transaction
+        finally:
+            self.lock.release()
+
     def savepoint(self, name: str) -> Savepoint:
         """`with store.savepoint("batch_12"):` a part of it that can be undone alone; see `Savepoint`."""
         return Savepoint(self, name=name)

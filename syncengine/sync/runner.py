@@ -4,11 +4,12 @@ import logging
 import random
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from syncengine.clock import fresh_id, iso
 from syncengine.errors import (
     BackendUnreachable,
+    CalledFromInside,
     EngineClosed,
     MigrationInvalid,
     NotOurServer,
@@ -63,7 +64,7 @@ class _Asked:
     reason: str
     done: threading.Event = field(default_factory=threading.Event)
     report: RoundReport | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 class SyncRunner:
@@ -115,8 +116,8 @@ class SyncRunner:
 
     @property
     def activity(self) -> str:
-        """stopped (not started, or closed), paused, or running."""
-        if self._closed or not self._background:
+        """stopped (not started, closed, or its thread has died), paused, or running."""
+        if self._closed or not self._background or not self._lives():
             return "stopped"
         return "running" if self._paused is None else "paused"
 
@@ -139,7 +140,8 @@ class SyncRunner:
         """The report of one whole round that began after this call, whatever the probe thinks.
 
         Raises the error that ended it, RoundUnfinished when it takes longer than `timeout_ms` (it goes on),
-        EngineClosed. A paused runner reports "paused" at once.
+        EngineClosed; CalledFromInside within `engine.write()`, a running migration, or a listener of a round.
+        A paused runner reports "paused" at once.
         """
         report = self._ask("asked", timeout_ms=timeout_ms)
         if report.error is not None:
@@ -147,7 +149,10 @@ class SyncRunner:
         return report
 
     def flush(self, *, timeout_ms: int) -> FlushReport:
-        """Send until nothing is left to send or the time is over. Never raises for the network."""
+        """Send until nothing is left to send or the time is over. Never raises for the network.
+
+        Raises EngineClosed, and CalledFromInside where `sync_now` does.
+        """
         deadline_ms = self._clock.monotonic_ms() + timeout_ms
         delivered = 0
         while (left_ms := deadline_ms - self._clock.monotonic_ms()) > 0:
@@ -200,6 +205,7 @@ class SyncRunner:
     # Asking.
 
     def _ask(self, reason: str, *, timeout_ms: int) -> RoundReport:
+        self._check_not_inside()
         if self._paused is not None and not self._closed:
             return RoundReport(ended="paused")
         asked = _Asked(reason)
@@ -226,9 +232,27 @@ class SyncRunner:
     def _begin_thread(self) -> None:
         with self._turn:
             self._check_open()
-            if self._thread is None:
+            if not self._lives():
+                self._ended.clear()
                 self._thread = threading.Thread(target=self._live, name="syncengine-sync", daemon=True)
                 self._thread.start()
+
+    def _lives(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _check_not_inside(self) -> None:
+        """A round needs this thread to go on, or the store that it holds: waiting for one here would never end."""
+        if self._thread is threading.current_thread():
+            self._refuse_inside("this is the thread that runs the rounds: a listener was called on it")
+        if self._store.in_transaction_here():
+            self._refuse_inside("this thread has a transaction open, and a round would wait for its end")
+
+    def _refuse_inside(self, why: str) -> NoReturn:
+        raise CalledFromInside(
+            "A round was asked for from inside of what it would have to wait for.",
+            why=why,
+            fix="Ask after the `with engine.write()` block, or from another thread. Nothing was changed.",
+        )
 
     def _check_open(self) -> None:
         if self._closed:
@@ -270,8 +294,15 @@ class SyncRunner:
                 self._turn_once()
         finally:
             self._take_asked()
-            self._answer(error=EngineClosed("The engine was closed.", fix="Open it again; the queue is kept."))
+            self._answer(error=self._why_no_round())
             self._ended.set()
+
+    def _why_no_round(self) -> SyncEngineError:
+        if self._closed:
+            return EngineClosed("The engine was closed.", fix="Open it again; the queue is kept.")
+        return RoundUnfinished(
+            "The sync thread died before the round.", fix="Ask again: it is begun anew, and the queue is kept."
+        )
 
     def _turn_once(self) -> None:
         try:
@@ -284,10 +315,11 @@ class SyncRunner:
                     self._rest()  # what is left waits for something else than us
             else:
                 self._clock.wait(self._wakeup, self._wait_ms())
-        except Exception as error:  # noqa: BLE001 - the thread outlives a full disk, a busy store and our own mistakes
+        # A token callback may raise asyncio.CancelledError or SystemExit, which are no Exception.
+        except BaseException as error:  # noqa: BLE001 - the thread outlives whatever a host, a disk or we ourselves do
             self._survive(error)
 
-    def _survive(self, error: Exception) -> None:
+    def _survive(self, error: BaseException) -> None:
         self._answer(error=error)
         if not self._closed:
             _log.error("a sync round failed on this device", extra={"error": type(error).__name__})
@@ -301,7 +333,7 @@ class SyncRunner:
             self._asked = []
         return bool(self._serving)
 
-    def _answer(self, *, report: RoundReport | None = None, error: Exception | None = None) -> None:
+    def _answer(self, *, report: RoundReport | None = None, error: BaseException | None = None) -> None:
         served, self._serving = self._serving, []
         for one in served:
             one.report, one.error = report, error
@@ -421,6 +453,6 @@ class SyncRunner:
             return
         try:
             self._listener(event)
-        except Exception as error:  # noqa: BLE001 - a host's listener may raise anything and must harm nothing
+        except BaseException as error:  # noqa: BLE001 - a host's listener may raise anything and must harm nothing
             facts = {"event": type(event).__name__, "error": type(error).__name__}
             _log.warning("the listener raised", extra=facts)

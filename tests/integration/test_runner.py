@@ -1,5 +1,7 @@
 """The runner: a real thread, real waits in milliseconds, the shipped cloud's rules behind a line that can fail."""
 
+import asyncio
+import logging
 import random
 import threading
 
@@ -7,10 +9,11 @@ import pytest
 from drain_world import World
 
 from syncengine.clock import SystemClock
-from syncengine.errors import AuthRequired, BackendUnreachable, EngineClosed, RoundUnfinished
+from syncengine.errors import AuthRequired, BackendUnreachable, CalledFromInside, EngineClosed, RoundUnfinished
 from syncengine.events import BatchConfirmed, ProbeChanged, RoundEnded, RoundStarted
 from syncengine.migrate.registry import MigrationRegistry
 from syncengine.settings import Settings
+from syncengine.sync.drain import RoundReport
 from syncengine.sync.runner import SyncRunner
 
 QUICK = {
@@ -361,3 +364,164 @@ def test_events_of_a_round_begin_and_end_it(device):
     assert kinds[0] == "RoundStarted"
     assert kinds[-1] == "RoundEnded"
     assert kinds.index("BatchSent") < kinds.index("BatchConfirmed")
+
+
+class Stranger(BaseException):
+    """What a host may raise that is no Exception."""
+
+
+NO_EXCEPTIONS = [SystemExit, KeyboardInterrupt, asyncio.CancelledError, Stranger]
+
+
+@pytest.mark.parametrize("kind", NO_EXCEPTIONS)
+def test_the_thread_outlives_what_is_no_exception_and_tells_it_to_who_asked(device, kind):
+    device.put("a")
+    device.runner.start()
+    device.wait_for(RoundEnded, ended="drained")
+    device.line.refuses = raising(kind)
+    device.put("b")
+    with pytest.raises(kind):
+        device.runner.sync_now(timeout_ms=WAIT_S * 1000)
+    device.line.refuses = lambda request: None
+    assert device.runner.sync_now(timeout_ms=WAIT_S * 1000).ended == "drained"
+    assert device.runner.activity == "running"
+    assert set(device.cloud_rows()) == {"a", "b"}
+
+
+def raising(kind):
+    def refuses(request):
+        raise kind
+
+    return refuses
+
+
+@pytest.mark.parametrize("kind", NO_EXCEPTIONS)
+def test_a_listener_that_raises_what_is_no_exception_harms_nothing(device, kind):
+    def listener(event):
+        raise kind
+
+    device.runner._listener = listener
+    device.put("a")
+    assert device.runner.sync_now(timeout_ms=WAIT_S * 1000).applied == 1
+
+
+# The thread is meant to die here, and pytest tells of every thread that does.
+dies = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+class DeadlyHandler(logging.Handler):
+    """A host's log handler that ends the thread it is called on."""
+
+    def emit(self, record):
+        raise SystemExit
+
+
+@pytest.fixture
+def deadly_log():
+    logger, handler = logging.getLogger("syncengine.sync"), DeadlyHandler()
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)
+
+
+def ends_the_thread(device):
+    """A round fails, and telling so ends the thread."""
+    device.line.refuses = raising(Stranger)
+    with pytest.raises(Stranger):
+        device.runner.sync_now(timeout_ms=WAIT_S * 1000)
+    device.runner._thread.join(WAIT_S)
+    assert not device.runner._thread.is_alive()
+    device.line.refuses = lambda request: None
+
+
+@dies
+def test_a_thread_that_died_is_told_and_begun_anew(device, deadly_log):
+    device.runner.start()
+    device.put("a")
+    ends_the_thread(device)
+    assert device.runner.activity == "stopped"
+    assert device.runner.sync_now(timeout_ms=WAIT_S * 1000).ended == "drained"
+    assert device.runner.activity == "running"
+    assert set(device.cloud_rows()) == {"a"}
+
+
+@dies
+def test_a_thread_that_died_is_begun_anew_by_start(device, deadly_log):
+    device.put("a")
+    ends_the_thread(device)
+    device.runner.start()
+    device.wait_for(RoundEnded, ended="drained")
+    assert set(device.cloud_rows()) == {"a"}
+
+
+@dies
+def test_who_asks_while_the_thread_dies_is_told_to_ask_again(device, deadly_log):
+    asked = []
+
+    def dying(request):
+        other = threading.Thread(target=lambda: asked.append(asks(device)))
+        other.start()
+        while not device.runner._asked:
+            threading.Event().wait(0.005)
+        asked.append(other)
+        raise Stranger
+
+    device.put("a")
+    device.line.refuses = dying
+    with pytest.raises(Stranger):
+        device.runner.sync_now(timeout_ms=WAIT_S * 1000)
+    asked[0].join(WAIT_S)
+    assert isinstance(asked[1], RoundUnfinished)
+    assert "died" in asked[1].what
+
+
+def asks(device):
+    try:
+        return device.runner.sync_now(timeout_ms=WAIT_S * 1000)
+    except RoundUnfinished as error:
+        return error
+
+
+@pytest.mark.parametrize("call", ["sync_now", "flush"])
+def test_a_round_that_is_asked_for_inside_a_transaction_is_refused_at_once(device, call):
+    device.put("a")
+    with device.store.transaction():
+        with pytest.raises(CalledFromInside):
+            getattr(device.runner, call)(timeout_ms=WAIT_S * 1000)
+        assert device.line.hellos == 0
+    assert device.runner.sync_now(timeout_ms=WAIT_S * 1000).ended == "drained"
+
+
+@pytest.mark.parametrize("call", ["sync_now", "flush"])
+def test_a_round_that_is_asked_for_by_a_listener_of_a_round_is_refused_at_once(device, call):
+    refused = []
+
+    def listener(event):
+        with pytest.raises(CalledFromInside) as caught:
+            getattr(device.runner, call)(timeout_ms=WAIT_S * 1000)
+        refused.append(caught.value)
+
+    device.runner._listener = listener
+    device.put("a")
+    assert device.runner.sync_now(timeout_ms=WAIT_S * 1000).ended == "drained"
+    assert refused
+
+
+def test_a_round_may_be_asked_for_while_another_thread_writes(device):
+    device.put("a")
+    reports = []
+    with device.store.transaction():
+        other = threading.Thread(
+            target=lambda: reports.append(device.runner.sync_now(timeout_ms=WAIT_S * 1000)), daemon=True
+        )
+        other.start()
+        threading.Event().wait(0.05)
+        assert not reports
+    other.join(WAIT_S)
+    assert reports[0].ended == "drained"
+
+
+def test_a_report_says_how_many_items_it_has_and_not_which():
+    report = RoundReport(ended="drained", items=tuple(range(10_000)), applied=3)
+    assert "items=10000" in repr(report)
+    assert len(repr(report)) < 200

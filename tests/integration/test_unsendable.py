@@ -126,6 +126,7 @@ def test_a_row_whose_key_is_not_utf8_is_set_aside_and_the_others_go(world):
     world.add_journeys("a", "z")
     add_unreadable(world)
     assert world.upload() == 3
+    assert len(world.quarantine()) == 1
     assert world.drain().ended == "drained"
     assert set(world.cloud_rows()) == {"a", "z"}
     assert [item[1:] for item in world.quarantine()] == [(f"m{SUBSTITUTE}x", "key_not_utf8", None)]
