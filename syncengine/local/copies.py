@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import apsw
 
 from syncengine.errors import SourceBroken, SourceMissing
+from syncengine.local.private_folder import private_folder
 from syncengine.local.regular_file import open_regular
 
 _COPY_BYTES = 1024 * 1024
@@ -37,7 +37,7 @@ def open_copy(path: str) -> Iterator[apsw.Connection]:
             why=f"{path} does not exist",
             fix="Check the path that the app gave; nothing was changed.",
         )
-    with tempfile.TemporaryDirectory(prefix="syncengine-copy-") as folder:
+    with private_folder("copy") as folder:
         copy = os.path.join(folder, "copy.db")
         try:
             _copy_file(path, copy)

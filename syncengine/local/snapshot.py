@@ -1,7 +1,6 @@
 """A consistent copy of the live store, for tools that open files by themselves."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
+from syncengine.local.private_folder import private_folder
 from syncengine.local.savepoint import raise_translated
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def snapshot(store: "Store") -> Iterator[Path]:
 
     Writers are not held out. Any SQLite library may open the copy. Raises DiskFull, StoreBusy.
     """
-    with tempfile.TemporaryDirectory(prefix="syncengine-snapshot-") as folder:
+    with private_folder("snapshot") as folder:
         path = os.path.join(folder, "snapshot.db")
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         try:
