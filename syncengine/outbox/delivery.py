@@ -41,7 +41,7 @@ ENDS = frozenset({State.CONFIRMED, State.DISCARDED})
 TRANSITIONS: dict[tuple[State, Event], State] = {
     # Numbered and frozen on disk before a byte is sent, so no number can ever mean two bodies.
     (State.WAITING, Event.CLAIM): State.CLAIMED,
-    # Its row cannot be read or written as JSON; the number was not used up.
+    # Its row, or its key, cannot be read or can never be sent; no number was used up.
     (State.WAITING, Event.UNREADABLE): State.QUARANTINED,
     # Something that it builds on (its row, parent, group or migration) lies in quarantine.
     (State.WAITING, Event.BLOCKED): State.HELD,

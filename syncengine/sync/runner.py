@@ -102,6 +102,7 @@ class SyncRunner:
         self._asked: list[_Asked] = []
         self._serving: list[_Asked] = []
         self._thread: threading.Thread | None = None
+        self._lives = False
         self._watcher: StoreWatcher | None = None
         self._background = False
         self._closed = False
@@ -117,14 +118,14 @@ class SyncRunner:
     @property
     def activity(self) -> str:
         """stopped (not started, closed, or its thread has died), paused, or running."""
-        if self._closed or not self._background or not self._lives():
+        if self._closed or not self._background or not self._lives:
             return "stopped"
         return "running" if self._paused is None else "paused"
 
     def start(self) -> None:
         """Sync in the background from now on; safe to repeat. Raises EngineClosed."""
-        self._begin_thread()
         with self._turn:
+            self._begin_thread()
             if self._watcher is None:
                 self._watcher = self._watch_store()
             self._background = True
@@ -209,9 +210,8 @@ class SyncRunner:
         if self._paused is not None and not self._closed:
             return RoundReport(ended="paused")
         asked = _Asked(reason)
-        self._begin_thread()
         with self._turn:
-            self._check_open()
+            self._begin_thread()
             self._asked.append(asked)
         self._wakeup.set()
         if not self._clock.wait(asked.done, timeout_ms):
@@ -230,15 +230,13 @@ class SyncRunner:
         return FlushReport(delivered=delivered, remaining=remaining, reason=reason)
 
     def _begin_thread(self) -> None:
-        with self._turn:
-            self._check_open()
-            if not self._lives():
-                self._ended.clear()
-                self._thread = threading.Thread(target=self._live, name="syncengine-sync", daemon=True)
-                self._thread.start()
-
-    def _lives(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        """Under the lock that a thread takes to end, so that what is asked for next is heard by a living one."""
+        self._check_open()
+        if not self._lives:
+            self._lives = True
+            self._ended.clear()
+            self._thread = threading.Thread(target=self._live, name="syncengine-sync", daemon=True)
+            self._thread.start()
 
     def _check_not_inside(self) -> None:
         """A round needs this thread to go on, or the store that it holds: waiting for one here would never end."""
@@ -293,7 +291,13 @@ class SyncRunner:
                 self._wakeup.clear()
                 self._turn_once()
         finally:
-            self._take_asked()
+            self._end_thread()
+
+    def _end_thread(self) -> None:
+        with self._turn:
+            self._serving += self._asked
+            self._asked = []
+            self._lives = False
             self._answer(error=self._why_no_round())
             self._ended.set()
 
