@@ -26,7 +26,7 @@ class Settings:
 
     # Sources.
     source_element_bytes_max: int = 64 * 1024 * 1024
-    """One walk, one place; larger: `SourceBroken`."""
+    """One walk, one place; a larger one goes to quarantine by its first bytes, and the rest is read."""
 
     # Sending.
     push_entries_max: int = 500
