@@ -429,7 +429,8 @@ def ends_the_thread(device):
     device.line.refuses = raising(Stranger)
     with pytest.raises((Stranger, RoundUnfinished)):  # the other one when a round of its own was first
         device.runner.sync_now(timeout_ms=WAIT_S * 1000)
-    assert device.runner._ended.wait(WAIT_S)
+    device.runner._thread.join(WAIT_S)
+    assert not device.runner._thread.is_alive()
     device.line.refuses = lambda request: None
 
 
@@ -470,6 +471,7 @@ def test_who_asks_while_the_thread_dies_is_told_to_ask_again(device, deadly_log)
     with pytest.raises(Stranger):
         device.runner.sync_now(timeout_ms=WAIT_S * 1000)
     asked[0].join(WAIT_S)
+    device.runner._thread.join(WAIT_S)
     assert isinstance(asked[1], RoundUnfinished)
     assert "died" in asked[1].what
 
