@@ -1,11 +1,13 @@
 """How an app reads and writes its own rows: a sqlite_utils.Database on the engine's terms."""
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from syncengine.clock import iso
-from syncengine.errors import MigrationDenied
+from syncengine.errors import CalledFromInside, MigrationDenied
 from syncengine.local.authorizer import authorized, everything_of_the_app, guarded_database
 from syncengine.local.sqlite_errors import ReadOnlyError
 from syncengine.local.sqlite_utils_adapter import utils_database
@@ -42,26 +44,83 @@ def reading(store: "Store", *, check: Check) -> Iterator["sqlite_utils.Database"
 def writing(store: "Store", *, check: Check) -> Iterator["sqlite_utils.Database"]:
     """One atomic change by the app: all of the block, or nothing of it; one inside another is a SAVEPOINT of it.
 
+    A block belongs to its thread and task: do not await or yield inside it.
+
     `check` gets the schema version inside the transaction, where nobody can change it. Raises MigrationDenied when
     the block writes to the engine's tables or tries to end the transaction. What it was given is of no use later.
     """
+    with store.lock:
+        _refuse_strange_blocks(store)
     with store.transaction():
-        nested = store.is_written_by_the_app
-        check(store.value("state", "store_version"))
-        if nested:
-            with store.savepoint("write_inside_a_write"), _lent(store) as database:
-                yield database
-            return
-        changes = store.connection.total_changes()
-        store.is_written_by_the_app = True
+        block = _Block()
+        store.app_blocks.append(block)
         try:
+            check(store.value("state", "store_version"))
+            if len(store.app_blocks) > 1:
+                with store.savepoint("write_inside_a_write"), _lent(store) as database:
+                    yield database
+                    block.check_last(store)
+                return
+            changes = store.connection.total_changes()
             with _lent(store) as database:
                 yield database
+                block.check_last(store)
         finally:
-            store.is_written_by_the_app = False
+            store.app_blocks.remove(block)
+            if not store.app_blocks and store.is_usable:
+                store.connection.authorizer = None
         if store.connection.in_transaction and store.connection.total_changes() != changes:
             # Edits are not captured: until they are, nobody may say that all is synced.
             store.run("state", "set", name="edited_at", value=iso(store.clock.now_ms()))
+
+
+class _Block:
+    """One `engine.write()` that is open, and whose it is: a thread's, or a task's of its event loop."""
+
+    def __init__(self) -> None:
+        self.owner = _who()
+
+    def check_last(self, store: "Store") -> None:
+        """At its end no block may be open inside it, and the thread is the one that began it."""
+        if self.owner[0] != get_ident():
+            raise CalledFromInside(
+                "A block of engine.write() ended in another thread than it began in.",
+                why="its transaction and its lock belong to the first",
+                fix="Begin and end it in one thread. Nothing of it was kept; open the engine anew.",
+            )
+        if store.app_blocks[-1] is not self:
+            raise CalledFromInside(
+                "Two blocks of engine.write() overlap, and the outer one ended first.",
+                why="they share one transaction, and neither would be whole",
+                fix="Do not await or yield inside engine.write(). Nothing of the two was kept.",
+            )
+
+
+def _who() -> tuple[int, object]:
+    task = None
+    if "asyncio" in sys.modules:
+        with suppress(RuntimeError):
+            task = sys.modules["asyncio"].current_task()
+    return get_ident(), task
+
+
+def _refuse_strange_blocks(store: "Store") -> None:
+    """A block joins only a block of its own thread and task, and never a migration."""
+    store.check_usable()
+    if not store.connection.in_transaction:
+        return
+    if not store.app_blocks:
+        raise CalledFromInside(
+            "engine.write() was called from inside a migration, or from a listener of it.",
+            why="what it writes would be rolled back with the migration",
+            fix="Write before or after engine.migrate().",
+        )
+    if store.app_blocks[-1].owner != _who():
+        raise CalledFromInside(
+            "engine.write() was called while another task is inside it.",
+            why="both would share one transaction, and an error in one would undo the other",
+            fix="Do not await or yield inside engine.write().",
+        )
 
 
 @contextmanager

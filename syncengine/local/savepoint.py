@@ -7,6 +7,8 @@ BEGIN IMMEDIATE, and savepoints live only inside.
 
 from __future__ import annotations
 
+from threading import RLock
+
 import apsw
 
 from syncengine.errors import (
@@ -70,7 +72,7 @@ class Transaction:
             if self._outermost:
                 self._end(failed=error is not None)
         finally:
-            self._store.lock.release()
+            self._release()
         if isinstance(error, apsw.Error):
             better = translated(error)
             if better is not error:
@@ -92,6 +94,13 @@ class Transaction:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             self._restore_synchronous()
+
+    def _release(self) -> None:
+        try:
+            self._store.lock.release()
+        except RuntimeError:
+            # Begun in another thread, which cannot give it back any more: whoever comes next gets a new lock.
+            self._store.lock = RLock()
 
     def _commit(self, connection: apsw.Connection) -> None:
         if not connection.in_transaction:

@@ -42,8 +42,8 @@ class Store:
         self._pid = os.getpid()
         self._closed = False
         self.committing = False
-        self.is_written_by_the_app = False
-        """Inside a block of `engine.write()`."""
+        self.app_blocks: list[Any] = []
+        """The blocks of `engine.write()` that are open, outermost first."""
         self._app = app
         create_private(path)  # by the given name: a link that leads nowhere is refused
         # Before SQLite sees the file: through a hard link it would not find the -wal of the other name.

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from syncengine.settings import Settings
 
 
-ROWS_TO_JUDGE_CODE = 2
-
-
 def check_code(
     definition: MigrationDefinition, counts: Counts, *, code_faults: int, first: "Rejection | None"
 ) -> None:
@@ -29,10 +26,12 @@ def check_code(
 
     An author who allows a number of rows has said otherwise.
     """
-    if definition.quarantine_rows_max is None and counts.read >= ROWS_TO_JUDGE_CODE and code_faults == counts.read:
+    if definition.quarantine_rows_max is not None or first is None or code_faults != counts.read:
+        return
+    if counts.read >= first.rows_to_judge_code:
         raise QuarantineBudgetExceeded(
             f"Migration {definition.id} was stopped: its code failed for every row.",
-            why=f"{counts.read} rows; {first.text if first else ''}",
+            why=f"{counts.read} rows; {first.text}",
             fix="The store is as it was. Correct the migration and run it again.",
         )
 

@@ -18,12 +18,14 @@ class Rejection:
     code: str
     text: str
     field: str | None = None
+    rows_to_judge_code: int = 10
+    """So many rows, all failed like this, say that the code is wrong and not they."""
 
 
 def rejection_for(error: Exception) -> Rejection | None:
     """The reason, if it is about the row; None for what is about the store, the engine or the machine."""
     if isinstance(error, WrongReturn):
-        return Rejection(code=CODE_FAILED, text=error.why)
+        return Rejection(code=CODE_FAILED, text=error.why, rows_to_judge_code=1)
     if isinstance(error, Quarantine):
         return Rejection(code="quarantined_by_rule", text=error.why, field=error.field)
     if isinstance(error, ConstraintError | MismatchError):
@@ -43,7 +45,9 @@ def _of_code(error: Exception) -> Rejection:
         text, field = why_invalid(error)
         return Rejection(code="shape_invalid", text=text, field=field or None)
     # Its message may quote the row.
-    return Rejection(code=CODE_FAILED, text=f"{type(error).__name__} in the migration's code{_place_of(error)}")
+    text = f"{type(error).__name__} in the migration's code{_place_of(error)}"
+    slip = isinstance(error, AttributeError | NameError | ImportError)
+    return Rejection(code=CODE_FAILED, text=text, rows_to_judge_code=2 if slip else 10)
 
 
 def _place_of(error: Exception) -> str:

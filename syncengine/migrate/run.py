@@ -233,7 +233,8 @@ class _Run:
             if not self.lifting:
                 self.context.reporter.update_progress(self.tally.counts.read)
         definition, counts = self.executor.definition, self.tally.counts
-        check_code(definition, counts, code_faults=self.tally.code_faults, first=self.failed_first)
+        if not self.lifting:
+            check_code(definition, counts, code_faults=self.tally.code_faults, first=self.failed_first)
         check_budget(
             self.executor.definition, self.tally.counts, settings=self.store.settings, first=self.failed_first
         )
@@ -357,7 +358,7 @@ class _Run:
         source = self.work.source if self.executor.definition.source else None
         if source is None:
             return False
-        owner = taken_by(self.store, source, migration=self.step.id)
+        owner = taken_by(self.store, source.identity, migration=self.step.id)
         if owner is None or owner == self.context.user:
             return False
         self.work.warn("this device's legacy store was imported for another user before; nothing was imported")
@@ -367,7 +368,8 @@ class _Run:
         source = self.work.source if self.executor.definition.source else None
         if source is None or self.tally.counts.read == 0:
             return
-        take(self.store, source, migration=self.step.id, user=self.context.user or "")
+        names = (source.identity, *self.work.values_read)
+        take(self.store, names, migration=self.step.id, user=self.context.user or "")
 
     def _close_source(self) -> None:
         source = self.work.__dict__.get("source")

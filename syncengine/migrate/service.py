@@ -263,6 +263,8 @@ class DataMigrationService:
         listed = self._registry.listed(migration_id)
         if self._registry.get_migration_executor(migration_id).definition.source is None:
             raise MigrationInvalid(f"Migration {migration_id} reads no legacy store.", fix="See engine.plan().")
+        if not user:
+            raise MigrationInvalid(f"Migration {migration_id} is done for each user.", fix="Name the user.")
         step = next(
             step for step in all_steps_of_hop(listed.edge, self._registry, user=user) if step.id == migration_id
         )

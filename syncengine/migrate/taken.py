@@ -1,34 +1,36 @@
 """Which user has taken in a legacy store: it has no user in it, so it goes to whoever is signed in first.
 
-A store is known again by its place and by its content: an update may move it, and a copy is no other store.
+A store is known again by its place, and each of its values by how it begins: an update may move the store, the old
+app may go on adding to it, and a copy is no other store.
 """
 
 import hashlib
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from syncengine.clock import iso
 from syncengine.errors import SourceBroken
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from syncengine.local.store import Store
     from syncengine.sources.source import Source
 
-WHOLE_BYTES_MAX = 64 * 1024
-"""Of a larger value only its size is looked at."""
+BEGINNING_BYTES = 64 * 1024
+TELLING_BYTES_MIN = 64
+"""A shorter value, such as a setting, may be the same for two users by chance."""
 
 
-def taken_by(store: "Store", source: "Source", *, migration: str) -> str | None:
-    """Who has imported this store with this migration; None when nobody has."""
-    for name in _names(source):
-        owner = store.value("runs", "source_taken_by", source=name, migration=migration)
-        if owner is not None:
-            return str(owner)
-    return None
+def taken_by(store: "Store", name: str, *, migration: str) -> str | None:
+    """Who has imported this store or value with this migration; None when nobody has."""
+    owner = store.value("runs", "source_taken_by", source=name, migration=migration)
+    return None if owner is None else str(owner)
 
 
-def take(store: "Store", source: "Source", *, migration: str, user: str) -> None:
-    """Record that this user has imported it, in the transaction of the import."""
-    for name in _names(source):
+def take(store: "Store", names: "Iterable[str]", *, migration: str, user: str) -> None:
+    """Record that this user has imported them, in the transaction of the import."""
+    for name in names:
         store.run(
             "runs",
             "take_source",
@@ -39,18 +41,26 @@ def take(store: "Store", source: "Source", *, migration: str, user: str) -> None
         )
 
 
-def _names(source: "Source") -> tuple[str, str]:
-    digest = hashlib.sha256()
-    for key in source.keys():  # noqa: SIM118  (a Source is no mapping)
-        size = source.size(key)
-        digest.update(f"{key!r} {size} {_text(source, key, size)!r}\n".encode())
-    return source.identity, f"content {digest.hexdigest()}"
-
-
-def _text(source: "Source", key: str, size: int | None) -> str | None:
-    if size is None or size > WHOLE_BYTES_MAX:
+def name_of_value(source: "Source", key: str) -> str | None:
+    """What a value is known by; None for one that is too short to tell users apart, or that cannot be read."""
+    size = source.size(key)
+    if size is None or size < TELLING_BYTES_MIN:
         return None
     try:
-        return source.text(key)
+        begins = _beginning(source, key, size)
     except SourceBroken:
         return None
+    return f"value {hashlib.sha256(repr((key, begins)).encode()).hexdigest()}" if begins else None
+
+
+def _beginning(source: "Source", key: str, size: int) -> object:
+    if size <= BEGINNING_BYTES:
+        return source.text(key)
+    room = BEGINNING_BYTES
+
+    def fits(element: object) -> bool:
+        nonlocal room
+        room -= len(element) if isinstance(element, bytes) else BEGINNING_BYTES
+        return room > 0
+
+    return list(takewhile(fits, source.elements(key)))

@@ -13,6 +13,7 @@ from syncengine.local.identifiers import quoted
 from syncengine.migrate.definition import Item, MigrationDefinition, Put, Quarantine
 from syncengine.migrate.row_codec import codec_of, encode_mapping
 from syncengine.migrate.shape import columns_of
+from syncengine.migrate.taken import name_of_value, taken_by
 
 if TYPE_CHECKING:
     import sqlite_utils
@@ -39,6 +40,8 @@ class Work:
     options: Mapping[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     warnings_left_out: int = 0
+    values_read: dict[str, None] = field(default_factory=dict)
+    """Names of the legacy values that this run has read, in order."""
     lifting: bool = False
     """These rows come late: they go through a table without indexes, beside the live one."""
     _inserts: dict[tuple[str, tuple[str, ...], str], str] = field(default_factory=dict)
@@ -119,6 +122,13 @@ class Work:
             hint = f"; did you mean {' or '.join(f'`{name}`' for name in misses)}?" if misses else ""
             self.warn(f"found no `{key}`{hint}")
             return None
+        name = name_of_value(source, key)
+        if name is not None:
+            owner = taken_by(self.store, name, migration=self.definition.id)
+            if owner is not None and owner != self.user:
+                self.warn(f"`{key}` was imported for another user before; it was left where it is")
+                return None
+            self.values_read[name] = None
         return source
 
     # Writing rows.

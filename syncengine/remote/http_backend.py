@@ -209,7 +209,7 @@ class HttpBackend:
             raise AuthRequired(
                 "The app could not give a token.", why=type(error).__name__, fix="Sign in; the queue is kept."
             ) from error
-        if not token or not _TOKEN.fullmatch(token):
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
             why = "its text cannot stand in a header" if token else "the app gave none"
             raise AuthRequired(
                 "There is no usable token.",

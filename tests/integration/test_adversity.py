@@ -1,9 +1,11 @@
 """What people and programs do to an engine without meaning to, and what must not come of it."""
 
+import asyncio
 import gc
 import json
 import os
 import sqlite3
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -148,6 +150,20 @@ def test_a_slip_in_the_code_of_a_migration_is_no_fault_of_the_rows(tmp_path: Pat
     assert len(rows(path)) == 3
 
 
+@pytest.mark.parametrize(("bad", "stops"), [(1, False), (3, False), (12, True)])
+def test_a_few_odd_rows_are_their_own_fault_and_many_are_the_codes(tmp_path: Path, bad: int, stops: bool) -> None:
+    path = tmp_path / "app.db"
+    fill(path, ["no number"] * bad)
+
+    def numbers(old: Note) -> Note:
+        return Note(user_id=old.user_id, id=old.id, text=str(int(old.text)))
+
+    with Engine.open(path, registry=registry(step(numbers))) as engine:
+        report = engine.migrate()
+        assert report is not None
+        assert report.success is not stops
+
+
 @pytest.mark.parametrize("change", [archive("text"), cast("text", int)], ids=["archive", "cast"])
 @pytest.mark.parametrize(
     "more",
@@ -235,6 +251,93 @@ def test_a_write_that_fails_inside_a_write_undoes_itself_alone(tmp_path: Path) -
             inner["notes"].insert({"user_id": "ann", "id": "inner", "text": ""})
             _ = 1 / 0
     assert [row[0] for row in rows(path)] == ["outer"]
+
+
+def test_blocks_of_two_tasks_do_not_share_a_transaction(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    fill(path, [])
+    with Engine.open(path, registry=registry()) as engine:
+
+        async def first() -> None:
+            with engine.write() as db:
+                db["notes"].insert({"user_id": "ann", "id": "one", "text": ""})
+                await asyncio.sleep(0.05)
+                raise ValueError("the first block fails")
+
+        async def second() -> None:
+            await asyncio.sleep(0.01)
+            with engine.write() as db:
+                db["notes"].insert({"user_id": "ann", "id": "two", "text": ""})
+
+        async def both() -> list[Any]:
+            return await asyncio.gather(first(), second(), return_exceptions=True)
+
+        failed, refused = asyncio.run(both())
+        assert isinstance(failed, ValueError)
+        assert isinstance(refused, CalledFromInside)
+        with engine.write() as db:
+            db["notes"].insert({"user_id": "ann", "id": "three", "text": ""})
+    assert [row[0] for row in rows(path)] == ["three"]
+
+
+def test_an_outer_block_that_ends_before_its_inner_one_keeps_nothing_of_the_two(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    fill(path, [])
+    with Engine.open(path, registry=registry()) as engine:
+        outer, inner = engine.write(), engine.write()
+        outer.__enter__()["notes"].insert({"user_id": "ann", "id": "outer", "text": ""})
+        inner.__enter__()["notes"].insert({"user_id": "ann", "id": "inner", "text": ""})
+        with pytest.raises(CalledFromInside, match="overlap"):
+            outer.__exit__(None, None, None)
+        with suppress(Exception):
+            inner.__exit__(None, None, None)
+        with engine.write() as db:
+            db["notes"].insert({"user_id": "ann", "id": "later", "text": ""})
+    assert [row[0] for row in rows(path)] == ["later"]
+
+
+def test_a_block_that_another_thread_ends_is_undone_and_hangs_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    fill(path, [])
+    with Engine.open(path, registry=registry()) as engine:
+        block = engine.write()
+        block.__enter__()["notes"].insert({"user_id": "ann", "id": "lost", "text": ""})
+        ended: list[BaseException] = []
+
+        def end() -> None:
+            try:
+                block.__exit__(None, None, None)
+            except BaseException as error:
+                ended.append(error)
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+        assert isinstance(ended[0], CalledFromInside)
+        with engine.write() as db:
+            db["notes"].insert({"user_id": "ann", "id": "later", "text": ""})
+    assert [row[0] for row in rows(path)] == ["later"]
+
+
+def test_a_listener_cannot_write_into_the_migration_that_it_hears(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    fill(path, ["a"])
+    heard: list[BaseException] = []
+
+    def same(old: Note) -> Note:
+        return old
+
+    def listen(_event: object) -> None:
+        try:
+            with engine.write() as db:
+                db["notes"].delete_where()
+        except Exception as error:
+            heard.append(error)
+
+    with Engine.open(path, registry=registry(step(same)), listener=listen) as engine:
+        engine.migrate()
+    assert any(isinstance(error, CalledFromInside) for error in heard)
 
 
 def test_a_migration_inside_a_write_is_refused_at_once(tmp_path: Path) -> None:
@@ -375,14 +478,21 @@ def test_an_import_that_found_nothing_can_be_run_again_and_its_rows_are_sent(tmp
     assert [row[0] for row in rows(tmp_path / "app.db")] == ["n1", "n2"]
 
 
-def test_a_legacy_store_that_was_moved_or_copied_still_belongs_to_who_imported_it(tmp_path: Path) -> None:
+def test_a_legacy_store_that_was_moved_still_belongs_to_who_imported_it_whatever_else_changed(tmp_path: Path) -> None:
     app = registry(imports=True)
-    source = legacy(tmp_path / "old.json", "n1")
+    ids = [f"a-note-with-a-long-id-{n}" for n in range(5)]
+    source = legacy(tmp_path / "old.json", *ids)
     with Engine.open(tmp_path / "app.db", registry=app, user="ann", sources={"legacy": source}) as engine:
         engine.migrate()
-    moved = source.rename(tmp_path / "elsewhere.json")
+    found = json.loads(source.read_text())
+    moved = tmp_path / "elsewhere.json"
+    moved.write_text(json.dumps([*found, ["lastOpened", "2"]]))
     with Engine.open(tmp_path / "app.db", registry=app, user="bob", sources={"legacy": moved}) as engine:
         report = engine.migrate()
         assert report is not None
         assert any("another user" in warning for result in report.results for warning in result.warnings)
-    assert rows(tmp_path / "app.db", "SELECT user_id, id FROM notes") == [("ann", "n1")]
+    assert {row[0] for row in rows(tmp_path / "app.db", "SELECT user_id FROM notes")} == {"ann"}
+    other = legacy(tmp_path / "bobs.json", *reversed(ids))
+    with Engine.open(tmp_path / "app.db", registry=app, user="eve", sources={"legacy": other}) as engine:
+        engine.migrate()
+    assert len(rows(tmp_path / "app.db")) == 10
