@@ -10,11 +10,9 @@ if TYPE_CHECKING:
     from typing import NewType
 
     UserId = NewType("UserId", str)
-    DeviceId = NewType("DeviceId", str)
-    MigrationId = NewType("MigrationId", str)
     TimestampMs = NewType("TimestampMs", int)
 else:
-    UserId = DeviceId = MigrationId = str
+    UserId = str
     TimestampMs = int
     """Milliseconds since 1970-01-01T00:00:00Z, by the wall clock."""
 

@@ -240,14 +240,14 @@ class _Run:
         )
 
     def _batch(self, units: list[list[Item]]) -> Counts:
-        warned = len(self.work.warnings)
+        warned = self.work.warned
         try:
             with self.store.savepoint(f"batch_{self.tally.batches}"):
                 return self._apply(units)
         except Exception as error:
             if self._rejection(error) is None:
                 raise
-        del self.work.warnings[warned:]
+        self.work.forget_warnings(since=warned)
         self.tally.batches_undone += 1
         with self.store.savepoint(f"batch_{self.tally.batches}"):
             counts = Counts()
@@ -405,7 +405,7 @@ class _Run:
                 probe_verdict=self.context.probe_verdict,
                 error_code=failure.code() if failure else None,
                 error_text=f"{failure.what} {failure.why}".strip() if failure else None,
-                warnings=tuple(self.work.warnings),
+                warnings=self.work.all_warnings(),
             ),
         )
 
@@ -456,7 +456,7 @@ class _Run:
             duration_ms=self.store.clock.monotonic_ms() - self.started_ms,
             errors=(str(failure),) if failure else (),
             failure=failure,
-            warnings=tuple(self.work.warnings),
+            warnings=self.work.all_warnings(),
         )
 
 

@@ -56,6 +56,21 @@ class Work:
         else:
             self.warnings_left_out += 1
 
+    @property
+    def warned(self) -> int:
+        """How many warnings there are by now, kept or only counted."""
+        return len(self.warnings) + self.warnings_left_out
+
+    def forget_warnings(self, *, since: int) -> None:
+        """Take back those of a batch that was undone: it is done again, and warns again."""
+        del self.warnings[since:]
+        self.warnings_left_out = max(0, since - len(self.warnings))
+
+    def all_warnings(self) -> tuple[str, ...]:
+        """What was left, in order; the last says how many there was no room for."""
+        more = (f"and {self.warnings_left_out} more warnings",) if self.warnings_left_out else ()
+        return (*self.warnings, *more)
+
     # Reading a legacy store.
 
     @cached_property
