@@ -34,6 +34,14 @@ class Clock(Protocol):
         """Let the time pass."""
         ...
 
+    def cpu_ms(self) -> int:
+        """Milliseconds of processor time that this thread has used; for duty cycles and statistics."""
+        ...
+
+    def boot_id(self) -> str:
+        """Which start of the machine this is: `monotonic_ms` of two processes compare only within one."""
+        ...
+
 
 class SystemClock:
     """The real clock of this machine."""
@@ -49,6 +57,17 @@ class SystemClock:
 
     def pause(self, wait_ms: int) -> None:
         time.sleep(wait_ms / 1000)
+
+    def cpu_ms(self) -> int:
+        return time.thread_time_ns() // 1_000_000
+
+    def boot_id(self) -> str:
+        try:
+            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:  # noqa: PTH123  (slow to import)
+                return file.read().strip()
+        except OSError:
+            # Elsewhere: the minute of the start, as far as wall clock and monotonic clock agree on it.
+            return f"since {(time.time_ns() - time.monotonic_ns()) // 60_000_000_000}"
 
 
 def iso(moment: int) -> str:

@@ -59,6 +59,10 @@ class StoreBusy(WillRetry):
     """Another process held the write lock for longer than we wait."""
 
 
+class LeaseLost(WillRetry):
+    """Another process took over a migration that this one was too slow with; nothing was written twice."""
+
+
 class BackendUnreachable(WillRetry):
     """No answer from the backend: no route, refused, timed out, cut. It may or may not have acted."""
 

@@ -20,6 +20,8 @@ class Settings:
     # Migrations.
     batch_rows: int = 100
     """Rows of one SAVEPOINT."""
+    cpu_share_max: float = 1.0
+    """A migration rests between batches so that it uses no more of one processor than this, from 0.01 to 1."""
     quarantine_rows_max: int = 10
     quarantine_ratio_max: float = 0.01
     """More rows in quarantine than the larger of the two: the run stops and rolls back."""
@@ -86,6 +88,8 @@ def _check_value(name: str, value: float | str) -> None:
     if isinstance(value, str):
         if value not in ("normal", "full"):
             raise ValueError(f"setting {name} is normal or full, not {value!r}")
+    elif name == "cpu_share_max" and not 0.01 <= value <= 1:
+        raise ValueError(f"setting {name} is a share from 0.01 to 1, not {value}")
     elif value < (1 if name in _ONE_AT_LEAST else 0):
         raise ValueError(f"setting {name} is too small: {value}")
 

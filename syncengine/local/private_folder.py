@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from syncengine.clock import SystemClock
+from syncengine.local.process_life import has_ended
 
 LEFTOVER_AGE_MS_MIN = 24 * 60 * 60 * 1000
 """A younger folder is left alone, whoever made it."""
@@ -45,14 +46,4 @@ def _is_leftover(entry: os.DirEntry[str], *, now_ms: int) -> bool:
         return False
     found = entry.stat(follow_symlinks=False)
     old = now_ms - found.st_mtime_ns // 1_000_000 >= LEFTOVER_AGE_MS_MIN
-    return old and found.st_uid == os.getuid() and not _lives(int(named[1]))
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)  # sends nothing, only asks
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # as another user's
-    return True
+    return old and found.st_uid == os.getuid() and has_ended(int(named[1]))

@@ -6,7 +6,7 @@ in the transaction around it, which commits: the store is as it was, and the his
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ from syncengine.migrate.history import RunRecord, code_hash, record_run
 from syncengine.migrate.late import LateRow, Lift, come_back, lift_for, step_aside
 from syncengine.migrate.markers import move_markers
 from syncengine.migrate.online import OnlineExecutor
+from syncengine.migrate.pace import Cancelled, Pace, Paused
 from syncengine.migrate.queueing import queue_online, queue_what_came_late
 from syncengine.migrate.rejection import CODE_FAILED, Rejection, rejection_for
 from syncengine.migrate.reporter import MigrationProgressReporter
@@ -55,10 +56,6 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("syncengine.migrate")
 
 
-class Cancelled(Exception):
-    """The host asked to stop; the migration is rolled back whole."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
     """What every run of one `migrate()` shares."""
@@ -67,10 +64,10 @@ class RunContext:
     registry: "MigrationRegistry"
     user: str | None
     reporter: MigrationProgressReporter
+    pace: Pace
     sources: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     probe_verdict: str = "unknown"
-    cancelled: Callable[[], bool] = lambda: False
 
 
 @dataclass
@@ -150,6 +147,10 @@ class _Run:
             self._record("cancelled")
             self._report_end(success=False)
             return self._result("cancelled")
+        except Paused:
+            # One transaction: nothing of it stays, and the next run does it whole.
+            self._report_end(success=False)
+            return self._result("paused")
         except Exception as error:  # noqa: BLE001  (whatever an author's code raises is recorded as this run's failure)
             try:
                 self._rethrow_if_not_ours_to_record(error)
@@ -226,8 +227,7 @@ class _Run:
         units = self.executor.units(self.executor.items(self.work))
         size = self.store.settings.batch_rows
         while batch := _take(units, size):
-            if self.context.cancelled():
-                raise Cancelled
+            self.context.pace.between_batches()
             self.tally.batches += 1
             self.tally.counts.add(self._batch(batch))
             if not self.lifting:
@@ -446,7 +446,7 @@ class _Run:
 
     def _result(self, state: str, failure: SyncEngineError | None = None) -> MigrationResult:
         return MigrationResult(
-            success=failure is None and state != "cancelled",
+            success=failure is None and state not in ("cancelled", "paused"),
             migration_id=self.step.id,
             scope=self.step.scope,
             state=state,

@@ -10,6 +10,7 @@ from syncengine.local.version_table import read_installed
 from syncengine.migrate.definition import Counts
 from syncengine.migrate.history import RunRecord, record_run
 from syncengine.migrate.markers import move_markers
+from syncengine.migrate.pace import Pace
 from syncengine.migrate.plan import Plan, Step, all_steps_of_hop, make_plan, reached
 from syncengine.migrate.reporter import MigrationProgressReporter
 from syncengine.migrate.results import MigrationProgress, MigrationResult, MigrationStatus
@@ -68,7 +69,7 @@ class DataMigrationService:
         self._sources = dict(sources or {})
         self._probe_verdict = probe_verdict
         self._progress: dict[str, MigrationProgress] = {}
-        self._cancelled = False
+        self._asked: str | None = None
         self._listener = listener
         self._reporter = MigrationProgressReporter(clock=store.clock, listener=self._heard)
 
@@ -154,7 +155,7 @@ class DataMigrationService:
         A failed migration leaves the store as it was before it. After a critical one nothing more is run; after
         another its hop is finished without what depends on it. Raises StoreSuperseded, StoreBusy.
         """
-        self._cancelled = False
+        self._asked = None
         plan = self.plan(user)
         if plan.superseded:
             raise StoreSuperseded(
@@ -171,7 +172,10 @@ class DataMigrationService:
                     blocked.append(step.id)
                     continue
                 results.append(run_step(step, self._context(user, options or {})))
-                if (results[-1].failure is not None and step.critical) or results[-1].state == "cancelled":
+                if (results[-1].failure is not None and step.critical) or results[-1].state in (
+                    "cancelled",
+                    "paused",
+                ):
                     return self._report(results, blocked)
             if blocked or any(result.failure is not None for result in results):
                 break
@@ -251,7 +255,7 @@ class DataMigrationService:
                 why=f"before it come {', '.join([*step.after, *earlier])}",
                 fix="Run engine.migrate(), which keeps the order.",
             )
-        self._cancelled = False
+        self._asked = None
         return run_step(step, self._context(user, options or {}))
 
     def import_again(self, migration_id: str, user: str) -> MigrationResult:
@@ -268,12 +272,12 @@ class DataMigrationService:
         step = next(
             step for step in all_steps_of_hop(listed.edge, self._registry, user=user) if step.id == migration_id
         )
-        self._cancelled = False
+        self._asked = None
         return run_step(step, self._context(user, {}), again=True)
 
     def cancel(self) -> None:
-        """Stop the running migration between two batches and roll it back. From any thread."""
-        self._cancelled = True
+        """Stop the running migration between two batches and undo it. From any thread."""
+        self._asked = "cancel"
 
     def _context(self, user: str | None, options: Mapping[str, Any]) -> RunContext:
         return RunContext(
@@ -284,7 +288,11 @@ class DataMigrationService:
             sources=self._sources,
             options=options,
             probe_verdict=self._probe_verdict(),
-            cancelled=lambda: self._cancelled,
+            pace=Pace(
+                clock=self._store.clock,
+                cpu_share_max=self._store.settings.cpu_share_max,
+                asked=lambda: self._asked,
+            ),
         )
 
     def mark_migration_complete(self, user: str | None, migration_id: str) -> None:

@@ -8,6 +8,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from syncengine.local.process_life import has_ended
+
 if TYPE_CHECKING:
     from syncengine.local.store import Store
 
@@ -48,19 +50,6 @@ class DrainLease:
             return True
         left_ms = lease["until_ms"] - now_ms
         # A lease that ends later than any we give comes from a clock that was ahead.
-        return not 0 < left_ms <= self._lease_ms or _has_ended(lease["pid"])
-
-
-def _has_ended(pid: int) -> bool:
-    """True when the process that took the lease cannot be there any more."""
-    if pid == os.getpid():
-        return True  # a process opens a store once, so this was an earlier one of its engines
-    if os.name != "posix":
-        return False  # on Windows signal 0 is not a question: os.kill would end the process
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+        # A process opens a store once, so a lease of this very process is of an earlier one of its engines.
+        pid = lease["pid"]
+        return not 0 < left_ms <= self._lease_ms or pid == os.getpid() or has_ended(pid)

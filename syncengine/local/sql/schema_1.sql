@@ -20,6 +20,8 @@ CREATE TABLE _sync_collection (
   owner_column  TEXT,                      -- whose row it is; NULL: not synced
   shape_version TEXT NOT NULL,             -- the version that last changed its columns
   fingerprint   TEXT NOT NULL,             -- SHA-256 over its columns, indexes and triggers
+  ddl           TEXT NOT NULL DEFAULT '[]' -- the SQL of its table, indexes and triggers, to repair what got lost
+    CONSTRAINT ddl_is_json CHECK (json_valid(ddl)),
   merge_policy  TEXT NOT NULL DEFAULT 'merge'
     CONSTRAINT merge_policy_is_known CHECK (merge_policy IN ('merge', 'server_wins', 'client_wins', 'function'))
 ) STRICT, WITHOUT ROWID;
@@ -32,7 +34,14 @@ CREATE TABLE _sync_run (
   to_version       TEXT NOT NULL,
   code_hash        TEXT,                      -- of the migration's code, when it ran
   state            TEXT NOT NULL
-    CONSTRAINT state_is_known CHECK (state IN ('completed', 'queued', 'failed', 'cancelled', 'stood_for')),
+    CONSTRAINT state_is_known CHECK (
+      state IN ('completed', 'queued', 'failed', 'cancelled', 'stood_for', 'skipped', 'rolled_back', 'restored')
+    ),
+  method           TEXT NOT NULL DEFAULT 'transaction' -- how it was done, or undone
+    CONSTRAINT method_is_known CHECK (
+      method IN ('transaction', 'shadow', 'queue', 'by_hand', 'down', 'kept_table', 'restore_point')
+    ),
+  restore_point_id INTEGER,                   -- the sealed copy that was made before it, if one was
   probe_verdict    TEXT NOT NULL DEFAULT 'unknown', -- what was known of the network at the start
   rows_read        INTEGER NOT NULL DEFAULT 0,
   rows_written     INTEGER NOT NULL DEFAULT 0,
@@ -62,13 +71,97 @@ CREATE TABLE _sync_source (
   PRIMARY KEY (source, migration)
 ) STRICT, WITHOUT ROWID;
 
+-- The right to run one migration over many transactions. It ends with its process, its time, or a restart.
+CREATE TABLE _sync_lease (
+  name         TEXT NOT NULL PRIMARY KEY, -- what it is for, like 'migrate'
+  holder       TEXT NOT NULL,             -- one engine of one process; '' when it was given back
+  pid          INTEGER NOT NULL,
+  boot_id      TEXT NOT NULL,             -- of this start of the machine: after a restart nobody holds it
+  until_ms     INTEGER NOT NULL,          -- by the machine's monotonic clock
+  fence        INTEGER NOT NULL           -- grows whenever somebody else takes it; every batch compares it
+) STRICT, WITHOUT ROWID;
+
+-- A large collection that is being rewritten beside the live table, in many transactions.
+CREATE TABLE _sync_shadow (
+  collection       TEXT NOT NULL PRIMARY KEY,
+  migration        TEXT NOT NULL,
+  scope            TEXT NOT NULL,
+  code_hash        TEXT,                      -- other code begins anew
+  state            TEXT NOT NULL DEFAULT 'filling'
+    CONSTRAINT state_is_known CHECK (state IN ('filling', 'filled', 'paused')),
+  asked            TEXT                       -- what a person wants of the process that runs it
+    CONSTRAINT asked_is_known CHECK (asked IS NULL OR asked IN ('pause', 'cancel')),
+  cursor           TEXT                       -- the key of the last row that was read, as JSON; NULL at the start
+    CONSTRAINT cursor_is_json CHECK (cursor IS NULL OR json_valid(cursor)),
+  rows_total       INTEGER NOT NULL,          -- of the live table at the start
+  rows_read        INTEGER NOT NULL DEFAULT 0,
+  rows_written     INTEGER NOT NULL DEFAULT 0,
+  rows_dropped     INTEGER NOT NULL DEFAULT 0,
+  batch_rows       INTEGER NOT NULL,          -- adapts to what a batch takes
+  batches          INTEGER NOT NULL DEFAULT 0,
+  batches_undone   INTEGER NOT NULL DEFAULT 0,
+  restore_point_id INTEGER,
+  facts            TEXT NOT NULL DEFAULT '{}' -- what else the run remembers between two transactions
+    CONSTRAINT facts_are_json CHECK (json_valid(facts)),
+  started_at       TEXT NOT NULL,
+  updated_at       TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Rows of the live table that somebody wrote while it was being rewritten: they are converted again.
+CREATE TABLE _sync_shadow_touched (
+  touch_id   INTEGER PRIMARY KEY AUTOINCREMENT,
+  collection TEXT NOT NULL,
+  owner      ANY,
+  row_key    ANY,
+  UNIQUE (collection, owner, row_key) ON CONFLICT REPLACE
+) STRICT;
+
+-- What a row became, where that is not one row of the same key.
+CREATE TABLE _sync_shadow_made (
+  collection TEXT NOT NULL,
+  owner      ANY,
+  row_key    ANY,
+  made_owner ANY,
+  made_key   ANY  -- NULL: it was left out by rule
+) STRICT;
+CREATE INDEX _sync_shadow_made_by_row ON _sync_shadow_made (collection, owner, row_key);
+
+-- Rows that cannot be converted, until the swap puts them into quarantine.
+CREATE TABLE _sync_shadow_aside (
+  aside_id   INTEGER PRIMARY KEY,
+  collection TEXT NOT NULL,
+  owner      ANY,
+  row_key    ANY,
+  body       TEXT NOT NULL,
+  error_code TEXT NOT NULL,
+  error_text TEXT NOT NULL,
+  field      TEXT
+) STRICT;
+CREATE INDEX _sync_shadow_aside_by_row ON _sync_shadow_aside (collection, owner, row_key);
+
+-- An old table that stays for a while after its collection was rewritten, so that there is a way back.
+CREATE TABLE _sync_kept_table (
+  table_name TEXT NOT NULL PRIMARY KEY,
+  collection TEXT NOT NULL,
+  migration  TEXT NOT NULL,
+  kept_at    TEXT NOT NULL,
+  keep_until TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE _sync_restore_point (
   restore_point_id INTEGER PRIMARY KEY,
-  path             TEXT NOT NULL,  -- the sealed copy
-  sha256           TEXT NOT NULL,
-  reason           TEXT NOT NULL,
-  verified_at      TEXT,           -- when it was opened, decrypted and checked
-  keep_until       TEXT NOT NULL
+  path             TEXT NOT NULL,    -- the sealed copy, in the age format
+  sha256           TEXT NOT NULL,    -- of the sealed file
+  size_bytes       INTEGER NOT NULL, -- of the sealed file
+  recipient        TEXT NOT NULL,    -- the public key that it is sealed for
+  schema_version   TEXT NOT NULL,    -- of the store then
+  rows             TEXT NOT NULL     -- how many rows each table had, as JSON
+    CONSTRAINT rows_are_json CHECK (json_valid(rows)),
+  reason           TEXT NOT NULL,    -- like 'before journeys-schema-v2-to-v3'
+  made_at          TEXT NOT NULL,
+  verified_at      TEXT,             -- when it was opened, decrypted and checked
+  keep_until       TEXT NOT NULL,
+  gone_at          TEXT              -- when its file was deleted; the line stays for the history
 ) STRICT;
 
 CREATE TABLE _sync_outbox (
@@ -133,7 +226,9 @@ CREATE TABLE _sync_quarantine (
   field       TEXT,           -- path of the field at fault, like route.3.latitude
   attempts    INTEGER NOT NULL DEFAULT 1,
   resolution  TEXT
-    CONSTRAINT resolution_is_known CHECK (resolution IS NULL OR resolution IN ('retried', 'edited', 'discarded')),
+    CONSTRAINT resolution_is_known CHECK (
+      resolution IS NULL OR resolution IN ('retried', 'edited', 'discarded', 'restored')
+    ),
   created_at  TEXT NOT NULL,
   resolved_at TEXT
 ) STRICT;
@@ -250,10 +345,14 @@ ORDER BY conflict_id;
 CREATE VIEW migration_status AS
 SELECT
   v.scope, v.schema_version, v.cloud_version,
-  (SELECT count(DISTINCT r.migration) FROM _sync_run AS r WHERE r.scope = v.scope AND r.state = 'completed') AS completed,
+  (SELECT count(DISTINCT r.migration) FROM _sync_run AS r WHERE r.scope = v.scope AND r.state = 'completed'
+     AND NOT EXISTS (SELECT 1 FROM _sync_run AS u
+       WHERE u.migration = r.migration AND u.scope = r.scope AND u.state = 'rolled_back' AND u.run_id > r.run_id)
+  ) AS completed,
   (SELECT count(DISTINCT r.migration) FROM _sync_run AS r WHERE r.scope = v.scope AND r.state = 'queued'
      AND NOT EXISTS (SELECT 1 FROM _sync_run AS d
-       WHERE d.migration = r.migration AND d.scope = r.scope AND d.state = 'completed')) AS queued,
+       WHERE d.migration = r.migration AND d.scope = r.scope AND d.run_id > r.run_id
+         AND d.state IN ('completed', 'rolled_back'))) AS queued,
   v.updated_at
 FROM _sync_version AS v
 ORDER BY v.scope;
@@ -261,7 +360,7 @@ ORDER BY v.scope;
 -- Every run of every migration, oldest first.
 CREATE VIEW migration_history AS
 SELECT
-  run_id AS run, migration, scope, from_version || ' > ' || to_version AS hop, state,
+  run_id AS run, migration, scope, from_version || ' > ' || to_version AS hop, state, method,
   rows_read AS "read", rows_written AS written, rows_merged AS merged, rows_dropped AS dropped,
   rows_quarantined AS quarantined, batches_undone AS undone, duration_ms AS ms, ended_at, error_code AS error,
   json_array_length(warnings) AS warnings

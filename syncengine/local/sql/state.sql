@@ -52,8 +52,16 @@ SET cloud_version = :cloud_version,
 WHERE scope = :scope;
 
 -- name: applied
--- What has run, and where: the newest good state of each migration and scope.
-SELECT migration, scope, max(state = 'completed' OR state = 'stood_for')
-FROM _sync_run
-WHERE state IN ('completed', 'queued', 'stood_for')
-GROUP BY migration, scope;
+-- What has run, and where: the newest good state of each migration and scope; nothing of what was rolled back since.
+SELECT r.migration, r.scope, max(r.state = 'completed' OR r.state = 'stood_for')
+FROM _sync_run AS r
+WHERE r.state IN ('completed', 'queued', 'stood_for')
+  AND NOT EXISTS (
+    SELECT 1
+    FROM _sync_run AS undone
+    WHERE undone.migration = r.migration
+      AND undone.scope = r.scope
+      AND undone.state = 'rolled_back'
+      AND undone.run_id > r.run_id
+  )
+GROUP BY r.migration, r.scope;

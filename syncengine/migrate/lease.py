@@ -1,0 +1,77 @@
+"""One process at a time runs what takes many transactions: a lease row that ends with its process, or by itself.
+
+Time is the machine's monotonic clock, so a wall clock that jumps ends no lease; the boot id says whether two such
+times compare at all. A holder that was only slow is fenced: each of its batches compares the fence in its own
+transaction, and who took over has raised it.
+"""
+
+import os
+from typing import TYPE_CHECKING
+
+from syncengine.errors import LeaseLost
+from syncengine.local.process_life import has_ended
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+
+LEASE_MS = 10_000
+"""Renewed in every batch; a batch takes a fraction of a second."""
+
+
+class Lease:
+    """The right called `name`, of this engine. `take` it, `renew` it inside each transaction, `release` it."""
+
+    def __init__(self, store: "Store", *, name: str, holder: str) -> None:
+        self._store = store
+        self._name = name
+        self._holder = holder
+        self._fence = 0
+
+    def take(self) -> bool:
+        """Take it in a short transaction; False while another living process has it."""
+        store = self._store
+        with store.transaction(durable=True):
+            row = store.row("leases", "get", name=self._name)
+            if row is not None and not self._is_free(*row):
+                return False
+            self._fence = (int(row[4]) if row else 0) + 1
+            self._write(self._holder)
+        return True
+
+    def renew(self) -> None:
+        """Inside the transaction of a batch. Raises LeaseLost when another process has taken over."""
+        row = self._store.row("leases", "get", name=self._name)
+        if row is None or (row[0], row[4]) != (self._holder, self._fence):
+            raise LeaseLost(
+                "Another process has taken over this migration.",
+                why="this one did not finish a batch in time",
+                fix="Nothing of the last batch was kept; the other process goes on where it was.",
+            )
+        self._write(self._holder)
+
+    def release(self) -> None:
+        """Give it back; nothing happens when another process has taken it over."""
+        with self._store.transaction():
+            row = self._store.row("leases", "get", name=self._name)
+            if row is not None and (row[0], row[4]) == (self._holder, self._fence):
+                self._write("")
+
+    def _write(self, holder: str) -> None:
+        clock = self._store.clock
+        self._store.run(
+            "leases",
+            "write",
+            name=self._name,
+            holder=holder,
+            pid=os.getpid(),
+            boot_id=clock.boot_id(),
+            until_ms=clock.monotonic_ms() + LEASE_MS,
+            fence=self._fence,
+        )
+
+    def _is_free(self, holder: str, pid: int, boot_id: str, until_ms: int, _fence: int) -> bool:
+        clock = self._store.clock
+        if holder in ("", self._holder) or boot_id != clock.boot_id():
+            return True
+        # A process opens a store once, so a lease of this very process is of an earlier one of its engines.
+        return until_ms <= clock.monotonic_ms() or pid == os.getpid() or has_ended(pid)
