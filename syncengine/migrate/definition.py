@@ -33,8 +33,14 @@ class MigrationDefinition:
     """None: the setting of the same name."""
     lossy: bool = False
     stands_for: tuple[str, ...] = ()
+    consent: str | None = None
+    """"auto" runs it unasked, "ask" asks the user before; None: a major version asks, others do not."""
+    when: str = "startup"
+    """"background" only where old and new code accept both shapes: the collection stays usable until it has run."""
 
     def __post_init__(self) -> None:
+        _check_word(self.id, "consent", self.consent, (None, "auto", "ask"))
+        _check_word(self.id, "when", self.when, ("startup", "background"))
         for version in (self.from_version, self.to_version):
             try:
                 SchemaVersion.parse(version)
@@ -54,6 +60,14 @@ class MigrationDefinition:
             "dependencies": list(self.after),
             "critical": self.critical,
         }
+
+
+def _check_word(migration: str, name: str, given: str | None, known: tuple[str | None, ...]) -> None:
+    if given not in known:
+        raise MigrationInvalid(
+            f"Migration {migration} says {name}={given!r}.",
+            why=f"it is one of {', '.join(repr(word) for word in known)}",
+        )
 
 
 class Quarantine(Exception):

@@ -25,6 +25,10 @@ class RunRecord:
     from_version: str
     to_version: str
     state: str
+    method: str = "transaction"
+    """How it was done, or undone: transaction, shadow, queue, by_hand, down, kept_table or restore_point."""
+    restore_point_id: int | None = None
+    """The sealed copy that was made before it, if one was."""
     counts: Counts = field(default_factory=Counts)
     started_at: str
     duration_ms: int = 0
@@ -47,6 +51,8 @@ def record_run(store: "Store", record: RunRecord) -> None:
         from_version=record.from_version,
         to_version=record.to_version,
         state=record.state,
+        method=record.method,
+        restore_point_id=record.restore_point_id,
         rows_read=record.counts.read,
         rows_written=record.counts.written,
         rows_merged=record.counts.merged,
