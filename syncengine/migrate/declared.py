@@ -198,6 +198,8 @@ def declared(
     description: str = "",
     after: tuple[str, ...] = (),
     critical: bool = False,
+    consent: str | None = None,
+    when: str = "startup",
 ) -> DeclaredExecutor:
     """A migration that only declares what changes in one collection: add, rename, cast, archive."""
     definition = MigrationDefinition(
@@ -209,6 +211,8 @@ def declared(
         collections=(collection,),
         after=after,
         critical=critical,
+        consent=consent,
+        when=when,
     )
     return DeclaredExecutor(definition, changes)
 

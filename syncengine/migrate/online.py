@@ -47,6 +47,7 @@ def upload(
     description: str = "",
     after: tuple[str, ...] = (),
     critical: bool = False,
+    consent: str | None = None,
 ) -> UploadExecutor:
     """A migration that uploads the user's rows of these collections."""
     executor = UploadExecutor()
@@ -59,6 +60,7 @@ def upload(
         collections=collections,
         after=after,
         critical=critical,
+        consent=consent,
         online=True,
         scope="user",
     )

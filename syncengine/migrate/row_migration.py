@@ -184,6 +184,8 @@ def migration(  # noqa: PLR0913  (keyword-only: a definition spelled out)
     lossy: bool = False,
     quarantine_rows_max: int | None = None,
     quarantine_ratio_max: float | None = None,
+    consent: str | None = None,
+    when: str = "startup",
 ) -> Callable[[RowFunction], RowExecutor]:
     """Decorator for a pure function `f(old: OldModel) -> NewModel`; the hints are the checks before and after.
 
@@ -206,6 +208,8 @@ def migration(  # noqa: PLR0913  (keyword-only: a definition spelled out)
             lossy=lossy,
             quarantine_rows_max=quarantine_rows_max,
             quarantine_ratio_max=quarantine_ratio_max,
+            consent=consent,
+            when=when,
         )
         return RowExecutor(definition, function, table=table, group_by=group_by)
 
