@@ -14,11 +14,19 @@ VALUES (
 );
 
 -- name: in_state
--- The runs of one scope that ended in one state, oldest first.
+-- The runs of one scope that ended in one state, oldest first; none that was rolled back since.
 SELECT migration, rows_read, started_at
-FROM _sync_run
+FROM _sync_run AS r
 WHERE scope = :scope
   AND state = :state
+  AND NOT EXISTS (
+    SELECT 1
+    FROM _sync_run AS undone
+    WHERE undone.migration = r.migration
+      AND undone.scope = r.scope
+      AND undone.state = 'rolled_back'
+      AND undone.run_id > r.run_id
+  )
 ORDER BY run_id;
 
 -- name: history

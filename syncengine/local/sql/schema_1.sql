@@ -39,7 +39,10 @@ CREATE TABLE _sync_run (
     ),
   method           TEXT NOT NULL DEFAULT 'transaction' -- how it was done, or undone
     CONSTRAINT method_is_known CHECK (
-      method IN ('transaction', 'shadow', 'queue', 'by_hand', 'down', 'kept_table', 'restore_point')
+      method IN (
+        'transaction', 'shadow', 'queue', 'by_hand',
+        'down', 'kept_table', 'restore_point', 'undo', 'taken_out', 'dropped'
+      )
     ),
   restore_point_id INTEGER,                   -- the sealed copy that was made before it, if one was
   probe_verdict    TEXT NOT NULL DEFAULT 'unknown', -- what was known of the network at the start
@@ -57,6 +60,8 @@ CREATE TABLE _sync_run (
   error_text       TEXT,                      -- without row contents
   warnings         TEXT NOT NULL DEFAULT '[]'
     CONSTRAINT warnings_are_json CHECK (json_valid(warnings)),
+  because_of       TEXT,                      -- of a rollback: what somebody asked to roll back
+  note             TEXT,                      -- of a rollback: who asked for it, and why
   CONSTRAINT rows_add_up CHECK (
     state <> 'completed' OR rows_read = rows_written + rows_merged + rows_dropped + rows_quarantined
   )
