@@ -2,6 +2,7 @@
 
 import click
 
+from syncengine.cli.authoring import new
 from syncengine.cli.counting import plan, status
 from syncengine.cli.doctor import doctor
 from syncengine.cli.exit_codes import MEANING
@@ -24,7 +25,7 @@ def main() -> None:
     """All commands; see `_HELP`."""
 
 
-for _command in (status, plan, migrate, sync, history, outbox, quarantine, doctor):
+for _command in (status, plan, migrate, sync, history, outbox, quarantine, doctor, new):
     main.add_command(_command)
 
 __all__ = ["main"]

@@ -1,0 +1,67 @@
+"""`new`: write the file of a migration to begin with. For who writes the app, in its checkout."""
+
+import importlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from syncengine.cli.command import EngineCommand
+from syncengine.cli.exit_codes import Exit
+from syncengine.cli.options import app_option
+from syncengine.errors import MigrationInvalid
+
+if TYPE_CHECKING:
+    from syncengine.migrate.registry import MigrationRegistry
+
+
+@click.command(cls=EngineCommand)
+@app_option(required=True)
+@click.option("--collection", required=True, metavar="NAME", help="The collection that changes.")
+@click.option("--to", "to_version", required=True, metavar="VERSION", help="The version that it leads to.")
+@click.option(
+    "--kind",
+    type=click.Choice(["declared", "rows", "upload"]),
+    default="declared",
+    show_default=True,
+    help="Declared changes, a row function, or an upload.",
+)
+@click.option("--package", required=True, metavar="PACKAGE", help="Where the app's migrations are, like migrations.")
+def new(registry: "MigrationRegistry", collection: str, to_version: str, kind: str, package: str) -> Exit:
+    """Write a migration file to begin with, and show the line that the list needs.
+
+    A row function comes with the present model and table written out. No file is overwritten, and the list is left
+    to you: it is written by hand.
+    """
+    from syncengine.migrate.template import new_migration
+
+    made = new_migration(registry, collection=collection, to_version=to_version, kind=kind, package=package)
+    path = _folder_of(package) / made.file_name
+    write_new_file(path, made.text)
+    click.echo(f"Wrote {path}. Put this into the list of migrations, and raise the registry's target:")
+    click.echo(f"    {made.line}")
+    return Exit.DONE
+
+
+def _folder_of(package: str) -> Path:
+    try:
+        module = importlib.import_module(package)
+    except ImportError as error:
+        raise click.BadParameter(f"{package} cannot be imported: {error}", param_hint="--package") from error
+    if not module.__file__:
+        raise click.BadParameter(f"{package} has no folder.", param_hint="--package")
+    return Path(module.__file__).parent
+
+
+def write_new_file(path: Path, text: str) -> None:
+    """Make a file. Raises MigrationInvalid where there is one: an author's text is never overwritten."""
+    try:
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise MigrationInvalid(
+            f"The file {path} was not written.",
+            why=error.strerror or type(error).__name__,
+            fix="Nothing was overwritten. Choose another version, or move the file.",
+        ) from error
