@@ -26,6 +26,16 @@ class Settings:
     quarantine_ratio_max: float = 0.01
     """More rows in quarantine than the larger of the two: the run stops and rolls back."""
 
+    transient_retries_max: int = 3
+    """So often a migration that something busy stopped is begun again; then it counts as failed."""
+    transient_wait_ms_min: int = 200
+    transient_wait_ms_max: int = 10_000
+    """The ceiling of the wait before it; it doubles from the first to the second."""
+    retry_quarantined: bool = True
+    """migrate() tries what a migration set aside again, once, when its code is another."""
+    quarantine_keep_days: int = 30
+    """What a person has resolved stays in quarantine with its body for so long."""
+
     # Sources.
     source_element_bytes_max: int = 64 * 1024 * 1024
     """One walk, one place; a larger one goes to quarantine by its first bytes, and the rest is read."""
@@ -71,7 +81,7 @@ class Settings:
             if name.startswith("_") or default is None:
                 raise TypeError(f"there is no setting {name!r}")
             wanted = (int, float) if isinstance(default, float) else type(default)
-            if isinstance(value, bool) or not isinstance(value, wanted):
+            if isinstance(value, bool) is not isinstance(default, bool) or not isinstance(value, wanted):
                 raise TypeError(f"setting {name} is a {type(default).__name__}, not a {type(value).__name__}")
             _check_value(name, value)
             object.__setattr__(self, name, value)

@@ -230,6 +230,10 @@ CREATE TABLE _sync_quarantine (
   error_text  TEXT NOT NULL,  -- without row contents
   field       TEXT,           -- path of the field at fault, like route.3.latitude
   attempts    INTEGER NOT NULL DEFAULT 1,
+  shape_version TEXT,         -- the shape that body is written in; NULL: an element of a legacy store
+  body_original TEXT,         -- as it was set aside, when a person has edited the body since
+  code_hash   TEXT,           -- of the migration's code that refused it last: other code tries it once by itself
+  note        TEXT,           -- why a person gave it up
   resolution  TEXT
     CONSTRAINT resolution_is_known CHECK (
       resolution IS NULL OR resolution IN ('retried', 'edited', 'discarded', 'restored')
