@@ -22,7 +22,7 @@ from syncengine.settings import Settings
 
 if TYPE_CHECKING:
     from syncengine.local.watch import FileFlagWatcher
-    from syncengine.migrate.service import MigrationReport
+    from syncengine.migrate.results import MigrationReport
 
 
 def settings(*, batch_entries: int) -> Settings:

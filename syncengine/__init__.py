@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from syncengine.migrate.plan import Plan
     from syncengine.migrate.registry import Collection, ListedMigration, MigrationRegistry
     from syncengine.migrate.reporter import MigrationProgressReporter
-    from syncengine.migrate.results import MigrationProgress, MigrationResult, MigrationStatus
+    from syncengine.migrate.results import MigrationProgress, MigrationReport, MigrationResult, MigrationStatus
     from syncengine.migrate.row_migration import migration
-    from syncengine.migrate.service import DataMigrationService, MigrationReport
+    from syncengine.migrate.service import DataMigrationService
     from syncengine.migrate.tables import tables
     from syncengine.migrate.work import Work
     from syncengine.remote.http_backend import HttpBackend
@@ -45,7 +45,7 @@ _HOME = {
     "MigrationProgress": "migrate.results",
     "MigrationProgressReporter": "migrate.reporter",
     "MigrationRegistry": "migrate.registry",
-    "MigrationReport": "migrate.service",
+    "MigrationReport": "migrate.results",
     "MigrationResult": "migrate.results",
     "MigrationStatus": "migrate.results",
     "NeedsDeveloper": "errors",

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from syncengine.clock import Clock
     from syncengine.migrate.plan import Plan
-    from syncengine.migrate.service import DataMigrationService, MigrationReport
+    from syncengine.migrate.results import MigrationReport
+    from syncengine.migrate.service import DataMigrationService
     from syncengine.remote.backend import Backend
     from syncengine.status import Status
     from syncengine.sync.drain import RoundReport

@@ -12,7 +12,6 @@ from syncengine.local.savepoint import translated
 from syncengine.local.sqlite_errors import SqliteError
 from syncengine.local.statements import statement
 from syncengine.settings import Settings
-from syncengine.vocabulary import SchemaVersion
 
 if TYPE_CHECKING:
     from apsw import Connection
@@ -45,16 +44,9 @@ class Look:
 
     def installed(self) -> "Installed":
         """What the version table says: the value that a plan is made from."""
-        from syncengine.local.version_table import Installed
+        from syncengine.local.version_table import read_installed
 
-        versions = self.rows("state", "versions")
-        applied = self.rows("state", "applied")
-        return Installed(
-            versions={scope: SchemaVersion.parse(version) for scope, version, _ in versions},
-            cloud_versions={scope: SchemaVersion.parse(cloud) for scope, _, cloud in versions if cloud is not None},
-            completed=frozenset((migration, scope) for migration, scope, done in applied if done),
-            queued=frozenset((migration, scope) for migration, scope, done in applied if not done),
-        )
+        return read_installed(self)
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from syncengine.cli.showing import counted, printable, show_error, show_json, sh
 
 if TYPE_CHECKING:
     from syncengine.migrate.registry import MigrationRegistry
-    from syncengine.migrate.results import MigrationResult
-    from syncengine.migrate.service import DataMigrationService, MigrationReport
+    from syncengine.migrate.results import MigrationReport, MigrationResult
+    from syncengine.migrate.service import DataMigrationService
 
 COLUMNS = ("migration", "scope", "state", "read", "written", "merged", "dropped", "quarantined", "ms")
 
@@ -82,7 +82,7 @@ def _migrated(
 
 
 def _imported_again(migrations: "DataMigrationService", migration_id: str, *, user: str) -> "MigrationReport":
-    from syncengine.migrate.service import MigrationReport
+    from syncengine.migrate.results import MigrationReport
 
     result = migrations.import_again(migration_id, user)
     plan = migrations.plan(user)

@@ -8,15 +8,20 @@ from syncengine.vocabulary import SchemaVersion, user_scope
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final
+    from typing import Any, Final, Protocol
 
     from syncengine.local.store import Store
+
+    class Readable(Protocol):
+        """What answers named statements: the store, or one moment of it."""
+
+        def rows(self, file: str, name: str, /, **values: Any) -> list[tuple[Any, ...]]: ...
 
 
 class Installed:
     """What the version table says: the value that a plan is made from."""
 
-    __slots__ = ("cloud_versions", "completed", "queued", "versions")
+    __slots__ = ("cloud_versions", "completed", "queued", "skipped", "versions")
 
     def __init__(
         self,
@@ -25,6 +30,7 @@ class Installed:
         cloud_versions: dict[str, SchemaVersion],
         completed: frozenset[tuple[str, str]],
         queued: frozenset[tuple[str, str]],
+        skipped: frozenset[tuple[str, str]] = frozenset(),
     ) -> None:
         self.versions: Final = versions
         """Schema version by scope; a scope that is missing has never been migrated."""
@@ -33,12 +39,14 @@ class Installed:
         """(migration, scope) of all that ran and are done."""
         self.queued: Final = queued
         """(migration, scope) of online migrations that wait for the cloud."""
+        self.skipped: Final = skipped
+        """(migration, scope) of what a person has left out."""
 
     def schema_version(self, scope: str) -> SchemaVersion | None:
         return self.versions.get(scope)
 
 
-def read_installed(store: Store) -> Installed:
+def read_installed(store: Readable) -> Installed:
     """Read the version table and what has been applied, in two statements."""
     versions: dict[str, SchemaVersion] = {}
     clouds: dict[str, SchemaVersion] = {}
@@ -50,8 +58,9 @@ def read_installed(store: Store) -> Installed:
     return Installed(
         versions=versions,
         cloud_versions=clouds,
-        completed=frozenset((migration, scope) for migration, scope, done in applied if done),
-        queued=frozenset((migration, scope) for migration, scope, done in applied if not done),
+        completed=frozenset((migration, scope) for migration, scope, state in applied if state == 2),
+        queued=frozenset((migration, scope) for migration, scope, state in applied if state == 1),
+        skipped=frozenset((migration, scope) for migration, scope, state in applied if state == 0),
     )
 
 

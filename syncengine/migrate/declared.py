@@ -187,7 +187,7 @@ class DeclaredExecutor(BaseMigrationExecutor):
         )
 
 
-def declared(
+def declared(  # noqa: PLR0913  (keyword-only: all that a migration may say of itself)
     *,
     id: str,  # noqa: A002
     collection: str,

@@ -1,5 +1,6 @@
 """What would be run, as a value: decided here, printed, tested, and then run elsewhere. No I/O."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from syncengine.vocabulary import STORE_SCOPE, SchemaVersion, user_scope
 
 if TYPE_CHECKING:
     from syncengine.local.version_table import Installed
+    from syncengine.migrate.rehearsal import Rehearsal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +25,48 @@ class Step:
     online: bool
     critical: bool
     after: tuple[str, ...]
+    collections: tuple[str, ...] = ()
+    imports: bool = False
+    """Reads a legacy store. A later run of it takes its rows through what the store went through meanwhile."""
+    asks: bool = False
+    """The user is asked before it changes or imports rows."""
+    when: str = "startup"
 
     def __str__(self) -> str:
         marks = [self.scope, "waits for the cloud" if self.online else "offline"]
         if self.critical:
             marks.append("critical")
+        if self.asks:
+            marks.append("asks first")
+        if self.when == "background":
+            marks.append("in the background")
         return f"{self.id}  ({', '.join(marks)})"
+
+    def waits_for(self, undone: "Step") -> bool:
+        """May this step not run as long as that one is not done?
+
+        By `after`, or because it would find the rows of a collection in another shape than it expects. An import that
+        is left out holds back no store: its rows come in later, and go the same way.
+        """
+        if undone.id in self.after:
+            return True
+        if undone.online or not set(self.collections) & set(undone.collections):
+            return False
+        if undone.hop.to_version <= self.hop.from_version:
+            return self.scope != STORE_SCOPE or not undone.imports
+        return undone.hop == self.hop and undone.scope == STORE_SCOPE and self.scope != STORE_SCOPE
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "hop": str(self.hop),
+            "scope": self.scope,
+            "online": self.online,
+            "critical": self.critical,
+            "asks": self.asks,
+            "when": self.when,
+            "after": list(self.after),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +81,12 @@ class Plan:
     """Online migrations of this user that wait in the outbox already."""
     superseded: str | None = None
     """Why this app has no way on from the store's version; nothing is run then."""
+    skipped: tuple[Step, ...] = ()
+    """Left out by a person; `run(only=...)` does one all the same."""
+    held_back: tuple[Step, ...] = ()
+    """Rolled back, and not run again before somebody asks for it."""
+    rehearsal: "Rehearsal | None" = None
+    """What it did to a private copy, where that was asked for."""
 
     @property
     def is_empty(self) -> bool:
@@ -58,12 +102,17 @@ class Plan:
             return f"{self.current}: superseded. {self.superseded}"
         if self.is_empty:
             waiting = f"; {len(self.queued)} queued for the cloud" if self.queued else ""
-            return f"{self.current}: nothing to do{waiting}"
+            return "\n".join([f"{self.current}: nothing to do{waiting}", *self._left_out()])
         lines = [f"{self.current} > {self.target}" + (f" for {self.user}" if self.user else "")]
         for hop in self.hops:
             lines.append(f"  {hop}")
             lines.extend(f"    {step}" for step in self.steps if step.hop == hop)
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._left_out()])
+
+    def _left_out(self) -> list[str]:
+        return [f"  skipped: {step.id}" for step in self.skipped] + [
+            f"  rolled back: {step.id}" for step in self.held_back
+        ]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -72,25 +121,25 @@ class Plan:
             "user": self.user,
             "superseded": self.superseded,
             "queued": list(self.queued),
-            "steps": [
-                {
-                    "id": step.id,
-                    "hop": str(step.hop),
-                    "scope": step.scope,
-                    "online": step.online,
-                    "critical": step.critical,
-                    "after": list(step.after),
-                }
-                for step in self.steps
-            ],
+            "skipped": [step.id for step in self.skipped],
+            "heldBack": [step.id for step in self.held_back],
+            "steps": [step.to_json() for step in self.steps],
         }
 
 
-def make_plan(installed: "Installed", registry: MigrationRegistry, *, user: str | None = None) -> Plan:
-    """All that is left to do for the store, and for the user if one is given.
+def make_plan(
+    installed: "Installed",
+    registry: MigrationRegistry,
+    *,
+    user: str | None = None,
+    to: SchemaVersion | None = None,
+    held_back: Collection[tuple[str, str]] = (),
+) -> Plan:
+    """All that is left to do for the store, and for the user if one is given; with `to` no hop that leads past it.
 
-    Raises RegistryInvalid for dependencies that cannot be met. A store that is newer than the registry, or at a
-    version that it does not know, gives a plan that is `superseded` and empty.
+    `held_back` has (migration, scope) of what was rolled back and is not to run by itself. Raises RegistryInvalid for
+    dependencies that cannot be met. A store that is newer than the registry, or at a version that it does not know,
+    gives a plan that is `superseded` and empty.
     """
     current = installed.schema_version(STORE_SCOPE) or registry.baseline
     if not registry.knows(current):
@@ -106,12 +155,21 @@ def make_plan(installed: "Installed", registry: MigrationRegistry, *, user: str 
     steps = [
         step
         for hop in sorted(of_store | of_user)
+        if to is None or hop.to_version <= to
         for step in _steps_of_hop(hop, installed, registry, user)
         if hop in (of_store if step.scope == STORE_SCOPE else of_user)
     ]
     _check_dependencies(steps, registry)
-    queued = _queued(installed, user)
-    return Plan(current=current, target=registry.target, user=user, steps=tuple(steps), queued=queued)
+    apart = {(step.id, step.scope) for step in steps} & (installed.skipped | set(held_back))
+    return Plan(
+        current=current,
+        target=to or registry.target,
+        user=user,
+        steps=tuple(step for step in steps if (step.id, step.scope) not in apart),
+        queued=_queued(installed, user),
+        skipped=tuple(step for step in steps if (step.id, step.scope) in installed.skipped),
+        held_back=tuple(step for step in steps if (step.id, step.scope) in apart - installed.skipped),
+    )
 
 
 def _queued(installed: "Installed", user: str | None) -> tuple[str, ...]:
@@ -142,6 +200,11 @@ def all_steps_of_hop(hop: Hop, registry: MigrationRegistry, *, user: str | None 
                     online=listed.online,
                     critical=definition.critical,
                     after=definition.after,
+                    collections=definition.collections,
+                    imports=definition.source is not None,
+                    asks=definition.consent == "ask"
+                    or (definition.consent is None and hop.is_major and registry.asks_for_major),
+                    when=definition.when,
                 )
             )
     return _in_order(steps)

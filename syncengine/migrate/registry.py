@@ -52,6 +52,11 @@ class Hop(tuple[SchemaVersion, SchemaVersion]):
     def to_version(self) -> SchemaVersion:
         return self[1]
 
+    @property
+    def is_major(self) -> bool:
+        """2.4.1 > 3.0.0 is; 2.4.1 > 2.5.0 is not."""
+        return self[1].major > self[0].major
+
     def __str__(self) -> str:
         return f"{self[0]} > {self[1]}"
 
@@ -92,7 +97,8 @@ class ListedMigration:
 class MigrationRegistry:
     """All migrations of one app. `baseline` is what a store without a version is; `target` what the app wants.
 
-    `profile` names the collection and column that carry each user's migration status as JSON.
+    `profile` names the collection and column that carry each user's migration status as JSON. With
+    `asks_for_major=False` a major version is migrated unasked, as a minor one is.
     Raises RegistryInvalid for a repeated id, a hop that goes nowhere, or a version that does not lead to target.
     """
 
@@ -106,8 +112,10 @@ class MigrationRegistry:
         migrations: Iterable[ListedMigration] = (),
         profile: tuple[str, str] | None = None,
         app_version: str | None = None,
+        asks_for_major: bool = True,
     ) -> None:
         self.app = app
+        self.asks_for_major = asks_for_major
         self.app_version = app_version or target
         self.baseline = SchemaVersion.parse(baseline)
         self.target = SchemaVersion.parse(target)

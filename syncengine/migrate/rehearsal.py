@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from syncengine.migrate.plan import Plan
     from syncengine.migrate.registry import Collection, MigrationRegistry
-    from syncengine.migrate.results import MigrationResult
-    from syncengine.migrate.service import MigrationReport
+    from syncengine.migrate.results import MigrationReport, MigrationResult
 
 SAMPLED_ROWS = 20
 """Rows of each collection that are shown before and after."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from syncengine.migrate.definition import Counts
+from syncengine.vocabulary import SchemaVersion
 
 if TYPE_CHECKING:
     from syncengine.errors import SyncEngineError
@@ -17,7 +18,7 @@ class MigrationResult:
     migration_id: str
     scope: str
     state: str
-    """completed, queued (waits for the cloud), failed, cancelled, or already (had run before)."""
+    """completed, queued (waits for the cloud), failed, cancelled, paused, or already (had run before)."""
     counts: Counts
     batches: int = 0
     batches_undone: int = 0
@@ -41,6 +42,46 @@ class MigrationResult:
             "errors": list(self.errors),
             "warnings": list(self.warnings),
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred:
+    """A migration that was not run because nobody has agreed to it yet."""
+
+    migration_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationReport:
+    """What one `migrate()` did, migration by migration."""
+
+    current: SchemaVersion
+    target: SchemaVersion
+    results: tuple[MigrationResult, ...] = ()
+    blocked: tuple[str, ...] = ()
+    """Not run: something that they wait for is not done."""
+    deferred: tuple[Deferred, ...] = ()
+    """Not run: they wait for the user's consent."""
+    background: tuple[str, ...] = ()
+    """Left for `engine.start()` or `run_background`."""
+    paused: bool = False
+    """Stopped by `pause()`; after `resume()` the next `migrate()` goes on."""
+
+    @property
+    def success(self) -> bool:
+        """All that was to be done now is done. Queued online migrations and those of the background count as done."""
+        return not (self.blocked or self.deferred or self.paused) and all(result.success for result in self.results)
+
+    @property
+    def queued(self) -> tuple[str, ...]:
+        """Online migrations that now wait for the cloud."""
+        return tuple(result.migration_id for result in self.results if result.state == "queued")
+
+    @property
+    def quarantined(self) -> int:
+        """Rows that were set aside."""
+        return sum(result.counts.quarantined for result in self.results)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,6 @@
 """The service that apps, the command line and pages use: status, plan, run, history. `engine.migrations`."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from syncengine.clock import iso
@@ -13,7 +12,7 @@ from syncengine.migrate.markers import move_markers
 from syncengine.migrate.pace import Pace
 from syncengine.migrate.plan import Plan, Step, all_steps_of_hop, make_plan, reached
 from syncengine.migrate.reporter import MigrationProgressReporter
-from syncengine.migrate.results import MigrationProgress, MigrationResult, MigrationStatus
+from syncengine.migrate.results import MigrationProgress, MigrationReport, MigrationResult, MigrationStatus
 from syncengine.migrate.run import RunContext, run_step
 from syncengine.migrate.status import status_of
 from syncengine.migrate.validation import validate_collection
@@ -24,32 +23,6 @@ if TYPE_CHECKING:
     from syncengine.local.version_table import Installed
     from syncengine.migrate.executor import BaseMigrationExecutor
     from syncengine.migrate.registry import MigrationRegistry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MigrationReport:
-    """What one `migrate()` did, migration by migration."""
-
-    current: SchemaVersion
-    target: SchemaVersion
-    results: tuple[MigrationResult, ...] = ()
-    blocked: tuple[str, ...] = ()
-    """Not run: something that they come after is not done."""
-
-    @property
-    def success(self) -> bool:
-        """Nothing failed and nothing is blocked. Queued online migrations count as done here."""
-        return not self.blocked and all(result.success for result in self.results)
-
-    @property
-    def queued(self) -> tuple[str, ...]:
-        """Online migrations that now wait for the cloud."""
-        return tuple(result.migration_id for result in self.results if result.state == "queued")
-
-    @property
-    def quarantined(self) -> int:
-        """Rows that were set aside."""
-        return sum(result.counts.quarantined for result in self.results)
 
 
 class DataMigrationService:

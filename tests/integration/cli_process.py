@@ -83,7 +83,7 @@ class Imports(BaseMigrationExecutor):
         return Put("notes", {"user_id": work.user, "id": item.value, "text": "imported", "stars": "1"})
 
 
-def registry(target, *names):
+def registry(target, *names, asks=False):
     listed = {
         "make-notes": ListedMigration("make-notes", "1.0.0 > 2.0.0", "notes_app:make_notes"),
         "count-stars": ListedMigration("count-stars", "2.0.0 > 3.0.0", "notes_app:count_stars"),
@@ -96,12 +96,13 @@ def registry(target, *names):
     }
     return MigrationRegistry(
         app="notes", baseline="1.0.0", target=target, collections=(Collection(name="notes"),),
-        migrations=[listed[name] for name in names],
+        migrations=[listed[name] for name in names], asks_for_major=asks,
     )
 
 
 TWO = registry("2.0.0", "make-notes")
 THREE = registry("3.0.0", "make-notes", "count-stars", "send-notes")
+ASKING = registry("3.0.0", "make-notes", "count-stars", "send-notes", asks=True)
 BROKEN = registry("3.0.0", "make-notes", "breaks")
 IMPORTING = registry("3.0.0", "make-notes", "imports")
 SLOW = registry("3.0.0", "make-notes", "crawls")

@@ -21,6 +21,7 @@ class InlineRegistry(MigrationRegistry):
     """Its executors are here already, so that nothing is imported by name."""
 
     def __init__(self, *executors, **facts):
+        facts = {"asks_for_major": False, **facts}
         super().__init__(migrations=[_listed(executor.definition) for executor in executors], **facts)
         for executor in executors:
             self._executors[executor.definition.id] = executor

@@ -28,7 +28,12 @@ def registry(*steps, target="2.0.0"):
         for d in (executor.definition for executor in steps)
     ]
     found = MigrationRegistry(
-        app="test", baseline="1.0.0", target=target, collections=[Collection("notes")], migrations=listed
+        app="test",
+        baseline="1.0.0",
+        target=target,
+        collections=[Collection("notes")],
+        migrations=listed,
+        asks_for_major=False,
     )
     found._executors.update({executor.definition.id: executor for executor in steps})
     return found
