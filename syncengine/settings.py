@@ -20,6 +20,11 @@ class Settings:
     # Migrations.
     batch_rows: int = 100
     """Rows of one SAVEPOINT."""
+    batch_ms_target: int = 50
+    """A large collection is rewritten in transactions of about this length; their size adapts to it."""
+    shadow_rows_min: int = 50_000
+    shadow_bytes_min: int = 64 * 1024 * 1024
+    """A collection of so many rows or bytes is rewritten beside the live table, so that nobody waits for it."""
     cpu_share_max: float = 1.0
     """A migration rests between batches so that it uses no more of one processor than this, from 0.01 to 1."""
     quarantine_rows_max: int = 10
@@ -104,4 +109,11 @@ def _check_value(name: str, value: float | str) -> None:
         raise ValueError(f"setting {name} is too small: {value}")
 
 
-_ONE_AT_LEAST = ("batch_rows", "push_entries_max", "push_bytes_max", "round_pushes_max", "attempts_of_one_entry_max")
+_ONE_AT_LEAST = (
+    "batch_rows",
+    "batch_ms_target",
+    "push_entries_max",
+    "push_bytes_max",
+    "round_pushes_max",
+    "attempts_of_one_entry_max",
+)

@@ -130,6 +130,7 @@ CREATE TABLE _sync_shadow_made (
   made_key   ANY  -- NULL: it was left out by rule
 ) STRICT;
 CREATE INDEX _sync_shadow_made_by_row ON _sync_shadow_made (collection, owner, row_key);
+CREATE INDEX _sync_shadow_made_by_result ON _sync_shadow_made (collection, made_owner, made_key);
 
 -- Rows that cannot be converted, until the swap puts them into quarantine.
 CREATE TABLE _sync_shadow_aside (
@@ -149,6 +150,8 @@ CREATE TABLE _sync_kept_table (
   table_name TEXT NOT NULL PRIMARY KEY,
   collection TEXT NOT NULL,
   migration  TEXT NOT NULL,
+  ddl        TEXT NOT NULL DEFAULT '[]' -- the SQL of the table, its indexes and triggers, as they were
+    CONSTRAINT ddl_is_json CHECK (json_valid(ddl)),
   kept_at    TEXT NOT NULL,
   keep_until TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
