@@ -199,8 +199,16 @@ class StoreSuperseded(NeedsUser):
     """The store was written by a newer version of the app; it is left as it is."""
 
 
+class StoreUnknown(NeedsDeveloper):
+    """The store is at a version from which the app's migrations know no way on; it is left as it is."""
+
+
 class StoreDamaged(DataAtRisk):
     """SQLite reports damage in the file; it was not changed."""
+
+
+class ShapeDrifted(DataAtRisk):
+    """A collection's table is not as its migrations made it; the other collections work."""
 
 
 class StoreReplaced(DataAtRisk):

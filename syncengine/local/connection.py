@@ -6,11 +6,13 @@ import os
 
 import apsw
 
-from syncengine.errors import PragmaRefused, StoreBusy, StoreDamaged, StoreForeign
+from syncengine.errors import PragmaRefused, StoreBusy, StoreDamaged, StoreForeign, StoreUnusable
 from syncengine.local.savepoint import raise_translated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from syncengine.clock import Clock
 
 APPLICATION_ID = 0x53594E43
@@ -31,16 +33,26 @@ _SMALLEST_DATABASE_BYTES = 512
 _WAL_BYTES_KEPT = 16 * 1024 * 1024
 
 
-def open_store(path: str, *, busy_wait_ms: int, synchronous: str, clock: Clock) -> apsw.Connection:
+def open_store(
+    path: str,
+    *,
+    busy_wait_ms: int,
+    synchronous: str,
+    clock: Clock,
+    examine: Callable[[apsw.Connection], None] = lambda _: None,
+) -> apsw.Connection:
     """The writer connection to a store, made 0600 when it is new.
 
-    Raises StoreForeign for another program's database or no database at all, StoreDamaged, PragmaRefused,
+    `examine` looks at it before anything is set or written, and raises what stands against writing to it. Raises
+    StoreForeign for another program's database or no database at all, StoreDamaged, StoreUnusable, PragmaRefused,
     StoreBusy; a file that was refused is left as it was, byte for byte.
     """
     deadline_ms = clock.monotonic_ms() + busy_wait_ms
     while True:
         try:
-            return _open_own(path, APPLICATION_ID, busy_wait_ms=busy_wait_ms, synchronous=synchronous)
+            return _open_own(
+                path, APPLICATION_ID, busy_wait_ms=busy_wait_ms, synchronous=synchronous, examine=examine
+            )
         except apsw.BusyError as error:
             # Turning a new file to WAL needs it alone, and SQLite does not wait for that: others start too.
             if clock.monotonic_ms() >= deadline_ms:
@@ -66,7 +78,14 @@ def open_reader(path: str, *, busy_wait_ms: int) -> apsw.Connection:
     return connection
 
 
-def _open_own(path: str, application_id: int, *, busy_wait_ms: int, synchronous: str) -> apsw.Connection:
+def _open_own(
+    path: str,
+    application_id: int,
+    *,
+    busy_wait_ms: int,
+    synchronous: str,
+    examine: Callable[[apsw.Connection], None] = lambda _: None,
+) -> apsw.Connection:
     create_private(path)
     if 0 < _size(path) < _SMALLEST_DATABASE_BYTES:
         # SQLite would take it for an empty database and write over it.
@@ -82,6 +101,8 @@ def _open_own(path: str, application_id: int, *, busy_wait_ms: int, synchronous:
     try:
         connection.set_busy_timeout(busy_wait_ms)
         _refuse_foreign(connection, path, application_id)
+        examine(connection)
+        _refuse_unwritable(connection, path)
         _set_up(connection, application_id, synchronous=synchronous)
     except BaseException:
         close_untouched(connection, path)
@@ -131,7 +152,7 @@ def _refuse_foreign(connection: apsw.Connection, path: str, application_id: int)
             f"{path} is not a SQLite database (or it is encrypted).",
             fix="Give another path; this file was not changed.",
         ) from error
-    except apsw.CorruptError as error:
+    except (apsw.CorruptError, apsw.SQLError) as error:  # SQLError: a schema in a format of the future
         raise StoreDamaged(
             f"{path} is damaged.",
             why=str(error),
@@ -142,6 +163,16 @@ def _refuse_foreign(connection: apsw.Connection, path: str, application_id: int)
             f"{path} is a SQLite database of another program.",
             why=f"application_id is {found:#x}, not {application_id:#x}, and it holds {tables} tables and indexes",
             fix="Give another path; this file was not changed.",
+        )
+
+
+def _refuse_unwritable(connection: apsw.Connection, path: str) -> None:
+    """SQLite opens a file that it may not write for reading, without a word."""
+    if connection.readonly("main"):
+        raise StoreUnusable(
+            f"{os.path.basename(path)} can be read and not written.",
+            why="the file, or the medium it is on, is write-protected for this user",
+            fix="Give this user the right to write the file and its folder, then open the engine again.",
         )
 
 

@@ -7,20 +7,37 @@ from threading import RLock
 
 import apsw
 
-from syncengine.errors import EngineClosed, ForkedEngine, StoreReplaced
+from syncengine.errors import (
+    DiskFull,
+    EngineClosed,
+    ForkedEngine,
+    StoreDamaged,
+    StoreReplaced,
+    StoreSuperseded,
+    StoreUnknown,
+    StoreUnusable,
+)
 from syncengine.local.connection import close_untouched, create_private, open_reader, open_store
-from syncengine.local.engine_tables import claim_for_app, upgrade_engine_tables
+from syncengine.local.engine_tables import (
+    UPGRADES,
+    claim_for_app,
+    examined,
+    refuse_another_app,
+    upgrade_engine_tables,
+)
 from syncengine.local.open_files import claim_file, release_file
 from syncengine.local.savepoint import Savepoint, Transaction, WithoutTriggers, raise_translated
 from syncengine.local.statements import statement
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from syncengine.clock import Clock
+    from syncengine.local.read_only import ReadOnlyReason
     from syncengine.settings import Settings
+    from syncengine.vocabulary import SchemaVersion
 
     Row = tuple[Any, ...]
 
@@ -28,12 +45,22 @@ if TYPE_CHECKING:
 class Store:
     """An open store. All threads of the process share its one writer connection, one at a time.
 
-    Opening creates the file (0600) and the engine's tables where they are missing. Errors: those of
-    `open_store`, StoreSuperseded, StoreForeign for a store of another `app`, and StoreAlreadyOpen when this process
-    has the same file open already.
+    Opening creates the file (0600) and the engine's tables where they are missing. A store that must not be written
+    is opened for reading and says why in `read_only`: it is damaged, newer than this engine, of a version that
+    `judge` refuses, or in a place that takes no writes. Nothing is then written to it, also not at its close.
+    Raises StoreForeign for what is no store of this `app`, StoreBusy, PragmaRefused, StoreAlreadyOpen when this
+    process has the same file open already, and StoreUnusable or DiskFull where there is nothing to read yet.
     """
 
-    def __init__(self, path: str, *, settings: Settings, clock: Clock, app: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        settings: Settings,
+        clock: Clock,
+        app: str | None = None,
+        judge: Callable[[dict[str, SchemaVersion]], None] = lambda _: None,
+    ) -> None:
         self.path = os.path.realpath(path)
         self.settings = settings
         self.clock = clock
@@ -44,7 +71,10 @@ class Store:
         self.committing = False
         self.app_blocks: list[Any] = []
         """The blocks of `engine.write()` that are open, outermost first."""
+        self.read_only: ReadOnlyReason | None = None
+        """Why nothing can be written, or None."""
         self._app = app
+        self._judge = judge
         create_private(path)  # by the given name: a link that leads nowhere is refused
         # Before SQLite sees the file: through a hard link it would not find the -wal of the other name.
         self._identity = claim_file(self.path)
@@ -55,21 +85,39 @@ class Store:
             raise
 
     def _open(self) -> apsw.Connection:
+        try:
+            self._open_for_writing()
+        except (StoreSuperseded, StoreUnknown, StoreDamaged, StoreUnusable, DiskFull) as error:
+            if not os.stat(self.path).st_size:
+                raise
+            from syncengine.local.read_only import open_looking, reason_of
+
+            self.connection = open_looking(self.path, busy_wait_ms=self.settings.busy_wait_ms_max)
+            self.read_only = reason_of(error)
+        return self.connection
+
+    def _open_for_writing(self) -> None:
         self.connection = open_store(
             self.path,
             busy_wait_ms=self.settings.busy_wait_ms_max,
             synchronous=self.synchronous,
             clock=self.clock,
+            examine=self._examine,
         )
         try:
-            upgrade_engine_tables(self)
-            if self._app is not None:
+            if self.facts.edition < len(UPGRADES):
+                upgrade_engine_tables(self)
+            if self._app is not None and self.facts.app is None:
                 claim_for_app(self, self._app)
         except BaseException:
             close_untouched(self.connection, self.path)
             raise
         self.connection.set_commit_hook(self._refuses_commit)
-        return self.connection
+
+    def _examine(self, connection: apsw.Connection) -> None:
+        self.facts = examined(connection)
+        refuse_another_app(self.facts.app, self._app)
+        self._judge(self.facts.versions)
 
     def _refuses_commit(self) -> bool:
         """Only `Transaction` commits: not code that got hold of the connection, and not a forked child."""
@@ -89,7 +137,8 @@ class Store:
             )
 
     def transaction(self, *, durable: bool = False) -> Transaction:
-        """`with store.transaction():` one atomic change; see `Transaction`."""
+        """`with store.transaction():` one atomic change; see `Transaction`. Raises as `check_writable`."""
+        self.check_writable()
         return Transaction(self, durable=durable)
 
     def in_transaction_here(self) -> bool:
@@ -115,7 +164,11 @@ class Store:
             self.check_usable()
             if not self.connection.in_transaction:
                 raise AssertionError("what the engine writes, it writes inside a transaction")
-            self.connection.execute(statement(file, name), values).fetchall()
+            try:
+                self.connection.execute(statement(file, name), values).fetchall()
+            except (apsw.CorruptError, apsw.NotADBError) as error:
+                self._note_damage(error)
+                raise
             return self.connection.changes()
 
     def rows(self, file: str, name: str, /, **values: Any) -> list[Row]:
@@ -138,14 +191,33 @@ class Store:
             self.check_usable()
             try:
                 return self.connection.execute(sql, values).fetchall()
+            except (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError) as error:
+                raise self._note_damage(error) from error
             except apsw.Error as error:
                 raise_translated(error)
+
+    def _note_damage(self, error: Exception) -> StoreDamaged:
+        """From here on nothing is written: a page that is wrong makes others wrong."""
+        from syncengine.local.read_only import reason_of
+
+        damaged = StoreDamaged(
+            "SQLite reports damage in the store.",
+            why=type(error).__name__,
+            fix="Copy the file with its -wal before anything else; then run `syncengine doctor`.",
+        )
+        self.read_only = self.read_only or reason_of(damaged)
+        return damaged
 
     def reader(self) -> apsw.Connection:
         """A new connection that cannot write; the caller closes it."""
         self.check_usable()
         self.check_file()
         try:
+            if self.read_only is not None:
+                from syncengine.local.read_only import open_looking
+
+                wait_ms = self.settings.busy_wait_ms_max
+                return open_looking(self.path, busy_wait_ms=wait_ms, flags=apsw.SQLITE_OPEN_READONLY)
             return open_reader(self.path, busy_wait_ms=self.settings.busy_wait_ms_max)
         except apsw.Error as error:
             raise_translated(error)
@@ -170,6 +242,12 @@ class Store:
                 fix='Start the other process anew (subprocess, or multiprocessing "spawn") and open an engine there.',
             )
 
+    def check_writable(self) -> None:
+        """Raises what `check_usable` does, and the reason of a store that is open for reading only."""
+        self.check_usable()
+        if self.read_only is not None:
+            raise self.read_only.as_error()
+
     def close(self) -> None:
         """Close the file; safe to repeat. In a forked child it closes nothing."""
         if os.getpid() != self._pid:
@@ -178,7 +256,10 @@ class Store:
             if self._closed:
                 return
             self._closed = True
-            self.connection.close(True)
+            if self.read_only is None:
+                self.connection.close(True)
+            else:
+                close_untouched(self.connection, self.path)
             release_file(self._identity)
 
     def __del__(self) -> None:
