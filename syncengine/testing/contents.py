@@ -1,0 +1,86 @@
+"""What a store holds, as a value to compare: schema and rows, without times and without what differs run by run."""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from syncengine.clock import SystemClock
+from syncengine.local.identifiers import quoted
+from syncengine.local.store import Store
+from syncengine.settings import Settings
+
+LeftOut = Mapping[str, Collection[str]]
+"""By table, the columns that are not compared: those that hold the time of a run."""
+
+# Device, leases and copies are of one run; the history is compared by what came of it.
+_NOT_COMPARED = frozenset({"_sync_state", "_sync_lease", "_sync_restore_point", "_sync_run", "_sync_drain"})
+_OF_ONE_RUN = re.compile(r".*_(at|until|ms|hash)|(run|entry|item|aside|touch|conflict|parked|restore_point)_id")
+_HISTORY = (
+    "SELECT DISTINCT migration, scope, state, rows_read, rows_written, rows_merged, rows_dropped, rows_quarantined "
+    "FROM _sync_run WHERE state NOT IN ('failed', 'cancelled')"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Schema and rows of a store. Two of them are equal when no app could tell the stores apart."""
+
+    schema: tuple[str, ...]
+    rows: Mapping[str, tuple[str, ...]]
+    sound: bool
+    """SQLite's own check of the whole file found nothing, and no foreign key leads nowhere."""
+
+    def differences(self, other: "Contents") -> tuple[str, ...]:
+        """A sentence for each table that differs, with counts and without values."""
+        found = [] if self.sound and other.sound else ["SQLite's integrity check or a foreign key fails"]
+        if self.schema != other.schema:
+            odd = sorted(set(self.schema) ^ set(other.schema))
+            found.append("the schema differs: " + "; ".join(" ".join(sql.split())[:100] for sql in odd))
+        for table in sorted(self.rows.keys() | other.rows.keys()):
+            mine, theirs = self.rows.get(table, ()), other.rows.get(table, ())
+            if mine != theirs:
+                only = len(set(mine) - set(theirs)), len(set(theirs) - set(mine))
+                found.append(f"{table}: {len(mine)} and {len(theirs)} rows; only in one or the other: {only}")
+        return tuple(found)
+
+
+def contents_of(path: Path, *, leave_out: LeftOut | None = None) -> Contents:
+    """All that the store at `path` holds. Opens it, so that what a crash left in its -wal is taken in."""
+    store = Store(str(path), settings=Settings(), clock=SystemClock())
+    try:
+        tables = [
+            str(name)
+            for (name,) in store.query("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+            if name not in _NOT_COMPARED and not name.startswith("sqlite_")
+        ]
+        rows = {table: _rows(store, table, (leave_out or {}).get(table, ())) for table in tables}
+        rows["_sync_run"] = tuple(sorted(map(repr, store.query(_HISTORY))))
+        return Contents(schema=_schema(store), rows=rows, sound=_is_sound(store))
+    finally:
+        store.close()
+
+
+def _schema(store: Store) -> tuple[str, ...]:
+    """ALTER TABLE RENAME writes names in quotes, which an author did not."""
+    found = store.query("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type, name")
+    return tuple(str(sql).replace('"', "") for (sql,) in found)
+
+
+def _rows(store: Store, table: str, left_out: Collection[str]) -> tuple[str, ...]:
+    columns = [str(name) for (name,) in store.query("SELECT name FROM pragma_table_info(?)", (table,))]
+    ours = table.startswith("_sync_")
+    kept = [name for name in columns if name not in left_out and not (ours and _OF_ONE_RUN.fullmatch(name))]
+    found = store.query(f"SELECT {', '.join(map(quoted, kept))} FROM {quoted(table)}" + _order(table))
+    lines = map(repr, found)
+    # What is queued has an order that matters; rows of a table have none.
+    return tuple(lines) if table == "_sync_outbox" else tuple(sorted(lines))
+
+
+def _order(table: str) -> str:
+    return " ORDER BY entry_id" if table == "_sync_outbox" else ""
+
+
+def _is_sound(store: Store) -> bool:
+    whole = store.query("PRAGMA integrity_check") == [("ok",)]
+    return whole and not store.query("PRAGMA foreign_key_check")
