@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from syncengine.clock import SystemClock, system_random
-from syncengine.errors import AuthRequired, CollectionNotReady, RegistryInvalid, StoreSuperseded
+from syncengine.errors import AuthRequired, CollectionNotReady, RegistryInvalid, StoreSuperseded, StoreUnknown
 from syncengine.local.store import Store
 from syncengine.local.version_table import parse_version, read_installed
 from syncengine.migrate.registry import MigrationRegistry
 from syncengine.settings import Settings
+from syncengine.vocabulary import STORE_SCOPE, user_scope
 
 USER_LETTERS_MAX = 200
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import sqlite_utils
 
     from syncengine.clock import Clock
+    from syncengine.local.read_only import ReadOnlyReason
     from syncengine.migrate.plan import Plan
     from syncengine.migrate.results import MigrationReport
     from syncengine.migrate.service import DataMigrationService
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from syncengine.status import Status
     from syncengine.sync.drain import RoundReport
     from syncengine.sync.runner import FlushReport, SyncRunner
+    from syncengine.vocabulary import SchemaVersion
 
 
 class Engine:
@@ -87,12 +90,15 @@ class Engine:
         offline and keeps its queue. `guard` makes Python's own `sqlite3.connect` and `open` of the store fail in this
         process (SecondLibrary): a second SQLite library would drop the first one's locks.
 
-        Raises StoreForeign, StoreSuperseded, StoreDamaged, StoreAlreadyOpen, StoreBusy; the file is then unchanged.
+        A store that must not be written opens all the same, for reading, and `read_only` says why: it is damaged,
+        newer than this app, of a version that leads nowhere, or in a place that takes no writes. Nothing is written.
+        Raises StoreForeign, StoreAlreadyOpen, StoreBusy, PragmaRefused; the file is then unchanged.
         """
         _check_given(registry, user)
         settings = settings or Settings()
         clock = clock or SystemClock()
-        store = Store(str(path), settings=settings, clock=clock, app=registry.app)
+        judge = _judge_of(registry, user)
+        store = Store(str(path), settings=settings, clock=clock, app=registry.app, judge=judge)
         if guard:
             from syncengine.local.second_library import guard_store
 
@@ -121,6 +127,7 @@ class Engine:
         None when there was nothing to do. Raises what stopped a critical migration (MigrationFailed and its kinds),
         StoreSuperseded, StoreBusy, DiskFull; the store is then as it was before that migration.
         """
+        self._store.check_writable()
         if self._registry.nothing_pending(read_installed(self._store), user=self._user):
             return None
         report = self.migrations.migrate_all_data(self._user)
@@ -157,6 +164,15 @@ class Engine:
     def _verdict(self) -> str:
         return str(self._store.value("state", "get", name="probe_verdict") or "unknown")
 
+    @property
+    def read_only(self) -> ReadOnlyReason | None:
+        """Why nothing can be written, and the way back; None for a store that is well.
+
+        Then `write()`, `migrate()` and `start()` raise the error that it names; `read()` gives what SQLite can read,
+        whatever its shape, and `snapshot()`, `status()` and restoring remain.
+        """
+        return self._store.read_only
+
     # The app's own rows.
 
     def read(self) -> AbstractContextManager[sqlite_utils.Database]:
@@ -186,11 +202,7 @@ class Engine:
     def _check_shapes(self, found: str | None) -> None:
         version = self._registry.baseline if found is None else parse_version(found)
         if version > self._registry.target:
-            raise StoreSuperseded(
-                f"The store was migrated to {version} by a newer version of this app.",
-                why=f"this process knows {self._registry.target}, and would write old shapes into new tables",
-                fix="Restart the app in its new version. Nothing was written.",
-            )
+            raise _superseded(version, self._registry)
         if version < self._registry.target:
             failed = self._store.row("runs", "last_failure")
             raise CollectionNotReady(
@@ -208,7 +220,7 @@ class Engine:
 
         Safe to repeat. Without a backend or a user it does nothing, and the queue is kept.
         """
-        self._store.check_usable()
+        self._store.check_writable()
         if self._make_backend is not None and self._user is not None:
             self._running().start()
 
@@ -236,7 +248,7 @@ class Engine:
             self._runner.set_network(online=online, metered=metered)
 
     def _running(self) -> SyncRunner:
-        self._store.check_usable()
+        self._store.check_writable()
         if self._runner is None:
             if self._make_backend is None or self._user is None:
                 raise AuthRequired(
@@ -305,6 +317,33 @@ def _check_given(registry: MigrationRegistry, user: str | None) -> None:
             why=f"an id is 1 to {USER_LETTERS_MAX} printable characters",
             fix="Give user=None when nobody is signed in.",
         )
+
+
+def _judge_of(registry: MigrationRegistry, user: str | None) -> Callable[[dict[str, SchemaVersion]], None]:
+    """What refuses the versions of a store that this app must not write to."""
+
+    def judge(versions: dict[str, SchemaVersion]) -> None:
+        newest = max(versions.values(), default=registry.baseline)
+        if newest > registry.target:
+            raise _superseded(newest, registry)
+        for scope in (STORE_SCOPE, user_scope(user or "")):
+            version = versions.get(scope, registry.target)
+            if version != registry.target and not registry.knows(version):
+                raise StoreUnknown(
+                    f"The store is at version {version}, and this app knows no way from there to {registry.target}.",
+                    why="none of its migrations begins at that version",
+                    fix="Open it with the app that wrote it, or list a migration that leads on. It was not changed.",
+                )
+
+    return judge
+
+
+def _superseded(version: SchemaVersion, registry: MigrationRegistry) -> StoreSuperseded:
+    return StoreSuperseded(
+        f"The store was migrated to {version} by a newer version of this app.",
+        why=f"this process knows {registry.target}, and would write old shapes into new tables",
+        fix="Restart the app in its new version. Nothing was written.",
+    )
 
 
 def _given(backend: Backend) -> Callable[[], Backend]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from syncengine.clock import iso
 from syncengine.errors import CalledFromInside, MigrationDenied
 from syncengine.local.authorizer import authorized, everything_of_the_app, guarded_database
-from syncengine.local.sqlite_errors import ReadOnlyError
+from syncengine.local.savepoint import raise_translated
+from syncengine.local.sqlite_errors import CorruptError, NotADBError, ReadOnlyError
 from syncengine.local.sqlite_utils_adapter import utils_database
 from syncengine.local.statements import statement
 
@@ -25,13 +26,17 @@ Check = Callable[[str | None], None]
 def reading(store: "Store", *, check: Check) -> Iterator["sqlite_utils.Database"]:
     """One moment of the store, for reading only, on a connection of its own; writers are not held out.
 
-    `check` gets the schema version that this very moment has.
+    `check` gets the schema version that this very moment has; a store that is open for reading only is read in
+    whatever version it has.
     """
     connection = store.reader()
     try:
         connection.execute("BEGIN")
-        check(connection.execute(statement("state", "store_version")).get)
+        if store.read_only is None:
+            check(connection.execute(statement("state", "store_version")).get)
         yield utils_database(connection)
+    except (CorruptError, NotADBError) as error:
+        raise_translated(error)
     except ReadOnlyError as error:
         raise MigrationDenied(
             "A block that reads tried to write.", why=str(error), fix="Use `with engine.write() as db:`."
