@@ -1,7 +1,7 @@
 """The rows of a table in key order, a page at a time, so that nothing stays open while rows are written."""
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from syncengine.local.identifiers import quoted
 
@@ -9,6 +9,14 @@ if TYPE_CHECKING:
     from syncengine.local.store import Row, Store
 
 PAGE_ROWS = 100
+
+
+class Queried(Protocol):
+    """A store, or a connection of its own for reading."""
+
+    def query(self, sql: str, values: Mapping[str, Any] | tuple[Any, ...] = ()) -> list["Row"]:
+        """All rows of a statement."""
+        ...
 
 
 def pages(
@@ -24,17 +32,20 @@ def pages(
     places = [columns.index(name) for name in keys]
     start = f" FROM {quoted(table)} WHERE {where}"
     end = f" ORDER BY {', '.join(map(quoted, keys))} LIMIT {PAGE_ROWS}"
-    page = _page(store, columns, start + end, dict(bindings or {}))
+    page = page_of(store, columns, start + end, dict(bindings or {}))
     while page:
         yield page
         if len(page) < PAGE_ROWS:
             return
         last = [page[-1][place] for place in places]
         values = {f"last_{number}": value for number, value in enumerate(last)}
-        page = _page(store, columns, f"{start} AND {_behind(keys, last)}{end}", {**(bindings or {}), **values})
+        page = page_of(store, columns, f"{start} AND {behind(keys, last)}{end}", {**(bindings or {}), **values})
 
 
-def _page(store: "Store", columns: tuple[str, ...], rest: str, bindings: dict[str, Any]) -> list["Row"]:
+def page_of(
+    store: Queried, columns: tuple[str, ...], rest: str, bindings: Mapping[str, Any] | tuple[Any, ...]
+) -> list["Row"]:
+    """The columns of the rows that `rest` (FROM and what follows) names; text that is no UTF-8 comes as bytes."""
     names = [quoted(name) for name in columns]
     try:
         return store.query(f"SELECT {', '.join(names)}{rest}", bindings)
@@ -54,7 +65,8 @@ def _text_if_it_is(kind: str, value: Any) -> Any:
         return value
 
 
-def _behind(keys: tuple[str, ...], last: list[Any]) -> str:
+def behind(keys: tuple[str, ...], last: Sequence[Any]) -> str:
+    """The condition for all rows behind a key, whose values are bound as :last_0, :last_1, …"""
     if None not in last:
         marks = ", ".join(f":last_{number}" for number in range(len(keys)))
         return f"({', '.join(map(quoted, keys))}) > ({marks})"
