@@ -1,6 +1,18 @@
 """SQLite's own errors, for code that has to tell a bad row from a bad disk without opening SQLite itself."""
 
-from apsw import BusyError, ConstraintError, CorruptError, FullError, IOError, MismatchError, ReadOnlyError, SQLError  # noqa: A004
+from apsw import (
+    BusyError,
+    ConstraintError,
+    CorruptError,
+    FullError,
+    InterruptError,
+    IOError,  # noqa: A004
+    MismatchError,
+    NoMemError,
+    NotADBError,
+    ReadOnlyError,
+    SQLError,
+)
 from apsw import Error as SqliteError
 
 __all__ = [
@@ -9,7 +21,10 @@ __all__ = [
     "CorruptError",
     "FullError",
     "IOError",
+    "InterruptError",
     "MismatchError",
+    "NoMemError",
+    "NotADBError",
     "ReadOnlyError",
     "SQLError",
     "SqliteError",

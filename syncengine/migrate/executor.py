@@ -15,6 +15,7 @@ from syncengine.migrate.definition import (
 )
 
 if TYPE_CHECKING:
+    from syncengine.migrate.repair import Repair
     from syncengine.migrate.results import MigrationProgress, MigrationResult
     from syncengine.migrate.service import DataMigrationService
     from syncengine.migrate.work import Work
@@ -30,6 +31,8 @@ class BaseMigrationExecutor:
     definition: ClassVar[MigrationDefinition]
     rebuilds_tables: ClassVar[bool] = False
     """True where tables are dropped and renamed: foreign keys are then checked at the end, not on the way."""
+    repairs: "tuple[Repair, ...]" = ()
+    """Tried in this order on what an item's value holds, by the field of the error, before the item is set aside."""
 
     def __init__(self) -> None:
         self._service: DataMigrationService | None = None

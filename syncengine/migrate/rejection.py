@@ -1,11 +1,12 @@
 """Is this failure one row's fault? Then it goes to quarantine with a reason; everything else stops the run."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from syncengine.errors import SyncEngineError
-from syncengine.local.sqlite_errors import ConstraintError, MismatchError, SqliteError
+from syncengine.local.sqlite_errors import ConstraintError, MismatchError
 from syncengine.migrate.definition import Quarantine, WrongReturn
+from syncengine.migrate.policy import is_of_a_row
 
 CODE_FAILED = "conversion_failed"
 """The author's code raised, or gave back what it must not."""
@@ -24,16 +25,25 @@ class Rejection:
 
 def rejection_for(error: Exception) -> Rejection | None:
     """The reason, if it is about the row; None for what is about the store, the engine or the machine."""
+    if not is_of_a_row(error):
+        return None
     if isinstance(error, WrongReturn):
         return Rejection(code=CODE_FAILED, text=error.why, rows_to_judge_code=1)
     if isinstance(error, Quarantine):
         return Rejection(code="quarantined_by_rule", text=error.why, field=error.field)
     if isinstance(error, ConstraintError | MismatchError):
         # "UNIQUE constraint failed: journeys.id": names of columns, never a value.
-        return Rejection(code="constraint_failed", text=str(error))
-    if isinstance(error, SqliteError | SyncEngineError | MemoryError):
-        return None
+        return Rejection(code="constraint_failed", text=str(error), field=_column_in(str(error)))
     return _of_code(error)
+
+
+_ONE_COLUMN = re.compile(r"(?:constraint failed: |column )[^\s,]+\.([^\s,.]+)$")
+
+
+def _column_in(text: str) -> str | None:
+    """The column of "NOT NULL constraint failed: t.c", and of "cannot store TEXT value in INTEGER column t.c"."""
+    found = _ONE_COLUMN.search(text)
+    return found.group(1) if found else None
 
 
 def _of_code(error: Exception) -> Rejection:

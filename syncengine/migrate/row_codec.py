@@ -27,6 +27,8 @@ class RowCodec:
         kinds = {name: _kind(field.annotation) for name, field in model.model_fields.items()}
         self._json = frozenset(name for name, kind in kinds.items() if kind == "json")
         self._bool = frozenset(name for name, kind in kinds.items() if kind == "bool")
+        self.json_columns = self._json
+        """Columns that hold JSON text."""
         self._rows: TypeAdapter[list[Any]] = TypeAdapter(list[model])  # type: ignore[valid-type]  # model is a value
 
     def decode(self, rows: Sequence[Sequence[Any]]) -> list[Any]:

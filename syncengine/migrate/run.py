@@ -10,13 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from syncengine.clock import iso
-from syncengine.errors import (
-    MigrationFailed,
-    SyncEngineError,
-)
+from syncengine.clock import iso, system_random
+from syncengine.errors import DiskFull, MigrationFailed, StoreDamaged, StoreUnusable, SyncEngineError
 from syncengine.local.savepoint import translated
-from syncengine.local.sqlite_errors import BusyError, CorruptError, FullError, IOError, SqliteError  # noqa: A004
+from syncengine.local.sqlite_errors import SqliteError
 from syncengine.local.version_table import read_installed
 from syncengine.logs import log_event
 from syncengine.migrate.checks import (
@@ -35,10 +32,13 @@ from syncengine.migrate.late import LateRow, Lift, come_back, lift_for, step_asi
 from syncengine.migrate.markers import move_markers
 from syncengine.migrate.online import OnlineExecutor
 from syncengine.migrate.pace import Cancelled, Pace, Paused
+from syncengine.migrate.policy import Kind, kind_of, wait_before_retry_ms
 from syncengine.migrate.queueing import queue_online, queue_what_came_late
-from syncengine.migrate.rejection import CODE_FAILED, Rejection, rejection_for
+from syncengine.migrate.rejection import Rejection
+from syncengine.migrate.repair import sentences
 from syncengine.migrate.reporter import MigrationProgressReporter
 from syncengine.migrate.results import MigrationResult
+from syncengine.migrate.row_by_row import RowByRow
 from syncengine.migrate.row_codec import row_as_json
 from syncengine.migrate.shape import fingerprint, table_exists
 from syncengine.migrate.starter import Starter
@@ -47,6 +47,8 @@ from syncengine.migrate.work import Work
 from syncengine.vocabulary import STORE_SCOPE
 
 if TYPE_CHECKING:
+    import random
+
     from syncengine.local.store import Store
     from syncengine.migrate.executor import BaseMigrationExecutor
     from syncengine.migrate.plan import Step
@@ -68,6 +70,7 @@ class RunContext:
     sources: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     probe_verdict: str = "unknown"
+    chance: "random.Random" = field(default_factory=system_random)
 
 
 @dataclass
@@ -75,7 +78,15 @@ class _Tally:
     counts: Counts = field(default_factory=Counts)
     batches: int = 0
     batches_undone: int = 0
-    code_faults: int = 0
+
+
+class _Undone(Exception):
+    """The whole transaction of a run is gone, or has to go: nothing of it was recorded in it."""
+
+    def __init__(self, run: "_Run", error: Exception) -> None:
+        super().__init__()
+        self.run = run
+        self.error = error
 
 
 def run_step(step: "Step", context: RunContext, *, again: bool = False) -> MigrationResult:
@@ -86,23 +97,66 @@ def run_step(step: "Step", context: RunContext, *, again: bool = False) -> Migra
     When another process has done it meanwhile, the result says `already`. Raises MigrationFailed and its kinds,
     StoreBusy, DiskFull, StoreDamaged. After `cancel` the state is `cancelled`.
     """
+    retries, told = 0, False
+    while True:
+        try:
+            return _attempt(step, context, again=again, told=told)
+        except _Undone as undone:
+            retries, told = retries + 1, undone.run.reported
+            if kind_of(undone.error) is not Kind.TRANSIENT or retries > context.store.settings.transient_retries_max:
+                return _end_undone(undone)
+        wait_ms = wait_before_retry_ms(retries, chance=context.chance, settings=context.store.settings)
+        log_event(_logger, logging.WARNING, "migration will be retried", migration=step.id, wait_ms=wait_ms)
+        context.store.clock.pause(wait_ms)
+
+
+def _attempt(step: "Step", context: RunContext, *, again: bool, told: bool) -> MigrationResult:
     executor = context.registry.get_migration_executor(step.id)
     store = context.store
     # A late import steps live tables aside; references are checked before the end in any case.
     rebuilds = executor.rebuilds_tables or step.scope != STORE_SCOPE
     with store.lock:
         refuse_inside(store, step)
-    with store.lock, Starter(store, rebuilds=rebuilds), store.transaction(durable=True):
-        installed = read_installed(store)
-        if again:
-            check_found_nothing(store, step)
-        elif (step.id, step.scope) in installed.completed | installed.queued:
-            return _already(step)
-        refuse_overtaken(step, installed.schema_version(STORE_SCOPE) or context.registry.baseline)
-        result = _Run(step, executor, context).perform()
-        if again and result.success:
-            queue_what_came_late(step, context, executor.definition.collections)
-        return result
+    run = None
+    try:
+        with store.lock, Starter(store, rebuilds=rebuilds), store.transaction(durable=True):
+            installed = read_installed(store)
+            if again:
+                check_found_nothing(store, step)
+            elif (step.id, step.scope) in installed.completed | installed.queued:
+                return _already(step)
+            refuse_overtaken(step, installed.schema_version(STORE_SCOPE) or context.registry.baseline)
+            run = _Run(step, executor, context, reported=told)
+            result = run.perform()
+            if again and result.success:
+                queue_what_came_late(step, context, executor.definition.collections)
+    except (SyncEngineError, SqliteError) as error:
+        # The COMMIT failed, or what came last before it.
+        if run is None:
+            raise
+        raise _Undone(run, error) from error
+    run.report_end(success=result.success)
+    return result
+
+
+def _end_undone(undone: _Undone) -> MigrationResult:
+    """Record the failure in a transaction of its own, if that works; raise what stops all migrations."""
+    run, failure = undone.run, undone.run.failure(undone.error)
+    try:
+        with run.store.transaction(durable=True):
+            run.record("failed", failure)
+    except (SyncEngineError, SqliteError) as error:
+        log_event(
+            _logger,
+            logging.ERROR,
+            "failed migration could not be recorded",
+            migration=run.step.id,
+            error=type(error).__name__,
+        )
+    run.report_end(success=False)
+    if kind_of(undone.error) is Kind.TRANSIENT:
+        return run.result("failed", failure)
+    raise failure from undone.error
 
 
 def _already(step: "Step") -> MigrationResult:
@@ -111,17 +165,22 @@ def _already(step: "Step") -> MigrationResult:
 
 class _Run:
     def __init__(
-        self, step: "Step", executor: "BaseMigrationExecutor", context: RunContext, *, lifting: bool = False
+        self,
+        step: "Step",
+        executor: "BaseMigrationExecutor",
+        context: RunContext,
+        *,
+        lifting: bool = False,
+        reported: bool = False,
     ) -> None:
         self.step = step
         self.executor = executor
         self.context = context
         self.store = context.store
         self.tally = _Tally()
-        self.failed_first: Rejection | None = None
         self.total: int | None = None
         self.lifting = lifting
-        self.reported = False
+        self.reported = reported
         clock = self.store.clock
         self.started_ms = clock.monotonic_ms()
         self.started_at = iso(clock.now_ms())
@@ -135,43 +194,38 @@ class _Run:
             options=context.options,
             lifting=lifting,
         )
+        self.rows = RowByRow(executor, self.work)
 
     def perform(self) -> MigrationResult:
         try:
             with self.store.savepoint(f"migration_{self.step.id}"):
                 state = self._do()
                 # The record and the markers are the last statements of the change itself.
-                self._record(state)
+                self.record(state)
                 move_markers(self.store, self.context.registry, user=self.context.user)
         except Cancelled:
-            self._record("cancelled")
-            self._report_end(success=False)
-            return self._result("cancelled")
+            self.record("cancelled")
+            return self.result("cancelled")
         except Paused:
             # One transaction: nothing of it stays, and the next run does it whole.
-            self._report_end(success=False)
-            return self._result("paused")
-        except Exception as error:  # noqa: BLE001  (whatever an author's code raises is recorded as this run's failure)
-            try:
-                self._rethrow_if_not_ours_to_record(error)
-            except Exception:
-                self._report_end(success=False)
-                raise
-            failure = self._failure(error)
-            self._record("failed", failure)
-            self._report_end(success=False)
-            return self._result("failed", failure)
+            return self.result("paused")
+        except Exception as error:
+            if self._takes_all_along(error):
+                raise _Undone(self, error) from error
+            failure = self.failure(error)
+            self.record("failed", failure)
+            return self.result("failed", failure)
         finally:
             self._close_source()
-        self._report_end(success=True)
-        return self._result(state)
+        return self.result(state)
 
-    def _rethrow_if_not_ours_to_record(self, error: Exception) -> None:
-        """A full disk, damage or an interrupt has ended the transaction: there is nothing left to record in."""
-        if not self.store.connection.in_transaction:
-            raise self._failure(translated(error) if isinstance(error, SqliteError) else error) from error
-        if isinstance(error, BusyError | FullError | IOError | CorruptError):
-            raise translated(error)
+    def _takes_all_along(self, error: Exception) -> bool:
+        """A full disk or an interrupt has ended the transaction; what passes by itself is begun anew."""
+        if not self.store.connection.in_transaction or kind_of(error) is Kind.TRANSIENT:
+            return True
+        return isinstance(error, SqliteError | DiskFull | StoreDamaged | StoreUnusable) and (
+            kind_of(error) is Kind.CRITICAL
+        )
 
     def _do(self) -> str:
         log_event(_logger, logging.INFO, "migration started", migration=self.step.id)
@@ -209,17 +263,22 @@ class _Run:
             mine = replace(between, scope=self.step.scope)
             run = _Run(mine, executor, self.context, lifting=True)
             run._rows()
-            run._record("completed")
+            run.record("completed")
         come_back(self.store, self.context.registry, lift, refuse=self._refuse_lifted)
 
     def _refuse_lifted(self, refused: LateRow) -> None:
-        self._quarantine(
+        self.rows.put_into_quarantine(
             Rejection(code="constraint_failed", text=refused.why),
-            refused.collection,
-            refused.key,
-            row_as_json(refused.columns, refused.row),
-            self.work.user,
+            collection=refused.collection,
+            key=refused.key,
+            body=row_as_json(refused.columns, refused.row),
+            owner=self.work.user,
+            shape_version=self._shape_version(refused.collection),
         )
+
+    def _shape_version(self, collection: str) -> str:
+        found = self.store.value("runs", "shape_version", name=collection)
+        return str(found or self.context.registry.baseline)
 
     # Rows.
 
@@ -232,12 +291,12 @@ class _Run:
             self.tally.counts.add(self._batch(batch))
             if not self.lifting:
                 self.context.reporter.update_progress(self.tally.counts.read)
+        for sentence in sentences(self.rows.repaired):
+            self.work.warn(sentence)
         definition, counts = self.executor.definition, self.tally.counts
         if not self.lifting:
-            check_code(definition, counts, code_faults=self.tally.code_faults, first=self.failed_first)
-        check_budget(
-            self.executor.definition, self.tally.counts, settings=self.store.settings, first=self.failed_first
-        )
+            check_code(definition, counts, code_faults=self.rows.code_faults, first=self.rows.first)
+        check_budget(self.executor.definition, self.tally.counts, settings=self.store.settings, first=self.rows.first)
 
     def _batch(self, units: list[list[Item]]) -> Counts:
         warned = self.work.warned
@@ -245,14 +304,14 @@ class _Run:
             with self.store.savepoint(f"batch_{self.tally.batches}"):
                 return self._apply(units)
         except Exception as error:
-            if self._rejection(error) is None:
+            if self.rows.rejection(error) is None:
                 raise
         self.work.forget_warnings(since=warned)
         self.tally.batches_undone += 1
         with self.store.savepoint(f"batch_{self.tally.batches}"):
             counts = Counts()
             for unit in units:
-                counts.add(self._one_unit(unit))
+                counts.add(self.rows.unit(unit))
             return counts
 
     def _apply(self, units: list[list[Item]]) -> Counts:
@@ -262,69 +321,6 @@ class _Run:
         for unit in units:
             counts.add(self.executor.apply(unit, self.work))
         return counts
-
-    def _one_unit(self, unit: list[Item]) -> Counts:
-        """A single row, or a single group without the members that are bad by themselves."""
-        counts = Counts()
-        good = []
-        for item in unit:
-            rejection = self._bad_by_itself(item)
-            if rejection is None:
-                good.append(item)
-            else:
-                counts.add(self._set_aside([item], rejection))
-        if good:
-            counts.add(self._try(good))
-        return counts
-
-    def _bad_by_itself(self, item: Item) -> Rejection | None:
-        try:
-            self.executor.check(item)
-        except Exception as error:
-            rejection = self._rejection(error)
-            if rejection is None:
-                raise
-            return rejection
-        return None
-
-    def _rejection(self, error: Exception) -> Rejection | None:
-        """None also when SQLite ended the whole transaction for one row, as RAISE(ROLLBACK) in a trigger does."""
-        return rejection_for(error) if self.store.connection.in_transaction else None
-
-    def _try(self, items: list[Item]) -> Counts:
-        try:
-            with self.store.savepoint("row"):
-                return self.executor.apply(items, self.work)
-        except Exception as error:
-            rejection = self._rejection(error)
-            if rejection is None:
-                raise
-            return self._set_aside(items, rejection)
-
-    def _set_aside(self, items: list[Item], rejection: Rejection) -> Counts:
-        self.failed_first = self.failed_first or rejection
-        if rejection.code == CODE_FAILED:
-            self.tally.code_faults += len(items)
-        collection = self.executor.definition.collections[0]
-        for item in items:
-            body = self.executor.set_aside(item, self.work)
-            self._quarantine(rejection, collection, item.key, body, item.owner or self.work.user)
-        return Counts(read=len(items), quarantined=len(items))
-
-    def _quarantine(self, why: Rejection, collection: str, key: str, body: str, owner: str | None) -> None:
-        self.store.run(
-            "runs",
-            "set_row_aside",
-            migration=self.step.id,
-            owner=owner,
-            collection=collection,
-            row_key=key,
-            body=body,
-            error_code=why.code,
-            error_text=why.text,
-            field=why.field,
-            now=iso(self.store.clock.now_ms()),
-        )
 
     def _check(self) -> None:
         """All before the marker moves."""
@@ -381,7 +377,7 @@ class _Run:
         self.tally.counts = queue_online(executor, self.step, self.context)
         return "queued"
 
-    def _record(self, state: str, failure: SyncEngineError | None = None) -> None:
+    def record(self, state: str, failure: SyncEngineError | None = None) -> None:
         if state in ("completed", "queued"):
             for stood_for in self.executor.definition.stands_for:
                 self._record_one(stood_for, "stood_for", Counts(), None)
@@ -409,7 +405,10 @@ class _Run:
             ),
         )
 
-    def _failure(self, error: Exception) -> SyncEngineError:
+    def failure(self, error: Exception) -> SyncEngineError:
+        """What a host is told: the engine's own words where it has some."""
+        if isinstance(error, SqliteError):
+            error = translated(error)
         if isinstance(error, SyncEngineError):
             return error
         return MigrationFailed(
@@ -426,7 +425,7 @@ class _Run:
             self.reported = True
             self.context.reporter.start_migration(self.step.id, self.total)
 
-    def _report_end(self, *, success: bool) -> None:
+    def report_end(self, *, success: bool) -> None:
         if not self.reported:
             # It ended before there was anything to count; an end without a start would be of nothing.
             self._report_start()
@@ -444,7 +443,7 @@ class _Run:
         )
         self.context.reporter.complete_migration(success, {"itemsProcessed": self.tally.counts.accounted})
 
-    def _result(self, state: str, failure: SyncEngineError | None = None) -> MigrationResult:
+    def result(self, state: str, failure: SyncEngineError | None = None) -> MigrationResult:
         return MigrationResult(
             success=failure is None and state not in ("cancelled", "paused"),
             migration_id=self.step.id,

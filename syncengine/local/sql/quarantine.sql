@@ -104,3 +104,22 @@ SET resolution = :resolution,
     resolved_at = :now
 WHERE item_id = :item_id
   AND resolution IS NULL;
+
+-- name: set_row_aside
+-- A row or a legacy element that could not be converted, whole, with its reason.
+INSERT INTO _sync_quarantine (
+  origin, migration, owner, collection, row_key, body, error_code, error_text, field, shape_version, code_hash,
+  created_at
+)
+VALUES (
+  'migration', :migration, :owner, :collection, :row_key, :body, :error_code, :error_text, :field, :shape_version,
+  :code_hash, :now
+);
+
+-- name: keep_value
+-- A value as it was before a repair rule changed it.
+INSERT INTO _sync_archive (collection, owner, row_key, field, value, migration, archived_at)
+VALUES (:collection, :owner, :row_key, :field, :value, :migration, :now)
+ON CONFLICT (collection, owner, row_key, field, migration) DO UPDATE SET
+  value = excluded.value,
+  archived_at = excluded.archived_at;

@@ -56,14 +56,28 @@ SELECT name, key_column, owner_column, shape_version, fingerprint
 FROM _sync_collection;
 
 -- name: write_collection
--- A collection's shape has moved.
-INSERT INTO _sync_collection (name, key_column, owner_column, shape_version, fingerprint)
-VALUES (:name, :key_column, :owner_column, :shape_version, :fingerprint)
+-- A collection's shape has moved; its table as it is now is what later starts compare with.
+INSERT INTO _sync_collection (name, key_column, owner_column, shape_version, fingerprint, ddl)
+SELECT
+  :name, :key_column, :owner_column, :shape_version, :fingerprint,
+  json_group_array(json_array(part.kind, part.name, part.said))
+FROM (
+  SELECT type AS kind, name, sql AS said
+  FROM sqlite_schema
+  WHERE tbl_name = :name
+    AND sql IS NOT NULL
+    AND name NOT LIKE '\_sync\_%' ESCAPE '\'
+  UNION ALL
+  SELECT 'column', name, printf('%s %d %s %d %d', type, "notnull", ifnull(dflt_value, ''), pk, hidden)
+  FROM pragma_table_xinfo(:name)
+) AS part
+WHERE true
 ON CONFLICT (name) DO UPDATE SET
   key_column = excluded.key_column,
   owner_column = excluded.owner_column,
   shape_version = excluded.shape_version,
-  fingerprint = excluded.fingerprint;
+  fingerprint = excluded.fingerprint,
+  ddl = excluded.ddl;
 
 -- name: relabel_waiting_puts
 -- An entry that names only its row is sent as the row is then: in the collection's new shape.
@@ -78,13 +92,6 @@ WHERE collection = :name
 SELECT shape_version
 FROM _sync_collection
 WHERE name = :name;
-
--- name: set_row_aside
--- A row or a legacy element that could not be converted, whole, with its reason.
-INSERT INTO _sync_quarantine (
-  origin, migration, owner, collection, row_key, body, error_code, error_text, field, created_at
-)
-VALUES ('migration', :migration, :owner, :collection, :row_key, :body, :error_code, :error_text, :field, :now);
 
 -- name: entries_waiting
 -- How many entries of an online migration have not been confirmed.
