@@ -175,6 +175,18 @@ class MigrationFailed(DataAtRisk):
     """A migration stopped. The store is as it was before this migration."""
 
 
+class RollbackFailed(DataAtRisk):
+    """A rollback stopped. The store is as it was before the rollback."""
+
+
+class RollbackRefused(NeedsUser):
+    """A rollback that cannot be done, or that other users have to agree to; nothing was changed."""
+
+
+class DeveloperModeRequired(NeedsDeveloper):
+    """A call for emergencies, in an app that was not opened in developer mode; nothing was changed."""
+
+
 class QuarantineBudgetExceeded(MigrationFailed):
     """More rows failed than the migration allows, so it was rolled back whole."""
 
@@ -229,3 +241,22 @@ class SourceMissing(NeedsUser):
 
 class SourceBroken(DataAtRisk):
     """A legacy store exists but cannot be read whole; it was not changed."""
+
+class KeyUnavailable(NeedsUser):
+    """The key that seals restore points cannot be had; nothing was written."""
+
+
+class RestorePointImpossible(NeedsUser):
+    """A restore point cannot be made here, for lack of space or rights; the store is as it was."""
+
+
+class RestorePointUnknown(NeedsDeveloper):
+    """There is no restore point with this number."""
+
+
+class RestorePointUnusable(DataAtRisk):
+    """A restore point is missing, was altered, or is sealed for another key; nothing was changed."""
+
+
+class RestoreRefused(NeedsUser):
+    """A restore would take back what users wrote who were not asked; nothing was changed."""

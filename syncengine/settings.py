@@ -27,6 +27,8 @@ class Settings:
     """A collection of so many rows or bytes is rewritten beside the live table, so that nobody waits for it."""
     cpu_share_max: float = 1.0
     """A migration rests between batches so that it uses no more of one processor than this, from 0.01 to 1."""
+    silent_ms_max: int = 2_000
+    """A migrate() that is forecast to be over sooner shows no progress and tells of no success."""
     quarantine_rows_max: int = 10
     quarantine_ratio_max: float = 0.01
     """More rows in quarantine than the larger of the two: the run stops and rolls back."""
@@ -40,6 +42,17 @@ class Settings:
     """migrate() tries what a migration set aside again, once, when its code is another."""
     quarantine_keep_days: int = 30
     """What a person has resolved stays in quarantine with its body for so long."""
+
+    developer_mode: bool = False
+    """True where a person may roll back in an emergency: at once, without a list of what collides."""
+
+    # Restore points.
+    restore_point_keep_days: int = 7
+    """So long a restore point lives; 0: until the migration that it was made for has succeeded."""
+    restore_points_max: int = 5
+    """Of more than so many the oldest go, however young; the newest stays."""
+    restore_point_free_bytes_min: int = 16 * 1024 * 1024
+    """So much of the disk stays free beside a restore point; else `RestorePointImpossible`."""
 
     # Sources.
     source_element_bytes_max: int = 64 * 1024 * 1024
@@ -116,4 +129,5 @@ _ONE_AT_LEAST = (
     "push_bytes_max",
     "round_pushes_max",
     "attempts_of_one_entry_max",
+    "restore_points_max",
 )

@@ -2,7 +2,8 @@
 -- Times are ISO-8601 UTC with milliseconds; states are words; JSON is text. Only SQL that SQLite 3.37 knows.
 
 CREATE TABLE _sync_state (
-  name  TEXT NOT NULL PRIMARY KEY, -- app, device_id, engine_schema, edited_at, group_counter, probe_verdict, probe_at
+  name  TEXT NOT NULL PRIMARY KEY, -- app, device_id, engine_schema, edited_at, group_counter, probe_verdict, probe_at,
+                                   -- schema_cookie
   value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
@@ -20,7 +21,7 @@ CREATE TABLE _sync_collection (
   owner_column  TEXT,                      -- whose row it is; NULL: not synced
   shape_version TEXT NOT NULL,             -- the version that last changed its columns
   fingerprint   TEXT NOT NULL,             -- SHA-256 over its columns, indexes and triggers
-  ddl           TEXT NOT NULL DEFAULT '[]' -- the SQL of its table, indexes and triggers, to repair what got lost
+  ddl           TEXT NOT NULL DEFAULT '[]' -- [kind, name, SQL] of its table, columns, indexes and triggers, as made
     CONSTRAINT ddl_is_json CHECK (json_valid(ddl)),
   merge_policy  TEXT NOT NULL DEFAULT 'merge'
     CONSTRAINT merge_policy_is_known CHECK (merge_policy IN ('merge', 'server_wins', 'client_wins', 'function'))
@@ -158,7 +159,7 @@ CREATE TABLE _sync_kept_table (
 
 CREATE TABLE _sync_restore_point (
   restore_point_id INTEGER PRIMARY KEY,
-  path             TEXT NOT NULL,    -- the sealed copy, in the age format
+  path             TEXT NOT NULL,    -- the sealed copy, in the age format; relative to the store's folder
   sha256           TEXT NOT NULL,    -- of the sealed file
   size_bytes       INTEGER NOT NULL, -- of the sealed file
   recipient        TEXT NOT NULL,    -- the public key that it is sealed for
@@ -167,7 +168,7 @@ CREATE TABLE _sync_restore_point (
     CONSTRAINT rows_are_json CHECK (json_valid(rows)),
   reason           TEXT NOT NULL,    -- like 'before journeys-schema-v2-to-v3'
   made_at          TEXT NOT NULL,
-  verified_at      TEXT,             -- when it was opened, decrypted and checked
+  verified_at      TEXT NOT NULL,    -- when it was checked, sealed, and opened again against its hash
   keep_until       TEXT NOT NULL,
   gone_at          TEXT              -- when its file was deleted; the line stays for the history
 ) STRICT;

@@ -1,0 +1,366 @@
+"""Restore points: whole copies of the store, checked, sealed in the age format, and opened once to be sure."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import apsw
+
+from syncengine.clock import fresh_id, iso, system_random
+from syncengine.errors import (
+    DiskFull,
+    RestorePointImpossible,
+    RestorePointUnknown,
+    RestorePointUnusable,
+    StoreDamaged,
+)
+from syncengine.local.identifiers import quoted
+from syncengine.local.keys import sync_folder
+from syncengine.local.private_place import (
+    give_to_owner_of,
+    make_restore_folder,
+    plain_place,
+    remove_leftovers,
+    restore_folder,
+)
+from syncengine.local.savepoint import raise_translated
+from syncengine.local.sealing import Sealed, seal, sha256_of, unseal
+
+if TYPE_CHECKING:
+    from syncengine.local.keys import KeyProvider, SealingKey
+    from syncengine.local.store import Store
+
+PAGES_OF_ONE_STEP = 1_000
+SEALED_ENDS = ".age"
+DAY_MS = 24 * 60 * 60 * 1000
+_FULL = frozenset({"ENOSPC", "EDQUOT", "EFBIG"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestorePoint:
+    """A sealed copy of the store as one moment saw it."""
+
+    restore_point_id: int
+    path: str
+    """Of the sealed file; `age -d -i KEYFILE` opens it."""
+    state: str
+    """"good", "missing" or "altered"."""
+    size_bytes: int
+    recipient: str
+    schema_version: str
+    rows: dict[str, int] = field(repr=False)
+    """How many rows each table had."""
+    reason: str
+    made_at: str
+    verified_at: str
+    keep_until: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Copied:
+    rows: dict[str, int]
+    schema_version: str
+
+
+def make_restore_point(
+    store: "Store", *, keys: "KeyProvider", reason: str, between: Callable[[], None] = lambda: None
+) -> RestorePoint:
+    """Copy the store as it is now, check the copy, seal it, open the sealed file once, and record it.
+
+    Writers are not held out. `between` is called every few megabytes. Takes room for two copies while it is made, and
+    for one afterwards. Raises KeyUnavailable, RestorePointImpossible, DiskFull, StoreDamaged; nothing is left then.
+    """
+    key = keys.identity()
+    folder = make_restore_folder(store.path)
+    _check_room(store, folder)
+    made_ms = store.clock.now_ms()
+    name = f"{iso(made_ms).replace(':', '').replace('.', '')}-{fresh_id(system_random())[:12]}{SEALED_ENDS}"
+    try:
+        with plain_place(folder) as place:
+            copied = _copy(store, os.path.join(place, "plain.db"), between=between)
+            sealed = _seal(store, place, key=key, between=between)
+            os.rename(os.path.join(place, "sealed"), os.path.join(folder, name))
+            sync_folder(folder)
+    except OSError as error:
+        raise _no_disk(error) from error
+    try:
+        return _record(store, name, copied, sealed, key=key, reason=reason, made_ms=made_ms)
+    except BaseException:
+        os.unlink(os.path.join(folder, name))
+        raise
+
+
+def _check_room(store: "Store", folder: str) -> None:
+    pages, page_bytes = store.query("PRAGMA page_count")[0][0], store.query("PRAGMA page_size")[0][0]
+    needed, free = 2 * pages * page_bytes, shutil.disk_usage(folder).free
+    kept_free = store.settings.restore_point_free_bytes_min
+    if free < needed + kept_free:
+        raise RestorePointImpossible(
+            "There is not enough space on the disk for a restore point.",
+            why=f"it needs {_megabytes(needed)} MB while it is made, {_megabytes(kept_free)} MB stay free, "
+            f"and {_megabytes(free)} MB are free",
+            fix="Free some space beside the store and try again. The store was not changed.",
+        )
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1_000_000:,.0f}"
+
+
+def _no_disk(error: OSError) -> Exception:
+    import errno
+
+    if errno.errorcode.get(error.errno or 0) in _FULL:
+        return DiskFull(
+            "The disk is full.",
+            why=error.strerror or type(error).__name__,
+            fix="No restore point was made and the store was not changed. Free some space and try again.",
+        )
+    return RestorePointImpossible(
+        "A restore point could not be written.",
+        why=error.strerror or type(error).__name__,
+        fix="Look at the folder beside the store that ends in -restore. The store was not changed.",
+    )
+
+
+# Copying.
+
+
+def _copy(store: "Store", path: str, *, between: Callable[[], None]) -> _Copied:
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    source = store.reader()
+    try:
+        # One read transaction for all steps: else the backup begins anew whenever somebody commits.
+        source.execute("BEGIN")
+        rows = _row_counts(source)
+        _copy_pages(source, path, between=between)
+        version = source.execute("SELECT max(schema_version) FROM _sync_version WHERE scope = 'store'").get
+    except apsw.Error as error:
+        raise_translated(error)
+    finally:
+        source.close(True)
+    between()
+    check_copy(path, rows=rows)
+    return _Copied(rows=rows, schema_version=str(version or ""))
+
+
+def _copy_pages(source: apsw.Connection, path: str, *, between: Callable[[], None]) -> None:
+    target = apsw.Connection(path)
+    try:
+        # What a crash leaves of it is deleted, so it needs neither a journal nor the disk.
+        target.execute("PRAGMA synchronous = OFF").fetchall()
+        target.execute("PRAGMA journal_mode = OFF").fetchall()
+        with target.backup("main", source, "main") as backup:
+            while not backup.done:
+                backup.step(PAGES_OF_ONE_STEP)
+                between()
+        # A copy is one file: leave WAL mode, so that no -wal appears beside it.
+        target.execute("PRAGMA journal_mode = DELETE").fetchall()
+    finally:
+        target.close(True)
+
+
+def check_copy(path: str, *, rows: dict[str, int]) -> None:
+    """Raises StoreDamaged when a copy is not whole, or has not the rows that it should have."""
+    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        connection.execute("PRAGMA temp_store = MEMORY").fetchall()
+        found = connection.execute("PRAGMA integrity_check(1)").get
+        counts = _row_counts(connection)
+    except apsw.Error as error:
+        raise_translated(error)
+    finally:
+        connection.close(True)
+    if found != "ok" or counts != rows:
+        raise StoreDamaged(
+            "A copy of the store is not whole.",
+            why="SQLite's integrity check finds damage" if found != "ok" else "its tables have other numbers of rows",
+            fix="Copy the file with its -wal before anything else; then run `syncengine doctor`.",
+        )
+
+
+def _row_counts(connection: apsw.Connection) -> dict[str, int]:
+    # A virtual table has no pages of its own; the tables that it keeps its content in are counted.
+    tables = connection.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 ORDER BY name"
+    ).fetchall()
+    names = [str(name) for (name,) in tables]
+    return {name: _count(connection, name) for name in names}
+
+
+def _count(connection: apsw.Connection, table: str) -> int:
+    ((count,),) = connection.execute(f"SELECT count(*) FROM {quoted(table)}").fetchall()
+    assert isinstance(count, int)
+    return count
+
+
+# Sealing.
+
+
+def _seal(store: "Store", place: str, *, key: "SealingKey", between: Callable[[], None]) -> Sealed:
+    """Seal the plain copy, which has lost its name by then, and open the sealed file again against its hash."""
+    plain_path, path = os.path.join(place, "plain.db"), os.path.join(place, "sealed")
+    with open(plain_path, "rb") as plain, open(path, "xb+", opener=_private) as target:
+        if os.name == "posix":
+            os.unlink(plain_path)
+        sealed = seal(plain, target, key=key, between=between)
+        target.flush()
+        os.fsync(target.fileno())
+        give_to_owner_of(store.path, path, mode=os.stat(store.path).st_mode & 0o777)
+        target.seek(0)
+        if unseal(target, None, key=key, between=between) != sealed.plain_sha256:
+            raise RestorePointUnusable(
+                "A new restore point does not hold what was sealed.",
+                why="the disk, or the memory of this machine, gives back other bytes than were written",
+                fix="Check the disk. Nothing was changed.",
+            )
+    return sealed
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _record(
+    store: "Store", name: str, copied: _Copied, sealed: Sealed, *, key: "SealingKey", reason: str, made_ms: int
+) -> RestorePoint:
+    # 0 days: it may go at once, and the engine prunes only after a migration that succeeded.
+    keep_ms = made_ms + store.settings.restore_point_keep_days * DAY_MS
+    with store.transaction(durable=True):
+        restore_point_id = store.value(
+            "restore_points",
+            "record",
+            path=os.path.join(os.path.basename(restore_folder(store.path)), name),
+            sha256=sealed.sealed_sha256,
+            size_bytes=sealed.size_bytes,
+            recipient=key.recipient,
+            schema_version=copied.schema_version,
+            rows=json.dumps(copied.rows),
+            reason=reason,
+            made_at=iso(made_ms),
+            verified_at=iso(store.clock.now_ms()),
+            keep_until=iso(keep_ms),
+        )
+    return _with_state(store, store.row("restore_points", "one", restore_point_id=restore_point_id))
+
+
+# Looking.
+
+
+def restore_points(store: "Store") -> tuple[RestorePoint, ...]:
+    """Those that are kept, oldest first, each file read and compared with its hash."""
+    return tuple(_with_state(store, row) for row in store.rows("restore_points", "kept"))
+
+
+def restore_point(store: "Store", restore_point_id: int) -> RestorePoint:
+    """One that is kept. Raises RestorePointUnknown."""
+    row = store.row("restore_points", "one", restore_point_id=restore_point_id)
+    if row is None:
+        raise RestorePointUnknown(
+            f"There is no restore point {restore_point_id}.",
+            why="it never was, or its time is over and it was deleted",
+            fix="List them: syncengine restore-points. Nothing was changed.",
+        )
+    return _with_state(store, row)
+
+
+def _with_state(store: "Store", row: Any) -> RestorePoint:
+    number, path, sha256, size_bytes, recipient, version, rows, reason, made_at, verified_at, keep_until = row
+    absolute = _absolute(store, path)
+    return RestorePoint(
+        restore_point_id=number,
+        path=absolute,
+        state=_state_of(absolute, sha256=sha256),
+        size_bytes=size_bytes,
+        recipient=recipient,
+        schema_version=version,
+        rows=json.loads(rows),
+        reason=reason,
+        made_at=made_at,
+        verified_at=verified_at,
+        keep_until=keep_until,
+    )
+
+
+def _absolute(store: "Store", path: str) -> str:
+    return os.path.join(os.path.dirname(store.path), path)
+
+
+def _state_of(path: str, *, sha256: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return "good" if sha256_of(file) == sha256 else "altered"
+    except OSError:
+        return "missing"
+
+
+# Opening.
+
+
+@contextmanager
+def opened_restore_point(store: "Store", restore_point_id: int, *, keys: "KeyProvider") -> Iterator[Path]:
+    """A private plain copy (0600, beside the store) of what a restore point holds, checked; gone when the block ends.
+
+    Raises RestorePointUnknown, RestorePointUnusable when its file is missing, altered or sealed for another key,
+    KeyUnavailable, RestorePointImpossible, DiskFull.
+    """
+    point = restore_point(store, restore_point_id)
+    if point.state != "good":
+        raise RestorePointUnusable(
+            f"Restore point {restore_point_id} is {point.state}.",
+            why="its file is not there"
+            if point.state == "missing"
+            else "its file has another hash than when it was made",
+            fix="Take another restore point: syncengine restore-points. Nothing was changed.",
+        )
+    key = keys.identity()
+    folder = make_restore_folder(store.path)
+    with plain_place(folder) as place:
+        path = os.path.join(place, "opened.db")
+        try:
+            with open(point.path, "rb") as sealed, open(path, "xb", opener=_private) as target:
+                unseal(sealed, target, key=key)
+        except OSError as error:
+            raise _no_disk(error) from error
+        check_copy(path, rows=point.rows)
+        yield Path(path)
+
+
+# Pruning.
+
+
+def prune_restore_points(store: "Store") -> int:
+    """Delete those whose time is over, and the oldest above the limit; how many. What killed processes left goes too.
+
+    The file goes first: a crash in between leaves a line without a file, and no file without a line.
+    """
+    remove_leftovers(restore_folder(store.path))
+    _remove_unrecorded(store)
+    over = store.rows(
+        "restore_points", "over", now=iso(store.clock.now_ms()), kept_max=store.settings.restore_points_max
+    )
+    for restore_point_id, path in over:
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(_absolute(store, path))
+        except OSError as error:
+            raise _no_disk(error) from error
+        with store.transaction():
+            store.run("restore_points", "gone", restore_point_id=restore_point_id, now=iso(store.clock.now_ms()))
+    return len(over)
+
+
+def _remove_unrecorded(store: "Store") -> None:
+    """A process that was killed before it could record its sealed file leaves one that nobody would ever delete."""
+    recorded = {os.path.basename(path) for (path,) in store.rows("restore_points", "paths")}
+    young_ms = store.clock.now_ms() - max(store.settings.restore_point_keep_days, 1) * DAY_MS
+    with suppress(OSError), os.scandir(restore_folder(store.path)) as entries:
+        for entry in entries:
+            is_ours = entry.name.endswith(SEALED_ENDS) and entry.name not in recorded
+            if is_ours and entry.stat(follow_symlinks=False).st_mtime_ns // 1_000_000 < young_ms:
+                os.unlink(entry.path)
