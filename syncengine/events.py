@@ -1,4 +1,4 @@
-"""What a host may hear: typed events, sent to its listener. None holds the contents of a row."""
+"""What a host may hear: typed events, sent to its listener or its analytics. None holds the contents of a row."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,12 +17,31 @@ class MigrationStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressShown:
+    """From now on a person sees progress, or does not any more. Before the first one, show nothing.
+
+    A `migrate()` that is forecast to be over soon (`silent_ms_max`) has none. `forecast_ms` is what the whole of it
+    takes, None where that is unknown.
+    """
+
+    visible: bool
+    forecast_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationProgressed:
-    """So many rows are done; only grows, at most ten times a second."""
+    """So many rows are done; only grows, at most ten times a second.
+
+    `percent` (0 to 99), `rows_per_s` and `left_ms` (a moving average) are None while they are unknown.
+    """
 
     migration: str
     done: int
     total: int | None
+    percent: int | None = None
+    rows_per_s: float | None = None
+    left_ms: int | None = None
+    visible: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +51,15 @@ class MigrationEnded:
     migration: str
     success: bool
     stats: dict[str, Any] = field(default_factory=dict)
+    visible: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationMessage:
-    """A sentence for the user; type is info, warning or error."""
+    """A sentence for the user; type is info, warning or error.
+
+    Success is only told of where progress was seen; a failure always, with what to do.
+    """
 
     message: str
     type: str
@@ -91,3 +114,59 @@ class RoundEnded:
     ended: str
     applied: int
     sendable: int
+
+
+# For analytics: no user, no key, no row, no path.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunMeasured:
+    """What one run of a migration cost. `memory_growth_bytes` is how far the process's peak rose, None where the
+    system does not say."""
+
+    migration: str
+    state: str
+    rows: int
+    quarantined: int
+    duration_ms: int
+    cpu_ms: int
+    memory_growth_bytes: int | None
+    error_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptShown:
+    """The app was asked for the user's consent."""
+
+    from_version: str
+    to_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptAnswered:
+    """The answer came."""
+
+    accepted: bool
+    waited_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationDeferred:
+    """A migration waits for consent."""
+
+    migration: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationStopped:
+    """A person stopped a run: cancelled or paused."""
+
+    migration: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressSeen:
+    """So long a person looked at progress in one `migrate()`."""
+
+    visible_ms: int

@@ -150,6 +150,9 @@ class MigrationProgress:
     done: int
     total: int | None
     ended: bool = False
+    rows_per_s: float | None = None
+    left_ms: int | None = None
+    """By a moving average; None while it is unknown."""
 
     @property
     def percent(self) -> int | None:

@@ -1,15 +1,27 @@
 """The service that apps, the command line and pages use: status, plan, run, history. `engine.migrations`."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from syncengine.clock import iso
 from syncengine.errors import MigrationInvalid, StoreSuperseded
+from syncengine.events import (
+    MigrationDeferred,
+    MigrationEnded,
+    MigrationProgressed,
+    MigrationStarted,
+    ProgressSeen,
+    PromptAnswered,
+    PromptShown,
+)
 from syncengine.local.version_table import read_installed
+from syncengine.migrate.by_hand import mark_done, skip_migration
+from syncengine.migrate.consent import NOBODY, Consent, answer_of, consent_request
 from syncengine.migrate.definition import Counts
-from syncengine.migrate.history import RunRecord, record_run
 from syncengine.migrate.markers import move_markers
+from syncengine.migrate.measuring import Analytics
 from syncengine.migrate.pace import Pace
+from syncengine.migrate.path_run import PathRun, check_sources, report_of
 from syncengine.migrate.plan import Plan, Step, all_steps_of_hop, make_plan, reached
 from syncengine.migrate.reporter import MigrationProgressReporter
 from syncengine.migrate.results import MigrationProgress, MigrationReport, MigrationResult, MigrationStatus
@@ -20,9 +32,12 @@ from syncengine.vocabulary import STORE_SCOPE, SchemaVersion, user_scope
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
-    from syncengine.local.version_table import Installed
+    from syncengine.migrate.consent import ConsentRequest
     from syncengine.migrate.executor import BaseMigrationExecutor
     from syncengine.migrate.registry import MigrationRegistry
+
+REHEARSED_ROWS_MAX = 10_000
+"""Of each collection; an even part of a larger one."""
 
 
 class DataMigrationService:
@@ -36,6 +51,8 @@ class DataMigrationService:
         sources: Mapping[str, Any] | None = None,
         listener: Callable[[object], None] | None = None,
         probe_verdict: Callable[[], str] = lambda: "unknown",
+        consent: Consent | None = None,
+        analytics: Callable[[object], None] | None = None,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -44,25 +61,30 @@ class DataMigrationService:
         self._progress: dict[str, MigrationProgress] = {}
         self._asked: str | None = None
         self._listener = listener
-        self._reporter = MigrationProgressReporter(clock=store.clock, listener=self._heard)
+        self._consent = consent
+        self._analytics = Analytics(clock=store.clock, callback=analytics)
+        self._reporter = MigrationProgressReporter(
+            clock=store.clock, listener=self._heard, silent_ms_max=store.settings.silent_ms_max
+        )
 
     def _heard(self, event: object) -> None:
-        from syncengine.events import MigrationEnded, MigrationProgressed, MigrationStarted
-
-        if isinstance(event, MigrationStarted):
-            self._progress[event.migration] = MigrationProgress(
-                migration_id=event.migration, done=0, total=event.total
-            )
-        elif isinstance(event, MigrationProgressed):
-            self._progress[event.migration] = MigrationProgress(
-                migration_id=event.migration, done=event.done, total=event.total
-            )
-        elif isinstance(event, MigrationEnded):
-            last = self._progress.get(event.migration)
-            done = int(event.stats.get("itemsProcessed", last.done if last else 0))
-            self._progress[event.migration] = MigrationProgress(
-                migration_id=event.migration, done=done, total=last.total if last else None, ended=True
-            )
+        match event:
+            case MigrationStarted():
+                self._progress[event.migration] = MigrationProgress(
+                    migration_id=event.migration, done=0, total=event.total
+                )
+            case MigrationProgressed():
+                self._progress[event.migration] = MigrationProgress(
+                    migration_id=event.migration,
+                    done=event.done,
+                    total=event.total,
+                    rows_per_s=event.rows_per_s,
+                    left_ms=event.left_ms,
+                )
+            case MigrationEnded():
+                last = self._progress[event.migration]
+                done = int(event.stats.get("itemsProcessed", last.done))
+                self._progress[event.migration] = replace(last, done=done, left_ms=None, ended=True)
         if self._listener is not None:
             self._listener(event)
 
@@ -92,9 +114,44 @@ class DataMigrationService:
 
     # Status.
 
-    def plan(self, user: str | None = None) -> Plan:
-        """What is left to do, as a value; nothing is run."""
-        return make_plan(read_installed(self._store), self._registry, user=user)
+    def plan(self, user: str | None = None, *, to: str | None = None, rehearse: bool = False) -> Plan:
+        """What is left to do, as a value; nothing is run. With `to` up to that version and no further.
+
+        `rehearse` runs it on a private copy of the store, and the plan's `rehearsal` says what came of it.
+        Raises MigrationInvalid for a version to which no hop leads.
+        """
+        plan = self._plan(user, to=None if to is None else self._version(to))
+        if not rehearse:
+            return plan
+        from syncengine.migrate.rehearsal import rehearse as rehearsed
+
+        rehearsal = rehearsed(
+            self._store,
+            self._registry,
+            plan=plan,
+            run=lambda copy: self._run_on_copy(copy, plan),
+            rows_max=REHEARSED_ROWS_MAX,
+        )
+        return replace(plan, rehearsal=rehearsal)
+
+    def _plan(self, user: str | None, *, to: SchemaVersion | None = None) -> Plan:
+        return make_plan(read_installed(self._store), self._registry, user=user, to=to)
+
+    def _version(self, text: str) -> SchemaVersion:
+        version = SchemaVersion.parse(text)
+        ends = {listed.edge.to_version for listed in self._registry.wanted()} | {self._registry.baseline}
+        if version not in ends:
+            raise MigrationInvalid(f"No migration leads to version {text}.", fix="See `syncengine plan`.")
+        return version
+
+    def _run_on_copy(self, copy: "Store", plan: Plan) -> MigrationReport:
+        quiet = MigrationProgressReporter(clock=copy.clock)
+        context = replace(self._context(plan.user, {}), store=copy, reporter=quiet, pace=Pace(clock=copy.clock))
+        return PathRun(plan, context, run=lambda step: run_step(step, context), background=True).go()
+
+    def consent_needed(self, user: str | None = None) -> "ConsentRequest | None":
+        """What `run` would ask the user; None where it would ask nothing."""
+        return consent_request(self._store, self._registry, self._plan(user), sources=self._sources)
 
     def has_migrated(self, user: str | None = None) -> bool:
         """Is everything done that this device can do? Online migrations may still wait for the cloud."""
@@ -118,70 +175,92 @@ class DataMigrationService:
 
     def check_and_handle_migration(self, user: str | None = None) -> MigrationReport:
         """At the start of an app: see whether anything is pending, and if so do it."""
-        return self.migrate_all_data(user)
+        return self.run(user)
 
     def migrate_all_data(
         self, user: str | None = None, *, options: Mapping[str, Any] | None = None
     ) -> MigrationReport:
-        """Do all that can be done offline and queue the rest.
+        """The design's name for `run` of all that is pending."""
+        return self.run(user, options=options)
 
-        A failed migration leaves the store as it was before it. After a critical one nothing more is run; after
-        another its hop is finished without what depends on it. Raises StoreSuperseded, StoreBusy.
+    def run(
+        self,
+        user: str | None = None,
+        *,
+        only: str | None = None,
+        until: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> MigrationReport:
+        """Do all that can be done offline and queue the rest; `until` a version, or `only` one migration.
+
+        A failed migration leaves the store as it was before it, and so does one that is stopped. After a critical
+        failure nothing more is run; after another only what waits for it is left out. Who names one migration by
+        `only` has agreed to it, and runs it although it was skipped. Raises StoreSuperseded, StoreBusy,
+        MigrationInvalid.
         """
-        self._asked = None
-        plan = self.plan(user)
+        if only is not None:
+            result = self.execute_migration(only, user, options=options)
+            return report_of(self._context(user, {}), results=(result,))
+        to = None if until is None else self._version(until)
+        return self._go(self._plan(user, to=to), options=options or {}, background=False)
+
+    def run_background(self, user: str | None = None) -> MigrationReport:
+        """Do what was left for the background, in this thread. It asks nobody: what nobody has agreed to waits."""
+        return self._go(self._plan(user), options={}, background=True)
+
+    def _go(self, plan: Plan, *, options: Mapping[str, Any], background: bool) -> MigrationReport:
+        self._forget_cancel()
         if plan.superseded:
             raise StoreSuperseded(
                 "The store is newer than this app, or of a version that it does not know.",
                 why=plan.superseded,
                 fix="Update the app. The store was not changed.",
             )
-        self._check_sources(plan)
-        results: list[MigrationResult] = []
-        blocked: list[str] = []
-        for hop in plan.hops:
-            for step in (step for step in plan.steps if step.hop == hop):
-                if not self._may_run(step):
-                    blocked.append(step.id)
-                    continue
-                results.append(run_step(step, self._context(user, options or {})))
-                if (results[-1].failure is not None and step.critical) or results[-1].state in (
-                    "cancelled",
-                    "paused",
-                ):
-                    return self._report(results, blocked)
-            if blocked or any(result.failure is not None for result in results):
-                break
-        if plan.is_empty or not results:
-            self._settle_markers(user)
-        return self._report(results, blocked)
-
-    def _check_sources(self, plan: Plan) -> None:
-        """A source under a name that nobody asked for, while one is missing, is a slip of the pen."""
-        definitions = [self._registry.get_migration_executor(step.id).definition for step in plan.steps]
-        wanted = {definition.source for definition in definitions if definition.source is not None}
-        missing, unknown = sorted(wanted - set(self._sources)), sorted(set(self._sources) - wanted)
-        if missing and unknown:
-            raise MigrationInvalid(
-                f"The app gives the source {', '.join(unknown)}, and its migrations read {', '.join(missing)}.",
-                why="nothing would be imported, and the import would count as done",
-                fix="Give the source under the name that the migration has for it. Nothing was run.",
-            )
-
-    def _may_run(self, step: Step) -> bool:
-        """All that it comes after is done; for an online one, queued before it is enough."""
-        installed = read_installed(self._store)
-        there = installed.completed | installed.queued if step.online else installed.completed
-        scopes = {STORE_SCOPE, step.scope}
-        return all(
-            any((name, scope) in there for scope in scopes) or self._overtaken(name, installed) for name in step.after
+        check_sources(plan, self._registry, self._sources)
+        context = self._context(plan.user, options)
+        request = consent_request(self._store, self._registry, plan, sources=self._sources)
+        refused = None if request is None else self._ask(request, may_ask=not background)
+        run = PathRun(
+            plan,
+            context,
+            run=lambda step: self._analytics.measured(step, lambda step: run_step(step, context)),
+            deferred_from=request.hops[0] if request is not None and refused is not None else None,
+            reason=refused or "",
+            background=background,
         )
+        self._reporter.begin()
+        try:
+            report = run.go()
+            if not report.results:
+                self._settle_markers(plan.user)
+                report = replace(report, current=SchemaVersion.parse(self.get_current_schema_version()))
+            self._tell(report)
+        finally:
+            if visible_ms := self._reporter.end():
+                self._analytics.tell(ProgressSeen(visible_ms=visible_ms))
+        return report
 
-    def _overtaken(self, migration_id: str, installed: "Installed") -> bool:
-        """The store came to this migration's version, or past it, by another way: a squash edge or a branch."""
-        listed = self._registry.listed(migration_id)
-        version = installed.schema_version(STORE_SCOPE) or self._registry.baseline
-        return listed.scope == STORE_SCOPE and listed.edge.to_version <= version
+    def _ask(self, request: "ConsentRequest", *, may_ask: bool) -> str | None:
+        """None when the user agreed, else why the hops of the request wait."""
+        if not may_ask or self._consent is None:
+            return NOBODY
+        clock = self._store.clock
+        began_ms = clock.monotonic_ms()
+        hops = request.hops
+        self._analytics.tell(PromptShown(from_version=str(hops[0].from_version), to_version=str(hops[-1].to_version)))
+        refused = answer_of(self._consent, request)
+        self._analytics.tell(PromptAnswered(accepted=refused is None, waited_ms=clock.monotonic_ms() - began_ms))
+        return refused
+
+    def _tell(self, report: MigrationReport) -> None:
+        """Success where it was awaited; what failed always, with what to do."""
+        for deferred in report.deferred:
+            self._analytics.tell(MigrationDeferred(migration=deferred.migration_id))
+        failures = [result.failure for result in report.results if result.failure is not None]
+        for failure in failures:
+            self._reporter.show_user_feedback(" ".join(filter(None, (failure.what, failure.fix))), "error")
+        if report.success and report.results and self._reporter.is_visible:
+            self._reporter.show_user_feedback(f"Your data is now at version {report.current}.", "info")
 
     def _settle_markers(self, user: str | None) -> None:
         """A hop without migrations for this scope moves the marker all the same."""
@@ -193,12 +272,6 @@ class DataMigrationService:
             with self._store.transaction(durable=True):
                 move_markers(self._store, self._registry, user=user)
 
-    def _report(self, results: list[MigrationResult], blocked: list[str]) -> MigrationReport:
-        current = SchemaVersion.parse(self.get_current_schema_version())
-        return MigrationReport(
-            current=current, target=self._registry.target, results=tuple(results), blocked=tuple(blocked)
-        )
-
     def execute_migration(
         self, migration_id: str, user: str | None = None, *, options: Mapping[str, Any] | None = None
     ) -> MigrationResult:
@@ -207,8 +280,9 @@ class DataMigrationService:
         Raises MigrationInvalid when it cannot be run now.
         """
         listed = self._registry.listed(migration_id)
-        plan = self.plan(user)
-        step = next((step for step in plan.steps if step.id == migration_id), None)
+        plan = self._plan(user)
+        undone = (*plan.steps, *plan.skipped, *plan.held_back)
+        step = next((step for step in undone if step.id == migration_id), None)
         if step is None:
             scope = STORE_SCOPE if listed.scope == STORE_SCOPE or user is None else user_scope(user)
             done = read_installed(self._store)
@@ -221,15 +295,16 @@ class DataMigrationService:
                 why=plan.superseded or ("it is done for each user; none was named" if user is None else str(plan)),
                 fix="See engine.plan().",
             )
-        earlier = [other.id for other in plan.steps if other.hop < step.hop and not other.online]
-        if earlier or not self._may_run(step):
+        context = self._context(user, options or {})
+        earlier = [other.id for other in undone if step.waits_for(other)]
+        if earlier or not PathRun(replace(plan, skipped=(), held_back=()), context, run=_never).may_run(step):
             raise MigrationInvalid(
                 f"Migration {migration_id} cannot run yet.",
-                why=f"before it come {', '.join([*step.after, *earlier])}",
+                why=f"before it come {', '.join(dict.fromkeys([*step.after, *earlier]))}",
                 fix="Run engine.migrate(), which keeps the order.",
             )
-        self._asked = None
-        return run_step(step, self._context(user, options or {}))
+        self._forget_cancel()
+        return self._analytics.measured(step, lambda step: run_step(step, context))
 
     def import_again(self, migration_id: str, user: str) -> MigrationResult:
         """Run an import once more that has found nothing so far, because its source was not there or not named.
@@ -245,12 +320,35 @@ class DataMigrationService:
         step = next(
             step for step in all_steps_of_hop(listed.edge, self._registry, user=user) if step.id == migration_id
         )
-        self._asked = None
+        self._forget_cancel()
         return run_step(step, self._context(user, {}), again=True)
 
     def cancel(self) -> None:
         """Stop the running migration between two batches and undo it. From any thread."""
         self._asked = "cancel"
+
+    def pause(self) -> None:
+        """Stop between two batches, and run nothing more until `resume()`. From any thread.
+
+        What a large collection has got so far is kept; a small migration is undone, and done whole later.
+        """
+        self._asked = "pause"
+
+    def resume(self) -> None:
+        """Let the next `run` go on after `pause()`."""
+        self._asked = None
+
+    def _forget_cancel(self) -> None:
+        """It was meant for the run before; a pause lasts until `resume()`."""
+        if self._asked == "cancel":
+            self._asked = None
+
+    def skip(self, migration_id: str, user: str | None, reason: str) -> None:
+        """Leave out a migration that is not critical, until `run(only=...)` runs it; the reason is in the history.
+
+        What waits for it is left out as well. Raises MigrationInvalid.
+        """
+        skip_migration(self._store, self._registry, migration_id, user=user, reason=reason)
 
     def _context(self, user: str | None, options: Mapping[str, Any]) -> RunContext:
         return RunContext(
@@ -270,27 +368,7 @@ class DataMigrationService:
 
     def mark_migration_complete(self, user: str | None, migration_id: str) -> None:
         """Record a migration as done without running it, for data that was moved by other means."""
-        listed = self._registry.listed(migration_id)
-        scope = STORE_SCOPE if listed.scope == STORE_SCOPE else user_scope(user or "")
-        if scope == user_scope(""):
-            raise MigrationInvalid(f"Migration {migration_id} is done for each user.", fix="Name the user.")
-        with self._store.transaction(durable=True):
-            installed = read_installed(self._store)
-            if (migration_id, scope) in installed.completed:
-                return
-            record_run(
-                self._store,
-                RunRecord(
-                    migration=migration_id,
-                    scope=scope,
-                    from_version=str(listed.edge.from_version),
-                    to_version=str(listed.edge.to_version),
-                    state="completed",
-                    started_at=iso(self._store.clock.now_ms()),
-                    warnings=("marked as done by hand",),
-                ),
-            )
-            move_markers(self._store, self._registry, user=user)
+        mark_done(self._store, self._registry, migration_id, user=user)
 
     def validate_migrated_data(self, user: str | None, data_type: str) -> MigrationResult:
         """Check stored rows against their present shape; changes nothing.
@@ -317,3 +395,7 @@ class DataMigrationService:
             counts=counts,
             errors=tuple(errors),
         )
+
+
+def _never(step: Step) -> MigrationResult:
+    raise AssertionError(f"{step.id} was only to be looked at")

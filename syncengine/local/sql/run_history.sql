@@ -1,0 +1,26 @@
+-- What the run history says to settings pages, and before a migration.
+
+-- name: changed_rows
+-- The migrations of one scope that have read rows and were completed.
+SELECT DISTINCT migration
+FROM _sync_run
+WHERE scope = :scope
+  AND state = 'completed'
+  AND rows_read > 0;
+
+-- name: speed
+-- How many rows migrations of this store have read, and in how many milliseconds.
+SELECT coalesce(sum(rows_read), 0), coalesce(sum(duration_ms), 0)
+FROM _sync_run
+WHERE state = 'completed'
+  AND rows_read > 0;
+
+-- name: lines
+-- Every attempt of these scopes, oldest first.
+SELECT
+  run_id, migration, scope, from_version, to_version, state, method,
+  rows_read, rows_written, rows_merged, rows_dropped, rows_quarantined,
+  started_at, ended_at, duration_ms, error_code, error_text, warnings
+FROM _sync_run
+WHERE scope IN ('store', :scope)
+ORDER BY run_id;

@@ -1,0 +1,181 @@
+"""Before rows are changed or imported by a major version, the user is asked; with nobody to ask it waits.
+
+What is asked is decided before anything is run, once for the whole path.
+"""
+
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from syncengine.local.identifiers import quoted
+from syncengine.local.version_table import read_installed
+from syncengine.logs import log_event
+from syncengine.migrate.paging import rows_of
+from syncengine.migrate.plan import all_steps_of_hop
+from syncengine.migrate.shape import table_exists
+from syncengine.migrate.tables import TablesExecutor
+from syncengine.vocabulary import STORE_SCOPE
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+    from syncengine.migrate.plan import Plan, Step
+    from syncengine.migrate.registry import Hop, MigrationRegistry
+
+_logger = logging.getLogger("syncengine.migrate")
+
+ROWS_TO_ESTIMATE_MIN = 1_000
+"""Fewer rows than these in the history say nothing about the speed of this machine."""
+
+DECLINED = "the user declined for now"
+NOBODY = "the user has to agree, and the app gave nobody to ask (consent=)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionPreview:
+    """What is to become of one collection, in words for its user."""
+
+    collection: str
+    rows: int
+    """That are there now."""
+    changes: tuple[str, ...]
+    """One sentence for each migration that changes it."""
+    imports_from: tuple[str, ...] = ()
+    """The legacy stores that rows are added from, by the app's names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentRequest:
+    """What the user is asked. `print(request)` shows it; it holds no rows."""
+
+    plan: "Plan"
+    hops: tuple["Hop", ...]
+    """What waits for the answer; the hops before run in any case."""
+    preview: tuple[CollectionPreview, ...]
+    restore_point: bool
+    """A sealed copy of the store is made before, and this can be taken back."""
+    estimate_ms: int | None
+    """By the speed of earlier migrations of this store; None where there were too few."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON-able values."""
+        return {
+            "plan": self.plan.to_json(),
+            "hops": [str(hop) for hop in self.hops],
+            "preview": [asdict(preview) for preview in self.preview],
+            "restorePoint": self.restore_point,
+            "estimateMs": self.estimate_ms,
+        }
+
+    def __str__(self) -> str:
+        lines = [f"Your data is to be brought from version {self.hops[0].from_version} to {self.plan.target}."]
+        for preview in self.preview:
+            lines.append(f"  {preview.collection}: {preview.rows} {'row' if preview.rows == 1 else 'rows'}")
+            lines.extend(f"    {change}" for change in preview.changes)
+            lines.extend(f"    rows are added from {source}" for source in preview.imports_from)
+        if self.restore_point:
+            lines.append("  A restore point is made before.")
+        if self.estimate_ms is not None:
+            lines.append(f"  About {max(1, round(self.estimate_ms / 1000))} s.")
+        return "\n".join(lines)
+
+
+Consent = Callable[[ConsentRequest], bool]
+
+
+def consent_request(
+    store: "Store", registry: "MigrationRegistry", plan: "Plan", *, sources: Collection[str]
+) -> ConsentRequest | None:
+    """What has to be asked before this plan is run; None where nothing that is there changes unasked.
+
+    The first tables of an empty store, an import without its source, and a hop that was begun with consent are no
+    question.
+    """
+    asking = _first_that_asks(store, registry, plan, sources)
+    if asking is None:
+        return None
+    steps = [step for step in plan.steps if step.hop >= asking.hop]
+    counts = {name: _rows(store, name) for step in steps for name in step.collections}
+    return ConsentRequest(
+        plan=plan,
+        hops=tuple(dict.fromkeys(step.hop for step in steps)),
+        preview=tuple(_preview(registry, name, rows, steps, sources) for name, rows in counts.items()),
+        restore_point=any(counts.values()) and any(_is_risky(registry, step) for step in steps),
+        estimate_ms=_estimate_ms(store, sum(counts.values())),
+    )
+
+
+def _first_that_asks(
+    store: "Store", registry: "MigrationRegistry", plan: "Plan", sources: Collection[str]
+) -> "Step | None":
+    """Rows that an earlier step of the same path brings in are there when a later one comes to them."""
+    filled: set[str] = set()
+    for step in plan.steps:
+        brings = _source(registry, step) in sources
+        changes = not isinstance(registry.get_migration_executor(step.id), TablesExecutor) and not step.imports
+        is_there = changes and any(name in filled or _has_rows(store, name) for name in step.collections)
+        if step.asks and (brings or is_there) and not _was_agreed_to(store, registry, step):
+            return step
+        if brings:
+            filled.update(step.collections)
+    return None
+
+
+def _was_agreed_to(store: "Store", registry: "MigrationRegistry", step: "Step") -> bool:
+    """Another step of the hop that asks, too, has changed rows of this scope: the answer was yes."""
+    completed = read_installed(store).completed
+    user = None if step.scope == STORE_SCOPE else step.scope.partition(":")[2]
+    changed = {str(name) for (name,) in store.rows("run_history", "changed_rows", scope=step.scope)}
+    return any(
+        other.asks and other.id in changed and (other.id, step.scope) in completed
+        for other in all_steps_of_hop(step.hop, registry, user=user)
+        if other.scope == step.scope
+    )
+
+
+def _source(registry: "MigrationRegistry", step: "Step") -> str | None:
+    return registry.get_migration_executor(step.id).definition.source
+
+
+def _has_rows(store: "Store", name: str) -> bool:
+    return table_exists(store, name) and bool(store.query(f"SELECT 1 FROM {quoted(name)} LIMIT 1"))
+
+
+def _rows(store: "Store", name: str) -> int:
+    return rows_of(store, name) if table_exists(store, name) else 0
+
+
+def _preview(
+    registry: "MigrationRegistry", name: str, rows: int, steps: "list[Step]", sources: Collection[str]
+) -> CollectionPreview:
+    mine = [registry.get_migration_executor(step.id).definition for step in steps if name in step.collections]
+    return CollectionPreview(
+        collection=name,
+        rows=rows,
+        changes=tuple(": ".join(filter(None, (mine_.name, mine_.description))) for mine_ in mine),
+        imports_from=tuple(mine_.source for mine_ in mine if mine_.source is not None and mine_.source in sources),
+    )
+
+
+def _is_risky(registry: "MigrationRegistry", step: "Step") -> bool:
+    executor = registry.get_migration_executor(step.id)
+    return not step.online and (step.critical or executor.rebuilds_tables)
+
+
+def _estimate_ms(store: "Store", rows: int) -> int | None:
+    rows_before, ms_before = store.rows("run_history", "speed")[0]
+    if rows_before < ROWS_TO_ESTIMATE_MIN or not ms_before:
+        return None
+    return int(rows * ms_before / rows_before)
+
+
+def answer_of(consent: Consent | None, request: ConsentRequest) -> str | None:
+    """None when the user agreed, else why not. Only True is a yes, and what the callback raises is a no."""
+    if consent is None:
+        return NOBODY
+    try:
+        answer = consent(request)
+    except Exception as error:  # noqa: BLE001  (whatever a host's dialog raises, nobody has agreed)
+        log_event(_logger, logging.WARNING, "the consent callback failed", error=type(error).__name__)
+        return f"the app's consent callback failed ({type(error).__name__})"
+    return None if answer is True else DECLINED
