@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from syncengine.clock import SystemClock, system_random
-from syncengine.errors import AuthRequired, CollectionNotReady, RegistryInvalid, StoreSuperseded, StoreUnknown
+from syncengine.errors import (
+    AuthRequired,
+    CollectionNotReady,
+    RegistryInvalid,
+    StoreSuperseded,
+    StoreUnknown,
+    SyncEngineError,
+    WillRetry,
+)
 from syncengine.local.store import Store
 from syncengine.local.version_table import parse_version, read_installed
 from syncengine.migrate.registry import MigrationRegistry
@@ -99,6 +107,7 @@ class Engine:
         clock = clock or SystemClock()
         judge = _judge_of(registry, user)
         store = Store(str(path), settings=settings, clock=clock, app=registry.app, judge=judge)
+        _watch_shapes(store, listener)
         if guard:
             from syncengine.local.second_library import guard_store
 
@@ -131,11 +140,18 @@ class Engine:
         if self._registry.nothing_pending(read_installed(self._store), user=self._user):
             return None
         report = self.migrations.migrate_all_data(self._user)
+        self._note_shapes()
         for result in report.results:
             if result.failure is not None and self._is_critical(result.migration_id):
                 raise result.failure
         self._wake("migrated")
         return report
+
+    def _note_shapes(self) -> None:
+        from syncengine.migrate.drift import note_shapes
+
+        if self._store.read_only is None:
+            note_shapes(self._store)
 
     def _is_critical(self, migration_id: str) -> bool:
         return self._registry.get_migration_executor(migration_id).definition.critical
@@ -317,6 +333,22 @@ def _check_given(registry: MigrationRegistry, user: str | None) -> None:
             why=f"an id is 1 to {USER_LETTERS_MAX} printable characters",
             fix="Give user=None when nobody is signed in.",
         )
+
+
+def _watch_shapes(store: Store, listener: Callable[[object], None] | None) -> None:
+    """Compare the tables with their record, unless SQLite says that no table was altered since."""
+    try:
+        if store.read_only is not None or store.shapes_are_known():
+            return
+        from syncengine.migrate.drift import watch_shapes
+        from syncengine.migrate.reporter import MigrationProgressReporter
+
+        reporter = MigrationProgressReporter(clock=store.clock, listener=listener)
+        watch_shapes(store, say=lambda sentence: reporter.show_user_feedback(sentence, "warning"))
+    except WillRetry:
+        return  # the next start looks again
+    except SyncEngineError as error:
+        store.refuse_writes(error)
 
 
 def _judge_of(registry: MigrationRegistry, user: str | None) -> Callable[[dict[str, SchemaVersion]], None]:

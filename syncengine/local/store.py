@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from syncengine.clock import Clock
+    from syncengine.errors import ShapeDrifted, SyncEngineError
     from syncengine.local.read_only import ReadOnlyReason
     from syncengine.settings import Settings
     from syncengine.vocabulary import SchemaVersion
@@ -73,6 +74,8 @@ class Store:
         """The blocks of `engine.write()` that are open, outermost first."""
         self.read_only: ReadOnlyReason | None = None
         """Why nothing can be written, or None."""
+        self.drifted: dict[str, ShapeDrifted] = {}
+        """The collections whose tables are not as their migrations made them."""
         self._app = app
         self._judge = judge
         create_private(path)  # by the given name: a link that leads nowhere is refused
@@ -196,16 +199,26 @@ class Store:
             except apsw.Error as error:
                 raise_translated(error)
 
-    def _note_damage(self, error: Exception) -> StoreDamaged:
-        """From here on nothing is written: a page that is wrong makes others wrong."""
+    def shapes_are_known(self) -> bool:
+        """Is the schema the one that was last found right, or has no table been recorded yet?"""
+        if self.facts.schema_cookie == str(self.value("opening", "cookie")):
+            return True
+        return not self.value("opening", "has_collections")
+
+    def refuse_writes(self, reason: SyncEngineError) -> None:
+        """From now on it can only be read, for this reason; an earlier one stays."""
         from syncengine.local.read_only import reason_of
 
+        self.read_only = self.read_only or reason_of(reason)
+
+    def _note_damage(self, error: Exception) -> StoreDamaged:
+        """From here on nothing is written: a page that is wrong makes others wrong."""
         damaged = StoreDamaged(
             "SQLite reports damage in the store.",
             why=type(error).__name__,
             fix="Copy the file with its -wal before anything else; then run `syncengine doctor`.",
         )
-        self.read_only = self.read_only or reason_of(damaged)
+        self.refuse_writes(damaged)
         return damaged
 
     def reader(self) -> apsw.Connection:
