@@ -8,25 +8,20 @@ from pydantic import BaseModel
 
 from syncengine.errors import MigrationInvalid
 from syncengine.local.identifiers import quoted
-from syncengine.migrate.definition import Counts, Item, MigrationDefinition, WrongReturn, may_return_none
-from syncengine.migrate.executor import BaseMigrationExecutor
-from syncengine.migrate.paging import pages, rows_of
-from syncengine.migrate.row_codec import codec_of, row_as_json
-from syncengine.migrate.shape import TableSql, columns_of, parse_table, swap_in
-from syncengine.migrate.work import insert_sql, key_columns
+from syncengine.migrate.definition import Item, MigrationDefinition, WrongReturn, may_return_none
+from syncengine.migrate.rebuild import RebuildingExecutor, present_table
+from syncengine.migrate.row_codec import codec_of
+from syncengine.migrate.shape import TableSql, columns_of, parse_table
 
 if TYPE_CHECKING:
+    from syncengine.local.store import Row
     from syncengine.migrate.work import Work
-
-NEW_SUFFIX = "_new_"
 
 RowFunction = Callable[..., Any]
 
 
-class RowExecutor(BaseMigrationExecutor):
-    """Fill the new table from the old one, page by page in key order, and put it in its place."""
-
-    rebuilds_tables = True
+class RowExecutor(RebuildingExecutor):
+    """A function makes the new rows of each old row."""
 
     def __init__(
         self, definition: MigrationDefinition, function: RowFunction, *, table: str | None, group_by: str | None
@@ -40,6 +35,7 @@ class RowExecutor(BaseMigrationExecutor):
         self.table: TableSql | None = parse_table(table, migration=definition.id) if table else None
         if self.table is not None and self.table.collection != self.collection:
             raise MigrationInvalid(f"Migration {definition.id} gives a table for another collection than its own.")
+        self.new_indexes = self.table.indexes if self.table is not None else ()
         self.old_model, self.new_model = _models(function, definition.id)
         self._may_drop = may_return_none(function)
         self._wants_work = "work" in inspect.signature(function).parameters
@@ -54,30 +50,21 @@ class RowExecutor(BaseMigrationExecutor):
         return self
 
     def prepare(self, work: "Work") -> None:
-        self._check_columns(work, self.collection, self.old_model, "reads")
-        store = work.store
-        if self.table is not None:
-            store.query(self.table.create_as(self.new_table))
-        else:
-            sql = store.query("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", (self.collection,))
-            same = parse_table(str(sql[0][0]), migration=self.definition.id)
-            store.query(same.create_as(self.new_table))
-        self._check_columns(work, self.new_table, self.new_model, "writes")
+        self.make_new_table(work)
         if self.group_by is not None:
-            columns = ", ".join(map(quoted, self._order(work)))
-            store.query(f"CREATE INDEX _sync_grouping ON {quoted(self.collection)} ({columns})")
+            columns = ", ".join(map(quoted, self.order(work)))
+            work.store.query(f"CREATE INDEX _sync_grouping ON {quoted(self.collection)} ({columns})")
 
-    @property
-    def new_table(self) -> str:
-        return self.collection + NEW_SUFFIX
+    def make_new_table(self, work: "Work") -> None:
+        self._check_columns(work, self.collection, self.old_model, "reads")
+        table = self.table or present_table(work.store, self.collection, migration=self.definition.id)
+        work.store.query(table.create_as(self.new_table))
+        self._check_columns(work, self.new_table, self.new_model, "writes")
 
     def _check_columns(self, work: "Work", table: str, model: type[BaseModel], does: str) -> None:
         there, wanted = set(columns_of(work.store, table)), set(model.model_fields)
         if not there:
-            raise MigrationInvalid(
-                f"Migration {self.definition.id} reads {table}, and there is no such table.",
-                fix="Correct its collection, or let it come `after` the migration that makes the table.",
-            )
+            raise self.refuse_missing_table()
         if there != wanted:
             raise MigrationInvalid(
                 f"Migration {self.definition.id} {does} {model.__name__}, which is not what the table holds.",
@@ -85,39 +72,23 @@ class RowExecutor(BaseMigrationExecutor):
                 fix="A column that is left out would be lost: name every one, or archive it first.",
             )
 
-    def estimate(self, work: "Work") -> int | None:
-        return rows_of(work.store, self.collection)
+    def source_columns(self, work: "Work") -> tuple[str, ...]:
+        return codec_of(self.old_model).columns
 
-    def items(self, work: "Work") -> Iterator[Item]:
-        """Pages by key, so that nothing stays open while rows are written."""
-        collection = work.collections[self.collection]
-        columns = codec_of(self.old_model).columns
-        key = columns.index(collection.key)
-        owner = columns.index(collection.owner) if collection.owner is not None else None
-        for page in pages(work.store, self.collection, columns=columns, keys=self._order(work)):
-            for row in page:
-                yield Item(str(row[key]), row, owner=None if owner is None else str(row[owner]))
+    def new_columns(self, work: "Work") -> tuple[str, ...]:
+        return codec_of(self.new_model).columns
 
-    def _order(self, work: "Work") -> tuple[str, ...]:
-        collection = work.collections[self.collection]
-        keys = key_columns(collection)
+    def order(self, work: "Work") -> tuple[str, ...]:
+        keys = super().order(work)
         return keys if self.group_by is None else (*keys[:-1], self.group_by, keys[-1])
 
-    def apply(self, items: list[Item], work: "Work") -> Counts:
-        old = codec_of(self.old_model).decode([item.value for item in items])
-        counts = Counts(read=len(items))
-        new_rows: list[BaseModel] = []
+    def made_of(self, rows: "Sequence[Row]", work: "Work") -> list[list[tuple[Any, ...]]]:
+        old = codec_of(self.old_model).decode(rows)
         if self.group_by is not None:
-            new_rows = _as_rows(self._convert(old, work))
-            _share_out(counts, made=len(new_rows))
+            made = [self._convert(old, work), *([None] * (len(rows) - 1))]
         else:
-            for row in old:
-                made = _as_rows(self._convert(row, work))
-                new_rows.extend(made)
-                counts.written += 1 if made else 0
-                counts.dropped += 0 if made else 1
-        self._insert(new_rows, work)
-        return counts
+            made = [self._convert(row, work) for row in old]
+        return [[self._encoded(row) for row in _as_rows(new)] for new in made]
 
     def _convert(self, row: Any, work: "Work") -> Any:
         made = self.function(row, work=work) if self._wants_work else self.function(row)
@@ -125,13 +96,10 @@ class RowExecutor(BaseMigrationExecutor):
             raise WrongReturn("the function returned None, and its return hint does not say that it may drop a row")
         return made
 
-    def _insert(self, rows: Sequence[BaseModel], work: "Work") -> None:
-        codec = codec_of(self.new_model)
-        sql = insert_sql(self.new_table, codec.columns)
-        for row in rows:
-            if not isinstance(row, self.new_model):
-                raise WrongReturn(f"the function returned {type(row).__name__}, not {self.new_model.__name__}")
-        work.store.connection.executemany(sql, [codec.encode(row) for row in rows])
+    def _encoded(self, row: Any) -> tuple[Any, ...]:
+        if not isinstance(row, self.new_model):
+            raise WrongReturn(f"the function returned {type(row).__name__}, not {self.new_model.__name__}")
+        return codec_of(self.new_model).encode(row)
 
     def units(self, items: Iterator[Item]) -> Iterator[list[Item]]:
         """For a merge, what belongs together is one group: the rows of one owner with one value."""
@@ -156,17 +124,9 @@ class RowExecutor(BaseMigrationExecutor):
         """Raises ValidationError for a row that is not of the old shape."""
         codec_of(self.old_model).decode([item.value])
 
-    def set_aside(self, item: Item, work: "Work") -> str:
-        """The whole old row; it was not put into the new table."""
-        return row_as_json(codec_of(self.old_model).columns, item.value)
-
-    def finish(self, work: "Work") -> None:
-        indexes = self.table.indexes if self.table is not None and not work.lifting else ()
+    def before_swap(self, work: "Work") -> None:
         if self.group_by is not None:
             work.store.query("DROP INDEX _sync_grouping")
-        gone = swap_in(work.store, new=self.new_table, table=self.collection, indexes=indexes, lifting=work.lifting)
-        for name in gone:
-            work.warn(f"index {name} was left out: its columns are gone")
 
 
 def migration(  # noqa: PLR0913  (keyword-only: a definition spelled out)
@@ -241,10 +201,3 @@ def _as_rows(made: Any) -> list[Any]:
     if made is None:
         return []
     return list(made) if isinstance(made, list | tuple) else [made]
-
-
-def _share_out(counts: Counts, *, made: int) -> None:
-    """A group that became `made` rows: so many written, the rest merged; none at all: dropped by rule."""
-    counts.written = min(counts.read, made)
-    counts.merged = counts.read - made if 0 < made < counts.read else 0
-    counts.dropped = counts.read if made == 0 else 0

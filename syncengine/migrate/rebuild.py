@@ -1,0 +1,153 @@
+"""Migrations that fill a new table from an old one and put it in its place: what all of them have in common.
+
+The run loop does it in one transaction, the shadow in many; both ask the same executor, so both give the same rows.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from syncengine.errors import MigrationInvalid
+from syncengine.migrate.definition import Counts, Item
+from syncengine.migrate.executor import BaseMigrationExecutor
+from syncengine.migrate.paging import pages, rows_of
+from syncengine.migrate.row_codec import row_as_json
+from syncengine.migrate.shape import TableSql, attached, parse_table, swap_in
+from syncengine.migrate.work import insert_sql, key_columns
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Row, Store
+    from syncengine.migrate.registry import MigrationRegistry
+    from syncengine.migrate.work import Work
+
+NEW_SUFFIX = "_new_"
+
+
+class RebuildingExecutor(BaseMigrationExecutor):
+    """Fill the new table from the live one in key order, then swap the two."""
+
+    rebuilds_tables: ClassVar[bool] = True
+    collection: str
+    new_indexes: tuple[str, ...] = ()
+    """CREATE INDEX texts that the author gave; the others of the live table are kept where they fit."""
+
+    @property
+    def new_table(self) -> str:
+        """The name of the new table until the swap."""
+        return self.collection + NEW_SUFFIX
+
+    # What each kind of rebuilding says.
+
+    def rewrites_rows(self, store: "Store") -> bool:
+        """False where ALTER TABLE is enough: then `prepare` and `finish` do it all, and there are no items."""
+        return True
+
+    def make_new_table(self, work: "Work") -> None:
+        """CREATE TABLE of the new shape under the name `new_table`. Raises MigrationInvalid where columns differ
+        from what the migration says."""
+        raise NotImplementedError
+
+    def source_columns(self, work: "Work") -> tuple[str, ...]:
+        """What is read from the live table, in order; the key columns are among them."""
+        raise NotImplementedError
+
+    def new_columns(self, work: "Work") -> tuple[str, ...]:
+        """What is written to the new table, in order."""
+        raise NotImplementedError
+
+    def made_of(self, rows: "Sequence[Row]", work: "Work") -> list[list[tuple[Any, ...]]]:
+        """For each row of `source_columns` its new rows of `new_columns`; an empty list: dropped by rule.
+
+        Writes nothing. Raises what is wrong with the first bad row. Where `grouped`, the rows are one group, and the
+        first list holds all that the group becomes.
+        """
+        raise NotImplementedError
+
+    def insert_select(self, work: "Work") -> tuple[str, str] | None:
+        """(select list, predicate): INSERT INTO new (`new_columns`) SELECT list FROM live WHERE predicate converts
+        exactly the rows that need no Python. None: every row does."""
+        return None
+
+    def keep_originals(self, rows: "Sequence[Row]", work: "Work") -> None:
+        """Write down what the way back needs of these source rows. Twice is once."""
+
+    def keep_originals_where(self, predicate: str, bindings: dict[str, Any], work: "Work") -> None:
+        """The same for rows that `insert_select` converts: those of the live table for which the predicate holds."""
+
+    def before_swap(self, work: "Work") -> None:
+        """On the live table, in the transaction that swaps."""
+
+    def after_swap(self, work: "Work") -> None:
+        """On the new table, when it has the live one's name, in the transaction that swaps."""
+
+    def reversed(self, store: "Store", registry: "MigrationRegistry") -> "RebuildingExecutor | None":
+        """What takes the present rows back to the shape before. None: there is no way down."""
+        return None
+
+    # What the run loop calls.
+
+    def prepare(self, work: "Work") -> None:
+        self.make_new_table(work)
+
+    def estimate(self, work: "Work") -> int | None:
+        return rows_of(work.store, self.collection)
+
+    def items(self, work: "Work") -> Iterator[Item]:
+        """Pages by key, so that nothing stays open while rows are written."""
+        columns = self.source_columns(work)
+        collection = work.collections[self.collection]
+        key = columns.index(collection.key)
+        owner = None if collection.owner is None else columns.index(collection.owner)
+        for page in pages(work.store, self.collection, columns=columns, keys=self.order(work)):
+            for row in page:
+                yield Item(str(row[key]), row, owner=None if owner is None else str(row[owner]))
+
+    def order(self, work: "Work") -> tuple[str, ...]:
+        """The columns by which rows are read."""
+        return key_columns(work.collections[self.collection])
+
+    def apply(self, items: list[Item], work: "Work") -> Counts:
+        rows = [item.value for item in items]
+        made = self.made_of(rows, work)
+        self.keep_originals(rows, work)
+        self._insert([row for rows_of_one in made for row in rows_of_one], work)
+        if self.grouped:
+            return _shared_out(len(items), made=sum(map(len, made)))
+        dropped = made.count([])
+        return Counts(read=len(items), written=len(items) - dropped, dropped=dropped)
+
+    def _insert(self, rows: list[tuple[Any, ...]], work: "Work") -> None:
+        work.store.connection.executemany(insert_sql(self.new_table, self.new_columns(work)), rows)
+
+    def set_aside(self, item: Item, work: "Work") -> str:
+        """The whole old row; it was not put into the new table."""
+        return row_as_json(self.source_columns(work), item.value)
+
+    def finish(self, work: "Work") -> None:
+        self.before_swap(work)
+        indexes = () if work.lifting else self.new_indexes
+        gone = swap_in(work.store, new=self.new_table, table=self.collection, indexes=indexes, lifting=work.lifting)
+        for name in gone:
+            work.warn(f"index {name} was left out: its columns are gone")
+        self.after_swap(work)
+
+    def refuse_missing_table(self) -> MigrationInvalid:
+        """The error for a collection that has no table."""
+        return MigrationInvalid(
+            f"Migration {self.definition.id} reads {self.collection}, and there is no such table.",
+            fix="Correct its collection, or let it come `after` the migration that makes the table.",
+        )
+
+
+def present_table(store: "Store", table: str, *, migration: str) -> TableSql:
+    """The CREATE TABLE of a table as it is now, and its CREATE INDEX texts."""
+    found = store.query("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,))
+    bare = parse_table(str(found[0][0]), migration=migration)
+    return replace(bare, indexes=tuple(sql for _, sql in attached(store, table, "index")))
+
+
+def _shared_out(read: int, *, made: int) -> Counts:
+    """A group that became `made` rows: so many written, the rest merged; none at all: dropped by rule."""
+    if made == 0:
+        return Counts(read=read, dropped=read)
+    return Counts(read=read, written=min(read, made), merged=max(read - made, 0))
