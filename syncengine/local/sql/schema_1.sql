@@ -258,6 +258,15 @@ CREATE TABLE _sync_archive (
   PRIMARY KEY (collection, owner, row_key, field, migration)
 ) STRICT, WITHOUT ROWID;
 
+-- The table of a collection as it was before a migration, so that there is a way back to it.
+CREATE TABLE _sync_shape_before (
+  collection TEXT NOT NULL,
+  migration  TEXT NOT NULL,
+  ddl        TEXT NOT NULL -- the SQL of the table, then of its indexes, as a JSON list
+    CONSTRAINT ddl_is_json CHECK (json_valid(ddl)),
+  PRIMARY KEY (collection, migration)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE _sync_row (
   collection    TEXT NOT NULL,
   owner         TEXT NOT NULL,
