@@ -163,6 +163,10 @@ class RegistryInvalid(NeedsDeveloper):
     """The list of migrations has gaps, repeats, cycles, or does not lead to the newest version."""
 
 
+class MigrationChanged(NeedsDeveloper):
+    """A migration is not the code that was frozen in the lock file, or was never frozen."""
+
+
 class MigrationInvalid(NeedsDeveloper):
     """One migration is declared in a way that cannot run."""
 
@@ -241,6 +245,7 @@ class SourceMissing(NeedsUser):
 
 class SourceBroken(DataAtRisk):
     """A legacy store exists but cannot be read whole; it was not changed."""
+
 
 class KeyUnavailable(NeedsUser):
     """The key that seals restore points cannot be had; nothing was written."""
