@@ -71,6 +71,7 @@ def _rows(store: Store, table: str, left_out: Collection[str]) -> tuple[str, ...
     columns = [str(name) for (name,) in store.query("SELECT name FROM pragma_table_info(?)", (table,))]
     ours = table.startswith("_sync_")
     kept = [name for name in columns if name not in left_out and not (ours and _OF_ONE_RUN.fullmatch(name))]
+    kept.sort()  # ALTER TABLE puts a column last, where another way may have it first
     found = store.query(f"SELECT {', '.join(map(quoted, kept))} FROM {quoted(table)}" + _order(table))
     lines = map(repr, found)
     # What is queued has an order that matters; rows of a table have none.
