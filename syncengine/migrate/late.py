@@ -22,10 +22,11 @@ from syncengine.migrate.work import insert_sql, key_columns
 from syncengine.vocabulary import STORE_SCOPE, SchemaVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from syncengine.local.store import Row, Store
     from syncengine.migrate.definition import MigrationDefinition
+    from syncengine.migrate.registry import Collection as CollectionOfApp
     from syncengine.migrate.registry import MigrationRegistry
 
 LIVE_SUFFIX = "_live_"
@@ -38,6 +39,8 @@ class Lift:
 
     tables: tuple[TableSql, ...]
     steps: tuple[Step, ...]
+    shaping: tuple[Step, ...] = ()
+    """What changed the old tables between their CREATE TABLE and the version that is imported into."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,23 +61,45 @@ def lift_for(store: "Store", registry: "MigrationRegistry", definition: "Migrati
     moved = [name for name in definition.collections if shapes.get(name, written) > written]
     if not moved:
         return None
-    there = read_installed(store).schema_version(STORE_SCOPE) or registry.baseline
+    # By the shapes, not by the store's version: after a rollback of one collection the others are ahead of it.
+    newest = max(shapes[name] for name in moved)
+    there = max(newest, read_installed(store).schema_version(STORE_SCOPE) or registry.baseline)
     between = [
         step
         for hop in registry.get_migration_path(written, there)
         for step in all_steps_of_hop(hop, registry)
-        if step.scope == STORE_SCOPE and _touches(registry, step, moved)
+        if step.scope == STORE_SCOPE and _went_through(registry, step, {name: shapes[name] for name in moved})
     ]
-    return Lift(tables=tuple(_old_table(registry, name, written) for name in moved), steps=tuple(between))
+    made = {name: _last_create(registry, name, written) for name in moved}
+    return Lift(
+        tables=tuple(table for _, table in made.values()),
+        steps=tuple(between),
+        shaping=tuple(step for name, (at, _) in made.items() for step in _shaping(registry, name, at, written)),
+    )
 
 
-def _touches(registry: "MigrationRegistry", step: Step, moved: list[str]) -> bool:
+def _shaping(registry: "MigrationRegistry", name: str, version: SchemaVersion, to: SchemaVersion) -> "Iterator[Step]":
+    """The declared changes of a collection from one version to another; row functions bring a table of their own."""
+    for hop in registry.get_migration_path(version, to):
+        for step in all_steps_of_hop(hop, registry):
+            executor = registry.get_migration_executor(step.id)
+            if isinstance(executor, DeclaredExecutor) and executor.collection == name:
+                yield step
+
+
+def _went_through(registry: "MigrationRegistry", step: Step, moved: dict[str, SchemaVersion]) -> bool:
     executor = registry.get_migration_executor(step.id)
-    return isinstance(executor, RowExecutor | DeclaredExecutor) and executor.collection in moved
+    if not isinstance(executor, RowExecutor | DeclaredExecutor):
+        return False
+    return executor.collection in moved and step.hop.to_version <= moved[executor.collection]
 
 
-def _old_table(registry: "MigrationRegistry", name: str, version: SchemaVersion) -> TableSql:
-    """The last CREATE TABLE for a collection up to a version."""
+def old_table(registry: "MigrationRegistry", name: str, version: SchemaVersion) -> TableSql:
+    """The last CREATE TABLE for a collection up to a version. Raises MigrationInvalid where there is none."""
+    return _last_create(registry, name, version)[1]
+
+
+def _last_create(registry: "MigrationRegistry", name: str, version: SchemaVersion) -> tuple[SchemaVersion, TableSql]:
     found: tuple[SchemaVersion, TableSql] | None = None
     for listed in registry.migrations:
         to_version = listed.edge.to_version
@@ -91,7 +116,7 @@ def _old_table(registry: "MigrationRegistry", name: str, version: SchemaVersion)
             f"The shape of {name} at {version} is not known, so old data cannot be imported into it.",
             fix="Keep the migration that made the table in the registry.",
         )
-    return found[1]
+    return found
 
 
 def step_aside(store: "Store", lift: Lift) -> None:
@@ -107,12 +132,17 @@ def step_aside(store: "Store", lift: Lift) -> None:
 
 
 def come_back(
-    store: "Store", registry: "MigrationRegistry", lift: Lift, *, refuse: "Callable[[LateRow], None]"
+    store: "Store",
+    registry: "MigrationRegistry",
+    lift: Lift,
+    *,
+    refuse: "Callable[[LateRow], None]",
+    keys_may_meet: bool = True,
 ) -> None:
     """Add the lifted rows to the live tables, which take their names again.
 
-    A row whose key is there already is left as it is there; one that breaks another rule of the live table is given
-    to `refuse` and left out.
+    A row whose key is there already is left as it is there, where `keys_may_meet`; one that breaks another rule of
+    the live table is given to `refuse` and left out.
     """
     names = [table.collection for table in lift.tables]
     store.query("PRAGMA legacy_alter_table = ON")
@@ -124,14 +154,16 @@ def come_back(
     finally:
         store.query("PRAGMA legacy_alter_table = OFF")
     for name in names:
-        _add_rows(store, registry, name, refuse)
+        _add_rows(store, registry.collections[name], refuse, keys_may_meet=keys_may_meet)
         store.query(f"DROP TABLE {quoted(name + LATE_SUFFIX)}")
 
 
-def _add_rows(store: "Store", registry: "MigrationRegistry", name: str, refuse: "Callable[[LateRow], None]") -> None:
-    collection = registry.collections[name]
+def _add_rows(
+    store: "Store", collection: "CollectionOfApp", refuse: "Callable[[LateRow], None]", *, keys_may_meet: bool
+) -> None:
+    name = collection.name
     columns, keys = columns_of(store, name + LATE_SUFFIX), key_columns(collection)
-    meeting = f" ON CONFLICT ({', '.join(map(quoted, keys))}) DO NOTHING"
+    meeting = f" ON CONFLICT ({', '.join(map(quoted, keys))}) DO NOTHING" if keys_may_meet else ""
     insert = insert_sql(name, columns, suffix=meeting)
     for page in pages(store, name + LATE_SUFFIX, columns=columns, keys=keys):
         for row in page:

@@ -28,6 +28,8 @@ class RowByRow:
         """Rows that the migration's code itself raised for."""
         self.repaired: Counter[str] = Counter()
         """What the repair rules did, and how often."""
+        self.set_aside_keys: dict[tuple[str, str], set[str]] = {}
+        """The owners of the rows that were set aside, by collection and key."""
 
     @cached_property
     def _code_hash(self) -> str | None:
@@ -113,7 +115,6 @@ class RowByRow:
 
     def _set_aside(self, items: list[Item], why: Rejection) -> Counts:
         definition = self.executor.definition
-        self.first = self.first or why
         if why.code == CODE_FAILED:
             self.code_faults += len(items)
         for item in items:
@@ -131,6 +132,8 @@ class RowByRow:
         self, why: Rejection, *, collection: str, key: str, body: str, owner: str | None, shape_version: str | None
     ) -> None:
         """Keep a whole row, in the shape of a version, or an element of a legacy store (no version)."""
+        self.first = self.first or why
+        self.set_aside_keys.setdefault((collection, key), set()).add(str(owner))
         self.store.run(
             "quarantine",
             "set_row_aside",

@@ -26,6 +26,7 @@ from syncengine.migrate.checks import (
     refuse_inside,
     refuse_overtaken,
 )
+from syncengine.migrate.dangling import DanglingRows
 from syncengine.migrate.definition import Counts, Item
 from syncengine.migrate.history import RunRecord, code_hash, record_run
 from syncengine.migrate.late import LateRow, Lift, come_back, lift_for, step_aside
@@ -40,15 +41,18 @@ from syncengine.migrate.reporter import MigrationProgressReporter
 from syncengine.migrate.results import MigrationResult
 from syncengine.migrate.row_by_row import RowByRow
 from syncengine.migrate.row_codec import row_as_json
+from syncengine.migrate.safety import protect
 from syncengine.migrate.shape import fingerprint, table_exists
 from syncengine.migrate.starter import Starter
 from syncengine.migrate.taken import take, taken_by
+from syncengine.migrate.unique_rows import UniqueRows
 from syncengine.migrate.work import Work
 from syncengine.vocabulary import STORE_SCOPE
 
 if TYPE_CHECKING:
     import random
 
+    from syncengine.local.keys import KeyProvider
     from syncengine.local.store import Store
     from syncengine.migrate.executor import BaseMigrationExecutor
     from syncengine.migrate.plan import Step
@@ -71,6 +75,10 @@ class RunContext:
     options: Mapping[str, Any] = field(default_factory=dict)
     probe_verdict: str = "unknown"
     chance: "random.Random" = field(default_factory=system_random)
+    keys: "KeyProvider | None" = None
+    """What seals restore points; None in a private copy of a store, which needs none."""
+    began_at: str | None = None
+    """When the `migrate()` began: a restore point that was made since covers all its steps."""
 
 
 @dataclass
@@ -83,7 +91,7 @@ class _Tally:
 class _Undone(Exception):
     """The whole transaction of a run is gone, or has to go: nothing of it was recorded in it."""
 
-    def __init__(self, run: "_Run", error: Exception) -> None:
+    def __init__(self, run: "Run", error: Exception) -> None:
         super().__init__()
         self.run = run
         self.error = error
@@ -95,12 +103,16 @@ def run_step(step: "Step", context: RunContext, *, again: bool = False) -> Migra
     `again` runs an import once more that has found nothing so far. Raises MigrationInvalid for any other.
 
     When another process has done it meanwhile, the result says `already`. Raises MigrationFailed and its kinds,
-    StoreBusy, DiskFull, StoreDamaged. After `cancel` the state is `cancelled`.
+    StoreBusy, DiskFull, StoreDamaged. After `cancel` the state is `cancelled`. A risky migration for which no restore
+    point can be made does not run: KeyUnavailable, RestorePointImpossible.
     """
+    with context.store.lock:
+        refuse_inside(context.store, step)
+    restore_point_id = protect(step, context.registry.get_migration_executor(step.id), context)
     retries, told = 0, False
     while True:
         try:
-            return _attempt(step, context, again=again, told=told)
+            return _attempt(step, context, again=again, told=told, restore_point_id=restore_point_id)
         except _Undone as undone:
             retries, told = retries + 1, undone.run.reported
             if kind_of(undone.error) is not Kind.TRANSIENT or retries > context.store.settings.transient_retries_max:
@@ -110,13 +122,13 @@ def run_step(step: "Step", context: RunContext, *, again: bool = False) -> Migra
         context.store.clock.pause(wait_ms)
 
 
-def _attempt(step: "Step", context: RunContext, *, again: bool, told: bool) -> MigrationResult:
+def _attempt(
+    step: "Step", context: RunContext, *, again: bool, told: bool, restore_point_id: int | None
+) -> MigrationResult:
     executor = context.registry.get_migration_executor(step.id)
     store = context.store
     # A late import steps live tables aside; references are checked before the end in any case.
     rebuilds = executor.rebuilds_tables or step.scope != STORE_SCOPE
-    with store.lock:
-        refuse_inside(store, step)
     run = None
     try:
         with store.lock, Starter(store, rebuilds=rebuilds), store.transaction(durable=True):
@@ -126,7 +138,7 @@ def _attempt(step: "Step", context: RunContext, *, again: bool, told: bool) -> M
             elif (step.id, step.scope) in installed.completed | installed.queued:
                 return _already(step)
             refuse_overtaken(step, installed.schema_version(STORE_SCOPE) or context.registry.baseline)
-            run = _Run(step, executor, context, reported=told)
+            run = Run(step, executor, context, reported=told, restore_point_id=restore_point_id)
             result = run.perform()
             if again and result.success:
                 queue_what_came_late(step, context, executor.definition.collections)
@@ -163,7 +175,9 @@ def _already(step: "Step") -> MigrationResult:
     return MigrationResult(success=True, migration_id=step.id, scope=step.scope, state="already", counts=Counts())
 
 
-class _Run:
+class Run:
+    """One migration inside a transaction: its rows, its checks, its record."""
+
     def __init__(
         self,
         step: "Step",
@@ -172,6 +186,7 @@ class _Run:
         *,
         lifting: bool = False,
         reported: bool = False,
+        restore_point_id: int | None = None,
     ) -> None:
         self.step = step
         self.executor = executor
@@ -181,6 +196,7 @@ class _Run:
         self.total: int | None = None
         self.lifting = lifting
         self.reported = reported
+        self.restore_point_id = restore_point_id
         clock = self.store.clock
         self.started_ms = clock.monotonic_ms()
         self.started_at = iso(clock.now_ms())
@@ -237,19 +253,23 @@ class _Run:
         if self.step.scope != STORE_SCOPE:
             lift = lift_for(self.store, self.context.registry, self.executor.definition)
         if lift is None:
-            self._rows()
+            self.convert_rows()
         else:
             self._late_rows(lift)
+        self._set_dangling_aside()
         check_references(self.store, self.step.id)
         self._record_shapes()
         self._take_source()
         return "completed"
 
-    def _rows(self) -> None:
+    def convert_rows(self) -> None:
+        """All of the executor's own work, without marker and record."""
         self.executor.prepare(self.work)
+        unique = self._unique_rows()
         self.total = self.executor.estimate(self.work)
         self._report_start()
         self._batches()
+        unique.drop()
         self.executor.finish(self.work)
         self.executor.verify(self.work)
         self._check()
@@ -257,14 +277,18 @@ class _Run:
     def _late_rows(self, lift: Lift) -> None:
         """Import in the old shape, then take the new rows through what the store went through since."""
         step_aside(self.store, lift)
-        self._rows()
+        for shaping in lift.shaping:
+            self._lifting_run(shaping).convert_rows()
+        self.convert_rows()
         for between in lift.steps:
-            executor = self.context.registry.get_migration_executor(between.id)
-            mine = replace(between, scope=self.step.scope)
-            run = _Run(mine, executor, self.context, lifting=True)
-            run._rows()
+            run = self._lifting_run(between)
+            run.convert_rows()
             run.record("completed")
         come_back(self.store, self.context.registry, lift, refuse=self._refuse_lifted)
+
+    def _lifting_run(self, step: "Step") -> "Run":
+        executor = self.context.registry.get_migration_executor(step.id)
+        return Run(replace(step, scope=self.step.scope), executor, self.context, lifting=True)
 
     def _refuse_lifted(self, refused: LateRow) -> None:
         self.rows.put_into_quarantine(
@@ -277,6 +301,9 @@ class _Run:
         )
 
     def _shape_version(self, collection: str) -> str:
+        definition = self.executor.definition
+        if collection in definition.collections and definition.scope == STORE_SCOPE:
+            return definition.to_version
         found = self.store.value("runs", "shape_version", name=collection)
         return str(found or self.context.registry.baseline)
 
@@ -321,6 +348,29 @@ class _Run:
         for unit in units:
             counts.add(self.executor.apply(unit, self.work))
         return counts
+
+    def _unique_rows(self) -> UniqueRows:
+        unique = UniqueRows(self.store, self.executor)
+        if not self.lifting:
+            unique.make()
+        return unique
+
+    def _set_dangling_aside(self) -> None:
+        gone = DanglingRows(
+            self.rows,
+            collections=self.context.registry.collections,
+            shape_version=self._shape_version,
+            from_outside=self.step.scope != STORE_SCOPE,
+        ).set_aside()
+        definition, counts = self.executor.definition, self.tally.counts
+        for name, rows in gone.items():
+            # Its own rows were counted as written; those of another collection it has not seen until now.
+            own = min(rows, counts.written) if name in definition.collections else 0
+            counts.add(Counts(read=rows - own, written=-own, quarantined=rows))
+            self.work.warn(f"{rows} of {name} set aside: what they refer to is not there")
+        if gone:
+            check_sum(self.step.id, counts)
+            check_budget(definition, counts, settings=self.store.settings, first=self.rows.first)
 
     def _check(self) -> None:
         """All before the marker moves."""
@@ -392,6 +442,7 @@ class _Run:
                 from_version=str(self.step.hop.from_version),
                 to_version=str(self.step.hop.to_version),
                 state=state,
+                restore_point_id=self.restore_point_id,
                 counts=counts,
                 started_at=self.started_at,
                 duration_ms=self.store.clock.monotonic_ms() - self.started_ms,
