@@ -18,6 +18,8 @@ from syncengine.errors import KeyUnavailable
 if TYPE_CHECKING:
     from random import Random
 
+KEY_FILE_ENDS = ".key"
+"""The key file of a store whose host names no other lies beside it, under the store's name with this at its end."""
 KEY_FILE_BYTES_MAX = 4_096
 KEY_BEGINS = "AGE-SECRET-KEY-1"
 TRUSTED_KEYRINGS = frozenset(

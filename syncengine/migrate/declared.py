@@ -200,6 +200,7 @@ def declared(  # noqa: PLR0913  (keyword-only: all that a migration may say of i
     critical: bool = False,
     consent: str | None = None,
     when: str = "startup",
+    backup: str = "auto",
 ) -> DeclaredExecutor:
     """A migration that only declares what changes in one collection: add, rename, cast, archive."""
     definition = MigrationDefinition(
@@ -213,6 +214,7 @@ def declared(  # noqa: PLR0913  (keyword-only: all that a migration may say of i
         critical=critical,
         consent=consent,
         when=when,
+        backup=backup,
     )
     return DeclaredExecutor(definition, changes)
 

@@ -37,10 +37,13 @@ class MigrationDefinition:
     """"auto" runs it unasked, "ask" asks the user before; None: a major version asks, others do not."""
     when: str = "startup"
     """"background" only where old and new code accept both shapes: the collection stays usable until it has run."""
+    backup: str = "auto"
+    """A restore point before it: "auto" where it is critical or rewrites tables, "always", or "never"."""
 
     def __post_init__(self) -> None:
         _check_word(self.id, "consent", self.consent, (None, "auto", "ask"))
         _check_word(self.id, "when", self.when, ("startup", "background"))
+        _check_word(self.id, "backup", self.backup, ("auto", "always", "never"))
         for version in (self.from_version, self.to_version):
             try:
                 SchemaVersion.parse(version)

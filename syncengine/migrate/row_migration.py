@@ -146,6 +146,7 @@ def migration(  # noqa: PLR0913  (keyword-only: a definition spelled out)
     quarantine_ratio_max: float | None = None,
     consent: str | None = None,
     when: str = "startup",
+    backup: str = "auto",
 ) -> Callable[[RowFunction], RowExecutor]:
     """Decorator for a pure function `f(old: OldModel) -> NewModel`; the hints are the checks before and after.
 
@@ -170,6 +171,7 @@ def migration(  # noqa: PLR0913  (keyword-only: a definition spelled out)
             quarantine_ratio_max=quarantine_ratio_max,
             consent=consent,
             when=when,
+            backup=backup,
         )
         return RowExecutor(definition, function, table=table, group_by=group_by)
 

@@ -47,6 +47,7 @@ def tables(
     description: str = "",
     after: tuple[str, ...] = (),
     critical: bool = True,
+    backup: str = "auto",
 ) -> TablesExecutor:
     """A migration that makes tables. Each text: CREATE TABLE, then its CREATE INDEX statements.
 
@@ -62,5 +63,6 @@ def tables(
         collections=collections,
         after=after,
         critical=critical,
+        backup=backup,
     )
     return TablesExecutor(definition, create)

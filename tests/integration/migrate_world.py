@@ -43,7 +43,7 @@ def _listed(definition):
     )
 
 
-def dump(store, *, without=("_sync_run",)):
+def dump(store, *, without=("_sync_run", "_sync_restore_point", "_sync_lease")):
     """All schema and all rows; the times and the device's name left out."""
     tables = [
         name

@@ -64,3 +64,21 @@ ORDER BY restore_point_id;
 UPDATE _sync_restore_point
 SET gone_at = :now
 WHERE restore_point_id = :restore_point_id;
+
+-- name: of_shadow
+-- The restore point that was made before a large collection began to be rewritten.
+SELECT restore_point_id
+FROM _sync_shadow
+WHERE migration = :migration
+  AND restore_point_id IS NOT NULL
+LIMIT 1;
+
+-- name: tables_of_the_app
+-- Tables that hold rows of the app's.
+SELECT name
+FROM sqlite_schema
+WHERE type = 'table'
+  AND rootpage > 0
+  AND name NOT LIKE 'sqlite\_%' ESCAPE '\'
+  AND name NOT LIKE '\_sync\_%' ESCAPE '\'
+ORDER BY name;
