@@ -2,6 +2,7 @@
 
 from apsw import (
     BusyError,
+    CantOpenError,
     ConstraintError,
     CorruptError,
     FullError,
@@ -17,6 +18,7 @@ from apsw import Error as SqliteError
 
 __all__ = [
     "BusyError",
+    "CantOpenError",
     "ConstraintError",
     "CorruptError",
     "FullError",

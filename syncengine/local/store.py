@@ -175,8 +175,11 @@ class Store:
             return self.connection.changes()
 
     def rows(self, file: str, name: str, /, **values: Any) -> list[Row]:
-        """All rows of a named statement."""
-        return self.query(statement(file, name), values)
+        """All rows of a named statement. Raises StoreDamaged where the engine's tables are not what it asks."""
+        try:
+            return self.query(statement(file, name), values)
+        except apsw.SQLError as error:
+            raise self._note_damage(error, why=str(error)) from error
 
     def row(self, file: str, name: str, /, **values: Any) -> Row | None:
         """The first row of a named statement, or None."""
@@ -211,11 +214,11 @@ class Store:
 
         self.read_only = self.read_only or reason_of(reason)
 
-    def _note_damage(self, error: Exception) -> StoreDamaged:
+    def _note_damage(self, error: Exception, *, why: str = "") -> StoreDamaged:
         """From here on nothing is written: a page that is wrong makes others wrong."""
         damaged = StoreDamaged(
             "SQLite reports damage in the store.",
-            why=type(error).__name__,
+            why=why or type(error).__name__,
             fix="Copy the file with its -wal before anything else; then run `syncengine doctor`.",
         )
         self.refuse_writes(damaged)
