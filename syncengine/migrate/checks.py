@@ -7,6 +7,7 @@ from syncengine.errors import (
     MigrationInvalid,
     QuarantineBudgetExceeded,
     ReconciliationFailed,
+    ShapeDrifted,
     StoreSuperseded,
 )
 from syncengine.migrate.definition import Counts, MigrationDefinition
@@ -94,6 +95,14 @@ def check_references(store: "Store", migration: str) -> None:
             why=f"{len(broken)} rows of {sorted({str(row[0]) for row in broken})}",
             fix="The store is as it was. Convert parents and children in one version step.",
         )
+
+
+def refuse_drifted(store: "Store", collections: tuple[str, ...]) -> None:
+    """A migration is written for the columns that the one before it left. Raises ShapeDrifted for others."""
+    for name in collections:
+        drifted = store.drifted.get(name)
+        if drifted is not None:
+            raise ShapeDrifted(drifted.what, why=drifted.why, fix=drifted.fix)
 
 
 def refuse_inside(store: "Store", step: "Step") -> None:

@@ -23,6 +23,7 @@ from syncengine.migrate.checks import (
     check_found_nothing,
     check_references,
     check_sum,
+    refuse_drifted,
     refuse_inside,
     refuse_overtaken,
 )
@@ -247,6 +248,7 @@ class Run:
         log_event(_logger, logging.INFO, "migration started", migration=self.step.id)
         if isinstance(self.executor, OnlineExecutor):
             return self._queue(self.executor)
+        refuse_drifted(self.store, self.executor.definition.collections)
         if self._source_belongs_to_another():
             return "completed"
         lift = None
