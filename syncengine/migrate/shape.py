@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING
 from syncengine.errors import MigrationInvalid
 from syncengine.local.identifiers import quoted
 from syncengine.local.sqlite_errors import SQLError
+from syncengine.migrate.sql_text import created_name, table_as, tokens_of
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
-
-# CREATE TABLE [IF NOT EXISTS] name ( ... : the name bare or in double quotes.
-_CREATE_TABLE = re.compile(r'\s*CREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?("(?:[^"]|"")+"|\w+)', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,36 +30,30 @@ class TableSql:
 
     def create_as(self, name: str) -> str:
         """The CREATE TABLE under another name."""
-        found = _CREATE_TABLE.match(self.create)
-        assert found is not None
-        return f"CREATE TABLE {quoted(name)}{self.create[found.end() :]}"
+        return table_as(self.create, name)
 
 
 def parse_table(sql: str, *, migration: str) -> TableSql:
     """Read an author's text: CREATE TABLE first, then CREATE INDEX statements. Raises MigrationInvalid."""
     statements = split_statements(sql)
-    found = _CREATE_TABLE.match(statements[0]) if statements else None
-    if found is None:
+    tokens = tokens_of(statements[0]) if statements else []
+    if len(tokens) < 3 or not (tokens[0].is_word("CREATE") and tokens[1].is_word("TABLE")):
         raise MigrationInvalid(
             f"Migration {migration} gives a table that does not begin with CREATE TABLE.",
             fix="Write one CREATE TABLE, then its CREATE INDEX statements.",
         )
-    name = found.group(1)
-    if name.startswith('"'):
-        name = name[1:-1].replace('""', '"')
-    return TableSql(collection=name, create=statements[0], indexes=tuple(statements[1:]))
+    return TableSql(collection=created_name(statements[0]), create=statements[0], indexes=tuple(statements[1:]))
 
 
 def split_statements(sql: str) -> list[str]:
     """The statements of a text, each without its semicolon. Knows strings, names in quotes and comments."""
-    token = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|;", re.DOTALL)
     found, start = [], 0
-    for match in token.finditer(sql):
-        if match.group() == ";":
-            found.append(sql[start : match.start()])
-            start = match.end()
+    for token in tokens_of(sql):
+        if token.text == ";":
+            found.append(sql[start : token.start])
+            start = token.end
     found.append(sql[start:])
-    return [text.strip() for text in found if re.sub(r"--[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL).strip()]
+    return [text.strip() for text in found if tokens_of(text)]
 
 
 def columns_of(store: "Store", table: str) -> tuple[str, ...]:
@@ -85,9 +77,13 @@ def attached(store: "Store", table: str, kind: str) -> list[tuple[str, str]]:
 
 
 def fingerprint(store: "Store", table: str) -> str:
-    """SHA-256 over the SQL of a table, its indexes and triggers; blanks, comments and quotes left out."""
+    """SHA-256 over the SQL of a table, its indexes and triggers; blanks, comments and quotes left out.
+
+    The engine's own triggers do not count: they come and go while a large collection is rewritten.
+    """
     rows = store.query(
-        "SELECT type, name, sql FROM sqlite_schema WHERE tbl_name = ? AND sql IS NOT NULL ORDER BY type, name",
+        "SELECT type, name, sql FROM sqlite_schema WHERE tbl_name = ? AND sql IS NOT NULL "
+        r"AND name NOT LIKE '\_sync\_%' ESCAPE '\' ORDER BY type, name",
         (table,),
     )
     digest = hashlib.sha256()
@@ -108,6 +104,7 @@ def swap_in(store: "Store", *, new: str, table: str, indexes: tuple[str, ...], l
     broken_before = broken_dependants(store, table)
     old_indexes = attached(store, table, "index")
     triggers = attached(store, table, "trigger")
+    sequence = sequence_of(store, table)
     # Without legacy_alter_table a view on the old table makes the RENAME fail.
     store.query("PRAGMA legacy_alter_table = ON")
     try:
@@ -115,13 +112,14 @@ def swap_in(store: "Store", *, new: str, table: str, indexes: tuple[str, ...], l
         store.query(f"ALTER TABLE {quoted(new)} RENAME TO {quoted(table)}")
     finally:
         store.query("PRAGMA legacy_alter_table = OFF")
+    keep_sequence(store, table, sequence)
     for sql in indexes:
         store.query(sql)
     gone = keep_indexes(store, table, old_indexes)
     for name, sql in triggers:
         keep_trigger(store, table, name, sql)
     if not lifting:
-        _refuse_broken(broken_dependants(store, table) - broken_before, table)
+        refuse_broken(broken_dependants(store, table) - broken_before, table)
     return gone
 
 
@@ -150,7 +148,7 @@ def set_apart(store: "Store", table: str) -> Iterator[list[tuple[str, str]]]:
         store.query(sql)
     for on, name, sql in triggers:
         keep_trigger(store, on, name, sql)
-    _refuse_broken(broken_dependants(store, table) - broken_before, table)
+    refuse_broken(broken_dependants(store, table) - broken_before, table)
 
 
 def broken_dependants(store: "Store", table: str) -> frozenset[str]:
@@ -191,13 +189,33 @@ def _compiles(store: "Store", sql: str) -> bool:
     return True
 
 
-def _refuse_broken(broken: frozenset[str], table: str) -> None:
+def refuse_broken(broken: frozenset[str], table: str) -> None:
+    """Raises MigrationInvalid for what compiled before a change and no longer does."""
     if broken:
         raise MigrationInvalid(
             f"The new shape of {table} would break what refers to it.",
             why=", ".join(sorted(broken)),
             fix="Drop or rewrite it before the migration; the store is as it was.",
         )
+
+
+def sequence_of(store: "Store", table: str) -> int | None:
+    """The highest number that AUTOINCREMENT has given here; None for a table without it."""
+    if not table_exists(store, "sqlite_sequence"):
+        return None
+    found = store.query("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,))
+    return int(found[0][0]) if found else None
+
+
+def keep_sequence(store: "Store", table: str, sequence: int | None) -> None:
+    """Let a table that took another's place go on with its numbers: none is given twice, that of a deleted row
+    neither."""
+    create = store.query("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,))
+    if sequence is None or not any(token.is_word("AUTOINCREMENT") for token in tokens_of(str(create[0][0]))):
+        return
+    store.query("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (sequence, table))
+    if store.connection.changes() == 0:
+        store.query("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, sequence))
 
 
 def keep_indexes(store: "Store", table: str, old: list[tuple[str, str]]) -> tuple[str, ...]:
