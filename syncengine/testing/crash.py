@@ -93,29 +93,30 @@ class _Sweep:
         self.images = 0
         self.found = {"old": 0, "between": 0, "new": 0}
         self._seen: set[bytes] = set()
-        self._base, self._live = folder / "built", folder / "undisturbed"
-        self._cut = folder / "cut"
-        self._base.mkdir(parents=True)
-        build(self._base / STORE_NAME)
-        self.old = self._contents(self._copy(self._base, to=self._cut))
-        path = self._copy(self._base, to=self._live)
-        with recording_disk(self._live) as self.log:
-            run(path)
-        self.new = self._contents(path)
+        self._built, self._folder = folder / "built", folder / "store"
+        self._path = self._folder / STORE_NAME
+        # Always at this one place: a store may know by their paths the files that lie beside it.
+        self._folder.mkdir(mode=0o700, parents=True)
+        build(self._path)
+        shutil.copytree(self._folder, self._built)
+        self.old = self._contents()
+        self._begin_again()
+        with recording_disk(self._folder) as self.log:
+            run(self._path)
+        self.new = self._contents()
         if self.old.differences(self.new) == ():
             raise CrashFound("`run` changed nothing, so there is nothing that a power cut could spoil.")
-        path = self._copy(self._base, to=self._cut)
-        with power_cut(self._cut) as counted:
-            run(path)
+        self._begin_again()
+        with power_cut(self._folder) as counted:
+            run(self._path)
         self.statements = counted.begun
 
-    def _copy(self, folder: Path, *, to: Path) -> Path:
-        shutil.rmtree(to, ignore_errors=True)
-        shutil.copytree(folder, to)
-        return to / STORE_NAME
+    def _begin_again(self) -> None:
+        shutil.rmtree(self._folder)
+        shutil.copytree(self._built, self._folder)
 
-    def _contents(self, path: Path) -> Contents:
-        return contents_of(path, leave_out=self.leave_out)
+    def _contents(self) -> Contents:
+        return contents_of(self._path, leave_out=self.leave_out)
 
     def look_at(self, image: CrashImage) -> None:
         """One image, unless the same bytes were looked at before."""
@@ -127,12 +128,10 @@ class _Sweep:
             return
         self._seen.add(digest.digest())
         self.images += 1
-        shutil.rmtree(self._cut)
+        shutil.rmtree(self._folder)
+        self._folder.mkdir(mode=0o700)
         for name, data in image.files.items():
-            file = self._cut / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(data)
-        self._cut.mkdir(exist_ok=True)
+            _write_private(self._folder, name, data)
         state = self._goes_on(str(image))
         self.found[state] += 1
         if is_last and state != "new":
@@ -140,35 +139,44 @@ class _Sweep:
 
     def cut_before(self, statement: int) -> None:
         """The process ends before this statement; the disk keeps what was written."""
-        path = self._copy(self._base, to=self._cut)
-        with power_cut(self._cut, before_statement=statement), suppress(PowerIsGone):
-            self.run(path)
+        self._begin_again()
+        with power_cut(self._folder, before_statement=statement), suppress(PowerIsGone):
+            self.run(self._path)
         self._goes_on(f"power cut before statement {statement}")
 
     def _goes_on(self, where: str) -> str:
         """old, new or between; then new, or an error that says where and what."""
-        path = self._cut / STORE_NAME
         try:
-            state, wrong = self._look_and_run(path)
+            state, wrong = self._look_and_run()
         except Exception as error:
-            raise CrashFound(f"{where}: {type(error).__name__}: {error}\nThe store is at {path}.") from error
+            raise CrashFound(f"{where}: {type(error).__name__}: {error}\nThe store is at {self._path}.") from error
         if wrong:
-            raise CrashFound(f"{where}: {wrong}\nThe store is at {path}.")
+            raise CrashFound(f"{where}: {wrong}\nThe store is at {self._path}.")
         return state
 
-    def _look_and_run(self, path: Path) -> tuple[str, str]:
+    def _look_and_run(self) -> tuple[str, str]:
         """What was found, and what is wrong with it or with what running again made of it."""
-        found = self._contents(path)
+        found = self._contents()
         state = self._state_of(found)
         if not found.sound:
             return state, "the file is damaged"
         if self.check is not None:
-            self.check(path)
-        self.run(path)
-        differences = self.new.differences(self._contents(path))
+            self.check(self._path)
+        self.run(self._path)
+        differences = self.new.differences(self._contents())
         return state, "running again gave something else: " + "; ".join(differences) if differences else ""
 
     def _state_of(self, found: Contents) -> str:
         if found == self.old:
             return "old"
         return "new" if found == self.new else "between"
+
+
+def _write_private(folder: Path, name: str, data: bytes) -> None:
+    """As the engine makes all of its files and folders: for their owner alone."""
+    *folders, last = name.split("/")
+    for inner in folders:
+        folder = folder / inner
+        folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / last).touch(mode=0o600)
+    (folder / last).write_bytes(data)

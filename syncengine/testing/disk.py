@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from stat import S_ISREG
 from types import TracebackType
 from typing import Any
 
@@ -235,38 +236,46 @@ class _Recorder(_Disk):
         return super().xOpen(name, flags)
 
     def done(self, operation: Operation) -> None:
-        self._note_outside()
+        self._note_outside(besides=operation.name)
         self._log.operations.append(operation)
 
     @property
     def syncs(self) -> bool:
         return False
 
-    def _note_outside(self) -> None:
-        """What Python code has written, renamed or deleted beside the databases since the last operation."""
+    def _note_outside(self, *, besides: str) -> None:
+        """What other code has written, renamed or deleted since the last operation; SQLite's files only deleted."""
         seen = self._seen_outside()
-        for name in sorted(self._outside.keys() - seen.keys() - self._of_sqlite):
+        for name in sorted(self._outside.keys() - seen.keys() - {besides}):
             self._log.operations.append(Operation(kind="outside", name=name))
         for name, state in sorted(seen.items()):
-            if self._outside.get(name) != state:
+            if self._outside.get(name) != state and state != _OF_SQLITE:
                 data = (self.folder / name).read_bytes()
                 self._log.operations.append(Operation(kind="outside", name=name, data=data))
         self._outside = seen
 
-    @property
-    def _of_sqlite(self) -> set[str]:
-        return {name + side for name in self._opened for side in _SIDE_FILES}
-
     def _seen_outside(self) -> dict[str, tuple[int, int, int]]:
-        # Only looked at, never opened, where a database may be: to close it would drop SQLite's locks.
-        of_sqlite = self._of_sqlite
+        # Only looked at, never opened, where a database is: to close it would drop SQLite's locks.
+        of_sqlite = {name + side for name in self._opened for side in _SIDE_FILES}
         found = {}
         for path in self.folder.rglob("*"):
             name = path.relative_to(self.folder).as_posix()
-            if name not in of_sqlite and path.is_file():
-                state = path.stat()
-                found[name] = (state.st_ino, state.st_mtime_ns, state.st_size)
+            state = _OF_SQLITE if name in of_sqlite else _state_of(path)
+            if state is not None:
+                found[name] = state
         return found
+
+
+_OF_SQLITE = (0, 0, 0)
+
+
+def _state_of(path: Path) -> tuple[int, int, int] | None:
+    """What tells a file from what it was; None for a folder, and for what has just gone."""
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        return None
+    return (state.st_ino, state.st_mtime_ns, state.st_size) if S_ISREG(state.st_mode) else None
 
 
 class _Failing(_Disk):

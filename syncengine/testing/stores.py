@@ -132,17 +132,13 @@ def _changed_in(registry: MigrationRegistry, hop: Hop, collection: str) -> "RowE
 
 
 class OneWay(MigrationRegistry):
-    """Another registry as an app of version `target` has it, which goes the given way, or the shortest one.
-
-    A change of a major version needs no consent here.
-    """
+    """Another registry as an app of version `target` has it, which goes the given way, or the shortest one."""
 
     def __init__(
         self, registry: MigrationRegistry, *, target: SchemaVersion, way: tuple[Hop, ...] | None = None
     ) -> None:
         self.__dict__.update(registry.__dict__)
         self.target = target
-        self.asks_for_major = False
         self._way = way
 
     def _cheapest(self, start: SchemaVersion, end: SchemaVersion) -> tuple[Hop, ...] | None:
@@ -167,7 +163,7 @@ def opened(
     settings: Settings | None = None,
     backend: "Backend | None" = None,
 ) -> Engine:
-    """An engine on the store; it uses a clock that stands still unless another is given."""
+    """An engine on the store that agrees to everything; its clock stands still unless another one is given."""
     return Engine.open(
         path,
         registry=registry,
@@ -176,6 +172,7 @@ def opened(
         clock=clock or StoppedClock(),
         settings=settings,
         backend=backend,
+        consent=lambda request: True,
     )
 
 

@@ -1,0 +1,133 @@
+"""One small registry for each kind of migration, a store before it, and what one start of the app does."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from syncengine import Engine, add, archive, cast, declared, migration, rename
+from syncengine.testing import StoppedClock
+from tests.integration.imports import PROFILE, ImportExecutor, JourneyV2, make_v2, seconds_v3, upload_walks, walk
+from tests.integration.migrate_world import registry_of
+
+ROWS = 30
+
+
+class JourneyByTitle(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    user_id: str
+    id: str
+    minutes: float
+    title: str | None
+
+
+def merged_by_title(old: list[JourneyV2]) -> JourneyByTitle:
+    first = old[0]
+    return JourneyByTitle(user_id=first.user_id, id=first.id, minutes=sum(j.minutes for j in old), title=first.title)
+
+
+def merge_v3():
+    return migration(
+        id="merge-v3",
+        collection="journeys",
+        from_version="2.0.0",
+        to_version="3.0.0",
+        group_by="minutes",
+        critical=True,
+        lossy=True,
+    )(merged_by_title)
+
+
+def declared_v3():
+    changes = (rename("title", "name"), cast("minutes", str), add("colour", "TEXT", default="grey"))
+    return declared(
+        id="declared-v3", collection="journeys", from_version="2.0.0", to_version="3.0.0", changes=changes
+    )
+
+
+def upload_v3():
+    return upload_walks(from_version="2.0.0", to_version="3.0.0")
+
+
+def archive_v3():
+    return declared(
+        id="archive-v3",
+        collection="journeys",
+        from_version="2.0.0",
+        to_version="3.0.0",
+        changes=(archive("minutes"),),
+    )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`before` and `after` are the registries of the app before and after its update."""
+
+    before: Callable[[], Any]
+    after: Callable[[], Any]
+    user: str | None = None
+
+    def build(self, path: Path) -> None:
+        phone = _phone_of(path)
+        if self.user is not None:
+            walks = [walk(n) for n in range(ROWS)] + [walk(ROWS, 13), walk(0), walk(ROWS + 1, 0)]
+            phone.write_text(json.dumps({"@walks": json.dumps(walks)}), encoding="utf-8")
+        with self.open(path, self.before()) as engine:
+            engine.migrate()
+            if engine._store.query("SELECT count(*) FROM pragma_table_info('journeys')") != [(0,)]:
+                with engine.write() as db:
+                    rows = [("ann", f"old-{n:03}", float(n % 4), f"title {n}") for n in range(ROWS)]
+                    db.conn.executemany("INSERT INTO journeys VALUES (?, ?, ?, ?)", rows)
+
+    def run(self, path: Path) -> None:
+        with self.open(path, self.after()) as engine:
+            report = engine.migrate()
+            assert report is None or report.success, report
+
+    def open(self, path: Path, registry: Any, **options: Any) -> Engine:
+        sources = {"phone": str(_phone_of(path))} if self.user else None
+        return Engine.open(
+            path,
+            registry=registry,
+            user=self.user,
+            sources=sources,
+            clock=StoppedClock(),
+            consent=lambda request: True,
+            **options,
+        )
+
+
+def nothing():
+    return registry_of(target="1.0.0")
+
+
+def at_two(*more):
+    return lambda: registry_of(make_v2(PROFILE), *more, profile=("profile", "status"))
+
+
+def at_three(step):
+    steps = make_v2(PROFILE), ImportExecutor()
+    return lambda: registry_of(*steps, step(), target="3.0.0", profile=("profile", "status"))
+
+
+KINDS = {
+    "tables": Kind(nothing, at_two()),
+    "import": Kind(nothing, at_two(ImportExecutor()), user="ann"),
+    "upload": Kind(at_two(ImportExecutor()), at_three(upload_v3), user="ann"),
+    "declared": Kind(at_two(), at_three(declared_v3)),
+    "archive": Kind(at_two(), at_three(archive_v3)),
+    "row function": Kind(at_two(), at_three(seconds_v3)),
+    "merge": Kind(at_two(), at_three(merge_v3)),
+}
+
+PROFILE_STATUS = {"profile": ("status",)}
+"""It holds the times of the runs."""
+
+
+def _phone_of(path: Path) -> Path:
+    """The old app's data lies elsewhere on the device: it is the same one, whatever becomes of the store."""
+    return path.parents[1] / "phone.json"
