@@ -1,24 +1,29 @@
 """Migrations without any code: columns added, renamed, cast and archived, by `declared(...)`."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from syncengine.clock import iso
-from syncengine.errors import MigrationInvalid, ReconciliationFailed
+from syncengine.errors import MigrationInvalid
 from syncengine.local.identifiers import quoted
-from syncengine.migrate.definition import Counts, Item, MigrationDefinition, Quarantine
-from syncengine.migrate.executor import BaseMigrationExecutor
-from syncengine.migrate.paging import pages, rows_of
-from syncengine.migrate.row_codec import row_as_json
-from syncengine.migrate.shape import keep_indexes, set_apart
-from syncengine.migrate.work import key_columns
+from syncengine.local.scratch_table import ColumnFacts, altered, columns_declared
+from syncengine.local.sqlite_errors import SQLError
+from syncengine.migrate.declared_columns import ColumnPlan, GoneColumn, NewColumn
+from syncengine.migrate.declared_sql import literal
+from syncengine.migrate.declared_values import Conversion, python_type_of
+from syncengine.migrate.definition import MigrationDefinition
+from syncengine.migrate.rebuild import RebuildingExecutor, anything_kept, present_table, way_back
+from syncengine.migrate.shape import TableSql, columns_of, parse_table, table_exists
 
 if TYPE_CHECKING:
+    from syncengine.local.store import Row, Store
+    from syncengine.migrate.registry import MigrationRegistry
     from syncengine.migrate.work import Work
 
 _SQL_TYPES: dict[type, str] = {int: "INTEGER", float: "REAL", str: "TEXT"}
+
+BACK = "/back"
+"""Behind a migration's id, in `_sync_archive`: what its way back took away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,119 +77,214 @@ def archive(column: str) -> Archive:
     return Archive(column)
 
 
-class DeclaredExecutor(BaseMigrationExecutor):
-    """Change the table in place; only a cast looks at the rows."""
-
-    rebuilds_tables = True
+class _ByColumns(RebuildingExecutor):
+    """Each new row is made of one old row, column by column; SQL does it where it does what Python would."""
 
     def __init__(self, definition: MigrationDefinition, changes: tuple[Change, ...]) -> None:
         super().__init__()
         self.definition = definition  # type: ignore[misc]  # an author's class has one definition, this kind many
         self.changes = changes
-        self.casts = tuple(change for change in changes if isinstance(change, Cast))
         self.collection = definition.collections[0]
 
-    def prepare(self, work: "Work") -> None:
-        for change in self.changes:
-            if isinstance(change, Cast):
-                self._alter(work, self._add_cast_column(work, change))
-            elif isinstance(change, Add):
-                self._alter(work, f"ADD COLUMN {quoted(change.column)} {change.sql_type}{_default(change.default)}")
+    def plan(self, work: "Work") -> ColumnPlan:
+        """What becomes of each column of the table that is there."""
+        known = work.notes.get(("plan", type(self), self.definition.id))
+        if known is None:
+            known = work.notes["plan", type(self), self.definition.id] = self._plan(work)
+        assert isinstance(known, ColumnPlan)
+        return known
 
-    def _add_cast_column(self, work: "Work", change: Cast) -> str:
-        required = work.store.query(
-            'SELECT "notnull" FROM pragma_table_xinfo(?) WHERE name = ?', (self.collection, change.column)
-        )
-        if not required:
-            raise MigrationInvalid(f"{self.collection} has no column {change.column} to cast.")
-        suffix = _default(change.to()) if required[0][0] else ""
-        return f"ADD COLUMN {quoted(change.column + '_new_')} {_SQL_TYPES[change.to]}{suffix}"
+    def _plan(self, work: "Work") -> ColumnPlan:
+        raise NotImplementedError
+
+    def source_columns(self, work: "Work") -> tuple[str, ...]:
+        return self.plan(work).source_columns
+
+    def new_columns(self, work: "Work") -> tuple[str, ...]:
+        return self.plan(work).new_columns
+
+    def made_of(self, rows: "Sequence[Row]", work: "Work") -> list[list[tuple[Any, ...]]]:
+        return [[row] for row in self.plan(work).made_of(rows, work)]
+
+    def insert_select(self, work: "Work") -> tuple[str, str] | None:
+        return self.plan(work).insert_select()
+
+    def keep_originals(self, rows: "Sequence[Row]", work: "Work") -> None:
+        self.plan(work).keep_originals(rows, work)
+
+    def keep_originals_where(self, predicate: str, bindings: dict[str, Any], work: "Work") -> None:
+        self.plan(work).keep_originals_where(predicate, bindings, work)
+
+    def _present(self, store: "Store") -> TableSql:
+        if not table_exists(store, self.collection):
+            raise self.refuse_missing_table()
+        return present_table(store, self.collection, migration=self.definition.id)
+
+    def _rename(self, work: "Work", column: str, to: str) -> None:
+        self._alter(work, f"RENAME COLUMN {quoted(column)} TO {quoted(to)}")
 
     def _alter(self, work: "Work", change: str) -> None:
         work.store.query(f"ALTER TABLE {quoted(self.collection)} {change}")
 
-    def estimate(self, work: "Work") -> int | None:
-        return rows_of(work.store, self.collection) if self.casts else 0
+    def _refuse(self, error: Exception) -> MigrationInvalid:
+        return MigrationInvalid(
+            f"Migration {self.definition.id} declares what cannot be done to {self.collection}.",
+            why=str(error),
+            fix="Correct its changes; the store is as it was.",
+        )
 
-    def items(self, work: "Work") -> Iterator[Item]:
-        if not self.casts:
-            return
-        keys = key_columns(work.collections[self.collection])
-        columns = (*keys, *(change.column for change in self.casts))
-        for page in pages(work.store, self.collection, columns=columns, keys=keys):
-            for row in page:
-                yield Item(str(row[len(keys) - 1]), row, owner=str(row[0]) if len(keys) > 1 else None)
+    def _forget_kept(self, work: "Work", name: str) -> None:
+        if not work.lifting:
+            work.store.run("archive", "forget_kept", collection=self.collection, migration=name)
 
-    def apply(self, items: list[Item], work: "Work") -> Counts:
-        keys = key_columns(work.collections[self.collection])
-        sets = ", ".join(f"{quoted(change.column + '_new_')} = ?" for change in self.casts)
-        where = " AND ".join(f"{quoted(key)} IS ?" for key in keys)
-        rows = []
-        for item in items:
-            old = item.value[len(keys) :]
-            new = [_converted(value, change) for value, change in zip(old, self.casts, strict=True)]
-            rows.append((*new, *item.value[: len(keys)]))
-        for row in rows:
-            self._change_one(work, f"UPDATE {quoted(self.collection)} SET {sets} WHERE {where}", row)
-        return Counts(read=len(items), written=len(items))
 
-    def _change_one(self, work: "Work", sql: str, bindings: tuple[Any, ...]) -> None:
-        """The app's triggers are for the app's changes: they neither fire nor leave a row out here."""
-        with work.store.without_triggers():
-            work.store.query(sql, bindings)
-        if (changed := work.store.connection.changes()) != 1:
-            raise ReconciliationFailed(
-                f"Migration {self.definition.id} cannot tell the rows of {self.collection} apart.",
-                why=f"{changed} rows have the key of one",
-                fix="The store is as it was. Give the table a primary key of its owner and key columns.",
-            )
-
-    def set_aside(self, item: Item, work: "Work") -> str:
-        """A row that cannot be cast leaves the table: its new column would hold a value that nobody wrote."""
-        keys = key_columns(work.collections[self.collection])
-        where = " AND ".join(f"{quoted(key)} IS ?" for key in keys)
-        bindings = tuple(item.value[: len(keys)])
-        columns = [name for name in work.columns(self.collection) if name not in self._made_here]
-        names = ", ".join(map(quoted, columns))
-        row = work.store.query(f"SELECT {names} FROM {quoted(self.collection)} WHERE {where}", bindings)[0]
-        self._change_one(work, f"DELETE FROM {quoted(self.collection)} WHERE {where}", bindings)
-        return row_as_json(columns, row)
+class DeclaredExecutor(_ByColumns):
+    """Add, rename, cast, archive. Where all are added and renamed columns, ALTER TABLE does it without a row read."""
 
     @property
-    def _made_here(self) -> set[str]:
-        """Columns that the old row did not have."""
-        added = {change.column for change in self.changes if isinstance(change, Add)}
-        return added | {change.column + "_new_" for change in self.casts}
+    def _goes_back_as(self) -> str:
+        return self.definition.id + BACK
 
-    def finish(self, work: "Work") -> None:
-        store = work.store
+    def rewrites_rows(self, store: "Store") -> bool:
         if any(isinstance(change, Cast | Archive) for change in self.changes):
-            with set_apart(store, self.collection) as indexes:
-                self._drop_columns(work)
-                for name in keep_indexes(store, self.collection, indexes):
-                    work.warn(f"index {name} was left out: its columns are gone")
+            return True
+        adds = any(isinstance(change, Add) for change in self.changes)
+        return adds and anything_kept(store, self.collection, migration=self._goes_back_as)
+
+    def alter_in_place(self, work: "Work") -> None:
+        self.remember_shape(work)
+        for change in self.changes:
+            if isinstance(change, Add):
+                self._alter(work, f"ADD COLUMN {_declared(change)}")
+        self.after_swap(work)
+
+    def make_new_table(self, work: "Work") -> None:
+        self.remember_shape(work)
+        create = parse_table(self._new_shape(work), migration=self.definition.id)
+        work.store.query(create.create_as(self.new_table))
+
+    def _new_shape(self, work: "Work") -> str:
+        """The CREATE TABLE as SQLite alters it; no column is renamed yet, so that indexes and triggers still fit."""
+        old = self._present(work.store).create
+        there = {column.name: column for column in columns_declared(old)}
+        table = quoted(self.collection)
+        alterations = []
+        for change in self.changes:
+            if isinstance(change, Add):
+                alterations.append(f"ALTER TABLE {table} ADD COLUMN {_declared(change)}")
+            elif isinstance(change, Cast):
+                # An empty table takes a required column without a default.
+                alterations.append(f"ALTER TABLE {table} DROP COLUMN {quoted(change.column)}")
+                alterations.append(f"ALTER TABLE {table} ADD COLUMN {_cast(change, there.get(change.column))}")
+            elif isinstance(change, Archive):
+                alterations.append(f"ALTER TABLE {table} DROP COLUMN {quoted(change.column)}")
+        try:
+            return altered(old, alterations)
+        except SQLError as error:
+            raise self._refuse(error) from error
+
+    def _plan(self, work: "Work") -> ColumnPlan:
+        old = columns_declared(self._present(work.store).create)
+        there = {column.name: column for column in old}
+        casts = {change.column: change for change in self.changes if isinstance(change, Cast)}
+        adds = {change.column: change for change in self.changes if isinstance(change, Add)}
+        archived = [change.column for change in self.changes if isinstance(change, Archive)]
+        return ColumnPlan(
+            collection=work.collections[self.collection],
+            source_columns=tuple(column.name for column in old),
+            columns=tuple(
+                NewColumn(
+                    name=name, field=name, default=_default(adds[name]), required=adds[name].default is not None
+                )
+                if name in adds
+                else NewColumn(name=name, source=name, conversion=_conversion(casts.get(name), there[name].sql_type))
+                for name in columns_of(work.store, self.new_table)
+            ),
+            gone=tuple(GoneColumn(name=name, field=name, default=there[name].default or "NULL") for name in archived),
+            keeps_as=self.definition.id,
+            reads_as=self._goes_back_as,
+            anything_kept=anything_kept(work.store, self.collection, migration=self._goes_back_as),
+        )
+
+    def after_swap(self, work: "Work") -> None:
         for change in self.changes:
             if isinstance(change, Rename):
-                self._alter(work, f"RENAME COLUMN {quoted(change.column)} TO {quoted(change.to)}")
+                self._rename(work, change.column, change.to)
+        self._forget_kept(work, self._goes_back_as)
 
-    def _drop_columns(self, work: "Work") -> None:
-        for change in self.changes:
-            if isinstance(change, Cast):
-                self._alter(work, f"DROP COLUMN {quoted(change.column)}")
-                self._alter(work, f"RENAME COLUMN {quoted(change.column + '_new_')} TO {quoted(change.column)}")
-            elif isinstance(change, Archive):
-                self._keep(work, change)
-                self._alter(work, f"DROP COLUMN {quoted(change.column)}")
+    def reversed(self, store: "Store", registry: "MigrationRegistry") -> "RebuildingExecutor | None":
+        before = self.shape_before(store)
+        return None if before is None else _BackExecutor(self, before)
 
-    def _keep(self, work: "Work", change: Archive) -> None:
-        collection = work.collections[self.collection]
-        owner = quoted(collection.owner) if collection.owner else "''"
-        work.store.query(
-            "INSERT INTO _sync_archive (collection, owner, row_key, field, value, migration, archived_at) "
-            f"SELECT ?, {owner}, {quoted(collection.key)}, ?, {quoted(change.column)}, ?, ? "
-            f"FROM {quoted(self.collection)} WHERE {quoted(change.column)} IS NOT NULL",
-            (self.collection, change.column, self.definition.id, iso(work.now_ms)),
+
+class _BackExecutor(_ByColumns):
+    """The way back of declared changes: the table as it was, with what was kept, and later edits taken along."""
+
+    remembers_shape = False
+
+    def __init__(self, forward: DeclaredExecutor, before: TableSql) -> None:
+        super().__init__(way_back(forward.definition), forward.changes)
+        self._before = before
+        self._renamed = {change.column: change.to for change in self.changes if isinstance(change, Rename)}
+        self.new_indexes = before.indexes
+
+    @property
+    def _keeps_as(self) -> str:
+        return self.definition.id + BACK
+
+    def make_new_table(self, work: "Work") -> None:
+        work.store.query(self._before.create_as(self.new_table))
+        plan = self.plan(work)
+        wanted = {column.source for column in plan.columns if column.source} | {gone.name for gone in plan.gone}
+        if wanted != set(plan.source_columns):
+            raise MigrationInvalid(
+                f"Migration {self.definition.id} cannot be taken back: {self.collection} has another shape by now.",
+                why=f"these columns differ: {sorted(wanted ^ set(plan.source_columns))}",
+                fix="Take back first what changed them. The store is as it was.",
+            )
+
+    def _plan(self, work: "Work") -> ColumnPlan:
+        casts = {change.column: change for change in self.changes if isinstance(change, Cast)}
+        archived = {change.column for change in self.changes if isinstance(change, Archive)}
+        adds = [change for change in self.changes if isinstance(change, Add)]
+        return ColumnPlan(
+            collection=work.collections[self.collection],
+            source_columns=columns_of(work.store, self.collection),
+            columns=tuple(
+                NewColumn(
+                    name=column.name, field=column.name, default=column.default or "NULL", required=column.required
+                )
+                if column.name in archived
+                else NewColumn(
+                    name=column.name,
+                    source=self._renamed.get(column.name, column.name),
+                    conversion=_conversion_back(casts.get(column.name), column.sql_type),
+                )
+                for column in columns_declared(self._before.create)
+            ),
+            gone=tuple(
+                GoneColumn(name=self._renamed.get(add.column, add.column), field=add.column, default=_default(add))
+                for add in adds
+            ),
+            keeps_as=self._keeps_as,
+            reads_as=self.definition.id,
+            anything_kept=anything_kept(work.store, self.collection, migration=self.definition.id),
         )
+
+    def rewrites_rows(self, store: "Store") -> bool:
+        return any(not isinstance(change, Rename) for change in self.changes)
+
+    def alter_in_place(self, work: "Work") -> None:
+        self.before_swap(work)
+
+    def before_swap(self, work: "Work") -> None:
+        """Indexes, triggers and views learn the old names first."""
+        for change in self.changes[::-1]:
+            if isinstance(change, Rename):
+                self._rename(work, change.to, change.column)
+
+    def after_swap(self, work: "Work") -> None:
+        self._forget_kept(work, self.definition.id)
 
 
 def declared(  # noqa: PLR0913  (keyword-only: all that a migration may say of itself)
@@ -219,27 +319,32 @@ def declared(  # noqa: PLR0913  (keyword-only: all that a migration may say of i
     return DeclaredExecutor(definition, changes)
 
 
-def _default(value: str | int | float | None) -> str:
-    if value is None:
-        return ""
-    literal = "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)
-    return f" NOT NULL DEFAULT {literal}"
+def _declared(change: Add) -> str:
+    required = "" if change.default is None else f" NOT NULL DEFAULT {_default(change)}"
+    return f"{quoted(change.column)} {change.sql_type}{required}"
 
 
-def _converted(value: Any, change: Cast) -> Any:
-    """The value in its new type, if nothing of it is lost."""
+def _default(change: Add) -> str:
+    value = change.default
     if value is None:
+        return "NULL"
+    if isinstance(value, str):
+        return literal(value)
+    return repr(float(value) if change.sql_type == "REAL" else value)
+
+
+def _cast(change: Cast, old: ColumnFacts | None) -> str:
+    required = " NOT NULL" if old is not None and old.required else ""
+    return f"{quoted(change.column)} {_SQL_TYPES[change.to]}{required}"
+
+
+def _conversion(change: Cast | None, old_type: str) -> Conversion | None:
+    if change is None:
         return None
-    cannot = Quarantine(f"cannot become {change.to.__name__}", field=change.column)
-    # Bytes are no text, and 1_000 is a number to Python alone.
-    if isinstance(value, bytes) or (isinstance(value, str) and "_" in value and change.to is not str):
-        raise cannot
-    try:
-        new = change.to(value)
-    except (ValueError, TypeError, OverflowError):
-        raise cannot from None
-    if isinstance(new, float) and not math.isfinite(new):
-        raise Quarantine("is no finite number", field=change.column)
-    if isinstance(value, int | float) and new != value and change.to is not str:
-        raise Quarantine(f"would lose its fraction as {change.to.__name__}", field=change.column)
-    return new
+    return Conversion(field=change.column, to=change.to, back=python_type_of(old_type))
+
+
+def _conversion_back(change: Cast | None, old_type: str) -> Conversion | None:
+    if change is None:
+        return None
+    return Conversion(field=change.column, to=python_type_of(old_type), back=change.to)

@@ -3,16 +3,17 @@
 The run loop does it in one transaction, the shadow in many; both ask the same executor, so both give the same rows.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from syncengine.errors import MigrationInvalid
-from syncengine.migrate.definition import Counts, Item
+from syncengine.migrate.definition import Counts, Item, MigrationDefinition
 from syncengine.migrate.executor import BaseMigrationExecutor
 from syncengine.migrate.paging import pages, rows_of
 from syncengine.migrate.row_codec import row_as_json
-from syncengine.migrate.shape import TableSql, attached, parse_table, swap_in
+from syncengine.migrate.shape import TableSql, attached, parse_table, swap_in, table_exists
 from syncengine.migrate.work import insert_sql, key_columns
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class RebuildingExecutor(BaseMigrationExecutor):
 
     rebuilds_tables: ClassVar[bool] = True
     collection: str
+    remembers_shape: bool = True
+    """False for a way back: it goes to a shape that is known."""
     new_indexes: tuple[str, ...] = ()
     """CREATE INDEX texts that the author gave; the others of the live table are kept where they fit."""
 
@@ -39,8 +42,12 @@ class RebuildingExecutor(BaseMigrationExecutor):
     # What each kind of rebuilding says.
 
     def rewrites_rows(self, store: "Store") -> bool:
-        """False where ALTER TABLE is enough: then `prepare` and `finish` do it all, and there are no items."""
+        """False where ALTER TABLE is enough: then there are no items, and no new table."""
         return True
+
+    def alter_in_place(self, work: "Work") -> None:
+        """All of it, where no row is rewritten."""
+        raise NotImplementedError
 
     def make_new_table(self, work: "Work") -> None:
         """CREATE TABLE of the new shape under the name `new_table`. Raises MigrationInvalid where columns differ
@@ -84,16 +91,44 @@ class RebuildingExecutor(BaseMigrationExecutor):
         """What takes the present rows back to the shape before. None: there is no way down."""
         return None
 
+    # What they have in common.
+
+    def remember_shape(self, work: "Work") -> None:
+        """Write down the live table and its indexes as they are now, before anything of it is changed."""
+        if not self.remembers_shape or work.lifting:
+            return
+        table = present_table(work.store, self.collection, migration=self.definition.id)
+        ddl = json.dumps([table.create, *table.indexes])
+        work.store.run(
+            "archive", "write_shape_before", collection=self.collection, migration=self.definition.id, ddl=ddl
+        )
+
+    def shape_before(self, store: "Store") -> TableSql | None:
+        """The table as it was before this migration ran; None where it did not."""
+        ddl = store.value("archive", "shape_before", collection=self.collection, migration=self.definition.id)
+        if ddl is None:
+            return None
+        create, *indexes = json.loads(ddl)
+        return TableSql(collection=self.collection, create=create, indexes=tuple(indexes))
+
     # What the run loop calls.
 
     def prepare(self, work: "Work") -> None:
-        self.make_new_table(work)
+        if self.rewrites_rows(work.store):
+            self.make_new_table(work)
+        else:
+            self.alter_in_place(work)
 
     def estimate(self, work: "Work") -> int | None:
-        return rows_of(work.store, self.collection)
+        return rows_of(work.store, self.collection) if self._fills(work) else 0
+
+    def _fills(self, work: "Work") -> bool:
+        return table_exists(work.store, self.new_table)
 
     def items(self, work: "Work") -> Iterator[Item]:
         """Pages by key, so that nothing stays open while rows are written."""
+        if not self._fills(work):
+            return
         columns = self.source_columns(work)
         collection = work.collections[self.collection]
         key = columns.index(collection.key)
@@ -124,6 +159,8 @@ class RebuildingExecutor(BaseMigrationExecutor):
         return row_as_json(self.source_columns(work), item.value)
 
     def finish(self, work: "Work") -> None:
+        if not self._fills(work):
+            return
         self.before_swap(work)
         indexes = () if work.lifting else self.new_indexes
         gone = swap_in(work.store, new=self.new_table, table=self.collection, indexes=indexes, lifting=work.lifting)
@@ -144,6 +181,16 @@ def present_table(store: "Store", table: str, *, migration: str) -> TableSql:
     found = store.query("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,))
     bare = parse_table(str(found[0][0]), migration=migration)
     return replace(bare, indexes=tuple(sql for _, sql in attached(store, table, "index")))
+
+
+def anything_kept(store: "Store", collection: str, *, migration: str) -> bool:
+    """Are there values of a collection in `_sync_archive` under this name?"""
+    return bool(store.value("archive", "anything_kept", collection=collection, migration=migration))
+
+
+def way_back(definition: MigrationDefinition) -> MigrationDefinition:
+    """The same migration in the other direction."""
+    return replace(definition, from_version=definition.to_version, to_version=definition.from_version)
 
 
 def _shared_out(read: int, *, made: int) -> Counts:

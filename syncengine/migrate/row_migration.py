@@ -9,12 +9,13 @@ from pydantic import BaseModel
 from syncengine.errors import MigrationInvalid
 from syncengine.local.identifiers import quoted
 from syncengine.migrate.definition import Item, MigrationDefinition, WrongReturn, may_return_none
-from syncengine.migrate.rebuild import RebuildingExecutor, present_table
+from syncengine.migrate.rebuild import RebuildingExecutor, present_table, way_back
 from syncengine.migrate.row_codec import codec_of
 from syncengine.migrate.shape import TableSql, columns_of, parse_table
 
 if TYPE_CHECKING:
-    from syncengine.local.store import Row
+    from syncengine.local.store import Row, Store
+    from syncengine.migrate.registry import MigrationRegistry
     from syncengine.migrate.work import Work
 
 RowFunction = Callable[..., Any]
@@ -45,9 +46,19 @@ class RowExecutor(RebuildingExecutor):
         return self.function(*arguments, **named)
 
     def down(self, function: RowFunction) -> "RowExecutor":
-        """Decorator: the way back from a new row to the old one."""
+        """Decorator: the way back from a new row to the old one. Raises MigrationInvalid for missing hints."""
+        _models(function, self.definition.id)
         self.down_function = function
         return self
+
+    def reversed(self, store: "Store", registry: "MigrationRegistry") -> "RebuildingExecutor | None":
+        before = self.shape_before(store)
+        if self.down_function is None or self.group_by is not None or before is None:
+            return None
+        table = ";\n".join((before.create, *before.indexes))
+        back = RowExecutor(way_back(self.definition), self.down_function, table=table, group_by=None)
+        back.remembers_shape = False
+        return back
 
     def prepare(self, work: "Work") -> None:
         self.make_new_table(work)
@@ -57,6 +68,7 @@ class RowExecutor(RebuildingExecutor):
 
     def make_new_table(self, work: "Work") -> None:
         self._check_columns(work, self.collection, self.old_model, "reads")
+        self.remember_shape(work)
         table = self.table or present_table(work.store, self.collection, migration=self.definition.id)
         work.store.query(table.create_as(self.new_table))
         self._check_columns(work, self.new_table, self.new_model, "writes")

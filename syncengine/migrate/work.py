@@ -44,6 +44,8 @@ class Work:
     """Names of the legacy values that this run has read, in order."""
     lifting: bool = False
     """These rows come late: they go through a table without indexes, beside the live one."""
+    notes: dict[Any, Any] = field(default_factory=dict)
+    """What the engine's own executors remember for the length of a run, and no longer."""
     _inserts: dict[tuple[str, tuple[str, ...], str], str] = field(default_factory=dict)
 
     def warn(self, text: str, *, row_key: str | None = None) -> None:
@@ -118,7 +120,7 @@ class Work:
     def json(self, key: str) -> Iterator[Item]:
         """The one JSON document under a key, if the key is there."""
         for item in self.text(key):
-            yield _parsed(key, item.raw)
+            yield parsed_item(key, item.raw)
 
     def text(self, key: str) -> Iterator[Item]:
         """The plain text under a key, if the key is there."""
@@ -223,7 +225,7 @@ def insert_sql(table: str, columns: tuple[str, ...], *, suffix: str = "") -> str
 
 def _element_item(key: str, element: "bytes | OversizedElement") -> Item:
     if isinstance(element, bytes):
-        return _parsed(key, element)
+        return parsed_item(key, element)
     why = (
         f"larger than {element.element_bytes_max} bytes, at byte {element.at_byte} of the value; "
         "only its first bytes are kept here, the source still holds it whole"
@@ -231,7 +233,8 @@ def _element_item(key: str, element: "bytes | OversizedElement") -> Item:
     return Item(key, None, element.first_bytes, broken=why)
 
 
-def _parsed(key: str, raw: bytes) -> Item:
+def parsed_item(key: str, raw: bytes) -> Item:
+    """An element of a legacy value by its JSON text; a broken Item for what is no JSON."""
     try:
         return Item(key, orjson.loads(raw), raw)
     except orjson.JSONDecodeError as error:

@@ -1,0 +1,49 @@
+"""What SQLite itself makes of CREATE TABLE and ALTER TABLE, tried on an empty table in memory."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import apsw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnFacts:
+    """One column as its table declares it; generated ones are none."""
+
+    name: str
+    sql_type: str
+    """In capitals; empty where the table says none."""
+    required: bool
+    default: str | None
+    """An SQL expression."""
+
+
+def altered(create: str, alterations: Sequence[str]) -> str:
+    """The CREATE TABLE after some ALTER TABLE statements. Raises apsw.SQLError for what SQLite refuses."""
+    with _table(create) as connection:
+        for sql in alterations:
+            connection.execute(sql).fetchall()
+        return str(connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'table'").get)
+
+
+def columns_declared(create: str) -> tuple[ColumnFacts, ...]:
+    """The columns of a CREATE TABLE in order. Raises apsw.SQLError for what SQLite refuses."""
+    with _table(create) as connection:
+        name = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").get
+        rows = connection.execute(
+            'SELECT name, upper(type), "notnull", dflt_value'
+            " FROM pragma_table_xinfo(?) WHERE hidden = 0 ORDER BY cid",
+            (name,),
+        ).fetchall()
+    return tuple(ColumnFacts(name=row[0], sql_type=row[1], required=bool(row[2]), default=row[3]) for row in rows)
+
+
+@contextmanager
+def _table(create: str) -> Iterator[apsw.Connection]:
+    connection = apsw.Connection(":memory:")
+    try:
+        connection.execute(create).fetchall()
+        yield connection
+    finally:
+        connection.close()
