@@ -26,6 +26,7 @@ _SAFETY_PRAGMAS = (
     ("recursive_triggers", "ON", 1),
     ("trusted_schema", "OFF", 0),
 )
+_READ_WRITE = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
 _SYNCHRONOUS = {"NORMAL": 1, "FULL": 2}
 _OPEN_RETRY_MS = 5
 _SMALLEST_DATABASE_BYTES = 512
@@ -91,7 +92,8 @@ def _open_own(
         # SQLite would take it for an empty database and write over it.
         raise StoreForeign(f"{path} is not a SQLite database.", fix="Give another path; this file was not changed.")
     try:
-        connection = apsw.Connection(path)
+        # URI: so that another store can be attached for reading only. An absolute name is never taken for one itself.
+        connection = apsw.Connection(os.path.abspath(path), flags=_READ_WRITE)
     except apsw.Error as error:
         raise StoreForeign(
             f"{path} cannot be opened as a SQLite database.",

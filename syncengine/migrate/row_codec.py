@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from syncengine.local.whole_row import row_as_json
+
 _SCALARS = (str, int, float, bool, bytes)
 
 ColumnValue = str | int | float | bytes | None
@@ -70,12 +72,6 @@ def encode_mapping(row: Mapping[str, Any]) -> dict[str, ColumnValue]:
         name: _json_text(value) if isinstance(value, list | tuple | dict | BaseModel) else _scalar(value)
         for name, value in row.items()
     }
-
-
-def row_as_json(columns: Sequence[str], row: Sequence[Any]) -> str:
-    """A whole stored row as JSON text, for quarantine; bytes as {"$blob": base64}, infinity as {"$real": "inf"}."""
-    values = [{"$real": repr(value)} if _has_unwritable_number(value) else value for value in row]
-    return _dump(dict(zip(columns, values, strict=True))).decode()
 
 
 def why_invalid(error: ValidationError) -> tuple[str, str]:
@@ -158,3 +154,6 @@ def _scalar(value: Any) -> ColumnValue:
     if value is None or isinstance(value, _SCALARS):
         return value
     raise TypeError(f"{type(value).__name__} cannot be kept in a column")
+
+
+__all__ = ["ColumnValue", "RowCodec", "codec_of", "encode_mapping", "row_as_json", "why_invalid"]

@@ -82,3 +82,72 @@ WHERE type = 'table'
   AND name NOT LIKE 'sqlite\_%' ESCAPE '\'
   AND name NOT LIKE '\_sync\_%' ESCAPE '\'
 ORDER BY name;
+
+-- name: set_row_aside
+-- A row that going back takes away.
+INSERT INTO _sync_quarantine (
+  origin, owner, collection, row_key, body, error_code, error_text, shape_version, created_at
+)
+VALUES ('restore', :owner, :collection, :row_key, :body, 'restored_over', :error_text, :shape_version, :now);
+
+-- name: taken_back
+-- A migration that has run since the restore point, and has not any more.
+INSERT INTO _sync_run (
+  migration, scope, from_version, to_version, state, method, restore_point_id, started_at, ended_at, duration_ms
+)
+SELECT migration, scope, from_version, to_version, 'rolled_back', 'restore_point', :restore_point_id, :now, :now, 0
+FROM _sync_run
+WHERE migration = :migration
+  AND scope = :scope
+ORDER BY run_id DESC
+LIMIT 1;
+
+-- name: done_again
+-- A migration that was done (2), queued (1) or skipped (0) at the restore point, and was rolled back since.
+INSERT INTO _sync_run (
+  migration, scope, from_version, to_version, state, method, restore_point_id,
+  rows_read, rows_written, rows_merged, rows_dropped, rows_quarantined, started_at, ended_at, duration_ms
+)
+SELECT
+  migration, scope, from_version, to_version, state, 'restore_point', :restore_point_id,
+  rows_read, rows_written, rows_merged, rows_dropped, rows_quarantined, :now, :now, 0
+FROM _sync_run
+WHERE migration = :migration
+  AND scope = :scope
+  AND CASE state WHEN 'skipped' THEN 0 WHEN 'queued' THEN 1 WHEN 'completed' THEN 2 WHEN 'stood_for' THEN 2 END = :level
+ORDER BY run_id DESC
+LIMIT 1;
+
+-- name: record_restore
+-- The restore itself, in the history.
+INSERT INTO _sync_run (
+  migration, scope, from_version, to_version, state, method, restore_point_id, rows_quarantined,
+  started_at, ended_at, duration_ms
+)
+VALUES (
+  'restore-point-' || :restore_point_id, 'store', :from_version, :to_version, 'restored', 'restore_point',
+  :restore_point_id, :rows_quarantined, :now, :now, 0
+);
+
+-- name: items_of_migration
+-- Its rows are in their tables again as they were before it.
+UPDATE _sync_quarantine
+SET resolution = 'restored',
+    resolved_at = :now
+WHERE origin = 'migration'
+  AND migration = :migration
+  AND ('store' = :scope OR 'user:' || owner = :scope)
+  AND item_id > :newest_item
+  AND resolution IS NULL;
+
+-- name: newest_item
+-- The number of the newest quarantine item.
+SELECT coalesce(max(item_id), 0)
+FROM _sync_quarantine;
+
+-- name: fence_leases
+-- Nothing that other processes had begun on the tables before may go on.
+UPDATE _sync_lease
+SET fence = fence + 1,
+    holder = ''
+WHERE pid <> :pid;
