@@ -123,6 +123,18 @@ class QuarantineItemUnknown(NeedsDeveloper):
     """There is no open quarantine item with this number."""
 
 
+class QuarantineEditRefused(NeedsUser):
+    """A new body for a quarantine item does not fit the shape that the item was written in."""
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "", field: str | None = None) -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.field = field
+
+
+class QuarantineExportRefused(NeedsUser):
+    """A file for exported quarantine items is there already, or cannot be made."""
+
+
 class RoundUnfinished(WillRetry):
     """The sync round that was asked for is still going on; it goes on in the background."""
 

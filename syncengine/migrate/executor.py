@@ -17,6 +17,7 @@ from syncengine.migrate.definition import (
 if TYPE_CHECKING:
     from syncengine.migrate.repair import Repair
     from syncengine.migrate.results import MigrationProgress, MigrationResult
+    from syncengine.migrate.rollback_report import RollbackReport
     from syncengine.migrate.service import DataMigrationService
     from syncengine.migrate.work import Work
 
@@ -46,6 +47,13 @@ class BaseMigrationExecutor:
     def convert(self, item: Item, work: "Work") -> Put | list[Put] | None:
         """The rows for one item; None drops it, by rule, and it is counted. Raises Quarantine."""
         raise MigrationInvalid(f"{type(self).__name__} does not say what an item becomes.", fix="Write `convert`.")
+
+    def undo(self, work: "Work") -> None:
+        """The way back, for a rollback: take away what this migration made. In one transaction with all the rest.
+
+        Of an import nobody needs to write it: the engine takes out the rows that the import made.
+        """
+        raise MigrationInvalid(f"{type(self).__name__} does not say how it is undone.", fix="Write `undo`.")
 
     # What the run loop calls, in this order.
 
@@ -116,6 +124,10 @@ class BaseMigrationExecutor:
     def validate(self, user: str | None) -> "MigrationResult":
         """Check the stored rows of this migration's collections against their shape; changes nothing."""
         return self._bound().validate_migrated_data(user, self.definition.id)
+
+    def rollback(self, user: str | None) -> "RollbackReport":
+        """Undo this migration and what builds on it; see `DataMigrationService.rollback`."""
+        return self._bound().rollback(self.definition.id, user)
 
     def get_progress(self) -> "MigrationProgress":
         """How far the present or last run of this migration got."""

@@ -1,9 +1,10 @@
 """The service that apps, the command line and pages use: status, plan, run, history. `engine.migrations`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from syncengine.clock import iso
 from syncengine.errors import MigrationInvalid, StoreSuperseded
 from syncengine.events import (
     MigrationDeferred,
@@ -14,6 +15,7 @@ from syncengine.events import (
     PromptAnswered,
     PromptShown,
 )
+from syncengine.local.keys import KEY_FILE_ENDS, KeyFile
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.by_hand import mark_done, skip_migration
 from syncengine.migrate.consent import NOBODY, Consent, answer_of, consent_request
@@ -25,16 +27,20 @@ from syncengine.migrate.path_run import PathRun, check_sources, report_of
 from syncengine.migrate.plan import Plan, Step, all_steps_of_hop, make_plan, reached
 from syncengine.migrate.reporter import MigrationProgressReporter
 from syncengine.migrate.results import MigrationProgress, MigrationReport, MigrationResult, MigrationStatus
+from syncengine.migrate.rollback_held import held_back
 from syncengine.migrate.run import RunContext, run_step
 from syncengine.migrate.status import status_of
 from syncengine.migrate.validation import validate_collection
 from syncengine.vocabulary import STORE_SCOPE, SchemaVersion, user_scope
 
 if TYPE_CHECKING:
+    from syncengine.local.keys import KeyProvider
     from syncengine.local.store import Store
     from syncengine.migrate.consent import ConsentRequest
     from syncengine.migrate.executor import BaseMigrationExecutor
     from syncengine.migrate.registry import MigrationRegistry
+    from syncengine.migrate.rollback import Rollback
+    from syncengine.migrate.rollback_report import RollbackReport
 
 REHEARSED_ROWS_MAX = 10_000
 """Of each collection; an even part of a larger one."""
@@ -53,6 +59,7 @@ class DataMigrationService:
         probe_verdict: Callable[[], str] = lambda: "unknown",
         consent: Consent | None = None,
         analytics: Callable[[object], None] | None = None,
+        keys: "KeyProvider | None" = None,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -62,6 +69,7 @@ class DataMigrationService:
         self._asked: str | None = None
         self._listener = listener
         self._consent = consent
+        self._keys = keys or KeyFile(store.path + KEY_FILE_ENDS)
         self._analytics = Analytics(clock=store.clock, callback=analytics)
         self._reporter = MigrationProgressReporter(
             clock=store.clock, listener=self._heard, silent_ms_max=store.settings.silent_ms_max
@@ -135,7 +143,8 @@ class DataMigrationService:
         return replace(plan, rehearsal=rehearsal)
 
     def _plan(self, user: str | None, *, to: SchemaVersion | None = None) -> Plan:
-        return make_plan(read_installed(self._store), self._registry, user=user, to=to)
+        held = held_back(self._store, self._registry)
+        return make_plan(read_installed(self._store), self._registry, user=user, to=to, held_back=held)
 
     def _version(self, text: str) -> SchemaVersion:
         version = SchemaVersion.parse(text)
@@ -146,7 +155,9 @@ class DataMigrationService:
 
     def _run_on_copy(self, copy: "Store", plan: Plan) -> MigrationReport:
         quiet = MigrationProgressReporter(clock=copy.clock)
-        context = replace(self._context(plan.user, {}), store=copy, reporter=quiet, pace=Pace(clock=copy.clock))
+        context = replace(
+            self._context(plan.user, {}), store=copy, reporter=quiet, pace=Pace(clock=copy.clock), keys=None
+        )
         return PathRun(plan, context, run=lambda step: run_step(step, context), background=True).go()
 
     def consent_needed(self, user: str | None = None) -> "ConsentRequest | None":
@@ -350,6 +361,57 @@ class DataMigrationService:
         """
         skip_migration(self._store, self._registry, migration_id, user=user, reason=reason)
 
+    # Going back.
+
+    def rollback(
+        self,
+        migration_id: str,
+        user: str | None = None,
+        *,
+        simulate: bool = False,
+        on_collision: str = "stop",
+        consent: Collection[str] | None = None,
+        why: str = "",
+        emergency: bool = False,
+    ) -> "RollbackReport":
+        """Undo a migration and all that builds on it, for this user or, where it is of the store, for all owners.
+
+        `simulate` says what would be done and changes nothing. `on_collision`: what becomes of rows that cannot go
+        back as they are ("stop": nothing is done; "keep"; "overwrite"; see docs/recovery.md). `consent` names the
+        other users whose rows may go back. `emergency` goes back to the newest good restore point at once, in
+        developer mode only. What was rolled back runs again when it is asked for, or when its code is another.
+        Raises RollbackRefused, RollbackFailed, DeveloperModeRequired, StoreBusy; the store is then as it was.
+        """
+        way = self._way_back(user, on_collision=on_collision, consent=consent, why=why)
+        if emergency:
+            return way.in_emergency(simulate=simulate)
+        return way.of(migration_id, simulate=simulate)
+
+    def rollback_to(
+        self,
+        version: str,
+        user: str | None = None,
+        *,
+        simulate: bool = False,
+        on_collision: str = "stop",
+        consent: Collection[str] | None = None,
+        why: str = "",
+    ) -> "RollbackReport":
+        """Undo everything that led past a version, of the store and of all users. Otherwise as `rollback`."""
+        way = self._way_back(user, on_collision=on_collision, consent=consent, why=why)
+        return way.to(SchemaVersion.parse(version), simulate=simulate)
+
+    def rollback_migration(self, migration_id: str, user: str | None = None) -> "RollbackReport":
+        """The design's name for `rollback`."""
+        return self.rollback(migration_id, user)
+
+    def _way_back(
+        self, user: str | None, *, on_collision: str, consent: Collection[str] | None, why: str
+    ) -> "Rollback":
+        from syncengine.migrate.rollback import Rollback
+
+        return Rollback(self._context(user, {}), on_collision=on_collision, consent=consent, why=why)
+
     def _context(self, user: str | None, options: Mapping[str, Any]) -> RunContext:
         return RunContext(
             store=self._store,
@@ -359,6 +421,8 @@ class DataMigrationService:
             sources=self._sources,
             options=options,
             probe_verdict=self._probe_verdict(),
+            keys=self._keys,
+            began_at=iso(self._store.clock.now_ms()),
             pace=Pace(
                 clock=self._store.clock,
                 cpu_share_max=self._store.settings.cpu_share_max,

@@ -1,0 +1,148 @@
+"""Rows that go back as they were: from the old table of a shadow run, or from a restore point.
+
+The old rows are converted once more beside the live ones, so that what was edited, added or deleted since shows by
+itself. Their present form is a collision: it goes to quarantine, and the old rows take the table's name.
+"""
+
+from typing import TYPE_CHECKING
+
+from syncengine.errors import RollbackRefused
+from syncengine.local.copies import open_copy
+from syncengine.local.identifiers import quoted
+from syncengine.local.restore_points import opened_restore_point
+from syncengine.migrate.kept_tables import kept_ddl
+from syncengine.migrate.late import LIVE_SUFFIX
+from syncengine.migrate.paging import rows_of
+from syncengine.migrate.rejection import Rejection
+from syncengine.migrate.rollback_again import convert_again
+from syncengine.migrate.rollback_report import UndoCounts
+from syncengine.migrate.shape import attached, columns_of, parse_table, swap_in
+from syncengine.migrate.work import insert_sql, key_columns
+from syncengine.vocabulary import SchemaVersion
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+    from syncengine.migrate.rebuild import RebuildingExecutor
+    from syncengine.migrate.rollback_undoing import Undoing
+
+OLD_SUFFIX = "_old_"
+EXPECTED_SUFFIX = "_expected_"
+
+EDITED = Rejection(code="edited_since", text="was changed since the migration")
+NEW = Rejection(code="new_since", text="was added since the migration")
+DELETED = Rejection(code="deleted_since", text="was deleted since the migration, and comes back")
+
+
+def put_back(executor: "RebuildingExecutor", undoing: "Undoing", *, old: str, indexes: tuple[str, ...]) -> UndoCounts:
+    """Let the table `old`, in the older shape, take the place of the live one; the counts.
+
+    `indexes` are the CREATE INDEX texts of the older shape.
+    """
+    store, name = undoing.store, executor.collection
+    newest = store.value("rollback", "newest_item")
+    counts = UndoCounts(before=rows_of(store, name))
+    _make_expected(executor, undoing, old=old)
+    counts.set_aside = _set_aside_what_is_newer(undoing, name)
+    deleted = _note_what_was_deleted(undoing, name)
+    store.query(f"DROP TABLE {quoted(name + EXPECTED_SUFFIX)}")
+    resolved = store.run(
+        "rollback", "resolve_rows", migration=undoing.step.id, collection=name, until=newest, now=undoing.now
+    )
+    for index, _ in attached(store, old, "index"):
+        store.query(f"DROP INDEX {quoted(index)}")
+    swap_in(store, new=old, table=name, indexes=indexes, lifting=False)
+    counts.kept = counts.before - counts.set_aside
+    counts.after = rows_of(store, name)
+    counts.restored = min(counts.after, deleted + resolved)
+    counts.made = counts.after - counts.restored
+    return counts
+
+
+def _make_expected(executor: "RebuildingExecutor", undoing: "Undoing", *, old: str) -> None:
+    """What the old rows become, under a name of its own; the live table steps aside meanwhile."""
+    store, name = undoing.store, executor.collection
+    create = str(store.query("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", (old,))[0][0])
+    same = parse_table(create, migration=undoing.step.id)
+    renamed(store, name, name + LIVE_SUFFIX)
+    store.query(same.create_as(name))
+    columns = columns_of(store, old)
+    names = ", ".join(map(quoted, columns))
+    store.query(f"INSERT INTO {quoted(name)} ({names}) SELECT {names} FROM {quoted(old)}")
+    convert_again(undoing, undoing.step.id)
+    renamed(store, name, name + EXPECTED_SUFFIX)
+    renamed(store, name + LIVE_SUFFIX, name)
+
+
+def renamed(store: "Store", table: str, name: str) -> None:
+    """Give a table another name; what refers to the name goes on referring to the name."""
+    store.query("PRAGMA legacy_alter_table = ON")
+    try:
+        store.query(f"ALTER TABLE {quoted(table)} RENAME TO {quoted(name)}")
+    finally:
+        store.query("PRAGMA legacy_alter_table = OFF")
+
+
+def _set_aside_what_is_newer(undoing: "Undoing", name: str) -> int:
+    store, keys = undoing.store, key_columns(undoing.collection(name))
+    columns = columns_of(store, name)
+    names = ", ".join(map(quoted, columns))
+    expected = quoted(name + EXPECTED_SUFFIX)
+    newer = store.query(f"SELECT {names} FROM {quoted(name)} EXCEPT SELECT {names} FROM {expected}")
+    places = [columns.index(key) for key in keys]
+    where = " AND ".join(f"{quoted(key)} IS ?" for key in keys)
+    for row in newer:
+        known = store.query(f"SELECT 1 FROM {expected} WHERE {where}", tuple(row[place] for place in places))
+        undoing.set_aside(name, columns, row, EDITED if known else NEW)
+    return len(newer)
+
+
+def _note_what_was_deleted(undoing: "Undoing", name: str) -> int:
+    collection = undoing.collection(name)
+    names = ", ".join(map(quoted, key_columns(collection)))
+    gone = undoing.store.query(
+        f"SELECT {names} FROM {quoted(name + EXPECTED_SUFFIX)} EXCEPT SELECT {names} FROM {quoted(name)}"
+    )
+    for row in gone:
+        owner = str(row[0]) if collection.owner is not None else None
+        undoing.collide(name, owner=owner, key=str(row[-1]), why=DELETED)
+    return len(gone)
+
+
+def put_back_kept_table(executor: "RebuildingExecutor", undoing: "Undoing", *, kept: str) -> UndoCounts:
+    """The old table of a shadow run takes its name again."""
+    _, *others = kept_ddl(undoing.store, kept)
+    indexes = tuple(sql for sql in others if not sql.lstrip().upper().startswith("CREATE TRIGGER"))
+    counts = put_back(executor, undoing, old=kept, indexes=indexes)
+    undoing.store.run("shadow", "forget_kept_table", table_name=kept)
+    return counts
+
+
+def put_back_from_restore_point(
+    executor: "RebuildingExecutor", undoing: "Undoing", *, restore_point_id: int
+) -> UndoCounts:
+    """The collection's table as a restore point has it; the rest of the store stays as it is.
+
+    Raises RollbackRefused where the restore point holds it in another shape, and what opening it raises.
+    """
+    assert undoing.context.keys is not None, "an open engine has keys"
+    store, name = undoing.store, executor.collection
+    old = name + OLD_SUFFIX
+    with (
+        opened_restore_point(store, restore_point_id, keys=undoing.context.keys) as path,
+        open_copy(str(path)) as copy,
+    ):
+        shape = copy.execute("SELECT shape_version FROM _sync_collection WHERE name = ?", (name,)).get
+        if shape is None or SchemaVersion.parse(shape) > undoing.step.hop.from_version:
+            raise RollbackRefused(
+                f"Restore point {restore_point_id} does not hold {name} as it was before {undoing.step.id}.",
+                why=f"its shape there is of version {shape}",
+                fix="Nothing was changed. Go back to a restore point as a whole: syncengine restore.",
+            )
+        sql = "SELECT sql FROM sqlite_schema WHERE tbl_name = ? AND type = ? AND sql IS NOT NULL"
+        create = copy.execute(sql, (name, "table")).get
+        indexes = tuple(text for (text,) in copy.execute(sql, (name, "index")))
+        store.query(parse_table(create, migration=undoing.step.id).create_as(old))
+        columns = columns_of(store, old)
+        rows = copy.execute(f"SELECT {', '.join(map(quoted, columns))} FROM {quoted(name)}")
+        store.connection.executemany(insert_sql(old, columns), rows)
+    return put_back(executor, undoing, old=old, indexes=indexes)

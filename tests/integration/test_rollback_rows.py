@@ -1,0 +1,189 @@
+"""Rows that go back by a way down: what is kept, what collides, what comes back, what is recorded."""
+
+import pytest
+from rollback_world import (
+    JourneyV2,
+    JourneyV3,
+    add_walks,
+    contents,
+    make_v2,
+    open_at,
+    seconds_v3,
+    to_minutes,
+    to_seconds,
+    walks_of,
+)
+
+from syncengine.errors import RollbackFailed, RollbackRefused
+
+ROWS = [("ann", "a-1", 1.5, "one"), ("ann", "a-2", 2.0, None), ("bob", "b-1", 3.25, "three")]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "app.db"
+
+
+def at_three(path, *rows, **options):
+    """An engine of version 3 whose rows were written at version 2."""
+    with open_at(path, make_v2(), seconds_v3(), target="2.0.0") as engine:
+        engine.migrate()
+        add_walks(engine, *(rows or ROWS))
+    engine = open_at(path, make_v2(), seconds_v3(), **options)
+    engine.migrate()
+    return engine
+
+
+def test_rows_go_there_and_back_and_the_version_with_them(path):
+    with at_three(path) as engine:
+        report = engine.migrations.rollback("seconds-v3", "ann", consent={"bob"})
+        assert report.state == "rolled_back", report
+        assert walks_of(engine) == ROWS
+        assert engine.migrations.get_current_schema_version() == "2.0.0"
+        assert engine.migrations.get_current_schema_version("ann") == "2.0.0"
+        shapes = engine._store.query("SELECT name, shape_version FROM _sync_collection")
+        assert shapes == [("journeys", "2.0.0")]
+    with open_at(path, make_v2(), target="2.0.0") as older:
+        assert older.migrate() is None
+        with older.read() as db:
+            assert db["journeys"].count == 3
+
+
+def test_the_store_is_as_it_was_before_the_migration(path):
+    with open_at(path, make_v2(), seconds_v3(), target="2.0.0") as engine:
+        engine.migrate()
+        add_walks(engine, *ROWS)
+        before = contents(engine)
+    with open_at(path, make_v2(), seconds_v3()) as engine:
+        engine.migrate()
+        engine.migrations.rollback("seconds-v3", "ann", consent={"bob"})
+        schema, rows = contents(engine)
+    assert schema == before[0]
+    ours = ("_sync_version", "_sync_restore_point", "_sync_state")
+    assert {k: v for k, v in rows.items() if k not in ours} == {k: v for k, v in before[1].items() if k not in ours}
+
+
+def test_edits_that_were_made_since_go_back_too(path):
+    with at_three(path) as engine:
+        with engine.write() as db:
+            db.execute("UPDATE journeys SET seconds = 600 WHERE id = 'a-1'")
+            db.execute("INSERT INTO journeys VALUES ('ann', 'a-3', 60, 'new')")
+            db.execute("DELETE FROM journeys WHERE id = 'b-1'")
+        report = engine.migrations.rollback("seconds-v3", "ann")
+        assert walks_of(engine) == [
+            ("ann", "a-1", 10.0, "one"),
+            ("ann", "a-2", 2.0, None),
+            ("ann", "a-3", 1.0, "new"),
+        ]
+        assert (report.undone[0].counts.before, report.undone[0].counts.after, report.lost) == (3, 3, 0)
+
+
+def test_a_simulation_says_what_would_be_done_and_changes_nothing(path):
+    with at_three(path) as engine:
+        add_walks(engine, ("ann", "a-9", 13, None))
+        before = contents(engine)
+        report = engine.migrations.rollback("seconds-v3", "ann", simulate=True)
+        assert report.state == "simulated"
+        assert report.plan.others == ("bob",)
+        assert [(c.owner, c.key, c.code) for c in report.collisions] == [("ann", "a-9", "conversion_failed")]
+        assert contents(engine) == before
+        assert engine._store.query("SELECT count(*) FROM _sync_run WHERE state = 'rolled_back'") == [(0,)]
+
+
+def test_collisions_are_listed_and_nothing_is_done_unless_somebody_decided(path):
+    with at_three(path) as engine:
+        add_walks(engine, ("ann", "a-9", 13, "odd"))
+        before = contents(engine)
+        report = engine.migrations.rollback("seconds-v3", "ann", consent={"bob"})
+        assert (report.state, report.success, report.changed) == ("stopped", False, False)
+        assert [(c.collection, c.key) for c in report.collisions] == [("journeys", "a-9")]
+        assert "odd" not in str(report)
+        assert contents(engine) == before
+
+
+def test_with_keep_the_row_that_has_no_way_back_is_whole_in_quarantine(path):
+    with at_three(path) as engine:
+        add_walks(engine, ("ann", "a-9", 13, "odd"))
+        report = engine.migrations.rollback("seconds-v3", "ann", consent={"bob"}, on_collision="keep")
+        assert (report.state, report.lost) == ("rolled_back", 1)
+        assert walks_of(engine) == ROWS
+        items = engine._store.query("SELECT origin, owner, row_key, body, shape_version FROM _sync_quarantine")
+        body = '{"user_id":"ann","id":"a-9","seconds":13,"title":"odd"}'
+        assert items == [("restore", "ann", "a-9", body, "3.0.0")]
+
+
+def test_what_the_migration_had_set_aside_comes_back_into_the_table(path):
+    rows = [*ROWS, ("ann", "a-8", 9e300, "endless")]
+    with at_three(path, *rows) as engine:
+        assert engine.status().quarantined == 1
+        report = engine.migrations.rollback("seconds-v3", "ann", consent={"bob"})
+        assert report.restored == 1
+        assert walks_of(engine) == sorted(rows)
+        assert engine._store.query("SELECT resolution FROM _sync_quarantine") == [("restored",)]
+
+
+def test_other_users_have_to_be_named_before_their_rows_go_back(path):
+    with at_three(path) as engine:
+        before = contents(engine)
+        with pytest.raises(RollbackRefused, match="bob"):
+            engine.migrations.rollback("seconds-v3", "ann")
+        with pytest.raises(RollbackRefused, match="ann, bob"):
+            engine.migrations.rollback("seconds-v3")
+        assert contents(engine) == before
+
+
+def test_the_history_says_who_asked_why_and_how(path):
+    with at_three(path) as engine:
+        engine.migrations.rollback("seconds-v3", "ann", consent={"bob"}, why="walks look wrong")
+        line = engine._store.query(
+            "SELECT migration, scope, state, method, rows_read, rows_written, note FROM _sync_run"
+            " WHERE state = 'rolled_back'"
+        )
+        assert line == [
+            ("seconds-v3", "store", "rolled_back", "down", 3, 3, "asked for by ann: walks look wrong"),
+        ]
+
+
+def test_what_was_rolled_back_is_held_until_somebody_asks_for_it(path):
+    with at_three(path) as engine:
+        engine.migrations.rollback("seconds-v3", "ann", consent={"bob"})
+        assert engine.migrate().results == ()
+        assert [step.id for step in engine.plan().held_back] == ["seconds-v3"]
+        assert engine.migrations.get_current_schema_version() == "2.0.0"
+        assert engine.migrations.execute_migration("seconds-v3", "ann").state == "completed"
+        assert walks_of(engine)[0] == ("ann", "a-1", 90, "one")
+        assert engine.migrations.get_current_schema_version("ann") == "3.0.0"
+        assert engine.migrate() is None
+
+
+def test_other_code_runs_by_itself_again(path):
+    with at_three(path) as engine:
+        engine.migrations.rollback("seconds-v3", "ann", consent={"bob"})
+
+    def mended(old: "JourneyV2") -> "JourneyV3":
+        return to_seconds(old)
+
+    mended.__annotations__ = to_seconds.__annotations__
+    with open_at(path, make_v2(), seconds_v3(mended)) as engine:
+        assert [result.state for result in engine.migrate().results] == ["completed"]
+
+
+def test_a_way_down_that_fails_for_every_row_is_wrong_itself(path):
+    def slip(new: "JourneyV3") -> "JourneyV2":
+        return new.minutes
+
+    slip.__annotations__ = to_minutes.__annotations__
+    with at_three(path):
+        pass
+    with open_at(path, make_v2(), seconds_v3(down=slip)) as engine:
+        before = contents(engine)
+        with pytest.raises(RollbackFailed, match="failed for every row"):
+            engine.migrations.rollback("seconds-v3", "ann", consent={"bob"}, on_collision="keep")
+        assert contents(engine) == before
+
+
+def test_rolling_back_what_has_not_run_is_refused(path):
+    with at_three(path) as engine:
+        engine.migrations.rollback("seconds-v3", "ann", consent={"bob"})
+        with pytest.raises(RollbackRefused, match="rolled back already"):
+            engine.migrations.rollback("seconds-v3", "ann", consent={"bob"})
