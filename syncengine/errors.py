@@ -227,6 +227,10 @@ class StoreSuperseded(NeedsUser):
     """The store was written by a newer version of the app; it is left as it is."""
 
 
+class ExportImpossible(NeedsUser):
+    """A report about the store cannot be written where it was asked for; nothing was written over."""
+
+
 class StoreUnknown(NeedsDeveloper):
     """The store is at a version from which the app's migrations know no way on; it is left as it is."""
 
