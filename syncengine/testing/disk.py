@@ -6,7 +6,7 @@ block ends.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -87,8 +87,13 @@ def failing_disk(folder: Path, *, after: int, kind: str) -> Iterator[FailingDisk
     `kind` is full, io or read_only. `failed` says afterwards whether it came to that.
     """
     disk = FailingDisk(after=after, kind=kind)
-    with _installed(_Failing(folder, disk)):
+    with _installed(_Failing(folder, disk)), _watched(folder, _close_without_checkpoint):
         yield disk
+
+
+def _close_without_checkpoint(connection: apsw.Connection) -> None:
+    """SQLite keeps a checkpoint that fails while it closes a file to itself, and the -wal stays; apsw would raise."""
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
 
 
 class Statements:
@@ -113,14 +118,25 @@ def power_cut(folder: Path, *, before_statement: int | None = None) -> Iterator[
         return True
 
     def watch(connection: apsw.Connection) -> None:
-        if _is_in(connection.filename, folder):
-            connection.exec_trace = begin
+        connection.exec_trace = begin
 
-    apsw.connection_hooks.append(watch)
-    try:
+    with _watched(folder, watch):
         yield seen
+
+
+@contextmanager
+def _watched(folder: Path, look: Callable[[apsw.Connection], None]) -> Iterator[None]:
+    """Call `look` with each connection to the folder that is opened during the block."""
+
+    def opened(connection: apsw.Connection) -> None:
+        if _is_in(connection.filename, folder):
+            look(connection)
+
+    apsw.connection_hooks.append(opened)
+    try:
+        yield
     finally:
-        apsw.connection_hooks.remove(watch)
+        apsw.connection_hooks.remove(opened)
 
 
 def _is_in(path: str | None, folder: Path) -> bool:

@@ -68,9 +68,8 @@ def outcome_of(world):
         world.kind.run(world.path)
     except SyncEngineError as error:
         return type(error).__name__
-    except AssertionError as error:
-        assert "failed" in str(error)
-        return "reported"
+    except AssertionError:
+        return "reported"  # a migration that is not critical: the report says so, and nothing is raised
     return "done"
 
 

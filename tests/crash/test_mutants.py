@@ -1,5 +1,7 @@
 """What the sweep is for: faults of an engine, or of a disk, that it must find."""
 
+from itertools import pairwise
+
 import pytest
 
 from syncengine.local import savepoint
@@ -20,23 +22,25 @@ def sweep(folder, *, run=KIND.run, **limits):
 def marked_too_late(store):
     """A fault that looks harmless: the rows are committed, and what says so comes in the next transaction."""
 
-    class MarkedLater(run._Run):
-        def _record(self, state, failure=None):
-            store.connection.execute(f'RELEASE "migration_{self.step.id}"')
+    class MarkedLater(run.Run):
+        def record(self, state, failure=None):
+            if state != "completed":
+                super().record(state, failure)
+                return
+            here = f'"migration_{self.step.id}"'
             store.committing = True
-            store.connection.execute("COMMIT")
+            for sql in (f"RELEASE {here}", "COMMIT", "BEGIN IMMEDIATE", f"SAVEPOINT {here}"):
+                store.connection.execute(sql)
             store.committing = False
-            store.connection.execute("BEGIN IMMEDIATE")
-            store.connection.execute(f'SAVEPOINT "migration_{self.step.id}"')
-            super()._record(state, failure)
+            super().record(state, failure)
 
     return MarkedLater
 
 
 def test_a_marker_in_a_second_transaction_is_found(tmp_path, monkeypatch):
     def run_with_the_fault(path):
-        with KIND.open(path, KIND.after()) as engine:
-            monkeypatch.setattr(run, "_Run", marked_too_late(engine._store))
+        with KIND.open(path, KIND.after()) as engine, monkeypatch.context() as fault:
+            fault.setattr(run, "Run", marked_too_late(engine._store))
             report = engine.migrate()
             assert report is None or report.success, report
 
@@ -83,8 +87,13 @@ def test_what_the_test_itself_finds_wrong_ends_the_sweep_and_says_where(tmp_path
 # The disk.
 
 
-def images(log, **facts) -> dict[tuple[int, str], dict[str, bytes]]:
-    return {(image.before, image.policy): image.files for image in crash_images(log, **facts)}
+def images(log):
+    return {(image.before, image.policy): image.files for image in crash_images(log)}
+
+
+def lost(log, *, before):
+    """All that was not synced is lost: the same at each operation since the last sync, so it is made once."""
+    return [image.files for image in crash_images(log, policies=("none",)) if image.before <= before][-1]
 
 
 def write(data, *, name="a.db", offset=0):
@@ -98,7 +107,7 @@ def sync(name="a.db"):
 def test_a_write_may_be_lost_until_it_is_synced_and_never_after():
     log = DiskLog(base={"a.db": b"old!"}, operations=[write(b"new!"), sync()])
     found = images(log)
-    assert found[1, "none"] == {"a.db": b"old!"}
+    assert lost(log, before=1) == {"a.db": b"old!"}
     assert found[1, "all"] == {"a.db": b"new!"}
     assert {files["a.db"] for (before, _), files in found.items() if before == 2} == {b"new!"}
 
@@ -116,16 +125,15 @@ def test_sectors_of_one_write_are_lost_one_by_one():
 def test_a_new_file_has_no_name_on_the_disk_until_a_journal_of_its_folder_is_synced():
     created = [Operation(kind="create", name="a.db-wal"), write(b"frame", name="a.db-wal")]
     log = DiskLog(base={"a.db": b"old!"}, operations=[*created, sync("a.db-wal")])
-    found = images(log)
-    assert "a.db-wal" not in found[2, "none"]
-    assert found[3, "all"]["a.db-wal"] == b"frame"
+    assert "a.db-wal" not in lost(log, before=2)
+    assert lost(log, before=3)["a.db-wal"] == b"frame"
 
 
 def test_a_deleted_journal_may_come_back_until_the_folder_is_synced():
     for synced, expected in ((False, {"a.db", "a.db-journal"}), (True, {"a.db"})):
         gone = Operation(kind="delete", name="a.db-journal", folder_synced=synced)
         log = DiskLog(base={"a.db": b"", "a.db-journal": b"undo"}, operations=[gone])
-        assert set(images(log).get((1, "none"), images(log)[1, "all"])) == expected
+        assert set(lost(log, before=1)) == expected
 
 
 def test_images_are_sampled_evenly_with_both_ends():
@@ -134,7 +142,7 @@ def test_images_are_sampled_evenly_with_both_ends():
     assert len(few) == 10
     assert [few[0].before, few[-1].before] == [0, 200]
     assert isinstance(few[0], CrashImage)
-    assert max(b.before - a.before for a, b in zip(few, few[1:], strict=False)) < 40
+    assert max(b.before - a.before for a, b in pairwise(few)) < 40
 
 
 def test_a_file_that_other_code_writes_beside_the_store_is_in_the_image_and_gone_when_it_is_deleted(tmp_path):
