@@ -7,6 +7,7 @@ import apsw
 
 from syncengine.errors import SyncEngineError
 from syncengine.local.connection import set_pragma
+from syncengine.local.savepoint import raise_translated
 
 # What SQLite says when it cannot make or write the -shm that reading in WAL mode needs.
 _NO_PLACE = (apsw.ReadOnlyError, apsw.CantOpenError, apsw.IOError, apsw.FullError)
@@ -54,10 +55,13 @@ def open_looking(path: str, *, busy_wait_ms: int, flags: int | None = None) -> a
 
 
 def _opened(name: str, *, busy_wait_ms: int, flags: int | None) -> apsw.Connection:
-    connection = apsw.Connection(name) if flags is None else apsw.Connection(name, flags=flags)
-    connection.set_busy_timeout(busy_wait_ms)
-    set_pragma(connection, "query_only", "ON", 1)
-    set_pragma(connection, "trusted_schema", "OFF", 0)
+    try:
+        connection = apsw.Connection(name) if flags is None else apsw.Connection(name, flags=flags)
+        connection.set_busy_timeout(busy_wait_ms)
+        set_pragma(connection, "query_only", "ON", 1)
+        set_pragma(connection, "trusted_schema", "OFF", 0)
+    except apsw.Error as error:
+        raise_translated(error)  # not even the first page can be read
     return connection
 
 
