@@ -150,11 +150,12 @@ def make_plan(
     if user is not None:
         own = installed.schema_version(user_scope(user)) or registry.baseline
         if registry.knows(own):
-            of_user = set(registry.get_migration_path(own, registry.target))
+            of_user = set(registry.path_of_user(own))
     # The two may go different ways: what the store has behind it is not run again for a user who comes later.
     steps = [
         step
-        for hop in sorted(of_store | of_user)
+        # Where the store takes a squash edge, its tables are made before a user's import fills them.
+        for hop in sorted(of_store | of_user, key=lambda hop: (hop.from_version, hop not in of_store, hop))
         if to is None or hop.to_version <= to
         for step in _steps_of_hop(hop, installed, registry, user)
         if hop in (of_store if step.scope == STORE_SCOPE else of_user)
@@ -260,7 +261,8 @@ def reached(installed: "Installed", registry: MigrationRegistry, *, user: str | 
         return version
     gone = installed.completed | installed.queued
     limit = registry.target if user is None else (installed.schema_version(STORE_SCOPE) or registry.baseline)
-    for hop in registry.get_migration_path(version, registry.target):
+    path = registry.path_of_user(version) if user else registry.get_migration_path(version, registry.target)
+    for hop in path:
         mine = [listed for listed in registry.of_hop(hop) if listed.scope == kind]
         if hop.to_version > limit or any((listed.id, scope) not in gone for listed in mine):
             break

@@ -10,7 +10,7 @@ from syncengine.vocabulary import STORE_SCOPE, SchemaVersion, user_scope
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
     from typing import Final
 
     from syncengine.local.version_table import Installed
@@ -250,9 +250,20 @@ class MigrationRegistry:
             )
         return path
 
-    def _cheapest(self, start: SchemaVersion, end: SchemaVersion) -> tuple[Hop, ...] | None:
+    def path_of_user(self, from_version: SchemaVersion) -> tuple[Hop, ...]:
+        """The way of one user to the target: a squash edge stands for the store's steps, not for a user's imports.
+
+        Where the steps that it stands for are no longer listed, the users go over it, too.
+        """
+        squashes = {hop for hop in self._hops.values() if all(map(_is_squash, self.of_hop(hop)))}
+        path = self._cheapest(from_version, self.target, without=squashes)
+        return path or self.get_migration_path(from_version, self.target)
+
+    def _cheapest(
+        self, start: SchemaVersion, end: SchemaVersion, *, without: Container[Hop] = ()
+    ) -> tuple[Hop, ...] | None:
         """Fewest hops; among equals the one whose versions come first. Breadth first over a sorted graph."""
-        edges = sorted(set(self._hops.values()))
+        edges = sorted(hop for hop in set(self._hops.values()) if hop not in without)
         reached: dict[SchemaVersion, tuple[Hop, ...]] = {start: ()}
         frontier = [start]
         while frontier and end not in reached:
@@ -288,6 +299,10 @@ class MigrationRegistry:
         if service is not None:
             executor.attach(service)
         return executor
+
+
+def _is_squash(listed: ListedMigration) -> bool:
+    return listed.scope == STORE_SCOPE and bool(listed.stands_for)
 
 
 def _version(version: str | SchemaVersion) -> SchemaVersion:

@@ -48,6 +48,7 @@ def tables(
     after: tuple[str, ...] = (),
     critical: bool = True,
     backup: str = "auto",
+    stands_for: tuple[str, ...] = (),
 ) -> TablesExecutor:
     """A migration that makes tables. Each text: CREATE TABLE, then its CREATE INDEX statements.
 
@@ -64,5 +65,6 @@ def tables(
         after=after,
         critical=critical,
         backup=backup,
+        stands_for=stands_for,
     )
     return TablesExecutor(definition, create)
