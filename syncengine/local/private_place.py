@@ -4,28 +4,22 @@ A plain copy lies in a folder of its own that is locked (flock) while its proces
 removed by the next one that opens the store or makes a restore point.
 """
 
-from __future__ import annotations
-
 import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from syncengine.errors import RestorePointImpossible
+from syncengine.local.restore_folder import restore_folder
 
 PLAIN_BEGINS = "plain-"
 _ATTEMPTS_MAX = 100
 
 
-def restore_folder(store_path: str) -> str:
-    """Where the restore points of a store lie; it may not be there yet."""
-    return store_path + "-restore"
-
-
 def make_restore_folder(store_path: str) -> str:
     """The folder, made 0700 with the store's owner where it is missing. Raises RestorePointImpossible."""
-    import stat
-
     folder = restore_folder(store_path)
     try:
         with suppress(FileExistsError):
@@ -44,8 +38,6 @@ def make_restore_folder(store_path: str) -> str:
 
 
 def _impossible(folder: str, why: str) -> Exception:
-    from syncengine.errors import RestorePointImpossible
-
     return RestorePointImpossible(
         f"The folder {folder} cannot be used for restore points.",
         why=why,
@@ -70,8 +62,6 @@ def give_to_owner_of(store_path: str, path: str, *, mode: int) -> None:
 @contextmanager
 def plain_place(folder: str) -> Iterator[str]:
     """A folder (0700) inside `folder` for a plain copy; gone when the block ends; after a kill, swept."""
-    import shutil
-
     remove_leftovers(folder)
     path, lock = _locked_folder(folder)
     try:
@@ -83,8 +73,6 @@ def plain_place(folder: str) -> Iterator[str]:
 
 
 def _locked_folder(folder: str) -> tuple[str, int | None]:
-    import tempfile
-
     for _ in range(_ATTEMPTS_MAX):
         path = tempfile.mkdtemp(prefix=PLAIN_BEGINS, dir=folder)
         if os.name != "posix":
@@ -126,8 +114,6 @@ def remove_leftovers(folder: str) -> None:
 
 
 def _remove_if_left(path: str) -> None:
-    import shutil
-
     if os.name != "posix":
         shutil.rmtree(path, ignore_errors=True)  # there, files that are open cannot be deleted
         return

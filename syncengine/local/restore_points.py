@@ -26,8 +26,8 @@ from syncengine.local.private_place import (
     make_restore_folder,
     plain_place,
     remove_leftovers,
-    restore_folder,
 )
+from syncengine.local.restore_folder import restore_folder
 from syncengine.local.savepoint import raise_translated
 from syncengine.local.sealing import Sealed, seal, sha256_of, unseal
 

@@ -28,6 +28,7 @@ TRANSACTION_WORDS = {
     "syncengine/local/authorizer.py": {"BEGIN"},  # tells the adapter how a transaction begins
     "syncengine/local/hosting.py": {"BEGIN"},  # one moment for reading, on a connection that cannot write
     "syncengine/local/snapshot.py": {"BEGIN"},  # the same
+    "syncengine/local/restore_points.py": {"BEGIN"},  # the same
 }
 
 MAY_PRINT = ("syncengine/cli/", "syncengine/server/__main__.py")

@@ -59,6 +59,15 @@ WHERE gone_at IS NULL
   )
 ORDER BY restore_point_id;
 
+-- name: any_is_over
+-- 1 when the time of one is over.
+SELECT EXISTS (
+  SELECT 1
+  FROM _sync_restore_point
+  WHERE gone_at IS NULL
+    AND keep_until <= :now
+);
+
 -- name: gone
 -- Its file was deleted.
 UPDATE _sync_restore_point
