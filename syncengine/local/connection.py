@@ -70,6 +70,11 @@ def open_server_db(path: str) -> apsw.Connection:
     return _open_own(path, SERVER_APPLICATION_ID, busy_wait_ms=10_000, synchronous="FULL")
 
 
+def library_version() -> str:
+    """Of the SQLite that this process uses for its stores, like 3.51.3."""
+    return apsw.sqlite_lib_version()
+
+
 def open_reader(path: str, *, busy_wait_ms: int) -> apsw.Connection:
     """A connection that cannot write, to a store that exists."""
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)

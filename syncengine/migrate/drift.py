@@ -21,6 +21,7 @@ from syncengine.migrate.late import LIVE_SUFFIX
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
+    from syncengine.local.version_table import Readable
 
 _logger = logging.getLogger("syncengine.migrate")
 
@@ -62,6 +63,10 @@ class _Moment:
     recorded: dict[str, Shape] = field(default_factory=dict)
     live: dict[str, Shape] = field(default_factory=dict)
 
+    def drifts(self) -> tuple[Drift, ...]:
+        """Each collection against its record, in the order of their names."""
+        return tuple(compare(name, shape, self.live.get(name, {})) for name, shape in sorted(self.recorded.items()))
+
 
 def watch_shapes(store: "Store", *, say: Say = lambda _: None) -> None:
     """Compare, make again what got lost, and note that this schema is right; `store.drifted` has what is not.
@@ -70,7 +75,7 @@ def watch_shapes(store: "Store", *, say: Say = lambda _: None) -> None:
     with the rows makes the store read-only. Where another process writes, the repair is left to the next start.
     """
     moment = _read(store)
-    drifts = [compare(name, shape, moment.live.get(name, {})) for name, shape in sorted(moment.recorded.items())]
+    drifts = moment.drifts()
     store.drifted = {drift.collection: drift.as_error() for drift in drifts if drift.differences}
     _say_all(drifts, say)
     torn = [(str(collection), str(table)) for collection, table in store.rows("opening", "torn")]
@@ -84,10 +89,15 @@ def watch_shapes(store: "Store", *, say: Say = lambda _: None) -> None:
 def note_shapes(store: "Store") -> None:
     """After migrations: what is there now is right, unless a collection has drifted."""
     moment = _read(store)
-    drifts = [compare(name, shape, moment.live.get(name, {})) for name, shape in moment.recorded.items()]
+    drifts = moment.drifts()
     store.drifted = {drift.collection: drift.as_error() for drift in drifts if drift.differences}
     if not any(drift.differences or drift.lost for drift in drifts):
         _put_right(store, moment, (), (), lambda _: None)
+
+
+def drifts_in(store: "Readable") -> tuple[Drift, ...]:
+    """Each collection against its record; only looks."""
+    return _read(store).drifts()
 
 
 def compare(collection: str, recorded: Shape, live: Shape) -> Drift:
@@ -122,7 +132,7 @@ def _bare(said: str) -> str:
     return " ".join(re.sub(r'"(\w+)"', r"\1", text).split())
 
 
-def _read(store: "Store") -> _Moment:
+def _read(store: "Readable") -> _Moment:
     moment = _Moment()
     for collection, kind, name, said in store.rows("opening", "shapes"):
         if kind == "cookie":

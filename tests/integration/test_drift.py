@@ -107,8 +107,8 @@ def test_what_somebody_added_is_kept(path: Path) -> None:
         ("DROP INDEX notes_by_text; ALTER TABLE notes DROP COLUMN text", "the column text is gone"),
         ("ALTER TABLE notes RENAME COLUMN text TO words", "the column text is gone; the column words is new"),
         (
-            "ALTER TABLE notes RENAME TO old;"
-             "CREATE TABLE notes (user_id TEXT, id TEXT, text INT, PRIMARY KEY (user_id, id)) STRICT",
+            """ALTER TABLE notes RENAME TO old;
+            CREATE TABLE notes (user_id TEXT, id TEXT, text INT, PRIMARY KEY (user_id, id)) STRICT""",
             "the column text is of another kind",
         ),
         ("DROP TABLE notes", "the table is gone"),
