@@ -1,0 +1,303 @@
+"""Going back over several migrations: what builds on what, imports, uploads, tables, two users, two hops."""
+
+import json
+
+import pytest
+from rollback_world import (
+    ImportExecutor,
+    add_walks,
+    contents,
+    make_v2,
+    open_at,
+    seconds_v3,
+    upload_walks,
+    walk,
+    walks_of,
+    write_phone,
+)
+
+from syncengine import (
+    BaseMigrationExecutor,
+    MigrationDefinition,
+    Settings,
+    add,
+    archive,
+    cast,
+    declared,
+    rename,
+    tables,
+)
+from syncengine.errors import DeveloperModeRequired, RollbackRefused
+
+PLAIN = """
+CREATE TABLE journeys (
+  user_id TEXT NOT NULL, id TEXT NOT NULL, minutes REAL NOT NULL, title TEXT, PRIMARY KEY (user_id, id)
+) STRICT
+"""
+WALKS = [walk(0, 1), walk(1, 2), walk(2, 13), walk(3, 0)]
+
+
+def titles_v4():
+    return declared(
+        id="titles-v4",
+        collection="journeys",
+        from_version="3.0.0",
+        to_version="4.0.0",
+        changes=(rename("title", "name"), add("colour", "TEXT", default="grey")),
+    )
+
+
+def steps():
+    return make_v2(), ImportExecutor(), upload_walks(), seconds_v3(), titles_v4()
+
+
+@pytest.fixture
+def phone(tmp_path):
+    return {"phone": str(write_phone(tmp_path / "phone.json", WALKS))}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "app.db"
+
+
+def at_four(path, phone, **options):
+    engine = open_at(path, *steps(), target="4.0.0", sources=phone, **options)
+    engine.migrate()
+    return engine
+
+
+def states(engine):
+    rows = engine._store.query("SELECT migration, scope, because_of FROM _sync_run WHERE state = 'rolled_back'")
+    return sorted(rows, key=str)
+
+
+def test_an_import_is_taken_out_with_what_builds_on_it_and_comes_again(path, phone):
+    with at_four(path, phone) as engine:
+        before = walks_of(engine)
+        report = engine.migrations.rollback("import-walks", "ann")
+        assert [step.id for step in report.plan.steps] == ["upload-walks", "import-walks"]
+        assert walks_of(engine) == []
+        assert engine._store.query("SELECT count(*) FROM _sync_outbox") == [(0,)]
+        assert engine._store.query("SELECT count(*) FROM _sync_source") == [(0,)]
+        assert engine._store.query("SELECT resolution FROM _sync_quarantine") == [("restored",)]
+        assert engine.migrations.get_current_schema_version() == "4.0.0"
+        assert engine.migrations.get_current_schema_version("ann") == "1.0.0"
+        assert engine.migrate().results == ()
+        engine.migrations.execute_migration("import-walks", "ann")
+        assert walks_of(engine) == before
+        assert [result.migration_id for result in engine.migrate().results] == ["upload-walks"]
+        assert engine.migrations.get_current_schema_version("ann") == "4.0.0"
+        assert engine.status().outbox.waiting == 3
+
+
+def test_the_import_of_one_user_goes_and_another_users_rows_stay_byte_for_byte(path, phone):
+    with at_four(path, phone) as engine:
+        add_walks(engine, ("bob", "b-1", 5, "bob's", "red"))
+    with open_at(path, *steps(), target="4.0.0", user="bob") as engine:
+        engine.migrate()
+        of_bob = "SELECT * FROM {} WHERE {} IN ('bob', 'user:bob') ORDER BY 1, 2"
+        tables = (("journeys", "user_id"), ("_sync_version", "scope"), ("_sync_outbox", "owner"))
+        before = [engine._store.query(of_bob.format(*table)) for table in tables]
+        assert all(before)
+    with open_at(path, *steps(), target="4.0.0", sources=phone) as engine:
+        report = engine.migrations.rollback("import-walks", "ann")
+        assert report.plan.users == ("ann",)
+        assert [engine._store.query(of_bob.format(*table)) for table in tables] == before
+        assert engine._store.query("SELECT user_id FROM journeys") == [("bob",)]
+
+
+def test_rows_that_the_user_edited_or_added_are_told_from_imported_ones(path, phone):
+    with at_four(path, phone) as engine:
+        with engine.write() as db:
+            db.execute("UPDATE journeys SET name = 'mine' WHERE id = 'w-00000'")
+            db.execute("INSERT INTO journeys VALUES ('ann', 'own', 7, NULL, 'blue')")
+        before = contents(engine)
+        report = engine.migrations.rollback("import-walks", "ann")
+        assert (report.state, [(c.key, c.code) for c in report.collisions]) == (
+            "stopped",
+            [("w-00000", "edited_since")],
+        )
+        assert contents(engine) == before
+        report = engine.migrations.rollback("import-walks", "ann", on_collision="keep")
+        assert walks_of(engine) == [("ann", "own", 7, None, "blue")]
+        body = engine._store.query("SELECT body FROM _sync_quarantine WHERE origin = 'restore'")[0][0]
+        assert json.loads(body)["name"] == "mine"
+
+
+def test_an_import_whose_source_is_gone_is_refused(path, phone):
+    with at_four(path, phone):
+        pass
+    with open_at(path, *steps(), target="4.0.0") as engine:
+        before = contents(engine)
+        with pytest.raises(RollbackRefused, match="source phone"):
+            engine.migrations.rollback("import-walks", "ann")
+        assert contents(engine) == before
+
+
+def test_two_hops_go_back_in_order_and_only_what_builds_on_it(path, phone):
+    with at_four(path, phone) as engine:
+        before = walks_of(engine)
+        report = engine.migrations.rollback("seconds-v3", "ann")
+        assert [step.id for step in report.plan.steps] == ["titles-v4", "seconds-v3"]
+        assert [(m, b) for m, _, b in states(engine)] == [("seconds-v3", None), ("titles-v4", "seconds-v3")]
+        assert walks_of(engine) == [("ann", "w-00000", 1.0, None), ("ann", "w-00001", 2.0, None)]
+        assert engine.migrations.get_current_schema_version() == "2.0.0"
+        shape = engine._store.query("SELECT DISTINCT shape_version FROM _sync_outbox WHERE kind = 'put'")
+        assert shape == [("2.0.0",)]
+        assert engine.migrate().results == ()
+        engine.migrations.execute_migration("seconds-v3", "ann")
+        assert [result.migration_id for result in engine.migrate().results] == ["titles-v4"]
+        assert walks_of(engine) == before
+
+
+def test_to_a_version_everything_that_led_past_it_goes_back(path, phone):
+    with at_four(path, phone) as engine:
+        report = engine.migrations.rollback_to("1.0.0", "ann")
+        assert report.state == "rolled_back", report
+        assert [step.id for step in report.plan.steps] == [
+            "titles-v4",
+            "seconds-v3",
+            "upload-walks",
+            "import-walks",
+            "tables-v2",
+        ]
+        assert engine._store.query("SELECT count(*) FROM sqlite_schema WHERE name = 'journeys'") == [(0,)]
+        assert engine._store.query("SELECT count(*) FROM _sync_collection") == [(0,)]
+        assert engine.migrations.get_current_schema_version() == "1.0.0"
+
+
+def test_rows_are_in_the_way_of_dropping_their_table(path):
+    with open_at(path, make_v2(), target="2.0.0") as engine:
+        engine.migrate()
+        add_walks(engine, ("ann", "a", 1.0, "x"))
+        assert engine.migrations.rollback("tables-v2", "ann").state == "stopped"
+        assert walks_of(engine) == [("ann", "a", 1.0, "x")]
+        report = engine.migrations.rollback("tables-v2", "ann", on_collision="keep")
+        assert (report.lost, report.state) == (1, "rolled_back")
+        assert engine._store.query("SELECT row_key, error_code FROM _sync_quarantine") == [("a", "table_dropped")]
+
+
+def test_an_empty_table_is_dropped_without_a_word(path):
+    with open_at(path, make_v2(), target="2.0.0") as engine:
+        engine.migrate()
+        assert engine.migrations.rollback("tables-v2").state == "rolled_back"
+        engine.migrations.execute_migration("tables-v2")
+        assert walks_of(engine) == []
+
+
+def test_declared_changes_go_back_with_every_value(path):
+    rows = [("ann", "a", 1.5, "07"), ("ann", "b", 2.5, None), ("ann", "c", 3.5, "8")]
+    change = declared(
+        id="declared-v3",
+        collection="journeys",
+        from_version="2.0.0",
+        to_version="3.0.0",
+        changes=(cast("title", int), rename("minutes", "length"), add("mood", "TEXT", default="fine")),
+    )
+    gone = declared(
+        id="archived-v4",
+        collection="journeys",
+        from_version="3.0.0",
+        to_version="4.0.0",
+        changes=(archive("title"),),
+    )
+    steps = (tables(id="tables-v2", from_version="1.0.0", to_version="2.0.0", create=(PLAIN,)), change, gone)
+    with open_at(path, *steps, target="2.0.0") as engine:
+        engine.migrate()
+        add_walks(engine, *rows)
+    with open_at(path, *steps, target="4.0.0") as engine:
+        engine.migrate()
+        after = walks_of(engine)
+        report = engine.migrations.rollback("declared-v3", "ann")
+        assert [undone.method for undone in report.undone] == ["down", "down"]
+        assert engine._store.query("SELECT user_id, id, minutes, title FROM journeys ORDER BY 2") == rows
+        engine.migrations.execute_migration("declared-v3", "ann")
+        engine.migrate()
+        assert sorted(walks_of(engine)) == sorted(after)
+
+
+def test_an_upload_goes_back_as_far_as_nobody_sent_it(path, phone):
+    with at_four(path, phone) as engine:
+        with engine._store.transaction():
+            engine._store.query(
+                "UPDATE _sync_outbox SET state = 'claimed', sequence = 1, epoch = 1, set_json = '{}'"
+                " WHERE entry_id = (SELECT min(entry_id) FROM _sync_outbox)"
+            )
+        with pytest.raises(RollbackRefused, match="sync first"):
+            engine.migrations.rollback("upload-walks", "ann")
+        with engine._store.transaction():
+            engine._store.query("DELETE FROM _sync_outbox WHERE state = 'claimed'")
+        report = engine.migrations.rollback("upload-walks", "ann")
+        assert "upload-walks: what was sent already stays at the cloud" in report.warnings
+        assert engine._store.query("SELECT count(*) FROM _sync_outbox") == [(0,)]
+        assert len(walks_of(engine)) == 2
+        engine.migrations.execute_migration("upload-walks", "ann")
+        assert engine.status().outbox.waiting == 3
+
+
+class Stamp(BaseMigrationExecutor):
+    """Writes one row for everybody, and takes it away again."""
+
+    definition = MigrationDefinition(
+        id="stamp",
+        name="Stamp",
+        description="One row",
+        from_version="2.0.0",
+        to_version="3.0.0",
+        collections=("journeys",),
+    )
+
+    def items(self, work):
+        return iter(())
+
+    def finish(self, work):
+        work.db.execute("INSERT INTO journeys VALUES ('all', 'stamp', 0, NULL)")
+
+    def undo(self, work):
+        work.db.execute("DELETE FROM journeys WHERE id = 'stamp'")
+
+
+class Sealed(Stamp):
+    """The same without a way back."""
+
+    undo = BaseMigrationExecutor.undo
+
+
+def test_an_executor_of_the_authors_own_is_undone_by_its_undo(path):
+    with open_at(path, make_v2(), Stamp()) as engine:
+        engine.migrate()
+        assert walks_of(engine) == [("all", "stamp", 0.0, None)]
+        report = engine.migrations.rollback("stamp", "ann", consent={"all"})
+        assert report.undone[0].method == "undo"
+        assert walks_of(engine) == []
+
+
+def test_what_has_no_way_back_says_so_and_is_refused(path):
+    with open_at(path, make_v2(), Sealed()) as engine:
+        engine.migrate()
+        simulated = engine.migrations.rollback("stamp", "ann", simulate=True)
+        assert (simulated.state, simulated.success) == ("impossible", False)
+        assert "cannot be undone" in str(simulated)
+        with pytest.raises(RollbackRefused, match="no `undo`"):
+            engine.migrations.rollback("stamp", "ann", consent={"all"})
+
+
+def test_an_emergency_needs_developer_mode_and_takes_the_newest_restore_point(path):
+    registry = (make_v2(), seconds_v3())
+    with open_at(path, *registry, target="2.0.0") as engine:
+        engine.migrate()
+        add_walks(engine, ("ann", "a", 1.0, "x"), ("bob", "b", 2.0, "y"))
+    with open_at(path, *registry) as engine:
+        engine.migrate()
+        with pytest.raises(DeveloperModeRequired):
+            engine.migrations.rollback("seconds-v3", "ann", emergency=True)
+    with open_at(path, *registry, settings=Settings(developer_mode=True)) as engine:
+        with engine.write() as db:
+            db.execute("UPDATE journeys SET seconds = 777 WHERE id = 'a'")
+        report = engine.migrations.rollback("seconds-v3", "ann", emergency=True, why="all is wrong")
+        assert report.state == "restored"
+        assert walks_of(engine) == [("ann", "a", 1.0, "x"), ("bob", "b", 2.0, "y")]
+        bodies = [b for (b,) in engine._store.query("SELECT body FROM _sync_quarantine WHERE origin = 'restore'")]
+        assert any('"seconds":777' in body for body in bodies)
+        assert engine.migrate().results == ()
