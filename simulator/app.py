@@ -1,7 +1,8 @@
 """Hero's Path as a process of its own: the real engine on a real file. Says each fact as one line of JSON.
 
 It opens its store, migrates, syncs in the background, and ends when its stdin ends. The lines in order: `started`,
-`opened`, `planned`, `migrated`, then whatever happens, by the names of the engine's events; or `failed`.
+`opened`, `planned`, `consent` where the user is asked, `migrated`, then whatever happens, by the names of the
+engine's events; or `failed`.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from syncengine.settings import Settings
 
 if TYPE_CHECKING:
     from syncengine.local.watch import FileFlagWatcher
+    from syncengine.migrate.consent import ConsentRequest
     from syncengine.migrate.results import MigrationReport
 
 
@@ -54,6 +56,12 @@ class Voice:
         assert is_dataclass(event)
         assert not isinstance(event, type)
         self.say(type(event).__name__, **asdict(event))
+
+    def agree(self, request: "ConsentRequest") -> bool:
+        """The demonstration's user says yes, and it is told what to."""
+        changes = {preview.collection: preview.rows for preview in request.preview}
+        self.say("consent", hops=[str(hop) for hop in request.hops], rows=changes, accepted=True)
+        return True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,6 +103,7 @@ def _live(asked: argparse.Namespace, voice: Voice) -> None:
         token=lambda: token_of(asked.user, Path(asked.token_file)),
         settings=settings(batch_entries=asked.batch),
         listener=voice.heard,
+        consent=voice.agree,
         clock=clock,
     ) as engine:
         voice.say("opened", elapsed_ms=clock.monotonic_ms() - began_ms)

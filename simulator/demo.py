@@ -86,6 +86,8 @@ class _Demo:
             "plan",
             f"{', then '.join(plan['hops'])}: {plan['offline']} migrations now, {plan['online']} wait for the cloud",
         )
+        consent = app.wait_for("consent", wait_ms_max=WAIT_MS_MAX)
+        _tell("consent", f"the user is asked once about {', '.join(consent['hops'])}, and agrees")
         migrated = app.wait_for("migrated", wait_ms_max=WAIT_MS_MAX)
         _verdict_is(app, "offline")
         _tell("app", f"at {migrated['version']} after {migrated['elapsed_ms']} ms, offline; probe: offline")

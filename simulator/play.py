@@ -155,6 +155,8 @@ class _Table:
 
     def heard(self, fact: Fact) -> None:
         with self._lock:
+            if fact["said"] == "consent":
+                self._out.write(f"consent   the user is asked once about {', '.join(fact['hops'])}, and agrees\n")
             self._show(line_after(self._line, fact))
 
     def network(self, *, on: bool) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from syncengine.clock import SystemClock, system_random
+from syncengine.clock import SystemClock, iso, system_random
 from syncengine.errors import (
     AuthRequired,
-    CollectionNotReady,
     RegistryInvalid,
     StoreSuperseded,
     StoreUnknown,
     SyncEngineError,
     WillRetry,
 )
+from syncengine.local.restore_folder import has_restore_folder, sweep_leftovers
 from syncengine.local.store import Store
 from syncengine.local.version_table import parse_version, read_installed
 from syncengine.migrate.registry import MigrationRegistry
@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     import random
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
@@ -33,8 +33,15 @@ if TYPE_CHECKING:
     import sqlite_utils
 
     from syncengine.clock import Clock
+    from syncengine.local.hosting import Bars
+    from syncengine.local.keys import KeyProvider
     from syncengine.local.read_only import ReadOnlyReason
+    from syncengine.local.restore_points import RestorePoint
+    from syncengine.local.restoring import RestoreReport
+    from syncengine.local.version_table import Readable
+    from syncengine.migrate.consent import Consent
     from syncengine.migrate.plan import Plan
+    from syncengine.migrate.quarantine_desk import QuarantineDesk
     from syncengine.migrate.results import MigrationReport
     from syncengine.migrate.service import DataMigrationService
     from syncengine.remote.backend import Backend
@@ -51,7 +58,7 @@ class Engine:
     the same file with engines of their own, or with the `sqlite3` command line.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (keyword-only: what open() was given)
         self,
         store: Store,
         *,
@@ -62,6 +69,9 @@ class Engine:
         listener: Callable[[object], None] | None,
         chance: random.Random | None,
         guarded: bool = False,
+        keys: KeyProvider | None = None,
+        consent: Consent | None = None,
+        analytics: Callable[[object], None] | None = None,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -70,9 +80,12 @@ class Engine:
         self._make_backend = make_backend
         self._listener = listener
         self._chance = chance
+        self._consent = consent
+        self._analytics = analytics
         self._service: DataMigrationService | None = None
         self._runner: SyncRunner | None = None
         self._guarded = guarded
+        self._keys = keys
 
     @classmethod
     def open(  # noqa: PLR0913  (keyword-only: the host's choices in one place)
@@ -90,13 +103,20 @@ class Engine:
         clock: Clock | None = None,
         chance: random.Random | None = None,
         guard: bool = False,
+        keys: KeyProvider | None = None,
+        consent: Consent | None = None,
+        analytics: Callable[[object], None] | None = None,
     ) -> Engine:
         """Open the store at `path`, made (0600) if it is not there. Never waits for the network.
 
         `user` is who is signed in; None works on the store alone. `sources` names legacy stores to import from,
         by path. The cloud is `cloud_url` with a `token` callback, or a `backend`; without either the engine works
         offline and keeps its queue. `guard` makes Python's own `sqlite3.connect` and `open` of the store fail in this
-        process (SecondLibrary): a second SQLite library would drop the first one's locks.
+        process (SecondLibrary): a second SQLite library would drop the first one's locks. `keys` keeps the key that
+        seals restore points: KeyFile, KeyringKey or HostKey; None is KeyFile("<path>.key").
+
+        `consent` is asked before a major version changes or imports rows that are there (ConsentRequest); without it
+        such migrations wait. `analytics` hears what runs cost and how people answered, without user, key or row.
 
         A store that must not be written opens all the same, for reading, and `read_only` says why: it is damaged,
         newer than this app, of a version that leads nowhere, or in a place that takes no writes. Nothing is written.
@@ -108,6 +128,7 @@ class Engine:
         judge = _judge_of(registry, user)
         store = Store(str(path), settings=settings, clock=clock, app=registry.app, judge=judge)
         _watch_shapes(store, listener)
+        sweep_leftovers(store.path)
         if guard:
             from syncengine.local.second_library import guard_store
 
@@ -126,6 +147,9 @@ class Engine:
             listener=listener,
             chance=chance,
             guarded=guard,
+            keys=keys,
+            consent=consent,
+            analytics=analytics,
         )
 
     # Migrating.
@@ -138,14 +162,36 @@ class Engine:
         """
         self._store.check_writable()
         if self._registry.nothing_pending(read_installed(self._store), user=self._user):
-            return None
+            if has_restore_folder(self._store.path) and self._store.value(
+                "restore_points", "any_is_over", now=iso(self._store.clock.now_ms())
+            ):
+                self._prune()
+            return self._tend_quarantine(None)
         report = self.migrations.migrate_all_data(self._user)
         self._note_shapes()
         for result in report.results:
             if result.failure is not None and self._is_critical(result.migration_id):
                 raise result.failure
+        if report.success:
+            self._prune()
         self._wake("migrated")
-        return report
+        return self._tend_quarantine(report)
+
+    def _tend_quarantine(self, report: MigrationReport | None) -> MigrationReport | None:
+        """What a migration set aside is tried again when its code is another; what was resolved long ago goes."""
+        settings, now_ms = self._store.settings, self._store.clock.now_ms()
+        resolved_before = iso(now_ms - settings.quarantine_keep_days * 24 * 60 * 60 * 1_000)
+        if not self._store.value(
+            "quarantine", "needs_a_look", retry=settings.retry_quarantined, before=resolved_before
+        ):
+            return report
+        return self.quarantine.tend(report)
+
+    def _prune(self) -> None:
+        """A migration that has succeeded needs its restore point no longer than the settings say."""
+        from syncengine.local.restore_points import prune_restore_points
+
+        prune_restore_points(self._store)
 
     def _note_shapes(self) -> None:
         from syncengine.migrate.drift import note_shapes
@@ -155,6 +201,27 @@ class Engine:
 
     def _is_critical(self, migration_id: str) -> bool:
         return self._registry.get_migration_executor(migration_id).definition.critical
+
+    def restore_points(self) -> tuple[RestorePoint, ...]:
+        """The sealed copies that are kept, oldest first; each file is read and compared with its hash."""
+        from syncengine.local.restore_points import restore_points
+
+        return restore_points(self._store)
+
+    def restore(
+        self, restore_point_id: int, *, simulate: bool = False, consent: Collection[str] = ()
+    ) -> RestoreReport:
+        """Take the store back to a restore point; see `DataMigrationService.restore`. Call `migrate()` afterwards."""
+        report = self.migrations.restore(restore_point_id, self._user, simulate=simulate, consent=consent)
+        self._wake("restored")
+        return report
+
+    @property
+    def quarantine(self) -> QuarantineDesk:
+        """What was set aside, and the ways back: look, edit, try again, give up."""
+        from syncengine.migrate.quarantine_desk import QuarantineDesk
+
+        return QuarantineDesk(self._store, self._registry, user=self._user, wake=self._wake)
 
     def plan(self) -> Plan:
         """What `migrate()` would do, as a value that prints itself."""
@@ -174,6 +241,9 @@ class Engine:
                 sources=self._sources,
                 listener=self._listener,
                 probe_verdict=self._verdict,
+                consent=self._consent,
+                analytics=self._analytics,
+                keys=self._keys,
             )
         return self._service
 
@@ -194,20 +264,22 @@ class Engine:
     def read(self) -> AbstractContextManager[sqlite_utils.Database]:
         """`with engine.read() as db:` one moment of the store, on a connection that cannot write.
 
-        Raises CollectionNotReady before `migrate()` has been done, StoreSuperseded after a newer app migrated.
+        A statement about a collection whose migrations have not been done raises CollectionNotReady; the others work.
+        Where none can be used yet the block raises it at once. StoreSuperseded after a newer app migrated.
         """
         from syncengine.local.hosting import reading
 
-        return reading(self._store, check=self._check_shapes)
+        return reading(self._store, check=self._bars)
 
     def write(self) -> AbstractContextManager[sqlite_utils.Database]:
         """`with engine.write() as db:` one atomic change to the app's rows; an exception undoes all of it.
 
-        Raises as `read` does, and StoreBusy when another process writes for too long.
+        Raises as `read` does, StoreBusy when another process writes for too long, and ShapeDrifted for a collection
+        that another tool has altered.
         """
         from syncengine.local.hosting import writing
 
-        return writing(self._store, check=self._check_shapes)
+        return writing(self._store, check=self._bars)
 
     def snapshot(self) -> AbstractContextManager[Path]:
         """`with engine.snapshot() as path:` a private copy that any tool may open; gone afterwards."""
@@ -215,19 +287,17 @@ class Engine:
 
         return snapshot(self._store)
 
-    def _check_shapes(self, found: str | None) -> None:
-        version = self._registry.baseline if found is None else parse_version(found)
+    def _bars(self, moment: Readable) -> Bars | None:
+        """None on the way of every day: the version is right, and the tables are as they were made."""
+        found = moment.rows("state", "store_version")
+        version = parse_version(found[0][0]) if found else self._registry.baseline
         if version > self._registry.target:
             raise _superseded(version, self._registry)
-        if version < self._registry.target:
-            failed = self._store.row("runs", "last_failure")
-            raise CollectionNotReady(
-                f"The store is at {version} and the app expects {self._registry.target}.",
-                why=f"migration {failed[0]} failed: {failed[1]}" if failed else "its migrations have not been run",
-                fix="Look at engine.migrate()'s report or `syncengine history`."
-                if failed
-                else "Call engine.migrate().",
-            )
+        if version == self._registry.target and not self._store.drifted:
+            return None
+        from syncengine.migrate.readiness import bars_at
+
+        return bars_at(self._store, self._registry, moment)
 
     # The cloud.
 
@@ -295,6 +365,22 @@ class Engine:
         from syncengine.status import read_status
 
         return read_status(self._store, self._registry, user=self._user, activity=self._activity())
+
+    def export_diagnostics(
+        self, path: str | os.PathLike[str] | None = None, *, redact: bool = True
+    ) -> dict[str, Any]:
+        """What somebody who helps wants to know, as JSON-able values; also written to a new file at `path` (0600).
+
+        Versions, settings, tables with the number of their rows, history, queue and quarantine by number and code. It
+        never holds the body of a row, a token or a key of encryption; redacted, no keys of rows, user ids, sentences
+        or folders either. Of a damaged or newer store, what cannot be read says so. Raises ExportImpossible.
+        """
+        from syncengine.diagnostics import diagnosed, write_document
+
+        document = diagnosed(self._store, status=self.status, redact=redact)
+        if path is not None:
+            write_document(document, str(path))
+        return document
 
     def _activity(self) -> str:
         if self._make_backend is None:

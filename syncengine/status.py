@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.plan import make_plan
+from syncengine.migrate.readiness import CollectionState, collection_states
 from syncengine.vocabulary import STORE_SCOPE, user_scope
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Status:
     """When the app last changed rows by `engine.write()`; these edits are not sent yet."""
     connectivity: Connectivity
     sync: SyncState
+    collections: dict[str, CollectionState]
+    """Which collections the app may use now, and why not."""
 
     def to_json(self) -> dict[str, Any]:
         """The same as JSON-able values."""
@@ -92,6 +95,7 @@ def read_status(store: "Store", registry: "MigrationRegistry", *, user: str | No
         connectivity=Connectivity(verdict=str(network.get("probe_verdict", "unknown")), at=network.get("probe_at")),
         edited_at=edited_at,
         sync=sync,
+        collections=collection_states(store, registry),
     )
 
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from syncengine.local.sqlite_utils_adapter import Bindings
 
 MayWrite = Callable[[str], bool]
+Refuse = Callable[[int, str | None, str | None], None]
+"""Raises for what must not be done, by action and its first two arguments."""
+
+AUTHORIZED = apsw.SQLITE_OK
 
 ENGINE_PREFIX = "_sync_"
 ENGINE_SAVEPOINTS = ("migration_", "batch_")
@@ -34,6 +38,7 @@ _ALWAYS = frozenset(
         apsw.SQLITE_RECURSIVE,
     }
 )
+READING = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_RECURSIVE, apsw.SQLITE_FUNCTION})
 # The table is the first argument.
 _ON_FIRST = frozenset(
     {
@@ -86,8 +91,10 @@ _ENGINE_VIEWS = frozenset(
 
 
 @contextmanager
-def authorized(connection: apsw.Connection, *, may_write: MayWrite) -> Iterator[None]:
+def authorized(connection: apsw.Connection, *, may_write: MayWrite, refuse: Refuse | None = None) -> Iterator[None]:
     """While the block runs, only statements that pass may be prepared. Raises MigrationDenied for the others.
+
+    `refuse` raises for some before: an exception of the callback passes through SQLite.
 
     Set anew around each call: SQLite then prepares even cached statements again, so none escapes.
     """
@@ -95,6 +102,8 @@ def authorized(connection: apsw.Connection, *, may_write: MayWrite) -> Iterator[
     triggers: list[str] = []
 
     def decide(action: int, first: str | None, second: str | None, _database: str | None, inner: str | None) -> int:
+        if refuse is not None:
+            refuse(action, first, second)
         if not _allowed(action, first, second, inner, may_write):
             name = apsw.mapping_authorizer_function[action]
             denied.append(f"{name} {first or ''}".strip())
@@ -135,6 +144,13 @@ def _drop_those_that_reach_the_engine(connection: apsw.Connection, triggers: lis
             connection.execute(f"DROP TRIGGER {quoted(name)}").fetchall()
             found.append(name)
     return found
+
+
+def table_of(action: int, first: str | None, second: str | None) -> str | None:
+    """Which table an action of the authorizer is about, if it is about one."""
+    if action in _ON_SECOND:
+        return second
+    return first if action == apsw.SQLITE_READ or action in _ON_FIRST else None
 
 
 def _allowed(action: int, first: str | None, second: str | None, inner: str | None, may_write: MayWrite) -> bool:

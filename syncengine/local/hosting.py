@@ -1,41 +1,78 @@
 """How an app reads and writes its own rows: a sqlite_utils.Database on the engine's terms."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from threading import get_ident
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from syncengine.clock import iso
-from syncengine.errors import CalledFromInside, MigrationDenied
-from syncengine.local.authorizer import authorized, everything_of_the_app, guarded_database
+from syncengine.errors import CalledFromInside, MigrationDenied, SyncEngineError
+from syncengine.local.authorizer import (
+    AUTHORIZED,
+    READING,
+    authorized,
+    everything_of_the_app,
+    guarded_database,
+    table_of,
+)
 from syncengine.local.savepoint import raise_translated
-from syncengine.local.sqlite_errors import CorruptError, NotADBError, ReadOnlyError
+from syncengine.local.sqlite_errors import CantOpenError, CorruptError, IOError, NotADBError, ReadOnlyError, SQLError  # noqa: A004
 from syncengine.local.sqlite_utils_adapter import utils_database
 from syncengine.local.statements import statement
 
 if TYPE_CHECKING:
     import sqlite_utils
+    from apsw import Connection
 
     from syncengine.local.store import Store
+    from syncengine.local.version_table import Readable
 
-Check = Callable[[str | None], None]
+Errors = Mapping[str, SyncEngineError]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bars:
+    """What a block of the app's must not do, by table: `touch` neither reads nor writes, `write` only reads. What is
+    raised when it tries."""
+
+    touch: Errors = field(default_factory=dict)
+    write: Errors = field(default_factory=dict)
+
+
+Check = Callable[["Readable"], Bars | None]
+"""Gets the moment of the store that the block sees; None bars nothing."""
+
+
+class Moment:
+    """The store as one read transaction sees it."""
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+
+    def rows(self, file: str, name: str, /, **values: Any) -> list[tuple[Any, ...]]:
+        """All rows of a named statement."""
+        return self._connection.execute(statement(file, name), values).fetchall()
 
 
 @contextmanager
 def reading(store: "Store", *, check: Check) -> Iterator["sqlite_utils.Database"]:
     """One moment of the store, for reading only, on a connection of its own; writers are not held out.
 
-    `check` gets the schema version that this very moment has; a store that is open for reading only is read in
-    whatever version it has.
+    `check` looks at this very moment, and raises or says what is barred; a store that is open for reading only is
+    read in whatever version it has.
     """
     connection = store.reader()
+    bars = None
     try:
         connection.execute("BEGIN")
         if store.read_only is None:
-            check(connection.execute(statement("state", "store_version")).get)
-        yield utils_database(connection)
-    except (CorruptError, NotADBError) as error:
+            bars = check(Moment(connection))
+            bar(connection, bars)
+        with _explained(bars):
+            yield utils_database(connection)
+    except (CorruptError, NotADBError, CantOpenError, IOError) as error:
         raise_translated(error)
     except ReadOnlyError as error:
         raise MigrationDenied(
@@ -51,7 +88,7 @@ def writing(store: "Store", *, check: Check) -> Iterator["sqlite_utils.Database"
 
     A block belongs to its thread and task: do not await or yield inside it.
 
-    `check` gets the schema version inside the transaction, where nobody can change it. Raises MigrationDenied when
+    `check` looks at the store inside the transaction, where nobody can change it. Raises MigrationDenied when
     the block writes to the engine's tables or tries to end the transaction. What it was given is of no use later.
     """
     with store.lock:
@@ -60,14 +97,14 @@ def writing(store: "Store", *, check: Check) -> Iterator["sqlite_utils.Database"
         block = _Block()
         store.app_blocks.append(block)
         try:
-            check(store.value("state", "store_version"))
+            bars = check(store)
             if len(store.app_blocks) > 1:
-                with store.savepoint("write_inside_a_write"), _lent(store) as database:
+                with store.savepoint("write_inside_a_write"), _lent(store, bars) as database:
                     yield database
                     block.check_last(store)
                 return
             changes = store.connection.total_changes()
-            with _lent(store) as database:
+            with _lent(store, bars) as database:
                 yield database
                 block.check_last(store)
         finally:
@@ -129,11 +166,54 @@ def _refuse_strange_blocks(store: "Store") -> None:
 
 
 @contextmanager
-def _lent(store: "Store") -> Iterator["sqlite_utils.Database"]:
-    with authorized(store.connection, may_write=everything_of_the_app):
+def _lent(store: "Store", bars: Bars | None) -> Iterator["sqlite_utils.Database"]:
+    refuse = _refusal(bars)
+    with _explained(bars), authorized(store.connection, may_write=everything_of_the_app, refuse=refuse):
         database = guarded_database(store.connection, may_write=None)
         try:
             yield database
         finally:
             # Kept for later it could write without a transaction.
             database.conn.close()
+
+
+def bar(connection: "Connection", bars: Bars | None) -> None:
+    """Let this connection raise for what is barred, when a statement is prepared that would do it."""
+    refuse = _refusal(bars)
+    if refuse is None:
+        return
+
+    def decide(action: int, first: str | None, second: str | None, _database: str | None, _inner: str | None) -> int:
+        refuse(action, first, second)
+        return AUTHORIZED
+
+    connection.authorizer = decide
+
+
+@contextmanager
+def _explained(bars: Bars | None) -> Iterator[None]:
+    """A table that its migration has yet to make is not ready, and SQLite only knows that it is not there."""
+    try:
+        yield
+    except SQLError as error:
+        said = str(error).lower()
+        for name, barred in (bars.touch if bars else {}).items():
+            if said.endswith(f"no such table: {name.lower()}"):
+                raise type(barred)(barred.what, why=barred.why, fix=barred.fix) from error
+        raise
+
+
+def _refusal(bars: Bars | None) -> Callable[[int, str | None, str | None], None] | None:
+    if bars is None or not (bars.touch or bars.write):
+        return None
+    touch = {name.lower(): error for name, error in bars.touch.items()}
+    write = {name.lower(): error for name, error in bars.write.items()}
+
+    def refuse(action: int, first: str | None, second: str | None) -> None:
+        table = (table_of(action, first, second) or "").lower()
+        error = touch.get(table) or (write.get(table) if action not in READING else None)
+        if error is not None:
+            # A fresh one each time: an error that was raised carries where.
+            raise type(error)(error.what, why=error.why, fix=error.fix)
+
+    return refuse

@@ -46,6 +46,7 @@ def test_the_story_fits_on_a_screen(story: list[str]) -> None:
 
 def test_the_app_migrates_over_a_skipped_version_while_it_is_offline(story: list[str]) -> None:
     assert "1.0.0 > 2.0.0, then 2.0.0 > 3.0.0" in line_of(story, "plan")
+    assert line_of(story, "consent").endswith("asked once about 1.0.0 > 2.0.0, 2.0.0 > 3.0.0, and agrees")
     assert "probe: offline" in line_of(story, "app")
     assert "401 read = 392 written + 1 merged + 8 in quarantine" in line_of(story, "savepoint")
     assert "outbox: 463 waiting" in line_of(story, "queue")

@@ -47,10 +47,10 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[StoreFacts, Expecte
     Storage(str(folder / "cloud"), clock=SystemClock()).close()
     store, at_2 = folder / "ann.db", registry(target="2.0.0")
     sources = {"asyncstorage": str(written.path)}
-    with Engine.open(store, registry=at_2, user=USER, sources=sources) as engine:
+    with Engine.open(store, registry=at_2, user=USER, sources=sources, consent=lambda request: True) as engine:
         engine.migrate()
     columns_at_2 = read_columns(store, registry=at_2)
-    with Engine.open(store, registry=REGISTRY, user=USER, sources=sources) as engine:
+    with Engine.open(store, registry=REGISTRY, user=USER, sources=sources, consent=lambda request: True) as engine:
         engine.migrate()
     columns_at = {"2.0.0": columns_at_2, "3.0.0": read_columns(store, registry=REGISTRY)}
     facts = read_facts(store, registry=REGISTRY, user=USER, cloud_folder=folder / "cloud")

@@ -49,6 +49,7 @@ class Device:
 
     def open(self, user: str = USER, **options: Any) -> Engine:
         options.setdefault("registry", migrations.registry())
+        options = {"consent": lambda request: True, **options}
         return Engine.open(self.store, user=user, sources={"asyncstorage": str(self.legacy)}, **options)
 
 
@@ -57,7 +58,11 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     """An engine over the iOS store of a real library: 60 walks, 41 saved and 8 dismissed places, not yet migrated."""
     legacy = ROOT / "tests" / "data" / "asyncstorage" / "ios-library-2.2.0"
     with Engine.open(
-        tmp_path / "app.db", registry=migrations.registry(), user=USER, sources={"asyncstorage": str(legacy)}
+        tmp_path / "app.db",
+        registry=migrations.registry(),
+        user=USER,
+        sources={"asyncstorage": str(legacy)},
+        consent=lambda request: True,
     ) as opened:
         yield opened
 
@@ -192,6 +197,7 @@ def die(event):
         os.kill(os.getpid(), signal.SIGKILL)
 
 with Engine.open(sys.argv[1], registry=migrations.registry(), user="user-1", sources={"asyncstorage": sys.argv[2]},
+    consent=lambda request: True,
                  settings=Settings(batch_rows=10), listener=die) as engine:
     engine.migrate()
 """
@@ -367,7 +373,8 @@ from syncengine import Engine
 import migrations
 
 sources = {"asyncstorage": sys.argv[2]}
-with Engine.open(sys.argv[1], registry=migrations.registry(), user="user-1", sources=sources) as engine:
+with Engine.open(sys.argv[1], registry=migrations.registry(), user="user-1", sources=sources,
+    consent=lambda request: True) as engine:
     engine.migrate()
 """
 

@@ -68,7 +68,12 @@ def notebook(target: str) -> MigrationRegistry:
         ListedMigration("careless", "2.0.0 > 3.0.0", careless),
     )
     return MigrationRegistry(
-        app="notebook", baseline="1.0.0", target=target, collections=[Collection("notes")], migrations=listed
+        app="notebook",
+        baseline="1.0.0",
+        target=target,
+        collections=[Collection("notes")],
+        migrations=listed,
+        asks_for_major=False,
     )
 
 
@@ -120,6 +125,7 @@ def test_a_canary_in_rows_and_tokens_is_said_nowhere(tmp_path: Path, log: io.Str
         Engine.open(
             tmp_path / "app.db",
             registry=REGISTRY,
+            consent=lambda request: True,
             user="ann",
             sources={"asyncstorage": legacy},
             cloud_url=server.url,

@@ -32,7 +32,14 @@ def legacy(tmp_path: Path) -> Path:
 
 
 def open_app(folder: Path, legacy: Path, **cloud: object) -> Engine:
-    return Engine.open(folder / "app.db", registry=REGISTRY, user="ann", sources={"asyncstorage": legacy}, **cloud)  # type: ignore[arg-type]  # cloud_url and token, or neither
+    return Engine.open(
+        folder / "app.db",
+        registry=REGISTRY,
+        user="ann",
+        sources={"asyncstorage": legacy},
+        consent=lambda request: True,
+        **cloud,  # type: ignore[arg-type]  # cloud_url and token, or neither
+    )
 
 
 def test_every_view_reads_well_beside_a_running_app(tmp_path: Path, legacy: Path) -> None:

@@ -62,7 +62,9 @@ LISTED = (
 
 def registry(target: str) -> MigrationRegistry:
     collections = [Collection("notes", owner=None)]
-    return MigrationRegistry(app="bench", baseline="1.0.0", target=target, collections=collections, migrations=LISTED)
+    return MigrationRegistry(
+        app="bench", baseline="1.0.0", target=target, collections=collections, migrations=LISTED, asks_for_major=False
+    )
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -95,6 +95,7 @@ def registry(*steps: Any, app: str = "notes", imports: bool = False) -> Migratio
         target="3.0.0" if steps else "2.0.0",
         collections=[Collection("notes")],
         migrations=listed,
+        asks_for_major=False,
     )
 
 

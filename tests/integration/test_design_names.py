@@ -14,7 +14,9 @@ WALKS = "journey-storage-v1-to-v2"
 def test_the_service_and_its_executors_answer_to_the_names_of_the_design(tmp_path: Path) -> None:
     write_store(tmp_path / "legacy", kind="ios", walks=20, places=5, dismissed=2, seed=1)
     sources = {"asyncstorage": tmp_path / "legacy"}
-    with Engine.open(tmp_path / "app.db", registry=REGISTRY, user="ann", sources=sources) as engine:
+    with Engine.open(
+        tmp_path / "app.db", registry=REGISTRY, user="ann", sources=sources, consent=lambda request: True
+    ) as engine:
         service = engine.migrations
         assert service.get_current_schema_version() == "1.0.0"
         assert not service.has_migrated("ann")

@@ -24,3 +24,15 @@ SELECT
 FROM _sync_run
 WHERE scope IN ('store', :scope)
 ORDER BY run_id;
+
+-- name: last_states
+-- How the last run of each of the store's migrations ended.
+SELECT migration, state, error_code
+FROM _sync_run AS r
+WHERE scope = 'store'
+  AND run_id = (
+    SELECT max(run_id)
+    FROM _sync_run AS later
+    WHERE later.migration = r.migration
+      AND later.scope = r.scope
+  );

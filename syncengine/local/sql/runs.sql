@@ -116,18 +116,3 @@ FROM _sync_run
 WHERE migration = :migration
   AND scope = :scope
   AND state = 'completed';
-
--- name: last_failure
--- The migration whose last run failed, and why; nothing when it has run since.
-SELECT migration, error_code
-FROM _sync_run AS failed
-WHERE state = 'failed'
-  AND NOT EXISTS (
-    SELECT 1
-    FROM _sync_run AS later
-    WHERE later.migration = failed.migration
-      AND later.scope = failed.scope
-      AND later.run_id > failed.run_id
-  )
-ORDER BY run_id DESC
-LIMIT 1;

@@ -52,8 +52,7 @@ SET cloud_version = :cloud_version,
 WHERE scope = :scope;
 
 -- name: applied
--- What has run, and where: the best state of each migration and scope (2 done, 1 queued for the cloud, 0 skipped);
--- nothing of what was rolled back since.
+-- What has run, and where: 2 done, 1 queued for the cloud, 0 skipped; nothing of what was rolled back since.
 SELECT r.migration, r.scope, max(CASE r.state WHEN 'skipped' THEN 0 WHEN 'queued' THEN 1 ELSE 2 END)
 FROM _sync_run AS r
 WHERE r.state IN ('completed', 'queued', 'stood_for', 'skipped')

@@ -1,0 +1,98 @@
+"""Which collections an app may use now: those whose shape is the app's. The others say why, and what to do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from syncengine.errors import CollectionNotReady, SyncEngineError
+from syncengine.local.hosting import Bars
+from syncengine.local.version_table import read_installed
+from syncengine.migrate.plan import make_plan
+from syncengine.vocabulary import STORE_SCOPE
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+    from syncengine.local.version_table import Readable
+    from syncengine.migrate.plan import Plan, Step
+    from syncengine.migrate.registry import MigrationRegistry
+
+USABLE = "usable"
+READ_ONLY = "read-only"
+BLOCKED = "blocked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionState:
+    """`state`: usable, read-only, or blocked (neither read nor written). `why` and `fix` are sentences."""
+
+    state: str
+    why: str = ""
+    fix: str = ""
+
+
+def collection_states(store: "Store", registry: "MigrationRegistry") -> dict[str, CollectionState]:
+    """The state of each declared collection, by name."""
+    if store.read_only is not None:
+        reason = store.read_only
+        state = CollectionState(state=READ_ONLY, why=reason.what, fix=reason.fix)
+        return dict.fromkeys(registry.collections, state)
+    bars = bars_of(store, registry, store)
+    return {name: _state(bars, name) for name in registry.collections}
+
+
+def _state(bars: Bars, name: str) -> CollectionState:
+    for barred, state in ((bars.touch, BLOCKED), (bars.write, READ_ONLY)):
+        error = barred.get(name)
+        if error is not None:
+            return CollectionState(state=state, why=error.why or error.what, fix=error.fix)
+    return CollectionState(state=USABLE)
+
+
+def bars_of(store: "Store", registry: "MigrationRegistry", moment: "Readable") -> Bars:
+    """What must not be touched, and what not be written, as one moment of the store has it.
+
+    A user's own migrations bar nothing: they bring rows, and the shape is the store's. Nor do those of the
+    background, whose author says that old and new code accept both shapes.
+    """
+    installed = read_installed(moment)
+    touch: dict[str, SyncEngineError] = {}
+    if (installed.schema_version(STORE_SCOPE) or registry.baseline) != registry.target:
+        plan = make_plan(installed, registry)
+        last = {str(migration): (state, code) for migration, state, code in moment.rows("run_history", "last_states")}
+        for step in (*plan.steps, *plan.skipped, *plan.held_back):
+            if step.scope == STORE_SCOPE and step.when != "background":
+                for name in step.collections:
+                    touch.setdefault(name, _not_ready(name, step, plan, last))
+    return Bars(touch=touch, write=dict(store.drifted))
+
+
+def _not_ready(
+    name: str, step: "Step", plan: "Plan", last: Mapping[str, tuple[str, str | None]]
+) -> CollectionNotReady:
+    state, code = last.get(step.id, ("", None))
+    why, fix = f"migration {step.id} has not been run", "Call engine.migrate()."
+    if step in plan.skipped or step in plan.held_back:
+        word = "skipped" if step in plan.skipped else "rolled back"
+        why, fix = f"migration {step.id} was {word}", f"Run it: engine.migrations.run(only={step.id!r})."
+    elif state == "failed":
+        why, fix = f"migration {step.id} failed: {code}", "Look at engine.migrate()'s report or `syncengine history`."
+    elif step.asks:
+        fix = "Call engine.migrate(). Where rows would change it asks the user first (consent=)."
+    return CollectionNotReady(f"The collection {name} is not ready.", why=why, fix=fix)
+
+
+def bars_at(store: "Store", registry: "MigrationRegistry", moment: "Readable") -> Bars:
+    """The same for a block that reads or writes. Raises CollectionNotReady where nothing can be used.
+
+    That is so before the first migration, too.
+    """
+    bars = bars_of(store, registry, moment)
+    version = read_installed(moment).schema_version(STORE_SCOPE)
+    if bars.touch and (version is None or set(bars.touch) == set(registry.collections)):
+        first = next(iter(bars.touch.values()))
+        raise CollectionNotReady(
+            f"The store is at {version or registry.baseline} and the app expects {registry.target}.",
+            why=first.why,
+            fix=first.fix,
+        )
+    return bars
