@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from syncengine.errors import RestorePointImpossible
-from syncengine.local.restore_folder import restore_folder
+from syncengine.local.restore_folder import PLAIN_BEGINS, restore_folder
 
-PLAIN_BEGINS = "plain-"
 _ATTEMPTS_MAX = 100
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+PLAIN_BEGINS = "plain-"
+"""So begins the name of a folder with a plain copy in it."""
+
 
 def restore_folder(store_path: str) -> str:
     """Where the restore points of a store lie; it may not be there yet."""
@@ -15,9 +18,10 @@ def has_restore_folder(store_path: str) -> bool:
     return os.path.isdir(restore_folder(store_path))
 
 
-def sweep_leftovers(store_path: str) -> None:
-    """At the opening of a store: no plain copy of a killed process stays beside it."""
-    if has_restore_folder(store_path):
-        from syncengine.local.private_place import remove_leftovers
-
-        remove_leftovers(restore_folder(store_path))
+def has_plain_copies(store_path: str) -> bool:
+    """Does a plain copy lie there: of a process that makes one right now, or of one that was killed?"""
+    try:
+        names = os.listdir(restore_folder(store_path))
+    except OSError:
+        return False
+    return any(name.startswith(PLAIN_BEGINS) for name in names)
