@@ -11,7 +11,7 @@ from syncengine.errors import (
     SyncEngineError,
     WillRetry,
 )
-from syncengine.local.restore_folder import has_restore_folder, sweep_leftovers
+from syncengine.local.restore_folder import has_plain_copies, has_restore_folder, restore_folder
 from syncengine.local.store import Store
 from syncengine.local.version_table import parse_version, read_installed
 from syncengine.migrate.registry import MigrationRegistry
@@ -128,7 +128,10 @@ class Engine:
         judge = _judge_of(registry, user)
         store = Store(str(path), settings=settings, clock=clock, app=registry.app, judge=judge)
         _watch_shapes(store, listener)
-        sweep_leftovers(store.path)
+        if has_plain_copies(store.path):
+            from syncengine.local.private_place import remove_leftovers
+
+            remove_leftovers(restore_folder(store.path))
         if guard:
             from syncengine.local.second_library import guard_store
 

@@ -35,6 +35,8 @@ from syncengine.vocabulary import STORE_SCOPE, SchemaVersion, user_scope
 
 if TYPE_CHECKING:
     from syncengine.local.keys import KeyProvider
+    from syncengine.local.restore_points import RestorePoint
+    from syncengine.local.restoring import RestoreReport
     from syncengine.local.store import Store
     from syncengine.migrate.consent import ConsentRequest
     from syncengine.migrate.executor import BaseMigrationExecutor
@@ -411,6 +413,41 @@ class DataMigrationService:
         from syncengine.migrate.rollback import Rollback
 
         return Rollback(self._context(user, {}), on_collision=on_collision, consent=consent, why=why)
+
+    # Restore points.
+
+    def make_restore_point(self, reason: str = "asked for by the app") -> "RestorePoint":
+        """Seal a copy of the store as it is now. Raises KeyUnavailable, RestorePointImpossible, DiskFull."""
+        from syncengine.local.restore_points import make_restore_point
+
+        return make_restore_point(self._store, keys=self._keys, reason=reason)
+
+    def restore(
+        self,
+        restore_point_id: int,
+        user: str | None = None,
+        *,
+        simulate: bool = False,
+        consent: Collection[str] = (),
+    ) -> "RestoreReport":
+        """Take the whole store back to a restore point; what that loses goes to quarantine.
+
+        Rows that only a migration changed since are not lost. `consent` names the other users whose rows it touches.
+        Errors and the rest: those of `syncengine.local.restoring.restore`.
+        """
+        from syncengine.local.restoring import restore
+        from syncengine.migrate.brought_forward import bring_forward
+
+        context = self._context(user, {})
+        return restore(
+            self._store,
+            restore_point_id,
+            keys=self._keys,
+            simulate=simulate,
+            user=user,
+            consent=consent,
+            bring_forward=lambda copy: bring_forward(copy, context),
+        )
 
     def _context(self, user: str | None, options: Mapping[str, Any]) -> RunContext:
         return RunContext(
