@@ -67,6 +67,9 @@ class Store:
         self.clock = clock
         self.synchronous = {"normal": "NORMAL", "full": "FULL"}[settings.durability]
         self.lock = RLock()
+        self.migrating = RLock()
+        """Held while a migration runs that takes many transactions."""
+        self.is_migrating = False
         self._pid = os.getpid()
         self._closed = False
         self.committing = False

@@ -39,11 +39,19 @@ class MigrationDefinition:
     """"background" only where old and new code accept both shapes: the collection stays usable until it has run."""
     backup: str = "auto"
     """A restore point before it: "auto" where it is critical or rewrites tables, "always", or "never"."""
+    shadow: bool | None = None
+    """True: a new table is filled beside the live one, in many transactions; False: all in one. None: large ones."""
 
     def __post_init__(self) -> None:
         _check_word(self.id, "consent", self.consent, (None, "auto", "ask"))
         _check_word(self.id, "when", self.when, ("startup", "background"))
         _check_word(self.id, "backup", self.backup, ("auto", "always", "never"))
+        if self.shadow and (self.scope != "store" or self.online):
+            raise MigrationInvalid(
+                f"Migration {self.id} says shadow=True, and is not for the whole store.",
+                why="only a migration of all rows of a collection fills a table beside the live one",
+                fix="Leave shadow= out.",
+            )
         for version in (self.from_version, self.to_version):
             try:
                 SchemaVersion.parse(version)

@@ -16,6 +16,7 @@ from syncengine.local.savepoint import translated
 from syncengine.local.sqlite_errors import SqliteError
 from syncengine.local.version_table import read_installed
 from syncengine.logs import log_event
+from syncengine.migrate.batches import Batch, UnitsBatch
 from syncengine.migrate.checks import (
     check_all_read,
     check_budget,
@@ -36,6 +37,7 @@ from syncengine.migrate.online import OnlineExecutor
 from syncengine.migrate.pace import Cancelled, Pace, Paused
 from syncengine.migrate.policy import Kind, kind_of, wait_before_retry_ms
 from syncengine.migrate.queueing import queue_online, queue_what_came_late
+from syncengine.migrate.rebuild import RebuildingExecutor
 from syncengine.migrate.rejection import Rejection
 from syncengine.migrate.repair import sentences
 from syncengine.migrate.reporter import MigrationProgressReporter
@@ -110,6 +112,9 @@ def run_step(step: "Step", context: RunContext, *, again: bool = False) -> Migra
     with context.store.lock:
         refuse_inside(context.store, step)
     restore_point_id = protect(step, context.registry.get_migration_executor(step.id), context)
+    beside = None if again else _beside(step, context, restore_point_id=restore_point_id)
+    if beside is not None:
+        return beside
     retries, told = 0, False
     while True:
         try:
@@ -121,6 +126,23 @@ def run_step(step: "Step", context: RunContext, *, again: bool = False) -> Migra
         wait_ms = wait_before_retry_ms(retries, chance=context.chance, settings=context.store.settings)
         log_event(_logger, logging.WARNING, "migration will be retried", migration=step.id, wait_ms=wait_ms)
         context.store.clock.pause(wait_ms)
+
+
+def _beside(step: "Step", context: RunContext, *, restore_point_id: int | None) -> MigrationResult | None:
+    """The result of a run of many transactions; None for a migration that is done in one."""
+    from syncengine.migrate.shadow import NotBeside, drop_other_shadows, run_shadow, wants_shadow
+
+    executor = context.registry.get_migration_executor(step.id)
+    wanted = wants_shadow(step, executor, context)
+    drop_other_shadows(step, executor, context, own=not wanted)
+    if not wanted:
+        return None
+    assert isinstance(executor, RebuildingExecutor)
+    try:
+        return run_shadow(step, executor, context, restore_point_id=restore_point_id)
+    except NotBeside:
+        log_event(_logger, logging.WARNING, "a large collection is rewritten in one transaction", migration=step.id)
+        return None
 
 
 def _attempt(
@@ -188,6 +210,7 @@ class Run:
         lifting: bool = False,
         reported: bool = False,
         restore_point_id: int | None = None,
+        method: str = "transaction",
     ) -> None:
         self.step = step
         self.executor = executor
@@ -198,6 +221,7 @@ class Run:
         self.lifting = lifting
         self.reported = reported
         self.restore_point_id = restore_point_id
+        self.method = method
         clock = self.store.clock
         self.started_ms = clock.monotonic_ms()
         self.started_at = iso(clock.now_ms())
@@ -258,9 +282,9 @@ class Run:
             self.convert_rows()
         else:
             self._late_rows(lift)
-        self._set_dangling_aside()
+        self.set_dangling_aside()
         check_references(self.store, self.step.id)
-        self._record_shapes()
+        self.record_shapes()
         self._take_source()
         return "completed"
 
@@ -269,8 +293,8 @@ class Run:
         self.executor.prepare(self.work)
         unique = self._unique_rows()
         self.total = self.executor.estimate(self.work)
-        self._report_start()
-        self._batches()
+        self.report_start()
+        self._batches(self.executor.batches(self.work))
         unique.drop()
         self.executor.finish(self.work)
         self.executor.verify(self.work)
@@ -311,10 +335,13 @@ class Run:
 
     # Rows.
 
-    def _batches(self) -> None:
-        units = self.executor.units(self.executor.items(self.work))
-        size = self.store.settings.batch_rows
-        while batch := _take(units, size):
+    def convert_only(self, item: Item) -> None:
+        """One item alone, without what a whole run does at its end."""
+        self.executor.prepare(self.work)
+        self._batches(iter([UnitsBatch(self.executor, self.work, [[item]])]))
+
+    def _batches(self, batches: Iterator[Batch]) -> None:
+        for batch in batches:
             self.context.pace.between_batches()
             self.tally.batches += 1
             self.tally.counts.add(self._batch(batch))
@@ -327,29 +354,25 @@ class Run:
             check_code(definition, counts, code_faults=self.rows.code_faults, first=self.rows.first)
         check_budget(self.executor.definition, self.tally.counts, settings=self.store.settings, first=self.rows.first)
 
-    def _batch(self, units: list[list[Item]]) -> Counts:
+    def _batch(self, batch: Batch) -> Counts:
         warned = self.work.warned
         try:
             with self.store.savepoint(f"batch_{self.tally.batches}"):
-                return self._apply(units)
+                return batch.apply()
         except Exception as error:
             if self.rows.rejection(error) is None:
                 raise
         self.work.forget_warnings(since=warned)
         self.tally.batches_undone += 1
+        counts = Counts()
+        if parts := batch.parts():
+            for part in parts:
+                counts.add(self._batch(part))
+            return counts
         with self.store.savepoint(f"batch_{self.tally.batches}"):
-            counts = Counts()
-            for unit in units:
+            for unit in batch.units():
                 counts.add(self.rows.unit(unit))
             return counts
-
-    def _apply(self, units: list[list[Item]]) -> Counts:
-        if not self.executor.grouped:
-            return self.executor.apply([item for unit in units for item in unit], self.work)
-        counts = Counts()
-        for unit in units:
-            counts.add(self.executor.apply(unit, self.work))
-        return counts
 
     def _unique_rows(self) -> UniqueRows:
         unique = UniqueRows(self.store, self.executor)
@@ -357,7 +380,8 @@ class Run:
             unique.make()
         return unique
 
-    def _set_dangling_aside(self) -> None:
+    def set_dangling_aside(self) -> None:
+        """Rows that refer to one that was set aside go with it; they are counted, and the counts are checked."""
         gone = DanglingRows(
             self.rows,
             collections=self.context.registry.collections,
@@ -383,7 +407,8 @@ class Run:
 
     # Records.
 
-    def _record_shapes(self) -> None:
+    def record_shapes(self) -> None:
+        """What its collections are now, and in which version."""
         definition = self.executor.definition
         if definition.scope != STORE_SCOPE:
             return
@@ -444,6 +469,7 @@ class Run:
                 from_version=str(self.step.hop.from_version),
                 to_version=str(self.step.hop.to_version),
                 state=state,
+                method=self.method,
                 restore_point_id=self.restore_point_id,
                 counts=counts,
                 started_at=self.started_at,
@@ -473,7 +499,8 @@ class Run:
     def _where(self) -> str:
         return f"at batch {self.tally.batches}" if self.tally.batches else "before its first batch"
 
-    def _report_start(self) -> None:
+    def report_start(self) -> None:
+        """Say that it begins, with the number of its rows where that is known."""
         if not self.lifting:
             self.reported = True
             self.context.reporter.start_migration(self.step.id, self.total)
@@ -481,7 +508,7 @@ class Run:
     def report_end(self, *, success: bool) -> None:
         if not self.reported:
             # It ended before there was anything to count; an end without a start would be of nothing.
-            self._report_start()
+            self.report_start()
         log_event(
             _logger,
             logging.INFO if success else logging.ERROR,
@@ -517,13 +544,3 @@ def _safe_reason(error: Exception) -> str:
     if isinstance(error, SqliteError):
         return f"{type(error).__name__}: {error}"
     return type(error).__name__
-
-
-def _take(units: Iterator[list[Item]], rows_max: int) -> list[list[Item]]:
-    """Units until they hold so many items; one unit is never cut."""
-    taken: list[list[Item]] = []
-    rows = 0
-    while rows < max(rows_max, 1) and (unit := next(units, None)) is not None:
-        taken.append(unit)
-        rows += len(unit)
-    return taken

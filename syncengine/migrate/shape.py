@@ -62,6 +62,16 @@ def columns_of(store: "Store", table: str) -> tuple[str, ...]:
     return tuple(str(row[0]) for row in rows)
 
 
+def row_name(store: "Store", table: str) -> tuple[str, ...]:
+    """What names a row: the rowid, or the columns of the primary key of a table without one; quoted."""
+    without = store.query("SELECT wr FROM pragma_table_list(?) WHERE schema = 'main'", (table,))
+    if without and without[0][0]:
+        names = store.query("SELECT name FROM pragma_table_xinfo(?) WHERE pk > 0 ORDER BY pk", (table,))
+        return tuple(quoted(str(name)) for (name,) in names)
+    taken = {str(name).lower() for (name,) in store.query("SELECT name FROM pragma_table_xinfo(?)", (table,))}
+    return (next(name for name in ("_rowid_", "rowid", "oid") if name not in taken),)
+
+
 def table_exists(store: "Store", table: str) -> bool:
     """Is there a table of this name?"""
     return bool(store.query("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,))[0][0])
