@@ -2,12 +2,13 @@
 
 import click
 
-from syncengine.cli.authoring import new
+from syncengine.cli.authoring import new, squash
 from syncengine.cli.counting import plan, status
 from syncengine.cli.doctor import doctor
 from syncengine.cli.exit_codes import MEANING
 from syncengine.cli.listing import history, outbox, quarantine
 from syncengine.cli.migrating import migrate
+from syncengine.cli.rolling_back import rollback
 from syncengine.cli.syncing import sync
 
 _EXIT_CODES = "\b\nExit status:\n" + "\n".join(f"  {code.value}  {text}" for code, text in MEANING.items())
@@ -25,7 +26,7 @@ def main() -> None:
     """All commands; see `_HELP`."""
 
 
-for _command in (status, plan, migrate, sync, history, outbox, quarantine, doctor, new):
+for _command in (status, plan, migrate, rollback, sync, history, outbox, quarantine, doctor, new, squash):
     main.add_command(_command)
 
 __all__ = ["main"]

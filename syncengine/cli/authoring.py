@@ -1,4 +1,4 @@
-"""`new`: write the file of a migration to begin with. For who writes the app, in its checkout."""
+"""`new` and `squash`: write the file of a migration to begin with. For who writes the app, in its checkout."""
 
 import importlib
 import os
@@ -40,6 +40,25 @@ def new(registry: "MigrationRegistry", collection: str, to_version: str, kind: s
     path = _folder_of(package) / made.file_name
     write_new_file(path, made.text)
     click.echo(f"Wrote {path}. Put this into the list of migrations, and raise the registry's target:")
+    click.echo(f"    {made.line}")
+    return Exit.DONE
+
+
+@click.command(cls=EngineCommand)
+@app_option(required=True)
+@click.option("--package", required=True, metavar="PACKAGE", help="Where the app's migrations are, like migrations.")
+def squash(registry: "MigrationRegistry", package: str) -> Exit:
+    """Write one step that makes the newest tables in a store that has none yet.
+
+    Stores that are on their way, and the imports of users, keep going step by step: what the squash stands for
+    stays in the list. No file is overwritten, and the list is left to you.
+    """
+    from syncengine.migrate.squash import squash as squashed
+
+    made = squashed(registry, package=package)
+    path = _folder_of(package) / made.file_name
+    write_new_file(path, made.text)
+    click.echo(f"Wrote {path}. Put this at the end of the list of migrations:")
     click.echo(f"    {made.line}")
     return Exit.DONE
 
