@@ -20,6 +20,8 @@ class Settings:
     # Migrations.
     batch_rows: int = 100
     """Rows of one SAVEPOINT."""
+    sql_batch_rows: int = 10_000
+    """The same where SQL converts the rows by itself."""
     batch_ms_target: int = 50
     """A large collection is rewritten in transactions of about this length; their size adapts to it."""
     shadow_rows_min: int = 50_000
@@ -124,6 +126,7 @@ def _check_value(name: str, value: float | str) -> None:
 
 _ONE_AT_LEAST = (
     "batch_rows",
+    "sql_batch_rows",
     "batch_ms_target",
     "push_entries_max",
     "push_bytes_max",

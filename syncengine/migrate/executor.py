@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from syncengine.errors import MigrationInvalid
+from syncengine.migrate.batches import Batch, of_units
 from syncengine.migrate.definition import (
     Counts,
     Item,
@@ -69,6 +70,11 @@ class BaseMigrationExecutor:
         """What is converted together: each item by itself, unless the migration merges."""
         for item in items:
             yield [item]
+
+    def batches(self, work: "Work") -> Iterator[Batch]:
+        """All items, in what is done in one SAVEPOINT each."""
+        units = self.units(self.items(work))
+        return of_units(units, self, work, rows_max=work.store.settings.batch_rows)
 
     def check(self, item: Item) -> None:
         """Raises whatever is wrong with an item by itself, before its group is converted."""

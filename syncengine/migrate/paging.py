@@ -27,15 +27,17 @@ def pages(
     keys: tuple[str, ...],
     where: str = "1",
     bindings: Mapping[str, Any] | None = None,
+    page_rows: int | None = None,
 ) -> Iterator[list["Row"]]:
     """Pages of `columns`, which hold all of `keys`; each row once if the keys tell rows apart. NULL comes first."""
+    width = page_rows or PAGE_ROWS
     places = [columns.index(name) for name in keys]
     start = f" FROM {quoted(table)} WHERE {where}"
-    end = f" ORDER BY {', '.join(map(quoted, keys))} LIMIT {PAGE_ROWS}"
+    end = f" ORDER BY {', '.join(map(quoted, keys))} LIMIT {width}"
     page = page_of(store, columns, start + end, dict(bindings or {}))
     while page:
         yield page
-        if len(page) < PAGE_ROWS:
+        if len(page) < width:
             return
         last = [page[-1][place] for place in places]
         values = {f"last_{number}": value for number, value in enumerate(last)}
@@ -77,6 +79,12 @@ def behind(keys: tuple[str, ...], last: Sequence[Any]) -> str:
         behind = f"{quoted(key)} IS NOT NULL" if last[number] is None else f"{quoted(key)} > :last_{number}"
         ways.append(" AND ".join([*same, behind]))
     return f"({' OR '.join(f'({way})' for way in ways)})"
+
+
+def up_to(keys: tuple[str, ...]) -> str:
+    """The condition for all rows up to a key without NULL, whose values are bound as :until_0, :until_1, …"""
+    marks = ", ".join(f":until_{number}" for number in range(len(keys)))
+    return f"({', '.join(map(quoted, keys))}) <= ({marks})"
 
 
 def rows_of(store: "Store", table: str) -> int:

@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from syncengine.errors import MigrationInvalid
+from syncengine.local.identifiers import quoted
+from syncengine.migrate.batches import Batch, of_ranges, of_rows
 from syncengine.migrate.definition import Counts, Item, MigrationDefinition
 from syncengine.migrate.executor import BaseMigrationExecutor
 from syncengine.migrate.paging import pages, rows_of
@@ -130,28 +132,51 @@ class RebuildingExecutor(BaseMigrationExecutor):
         if not self._fills(work):
             return
         columns = self.source_columns(work)
+        for page in pages(work.store, self.collection, columns=columns, keys=self.order(work)):
+            yield from self.items_of(page, work)
+
+    def items_of(self, rows: "Sequence[Row]", work: "Work") -> Iterator[Item]:
+        """Rows of `source_columns` as items."""
+        columns = self.source_columns(work)
         collection = work.collections[self.collection]
         key = columns.index(collection.key)
         owner = None if collection.owner is None else columns.index(collection.owner)
-        for page in pages(work.store, self.collection, columns=columns, keys=self.order(work)):
-            for row in page:
-                yield Item(str(row[key]), row, owner=None if owner is None else str(row[owner]))
+        for row in rows:
+            yield Item(str(row[key]), row, owner=None if owner is None else str(row[owner]))
+
+    def batches(self, work: "Work") -> Iterator[Batch]:
+        settings = work.store.settings
+        if not self._fills(work):
+            return iter(())
+        if self.grouped:
+            return super().batches(work)
+        if self.insert_select(work) is not None and self._every_row_has_a_key(work):
+            return of_ranges(self, work, rows_max=settings.sql_batch_rows)
+        return of_rows(self, work, rows_max=settings.batch_rows)
+
+    def _every_row_has_a_key(self, work: "Work") -> bool:
+        no_key = " OR ".join(f"{quoted(key)} IS NULL" for key in self.order(work))
+        return not work.store.query(f"SELECT EXISTS (SELECT 1 FROM {quoted(self.collection)} WHERE {no_key})")[0][0]
 
     def order(self, work: "Work") -> tuple[str, ...]:
         """The columns by which rows are read."""
         return key_columns(work.collections[self.collection])
 
     def apply(self, items: list[Item], work: "Work") -> Counts:
-        rows = [item.value for item in items]
+        return self.apply_rows([item.value for item in items], work)
+
+    def apply_rows(self, rows: "Sequence[Row]", work: "Work") -> Counts:
+        """Write what rows of `source_columns` become. An exception undoes all of it."""
         made = self.made_of(rows, work)
         self.keep_originals(rows, work)
-        self._insert([row for rows_of_one in made for row in rows_of_one], work)
+        self.insert([row for rows_of_one in made for row in rows_of_one], work)
         if self.grouped:
-            return _shared_out(len(items), made=sum(map(len, made)))
+            return _shared_out(len(rows), made=sum(map(len, made)))
         dropped = made.count([])
-        return Counts(read=len(items), written=len(items) - dropped, dropped=dropped)
+        return Counts(read=len(rows), written=len(rows) - dropped, dropped=dropped)
 
-    def _insert(self, rows: list[tuple[Any, ...]], work: "Work") -> None:
+    def insert(self, rows: list[tuple[Any, ...]], work: "Work") -> None:
+        """Rows of `new_columns` into the new table."""
         work.store.connection.executemany(insert_sql(self.new_table, self.new_columns(work)), rows)
 
     def set_aside(self, item: Item, work: "Work") -> str:

@@ -1,0 +1,169 @@
+"""What is converted in one SAVEPOINT: items, rows of a table, or a range of its keys that SQL converts by itself."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
+
+from syncengine.local.identifiers import quoted
+from syncengine.migrate.definition import Counts, Item
+from syncengine.migrate.paging import behind, page_of, pages, up_to
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Row
+    from syncengine.migrate.executor import BaseMigrationExecutor
+    from syncengine.migrate.rebuild import RebuildingExecutor
+    from syncengine.migrate.work import Work
+
+
+class Batch(Protocol):
+    """Tried as a whole; when a row of it fails, part by part; a part without parts unit by unit."""
+
+    def apply(self) -> Counts:
+        """Write what it becomes. An exception undoes all of it."""
+        ...
+
+    def parts(self) -> "Sequence[Batch]":
+        """Smaller batches of the same rows; none where the next smaller thing is the unit."""
+        ...
+
+    def units(self) -> Iterator[list[Item]]:
+        """The items, those together that are converted together."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UnitsBatch:
+    """Items as an executor reads them."""
+
+    executor: "BaseMigrationExecutor"
+    work: "Work"
+    taken: list[list[Item]]
+
+    def apply(self) -> Counts:
+        if not self.executor.grouped:
+            return self.executor.apply([item for unit in self.taken for item in unit], self.work)
+        counts = Counts()
+        for unit in self.taken:
+            counts.add(self.executor.apply(unit, self.work))
+        return counts
+
+    def parts(self) -> Sequence[Batch]:
+        return ()
+
+    def units(self) -> Iterator[list[Item]]:
+        return iter(self.taken)
+
+
+@dataclass(frozen=True, slots=True)
+class RowsBatch:
+    """Rows of the table that is rebuilt; none becomes an Item while all goes well."""
+
+    executor: "RebuildingExecutor"
+    work: "Work"
+    rows: "Sequence[Row]"
+
+    def apply(self) -> Counts:
+        return self.executor.apply_rows(self.rows, self.work)
+
+    def parts(self) -> Sequence[Batch]:
+        return ()
+
+    def units(self) -> Iterator[list[Item]]:
+        return ([item] for item in self.executor.items_of(self.rows, self.work))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeBatch:
+    """The rows behind one key and up to another: INSERT … SELECT for most of them, Python for the odd ones."""
+
+    executor: "RebuildingExecutor"
+    work: "Work"
+    where: str
+    bindings: dict[str, Any] = field(default_factory=dict)
+    rows: int
+    """How many there are."""
+
+    def apply(self) -> Counts:
+        select = self.executor.insert_select(self.work)
+        assert select is not None
+        asked, predicate = select
+        plain = f"{self.where} AND ({predicate})"
+        store, executor = self.work.store, self.executor
+        names = ", ".join(map(quoted, executor.new_columns(self.work)))
+        store.query(
+            f"INSERT INTO {quoted(executor.new_table)} ({names})"
+            f" SELECT {asked} FROM {quoted(executor.collection)} WHERE {plain}",
+            self.bindings,
+        )
+        written = store.connection.changes()
+        executor.keep_originals_where(plain, self.bindings, self.work)
+        counts = Counts(read=written, written=written)
+        if written < self.rows:
+            odd = self._read(f"{self.where} AND ({predicate}) IS NOT TRUE")
+            counts.add(executor.apply_rows(odd, self.work))
+        return counts
+
+    def _read(self, where: str) -> "list[Row]":
+        order = ", ".join(map(quoted, self.executor.order(self.work)))
+        rest = f" FROM {quoted(self.executor.collection)} WHERE {where} ORDER BY {order}"
+        return page_of(self.work.store, self.executor.source_columns(self.work), rest, self.bindings)
+
+    def parts(self) -> Sequence[Batch]:
+        rows, size = self._read(self.where), self.work.store.settings.batch_rows
+        return [
+            RowsBatch(self.executor, self.work, rows[start : start + size]) for start in range(0, len(rows), size)
+        ]
+
+    def units(self) -> Iterator[list[Item]]:
+        return (unit for part in self.parts() for unit in part.units())
+
+
+def of_units(
+    units: Iterator[list[Item]], executor: "BaseMigrationExecutor", work: "Work", *, rows_max: int
+) -> Iterator[Batch]:
+    """Units until they hold so many items; one unit is never cut."""
+    while taken := _taken(units, rows_max):
+        yield UnitsBatch(executor, work, taken)
+
+
+def _taken(units: Iterator[list[Item]], rows_max: int) -> list[list[Item]]:
+    taken: list[list[Item]] = []
+    rows = 0
+    while rows < max(rows_max, 1) and (unit := next(units, None)) is not None:
+        taken.append(unit)
+        rows += len(unit)
+    return taken
+
+
+def of_rows(executor: "RebuildingExecutor", work: "Work", *, rows_max: int) -> Iterator[Batch]:
+    """The table in key order, so many rows at a time."""
+    columns, keys = executor.source_columns(work), executor.order(work)
+    found = (
+        row
+        for page in pages(work.store, executor.collection, columns=columns, keys=keys, page_rows=max(rows_max, 100))
+        for row in page
+    )
+    while rows := list(islice(found, rows_max)):
+        yield RowsBatch(executor, work, rows)
+
+
+def of_ranges(executor: "RebuildingExecutor", work: "Work", *, rows_max: int) -> Iterator[Batch]:
+    """The table in ranges of its keys, none of which may be NULL."""
+    keys, table = executor.order(work), quoted(executor.collection)
+    order = ", ".join(map(quoted, keys))
+    after, bindings = "1", dict[str, Any]()
+    while True:
+        ends = page_of(
+            work.store, keys, f" FROM {table} WHERE {after} ORDER BY {order} LIMIT 1 OFFSET {rows_max - 1}", bindings
+        )
+        where = f"{after} AND {up_to(keys)}" if ends else after
+        if ends:
+            bindings |= {f"until_{number}": value for number, value in enumerate(ends[0])}
+        rows = work.store.query(f"SELECT count(*) FROM {table} WHERE {where}", bindings)[0][0]
+        if rows:
+            yield RangeBatch(executor=executor, work=work, where=where, bindings=dict(bindings), rows=rows)
+        if not ends:
+            return
+        after = behind(keys, ends[0])
+        bindings = {f"last_{number}": value for number, value in enumerate(ends[0])}
