@@ -78,6 +78,18 @@ def lift_for(store: "Store", registry: "MigrationRegistry", definition: "Migrati
     )
 
 
+def steps_between(
+    registry: "MigrationRegistry", version: SchemaVersion, to: SchemaVersion, *, collection: str
+) -> tuple[Step, ...]:
+    """What rewrites the rows of a collection on the way from one version of its shape to another, in order."""
+    return tuple(
+        step
+        for hop in registry.get_migration_path(version, to)
+        for step in all_steps_of_hop(hop, registry)
+        if step.scope == STORE_SCOPE and _went_through(registry, step, {collection: to})
+    )
+
+
 def _shaping(registry: "MigrationRegistry", name: str, version: SchemaVersion, to: SchemaVersion) -> "Iterator[Step]":
     """The declared changes of a collection from one version to another; row functions bring a table of their own."""
     for hop in registry.get_migration_path(version, to):

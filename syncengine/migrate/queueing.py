@@ -7,8 +7,10 @@ from syncengine.migrate.definition import Counts
 from syncengine.outbox.queue import Outbox
 
 if TYPE_CHECKING:
+    from syncengine.local.version_table import Installed
     from syncengine.migrate.online import OnlineExecutor
     from syncengine.migrate.plan import Step
+    from syncengine.migrate.registry import MigrationRegistry
     from syncengine.migrate.run import RunContext
 
 
@@ -47,10 +49,15 @@ def _collections_of_hop(step: "Step", context: "RunContext") -> tuple[str, ...]:
 def queue_what_came_late(step: "Step", context: "RunContext", collections: tuple[str, ...]) -> None:
     """Rows that were imported after their collections had been uploaded are queued by themselves."""
     assert context.user is not None, "an import belongs to a user"
-    installed = read_installed(context.store)
-    sent: set[str] = set()
-    for listed in context.registry.wanted():
-        if listed.online and (listed.id, step.scope) in installed.completed | installed.queued:
-            sent |= set(context.registry.get_migration_executor(listed.id).definition.collections)
+    sent = uploaded_collections(context.registry, read_installed(context.store), scope=step.scope)
     for name in sorted(sent & set(collections)):
         Outbox(context.store).queue_uploads(owner=context.user, collection=name, migration=None)
+
+
+def uploaded_collections(registry: "MigrationRegistry", installed: "Installed", *, scope: str) -> set[str]:
+    """Collections whose rows of one user the cloud has, or will have: what is new there is queued by itself."""
+    sent: set[str] = set()
+    for listed in registry.wanted():
+        if listed.online and (listed.id, scope) in installed.completed | installed.queued:
+            sent |= set(registry.get_migration_executor(listed.id).definition.collections)
+    return sent

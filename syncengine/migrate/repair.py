@@ -104,7 +104,7 @@ class RepairAttempt:
         return False
 
     def _rule_for(self, field: str | None) -> Repair | None:
-        named = _name_of(field)
+        named = column_of(field)
         return next((rule for rule in self._left if rule.on == named), None)
 
     def _applied(self, rule: Repair) -> bool:
@@ -187,7 +187,7 @@ def sentences(repaired: Mapping[str, int]) -> list[str]:
     return [f"{rows} row{'' if rows == 1 else 's'} repaired: {what}" for what, rows in sorted(repaired.items())]
 
 
-def _name_of(field: str | None) -> str | None:
+def column_of(field: str | None) -> str | None:
     """The column in a path such as "route.3.latitude"; a check of several rows puts the row's number before it."""
     parts = (field or "").split(".")
     if len(parts) > 1 and parts[0].isdecimal():

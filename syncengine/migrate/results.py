@@ -67,6 +67,8 @@ class MigrationReport:
     """Left for `engine.start()` or `run_background`."""
     paused: bool = False
     """Stopped by `pause()`; after `resume()` the next `migrate()` goes on."""
+    retried: int = 0
+    """Rows that came back from quarantine, for the code that had refused them is another now."""
 
     @property
     def success(self) -> bool:

@@ -37,6 +37,12 @@ class RowCodec:
         """Models for rows of `columns`. Raises ValidationError, whose first place is the row's number."""
         return self._rows.validate_python([self._plain(row) for row in rows])
 
+    def plain_value(self, column: str, value: Any) -> Any:
+        """One column's value as the model reads it."""
+        if column in self._json and isinstance(value, str):
+            return _parsed(value)
+        return bool(value) if column in self._bool and value in (0, 1) else value
+
     def _plain(self, row: Sequence[Any]) -> dict[str, Any]:
         plain = dict(zip(self.columns, row, strict=True))
         for name in self._json:

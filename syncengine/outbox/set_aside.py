@@ -7,6 +7,7 @@ from syncengine.errors import EntryInDoubt, QuarantineItemUnknown
 from syncengine.outbox.delivery import Event, State, next_state
 from syncengine.outbox.entry import Entry, Kind, entry_of
 from syncengine.outbox.holding import Item, hold_behind, item_of
+from syncengine.outbox.row_body import collection_columns
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -71,6 +72,22 @@ def _queue_again(store: "Store", item: Item, *, group_id: int) -> int:
     store.run("quarantine", "queue_again", item_id=item.item_id, group_id=group_id, now=iso(store.clock.now_ms()))
     _close(store, item, resolution="retried")
     return entry_id
+
+
+def queue_row(store: "Store", *, owner: str, collection: str, row_key: str) -> None:
+    """Let a row that came back from quarantine be sent as it is then. Inside a transaction.
+
+    An upload that was set aside because the row was goes back to its place; else a new put is queued.
+    """
+    row = {"owner": owner, "collection": collection, "row_key": row_key}
+    waits = store.value("quarantine", "waits_for_row", **row)
+    if waits is not None:
+        retry(store, waits)
+        return
+    _, _, shape_version = collection_columns(store, collection)
+    group_id = store.value("outbox", "advance_groups", count=2) - 1
+    now = iso(store.clock.now_ms())
+    store.run("quarantine", "queue_row", shape_version=shape_version, group_id=group_id, now=now, **row)
 
 
 def discard(store: "Store", item_id: int) -> None:

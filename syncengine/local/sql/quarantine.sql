@@ -3,7 +3,7 @@
 -- name: set_aside
 -- Copy an outbox entry into quarantine; the item's id.
 INSERT INTO _sync_quarantine (
-  origin, migration, owner, collection, row_key, body, error_code, error_text, attempts, created_at
+  origin, migration, owner, collection, row_key, body, error_code, error_text, attempts, shape_version, created_at
 )
 SELECT
   'outbox', migration, owner, collection, row_key,
@@ -21,7 +21,7 @@ SELECT
     'group_id', group_id,
     'created_at', created_at
   ),
-  :error_code, :error_text, max(attempts, 1), :now
+  :error_code, :error_text, max(attempts, 1), shape_version, :now
 FROM _sync_outbox
 WHERE entry_id = :entry_id
 RETURNING item_id;
@@ -123,3 +123,88 @@ VALUES (:collection, :owner, :row_key, :field, :value, :migration, :now)
 ON CONFLICT (collection, owner, row_key, field, migration) DO UPDATE SET
   value = excluded.value,
   archived_at = excluded.archived_at;
+
+-- name: items
+-- What was set aside, whole; of one user and of nobody, or of all.
+SELECT
+  item_id, origin, migration, owner, collection, row_key, body, body_original IS NOT NULL, error_code, error_text,
+  field, attempts, shape_version, code_hash, note, resolution, created_at, resolved_at
+FROM _sync_quarantine
+WHERE (:resolved OR resolution IS NULL)
+  AND (:user IS NULL OR owner IS NULL OR owner = :user)
+  AND (:item_id IS NULL OR item_id = :item_id)
+ORDER BY item_id;
+
+-- name: refused_by
+-- Open items that a migration set aside, and the code that refused each last.
+SELECT item_id, migration, code_hash
+FROM _sync_quarantine
+WHERE origin = 'migration'
+  AND resolution IS NULL
+  AND migration IS NOT NULL
+  AND (:user IS NULL OR owner IS NULL OR owner = :user)
+ORDER BY item_id;
+
+-- name: refuse_again
+-- An item was tried once more, in vain.
+UPDATE _sync_quarantine
+SET error_code = :error_code,
+    error_text = :error_text,
+    field = :field,
+    code_hash = :code_hash,
+    attempts = attempts + 1
+WHERE item_id = :item_id;
+
+-- name: edit
+-- Another body; the first one is kept.
+UPDATE _sync_quarantine
+SET body = :body,
+    body_original = coalesce(body_original, body)
+WHERE item_id = :item_id
+  AND resolution IS NULL;
+
+-- name: note
+-- Why a person has decided so.
+UPDATE _sync_quarantine
+SET note = :note
+WHERE item_id = :item_id;
+
+-- name: waits_for_row
+-- The open item of an upload that found its row set aside.
+SELECT item_id
+FROM _sync_quarantine
+WHERE collection = :collection
+  AND owner = :owner
+  AND row_key = :row_key
+  AND resolution IS NULL
+  AND origin = 'outbox'
+  AND error_code = 'row_in_quarantine';
+
+-- name: queue_row
+-- One put that names only its row, unless one waits already.
+INSERT INTO _sync_outbox (owner, kind, collection, row_key, shape_version, group_id, created_at)
+SELECT :owner, 'put', :collection, :row_key, :shape_version, :group_id, :now
+WHERE NOT EXISTS (
+  SELECT 1
+  FROM _sync_outbox
+  WHERE collection = :collection
+    AND owner = :owner
+    AND row_key = :row_key
+    AND kind = 'put'
+    AND state = 'waiting'
+    AND set_json IS NULL
+);
+
+-- name: prune
+-- What was resolved long ago goes for good.
+DELETE FROM _sync_quarantine
+WHERE resolved_at < :before;
+
+-- name: needs_a_look
+-- 1 when a migration's item is open and may be tried again, or one was resolved long ago.
+SELECT EXISTS (
+  SELECT 1
+  FROM _sync_quarantine
+  WHERE (:retry AND origin = 'migration' AND resolution IS NULL)
+     OR resolved_at < :before
+);

@@ -1,0 +1,290 @@
+"""Where a person decides about what was set aside: look, edit, try again, give up. `engine.quarantine`."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import orjson
+
+from syncengine.clock import iso
+from syncengine.errors import (
+    CalledFromInside,
+    EntryInDoubt,
+    MigrationInvalid,
+    QuarantineExportRefused,
+    QuarantineItemUnknown,
+    StoreBusy,
+    SyncEngineError,
+)
+from syncengine.local.version_table import read_installed
+from syncengine.migrate.editing import check_new_body, refused
+from syncengine.migrate.history import code_hash
+from syncengine.migrate.pace import Pace
+from syncengine.migrate.policy import Kind, kind_of
+from syncengine.migrate.quarantine_item import QuarantineItem, RetryOutcome, item_of, unknown
+from syncengine.migrate.rejection import Rejection, rejection_for
+from syncengine.migrate.repair import column_of
+from syncengine.migrate.reporter import MigrationProgressReporter
+from syncengine.migrate.results import MigrationReport
+from syncengine.migrate.retrying import RetryRefused, bring_back
+from syncengine.migrate.run import RunContext
+from syncengine.migrate.starter import Starter
+from syncengine.outbox.queue import Outbox
+from syncengine.vocabulary import STORE_SCOPE
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+    from syncengine.migrate.registry import MigrationRegistry
+
+DAY_MS = 24 * 60 * 60 * 1_000
+OUTBOX = "outbox"
+OF_VALUES = ("shape_invalid", "quarantined_by_rule")
+"""Reasons that lie in the body itself."""
+
+
+class _Rehearsed(Exception):
+    """It would come back; undo it."""
+
+
+class QuarantineDesk:
+    """What was set aside by migrations and in the outbox. With a user it shows, and touches, theirs and nobody's."""
+
+    def __init__(
+        self,
+        store: "Store",
+        registry: "MigrationRegistry",
+        *,
+        user: str | None = None,
+        wake: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._user = user
+        self._wake = wake
+
+    # Looking.
+
+    def items(self, user: str | None = None, *, resolved: bool = False) -> tuple[QuarantineItem, ...]:
+        """What waits for a decision, oldest first; with `resolved` what was decided, too.
+
+        `user` narrows it to theirs and nobody's. A desk that was opened for another user shows none of theirs.
+        """
+        rows = self._store.rows("quarantine", "items", user=user or self._user, resolved=resolved, item_id=None)
+        return tuple(item for item in map(item_of, rows) if self._may_see(item))
+
+    def item(self, item_id: int) -> QuarantineItem:
+        """One item, whole, resolved or not. Raises QuarantineItemUnknown."""
+        rows = self._store.rows("quarantine", "items", user=self._user, resolved=True, item_id=item_id)
+        if not rows:
+            raise unknown(item_id)
+        return item_of(rows[0])
+
+    def _may_see(self, item: QuarantineItem) -> bool:
+        return self._user is None or item.owner in (None, self._user)
+
+    def _open_item(self, item_id: int) -> QuarantineItem:
+        item = self.item(item_id)
+        if item.resolution is not None:
+            raise unknown(item_id)
+        return item
+
+    # Deciding.
+
+    def retry(self, item_id: int) -> RetryOutcome:
+        """Try an item again, in one transaction.
+
+        A migration's row goes through the present code of that migration and of every later one, and into its
+        collection; if it has been uploaded, the row is queued for the cloud. An entry is queued again at its old
+        place, with its group. What does not fit stays, with the new reason and one attempt more.
+
+        Raises QuarantineItemUnknown, EntryInDoubt, StoreBusy, CalledFromInside; nothing is changed then.
+        """
+        item = self._open_item(item_id)
+        outcome = self._retry_entry(item) if item.origin == OUTBOX else self._retry_row(item)
+        if outcome.resolved:
+            self._wake("quarantine")
+        return outcome
+
+    def _retry_entry(self, item: QuarantineItem) -> RetryOutcome:
+        with self._store.transaction(durable=True):
+            entries = Outbox(self._store).retry(item.item_id)
+        return RetryOutcome(item_id=item.item_id, resolved=True, entries=entries)
+
+    def _retry_row(self, item: QuarantineItem) -> RetryOutcome:
+        with self._alone():
+            # Once more, now that nobody else can write: another process may have decided meanwhile.
+            item = self._open_item(item.item_id)
+            try:
+                with self._store.savepoint("retry"):
+                    rows = bring_back(item, self._context(item.owner))
+                    self._resolve(item, "edited" if item.edited else "retried")
+            except Exception as error:
+                why = self._why_refused(error)
+                if why is None:
+                    raise
+                return self._refused(item, why)
+        return RetryOutcome(item_id=item.item_id, resolved=True, rows=rows)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """A transaction that may step tables aside."""
+        store = self._store
+        with store.lock:
+            if store.connection.in_transaction:
+                raise CalledFromInside(
+                    "The quarantine desk was used inside a block that writes.",
+                    why="it takes a transaction of its own",
+                    fix="Call it outside of engine.write() and of migrations. Nothing was changed.",
+                )
+            with Starter(store, rebuilds=True), store.transaction(durable=True):
+                yield
+
+    def _why_refused(self, error: Exception) -> Rejection | None:
+        """None for what is not the item's fault: a full disk, damage, another process."""
+        if not self._store.connection.in_transaction or kind_of(error) in (Kind.TRANSIENT, Kind.CRITICAL):
+            return None
+        if isinstance(error, RetryRefused):
+            return error.why
+        what = error.what if isinstance(error, SyncEngineError) else type(error).__name__
+        return rejection_for(error) or Rejection(code="migration_failed", text=what)
+
+    def _refused(self, item: QuarantineItem, why: Rejection) -> RetryOutcome:
+        self._store.run(
+            "quarantine",
+            "refuse_again",
+            item_id=item.item_id,
+            error_code=why.code,
+            error_text=why.text,
+            field=why.field,
+            code_hash=self._present_code(item.migration),
+        )
+        return RetryOutcome(item_id=item.item_id, resolved=False, why=why.text, field=why.field)
+
+    def _context(self, owner: str | None) -> RunContext:
+        clock = self._store.clock
+        return RunContext(
+            store=self._store,
+            registry=self._registry,
+            user=owner,
+            reporter=MigrationProgressReporter(clock=clock),
+            pace=Pace(clock=clock),
+        )
+
+    def edit(self, item_id: int, body: str) -> QuarantineItem:
+        """Give an item another body, for the next try; the first body is kept beside it.
+
+        It has to be of the shape that the item was written in: a whole row, a legacy element that its migration can
+        convert, an outbox entry that differs in `set` alone. Raises QuarantineEditRefused with the field and the
+        reason, QuarantineItemUnknown; the item is then as it was.
+        """
+        with self._alone():
+            item = self._open_item(item_id)
+            check_new_body(item, body, store=self._store, registry=self._registry)
+            if item.origin != OUTBOX:
+                self._rehearse(replace(item, body=body))
+            self._store.run("quarantine", "edit", item_id=item_id, body=body)
+            return self.item(item_id)
+
+    def _rehearse(self, item: QuarantineItem) -> None:
+        """Values that the item's migration would not take are refused now; what else is in the way may pass."""
+        try:
+            with self._store.savepoint("rehearsal"):
+                self._bring_back_for_nothing(item)
+        except _Rehearsed:
+            return
+        except Exception as error:
+            why = self._why_refused(error)
+            if why is None:
+                raise
+            if why.code in OF_VALUES:
+                raise refused(item, why.text, field=column_of(why.field)) from None
+
+    def _bring_back_for_nothing(self, item: QuarantineItem) -> None:
+        bring_back(item, self._context(item.owner))
+        raise _Rehearsed
+
+    def discard(self, item_id: int, *, reason: str) -> None:
+        """Give an item up. Its body stays, marked as discarded, for `quarantine_keep_days`.
+
+        What waited behind an outbox entry goes on. A row that was queued for its upload is then deleted at the cloud,
+        too. Raises MigrationInvalid without a reason, QuarantineItemUnknown.
+        """
+        if not reason.strip():
+            raise MigrationInvalid(
+                "A quarantine item was given up without a reason.", fix="Say why, for the history."
+            )
+        with self._store.transaction(durable=True):
+            item = self._open_item(item_id)
+            if item.origin == OUTBOX:
+                Outbox(self._store).discard(item_id)
+            else:
+                self._resolve(item, "discarded")
+            self._store.run("quarantine", "note", item_id=item_id, note=reason)
+        self._wake("quarantine")
+
+    def _resolve(self, item: QuarantineItem, resolution: str) -> None:
+        now = iso(self._store.clock.now_ms())
+        self._store.run("quarantine", "resolve", item_id=item.item_id, resolution=resolution, now=now)
+
+    def export(self, path: "str | os.PathLike[str]", *, user: str | None = None, resolved: bool = False) -> int:
+        """Write the items whole, as a JSON list, to a new file that only its owner can read (0600); how many.
+
+        Raises QuarantineExportRefused where the file is there already or cannot be made.
+        """
+        items = self.items(user, resolved=resolved)
+        text = orjson.dumps([item.to_json() for item in items], option=orjson.OPT_INDENT_2)
+        try:
+            made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(made, "wb") as file:
+                file.write(text + b"\n")
+        except OSError as error:
+            raise QuarantineExportRefused(
+                f"Quarantine cannot be exported to {os.fspath(path)}.",
+                why=type(error).__name__,
+                fix="Name a file that is not there yet, in a folder that can be written to.",
+            ) from error
+        return len(items)
+
+    # What the engine does by itself.
+
+    def tend(self, report: MigrationReport | None) -> MigrationReport | None:
+        """After a `migrate()`: its report, with the rows that came back by themselves."""
+        back = self.retry_mended().total() if self._store.settings.retry_quarantined else 0
+        self.prune()
+        if not back:
+            return report
+        current = read_installed(self._store).schema_version(STORE_SCOPE) or self._registry.baseline
+        report = report or MigrationReport(current=current, target=self._registry.target)
+        return replace(report, retried=back)
+
+    def retry_mended(self) -> Counter[str]:
+        """Try what a migration set aside again, once for each version of its code; rows that came back, by migration.
+
+        One that fails stays where it was, and stops no other.
+        """
+        back: Counter[str] = Counter()
+        for item_id, migration, tried in self._store.rows("quarantine", "refused_by", user=self._user):
+            if self._present_code(migration) in (None, tried):
+                continue
+            try:
+                back[migration] += self.retry(item_id).rows
+            except (EntryInDoubt, QuarantineItemUnknown):
+                continue  # the cloud has to say first, or another process was quicker
+            except StoreBusy:
+                break  # at the next start
+        return back
+
+    def _present_code(self, migration: str | None) -> str | None:
+        """None where the app has no such migration, or no sources to compare."""
+        if migration is None or migration not in {listed.id for listed in self._registry.migrations}:
+            return None
+        return code_hash(self._registry.get_migration_executor(migration))
+
+    def prune(self) -> int:
+        """Delete what was resolved longer ago than `quarantine_keep_days`; how many items."""
+        before = self._store.clock.now_ms() - self._store.settings.quarantine_keep_days * DAY_MS
+        with self._store.transaction():
+            return self._store.run("quarantine", "prune", before=iso(before))

@@ -1,0 +1,226 @@
+"""One item of quarantine goes the way of its row once more, in one transaction: through the present code of its
+migration, through every later one, and into the live table.
+
+It is the way of a row that comes late: the live tables step aside, the item is alone in tables of its old shape, and
+what comes out is added to the live ones. Nothing of a failed try is kept but its reason.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from syncengine.errors import MigrationFailed, MigrationInvalid, ReconciliationFailed, RegistryInvalid
+from syncengine.local.identifiers import quoted
+from syncengine.local.version_table import read_installed
+from syncengine.migrate.checks import check_references
+from syncengine.migrate.definition import Item
+from syncengine.migrate.late import LateRow, Lift, come_back, lift_for, step_aside, steps_between
+from syncengine.migrate.plan import all_steps_of_hop
+from syncengine.migrate.quarantine_item import row_from_json
+from syncengine.migrate.queueing import uploaded_collections
+from syncengine.migrate.rebuild import RebuildingExecutor, present_table
+from syncengine.migrate.rejection import Rejection, rejection_for
+from syncengine.migrate.run import Run
+from syncengine.migrate.shape import TableSql, table_exists
+from syncengine.migrate.work import insert_sql, parsed_item
+from syncengine.outbox.set_aside import queue_row
+from syncengine.vocabulary import SchemaVersion, user_scope
+
+if TYPE_CHECKING:
+    from syncengine.migrate.executor import BaseMigrationExecutor
+    from syncengine.migrate.plan import Step
+    from syncengine.migrate.quarantine_item import QuarantineItem
+    from syncengine.migrate.run import RunContext
+
+NOT_LISTED = "migration_not_listed"
+SHAPE_UNKNOWN = "shape_unknown"
+
+
+class RetryRefused(Exception):
+    """The item cannot come back now; `why` is its new reason."""
+
+    def __init__(self, why: Rejection) -> None:
+        super().__init__(why.text)
+        self.why = why
+
+
+def bring_back(item: "QuarantineItem", context: "RunContext") -> int:
+    """Write the rows that an item becomes; how many. Inside a transaction, with foreign keys off.
+
+    Raises RetryRefused with the new reason; what was done until then is the caller's to undo.
+    """
+    try:
+        return _Return(item, context).perform()
+    except MigrationInvalid as error:
+        raise RetryRefused(Rejection(code=SHAPE_UNKNOWN, text=error.what)) from error
+
+
+class _Return:
+    def __init__(self, item: "QuarantineItem", context: "RunContext") -> None:
+        self._item = item
+        self._context = context
+        self._store = context.store
+        self._registry = context.registry
+        self._executor = self._find_executor()
+
+    def _find_executor(self) -> "BaseMigrationExecutor | None":
+        if self._item.migration is None:
+            return None
+        try:
+            return self._registry.get_migration_executor(self._item.migration)
+        except RegistryInvalid as error:
+            why = f"the app has no migration {self._item.migration} any more"
+            raise RetryRefused(Rejection(code=NOT_LISTED, text=why)) from error
+
+    def perform(self) -> int:
+        if self._is_element:
+            lift = self._import_element()
+        else:
+            lift = self._put_row_into_old_table()
+        for step in lift.steps:
+            self._convert(self._run_of(step))
+        rows = [(name, *keys) for name in _names(lift) for keys in self._keys_in(name)]
+        come_back(self._store, self._registry, lift, refuse=_refuse, keys_may_meet=False)
+        self._check_references()
+        self._queue(rows)
+        return len(rows)
+
+    @property
+    def _is_element(self) -> bool:
+        """Of a legacy store; a row knows the version of its shape."""
+        rebuilds = isinstance(self._executor, RebuildingExecutor)
+        return self._item.shape_version is None and self._executor is not None and not rebuilds
+
+    # An element of a legacy store.
+
+    def _import_element(self) -> Lift:
+        assert self._executor is not None
+        lift = self._lift_of_import(self._executor)
+        step_aside(self._store, lift)
+        for shaping in lift.shaping:
+            self._convert(self._run_of(shaping))
+        run = self._run_of(self._step_of(self._executor))
+        try:
+            run.convert_only(_element(self._item))
+        except MigrationFailed as error:
+            raise RetryRefused(run.rows.first or _rejection(error)) from error
+        _refuse_what_was_set_aside(run)
+        return lift
+
+    def _lift_of_import(self, executor: "BaseMigrationExecutor") -> Lift:
+        """All tables that it may write to step aside, those that have not moved on, too."""
+        definition = executor.definition
+        moved = lift_for(self._store, self._registry, definition) or Lift(tables=(), steps=())
+        there = {table.collection for table in moved.tables}
+        others = [
+            present_table(self._store, name, migration=definition.id)
+            for name in definition.collections
+            if name not in there and table_exists(self._store, name)
+        ]
+        return replace(moved, tables=(*moved.tables, *(replace(table, indexes=()) for table in others)))
+
+    def _step_of(self, executor: "BaseMigrationExecutor") -> "Step":
+        listed = self._registry.listed(executor.definition.id)
+        steps = all_steps_of_hop(listed.edge, self._registry, user=self._context.user)
+        found = next((step for step in steps if step.id == listed.id), None)
+        if found is None:
+            raise RetryRefused(Rejection(code=NOT_LISTED, text="it belongs to a user, and none is known"))
+        return found
+
+    # A row.
+
+    def _put_row_into_old_table(self) -> Lift:
+        """A table of the old row's columns, without types: the row lies in it exactly as it was read."""
+        item = self._item
+        row = row_from_json(item.body)
+        if row is None:
+            raise RetryRefused(Rejection(code="shape_invalid", text="it is no JSON object"))
+        columns = tuple(row)
+        create = f"CREATE TABLE {quoted(item.collection)} ({', '.join(map(quoted, columns))})"
+        table = TableSql(collection=item.collection, create=create, indexes=())
+        lift = Lift(tables=(table,), steps=self._steps_of_row())
+        step_aside(self._store, lift)
+        self._store.query(insert_sql(item.collection, columns), tuple(row.values()))
+        return lift
+
+    def _steps_of_row(self) -> "tuple[Step, ...]":
+        """From the shape of the row to the live one; its own migration is the first, where it is on the way."""
+        collection = self._item.collection
+        if not table_exists(self._store, collection):
+            raise RetryRefused(Rejection(code=SHAPE_UNKNOWN, text=f"there is no table {collection} now"))
+        live = self._store.value("runs", "shape_version", name=collection)
+        written = self._item.shape_version or self._version_before() or live
+        if live is None or written is None or written == live:
+            return ()
+        version, to = SchemaVersion.parse(written), SchemaVersion.parse(live)
+        if version > to:
+            why = f"{collection} is at {live} now, and the row is of {written}"
+            raise RetryRefused(Rejection(code=SHAPE_UNKNOWN, text=why))
+        steps = steps_between(self._registry, version, to, collection=collection)
+        own = [place for place, step in enumerate(steps) if step.id == self._item.migration]
+        return steps[own[0] :] if own else steps
+
+    def _version_before(self) -> str | None:
+        return self._executor.definition.from_version if self._executor is not None else None
+
+    # All.
+
+    def _run_of(self, step: "Step") -> Run:
+        executor = self._registry.get_migration_executor(step.id)
+        return Run(step, executor, self._context, lifting=True)
+
+    def _convert(self, run: Run) -> None:
+        try:
+            run.convert_rows()
+        except MigrationFailed as error:
+            raise RetryRefused(run.rows.first or _rejection(error)) from error
+        _refuse_what_was_set_aside(run)
+
+    def _keys_in(self, name: str) -> list[tuple[str | None, str]]:
+        """(owner, key) of the rows that are about to come back."""
+        collection = self._registry.collections[name]
+        owner = quoted(collection.owner) if collection.owner is not None else "NULL"
+        return [
+            (row[0], row[1])
+            for row in self._store.query(f"SELECT {owner}, {quoted(collection.key)} FROM {quoted(name)}")
+        ]
+
+    def _check_references(self) -> None:
+        try:
+            check_references(self._store, self._item.migration or "")
+        except ReconciliationFailed as error:
+            why = Rejection(code="no_parent", text="it refers to a row that is not there")
+            raise RetryRefused(why) from error
+
+    def _queue(self, rows: list[tuple[str, str | None, str]]) -> None:
+        """Rows of collections that have been uploaded are queued for the cloud."""
+        for name, owner, key in rows:
+            if owner is not None and name in uploaded_collections(
+                self._registry, read_installed(self._store), scope=user_scope(owner)
+            ):
+                queue_row(self._store, owner=owner, collection=name, row_key=key)
+
+
+def _element(item: "QuarantineItem") -> Item:
+    """As it came from the source: one of a list, a JSON document, or a plain text under a key of its own."""
+    key, raw = str(item.key), item.body.encode()
+    element = parsed_item(key, raw)
+    if element.broken is not None and not key.endswith("]"):
+        element = Item(key, item.body, raw)
+    return replace(element, owner=item.owner)
+
+
+def _names(lift: Lift) -> list[str]:
+    return [table.collection for table in lift.tables]
+
+
+def _refuse(refused: LateRow) -> None:
+    raise RetryRefused(Rejection(code="constraint_failed", text=refused.why))
+
+
+def _refuse_what_was_set_aside(run: Run) -> None:
+    if run.rows.first is not None:
+        raise RetryRefused(run.rows.first)
+
+
+def _rejection(error: Exception) -> Rejection:
+    return rejection_for(error) or Rejection(code="migration_failed", text=type(error).__name__)
