@@ -1,184 +1,31 @@
 """The service that apps, the command line and pages use: status, plan, run, history. `engine.migrations`."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from syncengine.clock import iso
 from syncengine.errors import MigrationInvalid, StoreSuperseded
-from syncengine.events import (
-    MigrationDeferred,
-    MigrationEnded,
-    MigrationProgressed,
-    MigrationStarted,
-    ProgressSeen,
-    PromptAnswered,
-    PromptShown,
-)
-from syncengine.local.keys import KEY_FILE_ENDS, KeyFile
+from syncengine.events import MigrationDeferred, ProgressSeen, PromptAnswered, PromptShown
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.by_hand import mark_done, skip_migration
-from syncengine.migrate.consent import NOBODY, Consent, answer_of, consent_request
+from syncengine.migrate.consent import NOBODY, answer_of, consent_request
 from syncengine.migrate.definition import Counts
 from syncengine.migrate.markers import move_markers
-from syncengine.migrate.measuring import Analytics
-from syncengine.migrate.pace import Pace
 from syncengine.migrate.path_run import PathRun, check_sources, report_of
-from syncengine.migrate.plan import Plan, Step, all_steps_of_hop, make_plan, reached
-from syncengine.migrate.reporter import MigrationProgressReporter
-from syncengine.migrate.results import MigrationProgress, MigrationReport, MigrationResult, MigrationStatus
-from syncengine.migrate.rollback_held import held_back
-from syncengine.migrate.run import RunContext, run_step
-from syncengine.migrate.status import status_of
-from syncengine.migrate.validation import validate_collection
+from syncengine.migrate.plan import Plan, Step, all_steps_of_hop, reached
+from syncengine.migrate.results import MigrationReport, MigrationResult
+from syncengine.migrate.run import run_step
+from syncengine.migrate.service_back import GoingBack
+from syncengine.migrate.service_looking import Looking
 from syncengine.vocabulary import STORE_SCOPE, SchemaVersion, user_scope
 
 if TYPE_CHECKING:
-    from syncengine.local.keys import KeyProvider
-    from syncengine.local.restore_points import RestorePoint
-    from syncengine.local.restoring import RestoreReport
-    from syncengine.local.store import Store
     from syncengine.migrate.consent import ConsentRequest
     from syncengine.migrate.executor import BaseMigrationExecutor
-    from syncengine.migrate.registry import MigrationRegistry
-    from syncengine.migrate.rollback import Rollback
-    from syncengine.migrate.rollback_report import RollbackReport
-
-REHEARSED_ROWS_MAX = 10_000
-"""Of each collection; an even part of a larger one."""
 
 
-class DataMigrationService:
+class DataMigrationService(Looking, GoingBack):
     """Migrations of one open store. `user` None means the store alone."""
-
-    def __init__(
-        self,
-        *,
-        store: "Store",
-        registry: "MigrationRegistry",
-        sources: Mapping[str, Any] | None = None,
-        listener: Callable[[object], None] | None = None,
-        probe_verdict: Callable[[], str] = lambda: "unknown",
-        consent: Consent | None = None,
-        analytics: Callable[[object], None] | None = None,
-        keys: "KeyProvider | None" = None,
-    ) -> None:
-        self._store = store
-        self._registry = registry
-        self._sources = dict(sources or {})
-        self._probe_verdict = probe_verdict
-        self._progress: dict[str, MigrationProgress] = {}
-        self._asked: str | None = None
-        self._listener = listener
-        self._consent = consent
-        self._keys = keys or KeyFile(store.path + KEY_FILE_ENDS)
-        self._analytics = Analytics(clock=store.clock, callback=analytics)
-        self._reporter = MigrationProgressReporter(
-            clock=store.clock, listener=self._heard, silent_ms_max=store.settings.silent_ms_max
-        )
-
-    def _heard(self, event: object) -> None:
-        match event:
-            case MigrationStarted():
-                self._progress[event.migration] = MigrationProgress(
-                    migration_id=event.migration, done=0, total=event.total
-                )
-            case MigrationProgressed():
-                self._progress[event.migration] = MigrationProgress(
-                    migration_id=event.migration,
-                    done=event.done,
-                    total=event.total,
-                    rows_per_s=event.rows_per_s,
-                    left_ms=event.left_ms,
-                )
-            case MigrationEnded():
-                last = self._progress[event.migration]
-                done = int(event.stats.get("itemsProcessed", last.done))
-                self._progress[event.migration] = replace(last, done=done, left_ms=None, ended=True)
-        if self._listener is not None:
-            self._listener(event)
-
-    # Versions.
-
-    def get_current_schema_version(self, user: str | None = None) -> str:
-        """The version that the store, or one user, has reached."""
-        scope = STORE_SCOPE if user is None else user_scope(user)
-        return str(read_installed(self._store).schema_version(scope) or self._registry.baseline)
-
-    def update_schema_version(self, new_version: str, user: str | None = None) -> str:
-        """Move the marker to a version whose migrations have all been done; what it says afterwards.
-
-        The engine does this by itself. Raises MigrationInvalid for a version that has not been reached: the
-        marker never says more than the data.
-        """
-        with self._store.transaction(durable=True):
-            version = reached(read_installed(self._store), self._registry, user=user)
-            if SchemaVersion.parse(new_version) > version:
-                raise MigrationInvalid(
-                    f"The data has not reached version {new_version}.",
-                    why=f"the migrations up to {version} are done",
-                    fix="Run the pending migrations: engine.migrate().",
-                )
-            move_markers(self._store, self._registry, user=user)
-        return self.get_current_schema_version(user)
-
-    # Status.
-
-    def plan(self, user: str | None = None, *, to: str | None = None, rehearse: bool = False) -> Plan:
-        """What is left to do, as a value; nothing is run. With `to` up to that version and no further.
-
-        `rehearse` runs it on a private copy of the store, and the plan's `rehearsal` says what came of it.
-        Raises MigrationInvalid for a version to which no hop leads.
-        """
-        plan = self._plan(user, to=None if to is None else self._version(to))
-        if not rehearse:
-            return plan
-        from syncengine.migrate.rehearsal import rehearse as rehearsed
-
-        rehearsal = rehearsed(
-            self._store,
-            self._registry,
-            plan=plan,
-            run=lambda copy: self._run_on_copy(copy, plan),
-            rows_max=REHEARSED_ROWS_MAX,
-        )
-        return replace(plan, rehearsal=rehearsal)
-
-    def _plan(self, user: str | None, *, to: SchemaVersion | None = None) -> Plan:
-        held = held_back(self._store, self._registry)
-        return make_plan(read_installed(self._store), self._registry, user=user, to=to, held_back=held)
-
-    def _version(self, text: str) -> SchemaVersion:
-        version = SchemaVersion.parse(text)
-        ends = {listed.edge.to_version for listed in self._registry.wanted()} | {self._registry.baseline}
-        if version not in ends:
-            raise MigrationInvalid(f"No migration leads to version {text}.", fix="See `syncengine plan`.")
-        return version
-
-    def _run_on_copy(self, copy: "Store", plan: Plan) -> MigrationReport:
-        quiet = MigrationProgressReporter(clock=copy.clock)
-        context = replace(
-            self._context(plan.user, {}), store=copy, reporter=quiet, pace=Pace(clock=copy.clock), keys=None
-        )
-        return PathRun(plan, context, run=lambda step: run_step(step, context), background=True).go()
-
-    def consent_needed(self, user: str | None = None) -> "ConsentRequest | None":
-        """What `run` would ask the user; None where it would ask nothing."""
-        return consent_request(self._store, self._registry, self._plan(user), sources=self._sources)
-
-    def has_migrated(self, user: str | None = None) -> bool:
-        """Is everything done that this device can do? Online migrations may still wait for the cloud."""
-        plan = self.plan(user)
-        return plan.is_empty and plan.superseded is None
-
-    def get_migration_status(self, user: str | None = None) -> MigrationStatus:
-        """Done, to do, and the versions."""
-        return status_of(self._store, self._registry, user=user)
-
-    def progress_of(self, migration_id: str) -> MigrationProgress:
-        """How far the present or last run in this process got; 0 of unknown before the first."""
-        self._registry.listed(migration_id)
-        return self._progress.get(migration_id) or MigrationProgress(migration_id=migration_id, done=0, total=None)
 
     def executor(self, migration_id: str) -> "BaseMigrationExecutor":
         """The executor of a migration, attached to this service."""
@@ -363,139 +210,28 @@ class DataMigrationService:
         """
         skip_migration(self._store, self._registry, migration_id, user=user, reason=reason)
 
-    # Going back.
+    # By hand.
 
-    def rollback(
-        self,
-        migration_id: str,
-        user: str | None = None,
-        *,
-        simulate: bool = False,
-        on_collision: str = "stop",
-        consent: Collection[str] | None = None,
-        why: str = "",
-        emergency: bool = False,
-    ) -> "RollbackReport":
-        """Undo a migration and all that builds on it, for this user or, where it is of the store, for all owners.
+    def update_schema_version(self, new_version: str, user: str | None = None) -> str:
+        """Move the marker to a version whose migrations have all been done; what it says afterwards.
 
-        `simulate` says what would be done and changes nothing. `on_collision`: what becomes of rows that cannot go
-        back as they are ("stop": nothing is done; "keep"; "overwrite"; see docs/recovery.md). `consent` names the
-        other users whose rows may go back. `emergency` goes back to the newest good restore point at once, in
-        developer mode only. What was rolled back runs again when it is asked for, or when its code is another.
-        Raises RollbackRefused, RollbackFailed, DeveloperModeRequired, StoreBusy; the store is then as it was.
+        The engine does this by itself. Raises MigrationInvalid for a version that has not been reached: the
+        marker never says more than the data.
         """
-        way = self._way_back(user, on_collision=on_collision, consent=consent, why=why)
-        if emergency:
-            return way.in_emergency(simulate=simulate)
-        return way.of(migration_id, simulate=simulate)
-
-    def rollback_to(
-        self,
-        version: str,
-        user: str | None = None,
-        *,
-        simulate: bool = False,
-        on_collision: str = "stop",
-        consent: Collection[str] | None = None,
-        why: str = "",
-    ) -> "RollbackReport":
-        """Undo everything that led past a version, of the store and of all users. Otherwise as `rollback`."""
-        way = self._way_back(user, on_collision=on_collision, consent=consent, why=why)
-        return way.to(SchemaVersion.parse(version), simulate=simulate)
-
-    def rollback_migration(self, migration_id: str, user: str | None = None) -> "RollbackReport":
-        """The design's name for `rollback`."""
-        return self.rollback(migration_id, user)
-
-    def _way_back(
-        self, user: str | None, *, on_collision: str, consent: Collection[str] | None, why: str
-    ) -> "Rollback":
-        from syncengine.migrate.rollback import Rollback
-
-        return Rollback(self._context(user, {}), on_collision=on_collision, consent=consent, why=why)
-
-    # Restore points.
-
-    def make_restore_point(self, reason: str = "asked for by the app") -> "RestorePoint":
-        """Seal a copy of the store as it is now. Raises KeyUnavailable, RestorePointImpossible, DiskFull."""
-        from syncengine.local.restore_points import make_restore_point
-
-        return make_restore_point(self._store, keys=self._keys, reason=reason)
-
-    def restore(
-        self,
-        restore_point_id: int,
-        user: str | None = None,
-        *,
-        simulate: bool = False,
-        consent: Collection[str] = (),
-    ) -> "RestoreReport":
-        """Take the whole store back to a restore point; what that loses goes to quarantine.
-
-        Rows that only a migration changed since are not lost. `consent` names the other users whose rows it touches.
-        Errors and the rest: those of `syncengine.local.restoring.restore`.
-        """
-        from syncengine.local.restoring import restore
-        from syncengine.migrate.brought_forward import bring_forward
-
-        context = self._context(user, {})
-        return restore(
-            self._store,
-            restore_point_id,
-            keys=self._keys,
-            simulate=simulate,
-            user=user,
-            consent=consent,
-            bring_forward=lambda copy: bring_forward(copy, context),
-        )
-
-    def _context(self, user: str | None, options: Mapping[str, Any]) -> RunContext:
-        return RunContext(
-            store=self._store,
-            registry=self._registry,
-            user=user,
-            reporter=self._reporter,
-            sources=self._sources,
-            options=options,
-            probe_verdict=self._probe_verdict(),
-            keys=self._keys,
-            began_at=iso(self._store.clock.now_ms()),
-            pace=Pace(
-                clock=self._store.clock,
-                cpu_share_max=self._store.settings.cpu_share_max,
-                asked=lambda: self._asked,
-            ),
-        )
+        with self._store.transaction(durable=True):
+            version = reached(read_installed(self._store), self._registry, user=user)
+            if SchemaVersion.parse(new_version) > version:
+                raise MigrationInvalid(
+                    f"The data has not reached version {new_version}.",
+                    why=f"the migrations up to {version} are done",
+                    fix="Run the pending migrations: engine.migrate().",
+                )
+            move_markers(self._store, self._registry, user=user)
+        return self.get_current_schema_version(user)
 
     def mark_migration_complete(self, user: str | None, migration_id: str) -> None:
         """Record a migration as done without running it, for data that was moved by other means."""
         mark_done(self._store, self._registry, migration_id, user=user)
-
-    def validate_migrated_data(self, user: str | None, data_type: str) -> MigrationResult:
-        """Check stored rows against their present shape; changes nothing.
-
-        `data_type` is a collection, or a migration's id for all of its collections. Errors name key and field,
-        never values. Raises RegistryInvalid for another name.
-        """
-        names: tuple[str, ...]
-        if data_type in self._registry.collections:
-            names = (data_type,)
-        else:
-            names = self._registry.get_migration_executor(data_type).definition.collections
-        counts, errors = Counts(), []
-        for name in names:
-            found, wrong = validate_collection(self._store, self._registry, name, user=user)
-            counts.add(found)
-            errors.extend(wrong)
-        scope = STORE_SCOPE if user is None else user_scope(user)
-        return MigrationResult(
-            success=not errors,
-            migration_id=data_type,
-            scope=scope,
-            state="validated",
-            counts=counts,
-            errors=tuple(errors),
-        )
 
 
 def _never(step: Step) -> MigrationResult:
