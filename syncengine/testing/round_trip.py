@@ -54,7 +54,8 @@ def round_trip(
     with tempfile.TemporaryDirectory() as folder:
         store = Store(str(Path(folder) / "app.db"), settings=Settings(), clock=SystemClock())
         try:
-            _Trip(migration, store, report).of_any(rows or row_strategy(migration.old_model), examples_max)
+            tried = row_strategy(migration.old_model) if rows is None else rows
+            _Trip(migration, store, report).of_any(tried, examples_max)
         finally:
             store.close()
     if report.back + report.dropped < report.rows * CONVERTED_SHARE_MIN:
