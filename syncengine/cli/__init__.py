@@ -8,6 +8,7 @@ from syncengine.cli.doctor import doctor
 from syncengine.cli.exit_codes import MEANING
 from syncengine.cli.listing import history, outbox, quarantine
 from syncengine.cli.migrating import migrate
+from syncengine.cli.restoring import restore_points
 from syncengine.cli.rolling_back import rollback
 from syncengine.cli.syncing import sync
 
@@ -26,7 +27,20 @@ def main() -> None:
     """All commands; see `_HELP`."""
 
 
-for _command in (status, plan, migrate, rollback, sync, history, outbox, quarantine, doctor, new, squash):
+for _command in (
+    status,
+    plan,
+    migrate,
+    rollback,
+    sync,
+    history,
+    outbox,
+    quarantine,
+    doctor,
+    new,
+    squash,
+    restore_points,
+):
     main.add_command(_command)
 
 __all__ = ["main"]

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -246,7 +246,7 @@ def _record(
             verified_at=iso(store.clock.now_ms()),
             keep_until=iso(keep_ms),
         )
-    return _with_state(store, store.row("restore_points", "one", restore_point_id=restore_point_id))
+    return restore_point(store, int(restore_point_id))
 
 
 # Looking.
@@ -254,7 +254,7 @@ def _record(
 
 def restore_points(store: "Store") -> tuple[RestorePoint, ...]:
     """Those that are kept, oldest first, each file read and compared with its hash."""
-    return tuple(_with_state(store, row) for row in store.rows("restore_points", "kept"))
+    return tuple(point_of(row, store_path=store.path) for row in store.rows("restore_points", "kept"))
 
 
 def restore_point(store: "Store", restore_point_id: int) -> RestorePoint:
@@ -266,12 +266,13 @@ def restore_point(store: "Store", restore_point_id: int) -> RestorePoint:
             why="it never was, or its time is over and it was deleted",
             fix="List them: syncengine restore-points. Nothing was changed.",
         )
-    return _with_state(store, row)
+    return point_of(row, store_path=store.path)
 
 
-def _with_state(store: "Store", row: Any) -> RestorePoint:
+def point_of(row: Sequence[Any], *, store_path: str) -> RestorePoint:
+    """What a line of the table says, and what has become of its file."""
     number, path, sha256, size_bytes, recipient, version, rows, reason, made_at, verified_at, keep_until = row
-    absolute = _absolute(store, path)
+    absolute = _absolute(store_path, path)
     return RestorePoint(
         restore_point_id=number,
         path=absolute,
@@ -287,8 +288,8 @@ def _with_state(store: "Store", row: Any) -> RestorePoint:
     )
 
 
-def _absolute(store: "Store", path: str) -> str:
-    return os.path.join(os.path.dirname(store.path), path)
+def _absolute(store_path: str, path: str) -> str:
+    return os.path.join(os.path.dirname(store_path), path)
 
 
 def _state_of(path: str, *, sha256: str) -> str:
@@ -347,7 +348,7 @@ def prune_restore_points(store: "Store") -> int:
     for restore_point_id, path in over:
         try:
             with suppress(FileNotFoundError):
-                os.unlink(_absolute(store, path))
+                os.unlink(_absolute(store.path, path))
         except OSError as error:
             raise _no_disk(error) from error
         with store.transaction():
