@@ -40,7 +40,7 @@ class Import(BaseMigrationExecutor):
         return Put("notes", NoteV1(user_id=str(work.user), id=item.value["id"], text=item.value["text"]))
 
 @migration(id="letters", collection="notes", from_version="1.1.0", to_version="1.2.0",
-           table=NOTES.replace("NULL,", "NULL, letters INTEGER NOT NULL,") + ";CREATE INDEX by_len ON notes (letters)")
+           table=NOTES.replace("NULL,", "NULL, letters INTEGER NOT NULL,") + ";CREATE INDEX by_n ON notes (letters)")
 def letters(old: NoteV1) -> NoteV2:
     return NoteV2(user_id=old.user_id, id=old.id, text=old.text, letters=len(old.text))
 
