@@ -191,7 +191,8 @@ class Diagnosis:
 
     def _restore_points(self) -> list[Facts]:
         rows = self._named("diagnostics", "restore_points")
-        is_there = [Path(row["path"]).exists() for row in rows]
+        folder = Path(self._path).parent
+        is_there = [(folder / row["path"]).exists() for row in rows]
         shown = self._shown(rows, path=self._shortened, reason=self._text)
         return [row | {"is_there": there} for row, there in zip(shown, is_there, strict=True)]
 

@@ -1,16 +1,21 @@
 """What the engine is doing, as one frozen value; derived from rows and never from a flag that could stick."""
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from syncengine.errors import SyncEngineError
 from syncengine.local.version_table import read_installed
-from syncengine.migrate.plan import make_plan
+from syncengine.migrate.planning import plan_of
 from syncengine.migrate.readiness import CollectionState, collection_states
 from syncengine.vocabulary import STORE_SCOPE, user_scope
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from syncengine.local.store import Store
     from syncengine.migrate.registry import MigrationRegistry
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,9 @@ class OutboxState:
     held: int
     confirmed: int
     oldest_at: str | None
+
+
+NOTHING_WAITS = OutboxState(waiting=0, claimed=0, held=0, confirmed=0, oldest_at=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +67,8 @@ class Status:
     """Everything a settings page or a support person asks first."""
 
     user: str | None
+    read_only: str | None
+    """The code of what makes the store read-only, or None. Of a damaged store, what cannot be read counts as 0."""
     synced: bool
     """A cloud has confirmed, and nothing is left: outbox empty, nothing in quarantine, no migration pending, and no
     row edited by the app since, as long as edits are not sent by themselves."""
@@ -78,17 +88,19 @@ class Status:
 
 
 def read_status(store: "Store", registry: "MigrationRegistry", *, user: str | None, activity: str) -> Status:
-    """The status as the store has it now, in one transaction-free look."""
-    migration = _migration_state(store, registry, user)
-    outbox = _outbox_state(store)
-    quarantined = int(store.value("status", "quarantined"))
-    network: dict[str, str] = dict(store.rows("status", "network"))
-    sync = _sync_state(store, user, activity)
+    """The status as the store has it now, in one transaction-free look. Damage is no reason to say nothing."""
+    migration = _as_far_as(store, lambda: _migration_state(store, registry, user), _unknown(registry))
+    outbox = _as_far_as(store, lambda: _outbox_state(store), NOTHING_WAITS)
+    quarantined = _as_far_as(store, lambda: int(store.value("status", "quarantined")), 0)
+    network: dict[str, str] = _as_far_as(store, lambda: dict(store.rows("status", "network")), {})
+    sync = _as_far_as(store, lambda: _sync_state(store, user, activity), _never_sent(activity))
+    edited_at = _as_far_as(store, lambda: store.value("state", "get", name="edited_at"), None)
     left = outbox.waiting + outbox.claimed + outbox.held + quarantined + migration.pending + migration.queued
-    edited_at = store.value("state", "get", name="edited_at")
+    read_only = store.read_only
     return Status(
         user=user,
-        synced=not left and edited_at is None and sync.last_success_at is not None,
+        read_only=None if read_only is None else read_only.code,
+        synced=not left and read_only is None and edited_at is None and sync.last_success_at is not None,
         migration=migration,
         outbox=outbox,
         quarantined=quarantined,
@@ -99,10 +111,28 @@ def read_status(store: "Store", registry: "MigrationRegistry", *, user: str | No
     )
 
 
+def _as_far_as(store: "Store", read: "Callable[[], Part]", otherwise: Part) -> Part:
+    """A part of the status, or what stands for it in a store that cannot be read whole."""
+    try:
+        return read()
+    except SyncEngineError:
+        if store.read_only is None:
+            raise
+        return otherwise
+
+
+def _unknown(registry: "MigrationRegistry") -> MigrationState:
+    return MigrationState(current="unknown", target=str(registry.target), cloud=None, pending=0, queued=0)
+
+
+def _never_sent(activity: str) -> SyncState:
+    return SyncState(activity=activity, attempts=0, last_success_at=None, next_try_at=None, last_error=None)
+
+
 def _migration_state(store: "Store", registry: "MigrationRegistry", user: str | None) -> MigrationState:
     installed = read_installed(store)
     # A plan knows which way this store goes; it loads no migration where nothing is pending.
-    plan = make_plan(installed, registry, user=user)
+    plan = plan_of(store, registry, user=user)
     cloud = installed.cloud_versions.get(user_scope(user)) if user else None
     return MigrationState(
         current=str(installed.schema_version(STORE_SCOPE) or registry.baseline),

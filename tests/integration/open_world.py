@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from syncengine import Collection, Engine, ListedMigration, MigrationRegistry, tables
 from tests.tidy.tree import ROOT
@@ -51,7 +52,7 @@ def sql(path: Path, text: str, *, journal_mode: str | None = None) -> None:
     connection.close()
 
 
-def query(path: Path, text: str) -> list[tuple[object, ...]]:
+def query(path: Path, text: str) -> list[tuple[Any, ...]]:
     connection = sqlite3.connect(path)
     found = connection.execute(text).fetchall()
     connection.close()
