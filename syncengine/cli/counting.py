@@ -167,6 +167,6 @@ def plan(store: str, registry: "MigrationRegistry", user: str | None, as_json: b
 
 
 def _plan(look: "Look", registry: "MigrationRegistry", user: str | None) -> "Plan":
-    from syncengine.migrate.plan import make_plan
+    from syncengine.migrate.planning import plan_of
 
-    return make_plan(look.installed(), registry, user=user)
+    return plan_of(look, registry, user=user)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from syncengine.errors import CollectionNotReady, SyncEngineError
 from syncengine.local.hosting import Bars
 from syncengine.local.version_table import read_installed
-from syncengine.migrate.plan import make_plan
+from syncengine.migrate.planning import plan_of
 from syncengine.vocabulary import STORE_SCOPE
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def bars_of(store: "Store", registry: "MigrationRegistry", moment: "Readable") -
     installed = read_installed(moment)
     touch: dict[str, SyncEngineError] = {}
     if (installed.schema_version(STORE_SCOPE) or registry.baseline) != registry.target:
-        plan = make_plan(installed, registry)
+        plan = plan_of(moment, registry)
         last = {str(migration): (state, code) for migration, state, code in moment.rows("run_history", "last_states")}
         for step in (*plan.steps, *plan.skipped, *plan.held_back):
             if step.scope == STORE_SCOPE and step.when != "background":

@@ -6,11 +6,11 @@ from syncengine.migrate.history import code_hash
 from syncengine.vocabulary import STORE_SCOPE
 
 if TYPE_CHECKING:
-    from syncengine.local.store import Store
+    from syncengine.local.version_table import Readable
     from syncengine.migrate.registry import MigrationRegistry
 
 
-def held_back(store: "Store", registry: "MigrationRegistry") -> dict[tuple[str, str], str]:
+def held_back(store: "Readable", registry: "MigrationRegistry") -> dict[tuple[str, str], str]:
     """(migration, scope) of what is held back, and why. Nothing is imported where nothing was rolled back.
 
     What somebody asked to roll back is held until it is asked for (`run(only=...)`) or its code is another; what went

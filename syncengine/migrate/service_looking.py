@@ -9,10 +9,10 @@ from syncengine.migrate.consent import consent_request
 from syncengine.migrate.definition import Counts
 from syncengine.migrate.pace import Pace
 from syncengine.migrate.path_run import PathRun
-from syncengine.migrate.plan import Plan, make_plan
+from syncengine.migrate.plan import Plan
+from syncengine.migrate.planning import plan_of
 from syncengine.migrate.reporter import MigrationProgressReporter
 from syncengine.migrate.results import MigrationProgress, MigrationReport, MigrationResult, MigrationStatus
-from syncengine.migrate.rollback_held import held_back
 from syncengine.migrate.run import run_step
 from syncengine.migrate.service_frame import ServiceFrame
 from syncengine.migrate.status import status_of
@@ -56,8 +56,7 @@ class Looking(ServiceFrame):
         return replace(plan, rehearsal=rehearsal)
 
     def _plan(self, user: str | None, *, to: SchemaVersion | None = None) -> Plan:
-        held = held_back(self._store, self._registry)
-        return make_plan(read_installed(self._store), self._registry, user=user, to=to, held_back=held)
+        return plan_of(self._store, self._registry, user=user, to=to)
 
     def _version(self, text: str) -> SchemaVersion:
         version = SchemaVersion.parse(text)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.history import completed_runs
-from syncengine.migrate.plan import make_plan
+from syncengine.migrate.planning import plan_of
 from syncengine.migrate.results import MigrationStatus, PendingMigration
 from syncengine.vocabulary import STORE_SCOPE, user_scope
 
@@ -18,8 +18,8 @@ def status_of(store: "Store", registry: "MigrationRegistry", *, user: str | None
     installed = read_installed(store)
     mine = STORE_SCOPE if user is None else user_scope(user)
     # Of the way that this store goes: others in the list lead over squash edges and branches.
-    plan = make_plan(installed, registry, user=user)
-    left = {step.id for step in plan.steps} | set(plan.queued)
+    plan = plan_of(store, registry, user=user)
+    left = {step.id for step in (*plan.steps, *plan.skipped, *plan.held_back)} | set(plan.queued)
     pending = [
         PendingMigration(
             id=listed.id,
