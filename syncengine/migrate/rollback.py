@@ -260,7 +260,7 @@ class _Going:
         report = self._report("simulated" if self._simulate else "rolled_back")
         if self._simulate:
             raise _NothingKept(report)
-        if report.lost and not self._may_go_on():
+        if report.collisions and not self._may_go_on():
             raise _NothingKept(self._report("stopped"))
         log_event(
             _logger,
@@ -374,7 +374,7 @@ class _Going:
 
     def _set_versions(self) -> None:
         """Each scope is where it was before what was undone in it; no user is ahead of the store."""
-        touched = set(self._plan.users)
+        touched = set(self._plan.users) & {scope.partition(":")[2] for scope in self._ground.versions}
         for scope, version in self._ground.versions.items():
             own = [step.hop.from_version for step in self._plan.steps if step.scope == scope]
             wanted = min([version, self._plan.target, *own])

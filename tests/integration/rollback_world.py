@@ -23,8 +23,8 @@ def steps():
     return make_v2(), ImportExecutor(), upload_walks(), seconds_v3()
 
 
-def open_at(path, *executors, target="3.0.0", user="ann", **options):
-    registry = registry_of(*executors, target=target)
+def open_at(path, *executors, target="3.0.0", user="ann", profile=None, **options):
+    registry = registry_of(*executors, target=target, profile=profile)
     return Engine.open(path, registry=registry, user=user, clock=StoppedClock(), **options)
 
 

@@ -1,0 +1,138 @@
+"""`rollback`: say what goes back, ask, and take it back in one transaction."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from syncengine.cli.command import EngineCommand, is_terminal
+from syncengine.cli.exit_codes import Exit
+from syncengine.cli.options import app_option, json_option, source_option, store_option, user_option
+from syncengine.cli.showing import counted, printable, show_json
+
+if TYPE_CHECKING:
+    from syncengine.migrate.registry import MigrationRegistry
+    from syncengine.migrate.rollback_report import RollbackReport
+    from syncengine.migrate.service import DataMigrationService
+
+
+@click.command(cls=EngineCommand)
+@click.argument("migration", metavar="[ID]", required=False)
+@click.option("--to", "version", metavar="VERSION", help="Everything that led past this version, for all users.")
+@store_option()
+@app_option(required=True)
+@user_option()
+@source_option()
+@click.option("--simulate", is_flag=True, help="Say what would be done; change nothing.")
+@click.option(
+    "--on-collision",
+    type=click.Choice(["stop", "keep", "overwrite"]),
+    default="stop",
+    show_default=True,
+    help="What becomes of rows that cannot go back as they are: nothing is done; they go to quarantine; the same, "
+    "and the rows of before take the place of what was edited since.",
+)
+@click.option("--why", default="", metavar="TEXT", help="Kept in the history.")
+@click.option("--yes", is_flag=True, help="Ask nothing: the other users whose rows go back have agreed.")
+@json_option()
+def rollback(
+    *,
+    migration: str | None,
+    version: str | None,
+    store: str,
+    registry: "MigrationRegistry",
+    user: str | None,
+    sources: dict[str, str],
+    simulate: bool,
+    on_collision: str,
+    why: str,
+    yes: bool,
+    as_json: bool,
+) -> Exit:
+    """Undo a migration and all that builds on it, or with --to all that led past a version.
+
+    One transaction: all of it, or nothing. What was rolled back runs again when it is asked for, or when its code is
+    another. Exit status 1 when nothing was done, 4 when rows were set aside, else 0.
+    """
+    from syncengine.cli.looking import looking_at
+    from syncengine.engine import Engine
+
+    if (migration is None) is (version is None):
+        raise click.UsageError("Name one migration, or a version with --to.")
+    with looking_at(store):
+        pass  # a store that is not there is not made
+    with Engine.open(store, registry=registry, user=user, sources=sources) as engine:
+        asked = _Asked(engine.migrations, migration, version, user=user, on_collision=on_collision, why=why)
+        report = asked.simulated()
+        if not simulate:
+            report = _done(asked, report, yes=yes, as_json=as_json)
+    if as_json:
+        show_json(report.to_json())
+    else:
+        click.echo(printable(str(report), keep="\n"))
+        _say_what_is_next(report, simulate=simulate)
+    return _status(report)
+
+
+class _Asked:
+    """The same question, with and without consequences."""
+
+    def __init__(
+        self,
+        migrations: "DataMigrationService",
+        migration: str | None,
+        version: str | None,
+        *,
+        user: str | None,
+        on_collision: str,
+        why: str,
+    ) -> None:
+        self._migrations = migrations
+        self._migration = migration
+        self._version = version
+        self._user = user
+        self._on_collision = on_collision
+        self._why = why
+
+    def simulated(self) -> "RollbackReport":
+        """What would be done."""
+        if self._version is not None:
+            return self._migrations.rollback_to(self._version, self._user, simulate=True)
+        return self._migrations.rollback(str(self._migration), self._user, simulate=True)
+
+    def done(self, *, consent: tuple[str, ...]) -> "RollbackReport":
+        """Do it; the users of `consent` have agreed."""
+        if self._version is not None:
+            return self._migrations.rollback_to(
+                self._version, self._user, on_collision=self._on_collision, consent=consent, why=self._why
+            )
+        return self._migrations.rollback(
+            str(self._migration), self._user, on_collision=self._on_collision, consent=consent, why=self._why
+        )
+
+
+def _done(asked: _Asked, simulated: "RollbackReport", *, yes: bool, as_json: bool) -> "RollbackReport":
+    assert simulated.plan is not None
+    others = simulated.plan.others
+    if not yes and not as_json and is_terminal() and is_terminal(sys.stdin) and simulated.success:
+        click.echo(printable(str(simulated), keep="\n"), err=True)
+        asking = f" {', '.join(others)} agreed?" if others else ""
+        if not click.confirm(printable(f"Go back now?{asking}"), err=True):
+            return simulated
+        return asked.done(consent=others)
+    return asked.done(consent=others if yes else ())
+
+
+def _say_what_is_next(report: "RollbackReport", *, simulate: bool) -> None:
+    if report.state == "stopped":
+        click.echo("To go back all the same: --on-collision keep, or overwrite.")
+    elif simulate and report.plan is not None and report.plan.others:
+        click.echo(printable(f"It needs the consent of {', '.join(report.plan.others)} (--yes)."))
+    elif report.changed and report.lost:
+        click.echo(f"{counted(report.lost, 'row was', 'rows were')} set aside; see `syncengine quarantine`.")
+
+
+def _status(report: "RollbackReport") -> Exit:
+    if not report.success:
+        return Exit.ERROR
+    return Exit.QUARANTINE if report.changed and report.lost else Exit.DONE

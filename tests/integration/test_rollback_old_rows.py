@@ -1,0 +1,142 @@
+"""Going back without a way down: the rows of before, and what was edited, added or deleted since."""
+
+import json
+
+import pytest
+from imports import V2, V3, JourneyV2, JourneyV3
+from rollback_world import add_walks, contents, make_v2, open_at, seconds_v3, walks_of
+
+from syncengine import Settings, migration
+from syncengine.errors import RollbackRefused
+
+LOOSE_V2, LOOSE_V3 = V2.replace(" UNIQUE", ""), V3.replace(" UNIQUE", "")
+ROWS = [
+    ("ann", "a", 1.0, "park"),
+    ("ann", "b", 2.0, "park"),
+    ("ann", "c", 3.0, "lake"),
+    ("ann", "d", 1e300, "hill"),
+    ("bob", "e", 4.0, "lake"),
+]
+
+
+def longest(old: list[JourneyV2]) -> JourneyV3:
+    best = max(old, key=lambda walk: walk.minutes)
+    return JourneyV3(user_id=best.user_id, id=best.id, seconds=round(best.minutes * 60), title=best.title)
+
+
+def merge_v3():
+    return migration(
+        id="merge-v3",
+        collection="journeys",
+        from_version="2.0.0",
+        to_version="3.0.0",
+        table=LOOSE_V3,
+        group_by="title",
+        lossy=True,
+    )(longest)
+
+
+def steps():
+    from syncengine import tables
+
+    return tables(id="tables-v2", from_version="1.0.0", to_version="2.0.0", create=(LOOSE_V2,)), merge_v3()
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "app.db"
+    with open_at(path, *steps(), target="2.0.0") as engine:
+        engine.migrate()
+        add_walks(engine, *ROWS)
+        with engine._store.transaction():
+            engine._store.query("CREATE INDEX own ON journeys (title)")
+            engine._store.query(
+                "CREATE TRIGGER counted AFTER DELETE ON journeys BEGIN"
+                " INSERT INTO journeys SELECT old.user_id, old.id || 'x', 1, NULL WHERE 0; END"
+            )
+    with open_at(path, *steps()) as engine:
+        engine.migrate()
+        assert walks_of(engine) == [
+            ("ann", "b", 120, "park"),
+            ("ann", "c", 180, "lake"),
+            ("bob", "e", 240, "lake"),
+        ]
+    return path
+
+
+def test_a_merge_goes_back_to_the_rows_of_the_restore_point(path):
+    with open_at(path, *steps()) as engine:
+        report = engine.migrations.rollback("merge-v3", "ann", consent={"bob"})
+        assert (report.state, report.undone[0].method) == ("rolled_back", "restore_point")
+        assert walks_of(engine) == ROWS
+        assert engine._store.query("SELECT resolution FROM _sync_quarantine") == [("restored",)]
+        found = engine._store.query("SELECT name FROM sqlite_schema WHERE tbl_name = 'journeys' AND sql NOT NULL")
+        assert sorted(found) == [("counted",), ("journeys",), ("own",)]
+        assert engine._store.query("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'journeys!_%' ESCAPE '!'") == [
+            (0,)
+        ]
+
+
+def test_what_is_newer_collides_and_goes_to_quarantine_only_when_somebody_says_so(path):
+    with open_at(path, *steps()) as engine:
+        with engine.write() as db:
+            db.execute("UPDATE journeys SET seconds = 99 WHERE id = 'b'")
+            db.execute("INSERT INTO journeys VALUES ('ann', 'new', 60, 'moor')")
+            db.execute("DELETE FROM journeys WHERE id = 'c'")
+        before = contents(engine)
+        for choice in ("stop", "keep"):
+            report = engine.migrations.rollback("merge-v3", "ann", consent={"bob"}, on_collision=choice)
+            assert report.state == "stopped"
+            assert [(c.key, c.code) for c in report.collisions] == [
+                ("b", "edited_since"),
+                ("new", "new_since"),
+                ("c", "deleted_since"),
+            ]
+            assert contents(engine) == before
+        report = engine.migrations.rollback("merge-v3", "ann", consent={"bob"}, on_collision="overwrite")
+        assert (report.state, report.lost, report.restored) == ("rolled_back", 2, 2)
+        assert walks_of(engine) == ROWS
+        items = engine._store.query("SELECT body FROM _sync_quarantine WHERE origin = 'restore' ORDER BY item_id")
+        assert [json.loads(body)["seconds"] for (body,) in items] == [99, 60]
+
+
+def test_a_row_deleted_since_comes_back_only_when_somebody_says_so(path):
+    with open_at(path, *steps()) as engine:
+        with engine.write() as db:
+            db.execute("DELETE FROM journeys WHERE id = 'c'")
+        assert engine.migrations.rollback("merge-v3", "ann", consent={"bob"}).state == "stopped"
+        report = engine.migrations.rollback("merge-v3", "ann", consent={"bob"}, on_collision="overwrite")
+        assert (report.state, report.lost) == ("rolled_back", 0)
+        assert walks_of(engine) == ROWS
+
+
+def test_without_a_restore_point_it_is_refused(path):
+    with open_at(path, *steps()) as engine:
+        with engine._store.transaction():
+            engine._store.query("UPDATE _sync_restore_point SET gone_at = made_at")
+        with pytest.raises(RollbackRefused, match="no restore point"):
+            engine.migrations.rollback("merge-v3", "ann", consent={"bob"})
+
+
+def test_the_old_table_of_a_shadow_run_takes_its_name_again(tmp_path):
+    path, made = tmp_path / "app.db", make_v2()
+    with open_at(path, made, target="2.0.0") as engine:
+        engine.migrate()
+        add_walks(engine, *(("ann", f"w-{n:03}", float(n), f"t{n}") for n in range(50)))
+        before = walks_of(engine)
+    step = seconds_v3()
+    step.down_function = None
+    with open_at(path, made, step, settings=Settings(shadow_rows_min=10)) as engine:
+        engine.migrate()
+        assert engine._store.query("SELECT method FROM _sync_run WHERE migration = 'seconds-v3'") == [("shadow",)]
+        with engine.write() as db:
+            db.execute("UPDATE journeys SET seconds = 5 WHERE id = 'w-007'")
+        report = engine.migrations.rollback("seconds-v3", "ann", on_collision="overwrite")
+        assert (report.undone[0].method, report.lost) == ("kept_table", 1)
+        assert walks_of(engine) == before
+        assert engine._store.query("SELECT count(*) FROM _sync_kept_table") == [(0,)]
+        names = engine._store.query("SELECT name FROM sqlite_schema WHERE name LIKE '%journeys%' AND sql NOT NULL")
+        assert names == [("journeys",)]
+        assert engine._store.query("PRAGMA integrity_check") == [("ok",)]
+        engine.migrations.execute_migration("seconds-v3", "ann")
+        assert len(walks_of(engine)) == 50
