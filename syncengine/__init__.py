@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from syncengine.clock import Clock, SystemClock
     from syncengine.engine import Engine
     from syncengine.errors import DataAtRisk, NeedsDeveloper, NeedsUser, SyncEngineError, WillRetry
+    from syncengine.local.keys import HostKey, KeyFile, KeyProvider, KeyringKey
+    from syncengine.local.restore_points import RestorePoint
+    from syncengine.local.restoring import RestoreReport
     from syncengine.migrate.declared import add, archive, cast, declared, rename
     from syncengine.migrate.definition import Item, MigrationDefinition, Put, Quarantine
     from syncengine.migrate.executor import BaseMigrationExecutor
@@ -38,8 +41,12 @@ _HOME = {
     "DataAtRisk": "errors",
     "DataMigrationService": "migrate.service",
     "Engine": "engine",
+    "HostKey": "local.keys",
     "HttpBackend": "remote.http_backend",
     "Item": "migrate.definition",
+    "KeyFile": "local.keys",
+    "KeyProvider": "local.keys",
+    "KeyringKey": "local.keys",
     "ListedMigration": "migrate.registry",
     "MigrationDefinition": "migrate.definition",
     "MigrationProgress": "migrate.results",
@@ -53,6 +60,8 @@ _HOME = {
     "Plan": "migrate.plan",
     "Put": "migrate.definition",
     "Quarantine": "migrate.definition",
+    "RestorePoint": "local.restore_points",
+    "RestoreReport": "local.restoring",
     "SchemaVersion": "vocabulary",
     "Settings": "settings",
     "Source": "sources.source",
@@ -82,8 +91,12 @@ __all__ = [
     "DataAtRisk",
     "DataMigrationService",
     "Engine",
+    "HostKey",
     "HttpBackend",
     "Item",
+    "KeyFile",
+    "KeyProvider",
+    "KeyringKey",
     "ListedMigration",
     "MigrationDefinition",
     "MigrationProgress",
@@ -97,6 +110,8 @@ __all__ = [
     "Plan",
     "Put",
     "Quarantine",
+    "RestorePoint",
+    "RestoreReport",
     "SchemaVersion",
     "Settings",
     "Source",
