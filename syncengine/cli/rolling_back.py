@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--why", default="", metavar="TEXT", help="Kept in the history.")
 @click.option("--yes", is_flag=True, help="Ask nothing: the other users whose rows go back have agreed.")
 @json_option()
-def rollback(
+def rollback(  # noqa: PLR0913  (one for each option)
     *,
     migration: str | None,
     version: str | None,
