@@ -301,6 +301,7 @@ def declared(  # noqa: PLR0913  (keyword-only: all that a migration may say of i
     consent: str | None = None,
     when: str = "startup",
     backup: str = "auto",
+    shadow: bool | None = None,
 ) -> DeclaredExecutor:
     """A migration that only declares what changes in one collection: add, rename, cast, archive."""
     definition = MigrationDefinition(
@@ -315,6 +316,7 @@ def declared(  # noqa: PLR0913  (keyword-only: all that a migration may say of i
         consent=consent,
         when=when,
         backup=backup,
+        shadow=shadow,
     )
     return DeclaredExecutor(definition, changes)
 

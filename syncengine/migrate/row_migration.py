@@ -36,6 +36,12 @@ class RowExecutor(RebuildingExecutor):
         self.table: TableSql | None = parse_table(table, migration=definition.id) if table else None
         if self.table is not None and self.table.collection != self.collection:
             raise MigrationInvalid(f"Migration {definition.id} gives a table for another collection than its own.")
+        if group_by is not None and definition.shadow:
+            raise MigrationInvalid(
+                f"Migration {definition.id} says shadow=True, and merges rows.",
+                why="rows that belong together would be converted at different times",
+                fix="Leave shadow= out: it is then done in one transaction.",
+            )
         self.new_indexes = self.table.indexes if self.table is not None else ()
         self.old_model, self.new_model = _models(function, definition.id)
         self._may_drop = may_return_none(function)
@@ -159,6 +165,7 @@ def migration(  # noqa: PLR0913  (keyword-only: a definition spelled out)
     consent: str | None = None,
     when: str = "startup",
     backup: str = "auto",
+    shadow: bool | None = None,
 ) -> Callable[[RowFunction], RowExecutor]:
     """Decorator for a pure function `f(old: OldModel) -> NewModel`; the hints are the checks before and after.
 
@@ -184,6 +191,7 @@ def migration(  # noqa: PLR0913  (keyword-only: a definition spelled out)
             consent=consent,
             when=when,
             backup=backup,
+            shadow=shadow,
         )
         return RowExecutor(definition, function, table=table, group_by=group_by)
 
