@@ -40,7 +40,10 @@ def seal(plain: BinaryIO, target: BinaryIO, *, key: SealingKey, between: Callabl
     try:
         pyrage.encrypt_io(source, sink, [key.identity.to_public()])
     except (pyrage.EncryptError, OSError):
-        raise source.failed or sink.failed or AssertionError("age refused its own recipient") from None
+        if source.failed is None and sink.failed is None:
+            raise
+    # Also after a good end: pyrage passes over an error of the very last write (tried).
+    _raise_failed(source, sink)
     return Sealed(
         plain_sha256=source.digest.hexdigest(), sealed_sha256=sink.digest.hexdigest(), size_bytes=sink.size_bytes
     )
@@ -58,15 +61,20 @@ def unseal(
     try:
         pyrage.decrypt_io(source, sink, [key.identity])
     except (pyrage.DecryptError, OSError) as error:
-        failed = source.failed or sink.failed
-        if failed is not None:
-            raise failed from None
+        _raise_failed(source, sink)
         raise RestorePointUnusable(
             "A restore point cannot be opened.",
             why=_reason(error),
             fix="Give the key that it was sealed for, or take another restore point. Nothing was changed.",
         ) from error
+    _raise_failed(source, sink)
     return sink.digest.hexdigest()
+
+
+def _raise_failed(source: "_Reading", sink: "_Writing") -> None:
+    failed = source.failed or sink.failed
+    if failed is not None:
+        raise failed
 
 
 def _reason(error: Exception) -> str:
