@@ -72,7 +72,7 @@ def hashes_of(registry: "MigrationRegistry") -> dict[str, str]:
 
 def _read(lockfile: Path) -> dict[str, str]:
     try:
-        found = json.loads(Path(lockfile).read_text(encoding="utf-8"))["migrations"]
+        found = dict(json.loads(Path(lockfile).read_text(encoding="utf-8"))["migrations"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MigrationChanged(
             f"The lock file {Path(lockfile).name} cannot be read, so nothing says what the migrations were.",
