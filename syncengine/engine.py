@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from syncengine.local.restore_points import RestorePoint
     from syncengine.local.restoring import RestoreReport
     from syncengine.local.version_table import Readable
+    from syncengine.migrate.background import BackgroundMigrations
     from syncengine.migrate.consent import Consent
     from syncengine.migrate.plan import Plan
     from syncengine.migrate.quarantine_desk import QuarantineDesk
@@ -84,6 +85,7 @@ class Engine:
         self._analytics = analytics
         self._service: DataMigrationService | None = None
         self._runner: SyncRunner | None = None
+        self._background: BackgroundMigrations | None = None
         self._guarded = guarded
         self._keys = keys
 
@@ -307,11 +309,23 @@ class Engine:
     def start(self) -> None:
         """Sync in the background from now on: probe, drain, wait; woken by writes of any process.
 
-        Safe to repeat. Without a backend or a user it does nothing, and the queue is kept.
+        Migrations that were left for the background run, too, in a thread of their own. Safe to repeat. Without a backend or a user nothing is sent, and the queue is kept.
         """
         self._store.check_writable()
+        self._start_background()
         if self._make_backend is not None and self._user is not None:
             self._running().start()
+
+    def _start_background(self) -> None:
+        if self._background is None and not self._registry.nothing_pending(
+            read_installed(self._store), user=self._user
+        ):
+            from syncengine.migrate.background import BackgroundMigrations
+
+            self._background = BackgroundMigrations(
+                self.migrations, user=self._user, then=lambda: self._wake("migrated")
+            )
+            self._background.start()
 
     def sync_now(self, *, timeout_ms: int = 60_000) -> RoundReport:
         """One round with the cloud now, whatever the probe thinks. Raises AuthRequired without a backend or user."""
@@ -392,6 +406,8 @@ class Engine:
 
     def close(self) -> None:
         """Stop and close the file, in bounded time; safe to repeat. What is queued stays queued."""
+        if self._background is not None:
+            self._background.stop(wait_ms=self._store.settings.close_wait_ms_max)
         if self._runner is not None:
             self._runner.close()
         self._store.close()

@@ -39,4 +39,4 @@ def bring_forward(copy: "Store", context: RunContext) -> None:
         def run(step: "Step", quiet: RunContext = quiet) -> "MigrationResult":
             return run_step(step, quiet)
 
-        PathRun(plan, quiet, run=run, background=True).go()
+        PathRun(plan, quiet, run=run).go()

@@ -13,6 +13,7 @@ from syncengine.local.version_table import read_installed
 from syncengine.logs import log_event
 from syncengine.migrate.paging import rows_of
 from syncengine.migrate.plan import all_steps_of_hop
+from syncengine.migrate.safety import is_risky
 from syncengine.migrate.shape import table_exists
 from syncengine.migrate.tables import TablesExecutor
 from syncengine.vocabulary import STORE_SCOPE
@@ -96,11 +97,13 @@ def consent_request(
         return None
     steps = [step for step in plan.steps if step.hop >= asking.hop]
     counts = {name: _rows(store, name) for step in steps for name in step.collections}
+    risky = any(is_risky(registry.get_migration_executor(step.id)) for step in steps)
     return ConsentRequest(
         plan=plan,
         hops=tuple(dict.fromkeys(step.hop for step in steps)),
         preview=tuple(_preview(registry, name, rows, steps, sources) for name, rows in counts.items()),
-        restore_point=any(counts.values()) and any(_is_risky(registry, step) for step in steps),
+        restore_point=any(counts.values())
+        and any(is_risky(registry.get_migration_executor(step.id)) for step in steps),
         estimate_ms=_estimate_ms(store, sum(counts.values())),
     )
 
@@ -155,11 +158,6 @@ def _preview(
         changes=tuple(": ".join(filter(None, (mine_.name, mine_.description))) for mine_ in mine),
         imports_from=tuple(mine_.source for mine_ in mine if mine_.source is not None and mine_.source in sources),
     )
-
-
-def _is_risky(registry: "MigrationRegistry", step: "Step") -> bool:
-    executor = registry.get_migration_executor(step.id)
-    return not step.online and (step.critical or executor.rebuilds_tables)
 
 
 def _estimate_ms(store: "Store", rows: int) -> int | None:

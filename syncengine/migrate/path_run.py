@@ -1,7 +1,7 @@
 """A path that is run: step after step, and what each failure, skip or missing consent leaves out."""
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from syncengine.errors import MigrationInvalid
 from syncengine.local.version_table import read_installed
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from syncengine.migrate.run import RunContext
 
 RunStep = Callable[["Step"], MigrationResult]
+Which = Literal["startup", "background", "all"]
 
 
 class PathRun:
@@ -29,14 +30,16 @@ class PathRun:
         run: RunStep,
         deferred_from: "Hop | None" = None,
         reason: str = "",
-        background: bool = False,
+        which: Which = "all",
     ) -> None:
         self._plan = plan
         self._context = context
         self._run = run
         self._deferred_from = deferred_from
         self._reason = reason
-        self._background = background
+        self._which = which
+        self._chain: list[Step] = []
+        """Steps of the background, and what waits for them."""
         self._undone: list[Step] = [*plan.skipped, *plan.held_back]
         self._results: list[MigrationResult] = []
         self._blocked: list[str] = []
@@ -63,22 +66,19 @@ class PathRun:
         if self._deferred_from is not None and step.hop >= self._deferred_from:
             self._deferred.append(Deferred(migration_id=step.id, reason=self._reason))
             return False
-        if step.when == "background" and not self._background:
-            self._left.append(step.id)
+        if step.when == "background" or any(step.waits_for(other) for other in self._chain):
+            self._chain.append(step)
+            if self._which == "startup":
+                self._left.append(step.id)
+                return False
+        elif self._which == "background":
             return False
         if not self.may_run(step):
-            self._set_blocked(step)
+            self._blocked.append(step.id)
             return False
         result = self._run(step)
         self._results.append(result)
         return result.success
-
-    def _set_blocked(self, step: "Step") -> None:
-        """What waits for the background alone is not blocked: its turn comes with it."""
-        if any(other.id in self._left and step.waits_for(other) for other in self._undone):
-            self._left.append(step.id)
-        else:
-            self._blocked.append(step.id)
 
     def _has_to_stop(self, step: "Step") -> bool:
         last = self._results[-1] if self._results else None

@@ -10,13 +10,16 @@ from syncengine.local.version_table import read_installed
 from syncengine.migrate.by_hand import mark_done, skip_migration
 from syncengine.migrate.consent import NOBODY, answer_of, consent_request
 from syncengine.migrate.definition import Counts
+from syncengine.migrate.kept_tables import drop_kept_tables
 from syncengine.migrate.markers import move_markers
-from syncengine.migrate.path_run import PathRun, check_sources, report_of
+from syncengine.migrate.path_run import PathRun, Which, check_sources, report_of
 from syncengine.migrate.plan import Plan, Step, all_steps_of_hop, reached
+from syncengine.migrate.reporter import MigrationProgressReporter
 from syncengine.migrate.results import MigrationReport, MigrationResult
 from syncengine.migrate.run import run_step
 from syncengine.migrate.service_back import GoingBack
 from syncengine.migrate.service_looking import Looking
+from syncengine.migrate.shadow_state import ask_of_runner, filling
 from syncengine.vocabulary import STORE_SCOPE, SchemaVersion, user_scope
 
 if TYPE_CHECKING:
@@ -62,13 +65,13 @@ class DataMigrationService(Looking, GoingBack):
             result = self.execute_migration(only, user, options=options)
             return report_of(self._context(user, {}), results=(result,))
         to = None if until is None else self._version(until)
-        return self._go(self._plan(user, to=to), options=options or {}, background=False)
+        return self._go(self._plan(user, to=to), options=options or {}, which="startup")
 
     def run_background(self, user: str | None = None) -> MigrationReport:
         """Do what was left for the background, in this thread. It asks nobody: what nobody has agreed to waits."""
-        return self._go(self._plan(user), options={}, background=True)
+        return self._go(self._plan(user), options={}, which="background")
 
-    def _go(self, plan: Plan, *, options: Mapping[str, Any], background: bool) -> MigrationReport:
+    def _go(self, plan: Plan, *, options: Mapping[str, Any], which: Which) -> MigrationReport:
         self._forget_cancel()
         if plan.superseded:
             raise StoreSuperseded(
@@ -79,25 +82,26 @@ class DataMigrationService(Looking, GoingBack):
         check_sources(plan, self._registry, self._sources)
         context = self._context(plan.user, options)
         request = consent_request(self._store, self._registry, plan, sources=self._sources)
-        refused = None if request is None else self._ask(request, may_ask=not background)
+        refused = None if request is None else self._ask(request, may_ask=which != "background")
         run = PathRun(
             plan,
             context,
             run=lambda step: self._analytics.measured(step, lambda step: run_step(step, context)),
             deferred_from=request.hops[0] if request is not None and refused is not None else None,
             reason=refused or "",
-            background=background,
+            which=which,
         )
-        self._reporter.begin()
+        context.reporter.begin()
         try:
             report = run.go()
             if not report.results:
                 self._settle_markers(plan.user)
                 report = replace(report, current=SchemaVersion.parse(self.get_current_schema_version()))
-            self._tell(report)
+            self._tell(report, context.reporter)
         finally:
-            if visible_ms := self._reporter.end():
+            if visible_ms := context.reporter.end():
                 self._analytics.tell(ProgressSeen(visible_ms=visible_ms))
+        drop_kept_tables(self._store)
         return report
 
     def _ask(self, request: "ConsentRequest", *, may_ask: bool) -> str | None:
@@ -112,15 +116,15 @@ class DataMigrationService(Looking, GoingBack):
         self._analytics.tell(PromptAnswered(accepted=refused is None, waited_ms=clock.monotonic_ms() - began_ms))
         return refused
 
-    def _tell(self, report: MigrationReport) -> None:
+    def _tell(self, report: MigrationReport, reporter: MigrationProgressReporter) -> None:
         """Success where it was awaited; what failed always, with what to do."""
         for deferred in report.deferred:
             self._analytics.tell(MigrationDeferred(migration=deferred.migration_id))
         failures = [result.failure for result in report.results if result.failure is not None]
         for failure in failures:
-            self._reporter.show_user_feedback(" ".join(filter(None, (failure.what, failure.fix))), "error")
-        if report.success and report.results and self._reporter.is_visible:
-            self._reporter.show_user_feedback(f"Your data is now at version {report.current}.", "info")
+            reporter.show_user_feedback(" ".join(filter(None, (failure.what, failure.fix))), "error")
+        if report.success and report.results and reporter.is_visible:
+            reporter.show_user_feedback(f"Your data is now at version {report.current}.", "info")
 
     def _settle_markers(self, user: str | None) -> None:
         """A hop without migrations for this scope moves the marker all the same."""
@@ -184,19 +188,37 @@ class DataMigrationService(Looking, GoingBack):
         return run_step(step, self._context(user, {}), again=True)
 
     def cancel(self) -> None:
-        """Stop the running migration between two batches and undo it. From any thread."""
+        """Stop the running migration between two batches and undo it. From any thread, also in another process."""
         self._asked = "cancel"
+        self._tell_other_processes("cancel")
+
+    def _tell_other_processes(self, what: str | None) -> None:
+        """Only the rewriting of a large collection leaves the store free to be told; without one nothing is written.
+
+        A run of this very process has the lock and hears `_asked`: it lets go after its present batch.
+        """
+        store = self._store
+        if not store.lock.acquire(timeout=store.settings.busy_wait_ms_max / 1000):
+            return
+        try:
+            if store.is_usable and not store.connection.in_transaction and filling(store):
+                ask_of_runner(store, what)
+        finally:
+            store.lock.release()
 
     def pause(self) -> None:
         """Stop between two batches, and run nothing more until `resume()`. From any thread.
 
-        What a large collection has got so far is kept; a small migration is undone, and done whole later.
+        What a large collection has got so far is kept, also by another process, which hears of it; a small migration
+        is undone, and done whole later.
         """
         self._asked = "pause"
+        self._tell_other_processes("pause")
 
     def resume(self) -> None:
         """Let the next `run` go on after `pause()`."""
         self._asked = None
+        self._tell_other_processes(None)
 
     def _forget_cancel(self) -> None:
         """It was meant for the run before; a pause lasts until `resume()`."""

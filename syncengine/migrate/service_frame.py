@@ -45,9 +45,6 @@ class ServiceFrame:
         self._consent = consent
         self._keys = keys or KeyFile(store.path + KEY_FILE_ENDS)
         self._analytics = Analytics(clock=store.clock, callback=analytics)
-        self._reporter = MigrationProgressReporter(
-            clock=store.clock, listener=self._heard, silent_ms_max=store.settings.silent_ms_max
-        )
 
     def _heard(self, event: object) -> None:
         match event:
@@ -75,7 +72,9 @@ class ServiceFrame:
             store=self._store,
             registry=self._registry,
             user=user,
-            reporter=self._reporter,
+            reporter=MigrationProgressReporter(
+                clock=self._store.clock, listener=self._heard, silent_ms_max=self._store.settings.silent_ms_max
+            ),
             sources=self._sources,
             options=options,
             probe_verdict=self._probe_verdict(),

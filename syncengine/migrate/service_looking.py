@@ -70,7 +70,11 @@ class Looking(ServiceFrame):
         context = replace(
             self._context(plan.user, {}), store=copy, reporter=quiet, pace=Pace(clock=copy.clock), keys=None
         )
-        return PathRun(plan, context, run=lambda step: run_step(step, context), background=True).go()
+        return PathRun(
+            plan,
+            context,
+            run=lambda step: run_step(step, context),
+        ).go()
 
     def consent_needed(self, user: str | None = None) -> "ConsentRequest | None":
         """What `run` would ask the user; None where it would ask nothing."""

@@ -150,8 +150,8 @@ def filling(store: "Store") -> dict[str, str]:
     return {str(collection): str(migration) for collection, migration in store.rows("shadow", "all")}
 
 
-def ask_of_runner(store: "Store", what: str) -> tuple[str, ...]:
-    """Tell whichever process rewrites collections to "pause" or to "cancel"; the collections that it is about.
+def ask_of_runner(store: "Store", what: str | None) -> tuple[str, ...]:
+    """Tell whichever process rewrites collections to "pause", "cancel", or (None) to go on; which collections.
 
     It stops after its present batch. Where none runs, the next run hears it.
     """
