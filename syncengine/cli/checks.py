@@ -4,14 +4,14 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 
+from syncengine.cli import migration_checks
+from syncengine.cli.finding import Finding, Verdict
 from syncengine.cli.looking import Look, opened, refuse_foreign
 from syncengine.cli.showing import counted
 from syncengine.clock import SystemClock, iso
-from syncengine.errors import PragmaRefused, SourceBroken, StoreBusy, StoreDamaged
+from syncengine.errors import PragmaRefused, SourceBroken, StoreBusy, StoreDamaged, StoreUnusable
 from syncengine.local.connection import APPLICATION_ID, set_pragma
 from syncengine.local.copies import open_copy
 from syncengine.local.engine_tables import UPGRADES
@@ -29,24 +29,6 @@ HEADER_BYTES = 72
 """As far as the application id, which is at offset 68 (sqlite.org/fileformat2.html#the_database_header)."""
 
 
-class Verdict(IntEnum):
-    """Ordered: the worst is the greatest."""
-
-    OK = 0
-    WARN = 1
-    BAD = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What one check found, and what to do about it."""
-
-    check: str
-    verdict: Verdict
-    found: str
-    fix: str = ""
-
-
 def examined(path: str) -> list[Finding]:
     """The findings of all checks, in their order. Raises StoreMissing, and StoreForeign for what is no store."""
     with opened(path) as look:
@@ -56,7 +38,7 @@ def examined(path: str) -> list[Finding]:
 def _carried_out(name: str, check: "Callable[[Look], Finding]", look: Look) -> Finding:
     try:
         return check(look)
-    except (StoreDamaged, StoreBusy, SqliteError) as error:
+    except (StoreDamaged, StoreBusy, StoreUnusable, SqliteError, ValueError) as error:
         return Finding(
             check=name,
             verdict=Verdict.BAD,
@@ -213,7 +195,6 @@ def _leftovers(look: Look) -> Finding:
         for path in folder.glob(kind)
         if iso(int(path.stat().st_mtime * 1000)) < stale
     ]
-    found += [str(name) for (name,) in look.rows("looks", "shadows")]
     if not found:
         return Finding(check="leftovers", verdict=Verdict.OK, found="none")
     return Finding(
@@ -250,13 +231,21 @@ def _quarantine(look: Look) -> Finding:
 CHECKS: tuple[tuple[str, Callable[[Look], Finding]], ...] = (
     ("kind", _kind),
     ("engine tables", _edition),
+    ("versions", migration_checks.versions),
     ("SQLite library", _library),
     ("integrity", _integrity),
     ("foreign keys", _references),
+    ("shapes", migration_checks.shapes),
     ("settings", _settings),
     ("file modes", _modes),
+    ("key file", migration_checks.key_file),
+    ("disk space", migration_checks.space),
     ("copies", _copies),
     ("leftovers", _leftovers),
+    ("unfinished", migration_checks.unfinished),
+    ("kept tables", migration_checks.kept_tables),
+    ("restore points", migration_checks.restore_points),
+    ("leases", migration_checks.leases),
     ("outbox", _oldest_entry),
     ("quarantine", _quarantine),
 )

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from syncengine.errors import StoreForeign, StoreMissing, StoreSuperseded
-from syncengine.local.connection import APPLICATION_ID, open_reader
+from syncengine.local.connection import APPLICATION_ID
 from syncengine.local.engine_tables import UPGRADES
+from syncengine.local.read_only import open_looking
 from syncengine.local.savepoint import translated
 from syncengine.local.sqlite_errors import SqliteError
 from syncengine.local.statements import statement
@@ -71,7 +72,7 @@ def opened(path: str) -> Iterator[Look]:
             fix="Check the path. A store is made by the app, or by `syncengine migrate`.",
         )
     try:
-        connection = open_reader(path, busy_wait_ms=Settings().busy_wait_ms_max)
+        connection = open_looking(path, busy_wait_ms=Settings().busy_wait_ms_max)
     except SqliteError as error:
         raise StoreForeign(
             f"{path} cannot be opened as a SQLite database.",

@@ -34,12 +34,13 @@ def reason_of(error: SyncEngineError) -> ReadOnlyReason:
     return ReadOnlyReason(code=error.code(), what=error.what, why=error.why, fix=error.fix, error=type(error))
 
 
-def open_looking(path: str, *, busy_wait_ms: int, flags: int | None = None) -> apsw.Connection:
+def open_looking(path: str, *, busy_wait_ms: int, is_lasting: bool = False) -> apsw.Connection:
     """A connection that writes nothing, to a file in whatever state; what cannot be read is said when it is read.
 
-    It must be closed with `close_untouched`. `flags` as SQLite's, by default those of a writer: it is SQLite's way
-    to take its own -wal and -shm away again at the end.
+    A lasting one must be closed with `close_untouched`: it is opened as a writer is, so that SQLite takes its own
+    -wal and -shm away again at the end.
     """
+    flags = None if is_lasting else apsw.SQLITE_OPEN_READONLY
     connection = _opened(path, busy_wait_ms=busy_wait_ms, flags=flags)
     try:
         # Reads the first page, and parses no schema: that may be what is damaged.

@@ -98,7 +98,7 @@ class Store:
                 raise
             from syncengine.local.read_only import open_looking, reason_of
 
-            self.connection = open_looking(self.path, busy_wait_ms=self.settings.busy_wait_ms_max)
+            self.connection = open_looking(self.path, busy_wait_ms=self.settings.busy_wait_ms_max, is_lasting=True)
             self.read_only = reason_of(error)
         return self.connection
 
@@ -235,8 +235,7 @@ class Store:
             if self.read_only is not None:
                 from syncengine.local.read_only import open_looking
 
-                wait_ms = self.settings.busy_wait_ms_max
-                return open_looking(self.path, busy_wait_ms=wait_ms, flags=apsw.SQLITE_OPEN_READONLY)
+                return open_looking(self.path, busy_wait_ms=self.settings.busy_wait_ms_max)
             return open_reader(self.path, busy_wait_ms=self.settings.busy_wait_ms_max)
         except apsw.Error as error:
             raise_translated(error)

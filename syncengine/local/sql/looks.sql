@@ -59,8 +59,14 @@ SELECT
 FROM _sync_quarantine
 WHERE item_id = :item;
 
--- name: shadows
--- Tables that a migration makes and renames; none should be left.
-SELECT name
-FROM sqlite_schema
-WHERE type = 'table' AND name LIKE '%\_new\_' ESCAPE '\';
+-- name: under_way
+-- Large collections that are being rewritten.
+SELECT collection, state, rows_read, rows_total
+FROM _sync_shadow
+ORDER BY collection;
+
+-- name: kept_tables
+-- Old tables that stay for a while, and until when.
+SELECT table_name, keep_until
+FROM _sync_kept_table
+ORDER BY table_name;
