@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from syncengine.migrate.executor import BaseMigrationExecutor
     from syncengine.migrate.online import CloudChange, CloudMigrationExecutor, CloudRow, UploadExecutor, upload
     from syncengine.migrate.plan import Plan
+    from syncengine.migrate.quarantine_desk import QuarantineDesk
+    from syncengine.migrate.quarantine_item import QuarantineItem, RetryOutcome
     from syncengine.migrate.registry import Collection, ListedMigration, MigrationRegistry
+    from syncengine.migrate.repair import Repair, clamp, default, trim, using
     from syncengine.migrate.reporter import MigrationProgressReporter
     from syncengine.migrate.results import MigrationProgress, MigrationReport, MigrationResult, MigrationStatus
     from syncengine.migrate.row_migration import migration
@@ -60,8 +63,12 @@ _HOME = {
     "Plan": "migrate.plan",
     "Put": "migrate.definition",
     "Quarantine": "migrate.definition",
+    "QuarantineDesk": "migrate.quarantine_desk",
+    "QuarantineItem": "migrate.quarantine_item",
+    "Repair": "migrate.repair",
     "RestorePoint": "local.restore_points",
     "RestoreReport": "local.restoring",
+    "RetryOutcome": "migrate.quarantine_item",
     "SchemaVersion": "vocabulary",
     "Settings": "settings",
     "Source": "sources.source",
@@ -73,12 +80,16 @@ _HOME = {
     "add": "migrate.declared",
     "archive": "migrate.declared",
     "cast": "migrate.declared",
+    "clamp": "migrate.repair",
     "declared": "migrate.declared",
+    "default": "migrate.repair",
     "migration": "migrate.row_migration",
     "open_source": "sources",
     "rename": "migrate.declared",
     "tables": "migrate.tables",
+    "trim": "migrate.repair",
     "upload": "migrate.online",
+    "using": "migrate.repair",
 }
 
 __all__ = [
@@ -110,8 +121,12 @@ __all__ = [
     "Plan",
     "Put",
     "Quarantine",
+    "QuarantineDesk",
+    "QuarantineItem",
+    "Repair",
     "RestorePoint",
     "RestoreReport",
+    "RetryOutcome",
     "SchemaVersion",
     "Settings",
     "Source",
@@ -123,12 +138,16 @@ __all__ = [
     "add",
     "archive",
     "cast",
+    "clamp",
     "declared",
+    "default",
     "migration",
     "open_source",
     "rename",
     "tables",
+    "trim",
     "upload",
+    "using",
 ]
 
 

@@ -249,6 +249,7 @@ class Engine:
                 consent=self._consent,
                 analytics=self._analytics,
                 keys=self._keys,
+                chance=self._chance,
             )
         return self._service
 
@@ -309,7 +310,8 @@ class Engine:
     def start(self) -> None:
         """Sync in the background from now on: probe, drain, wait; woken by writes of any process.
 
-        Migrations that were left for the background run, too, in a thread of their own. Safe to repeat. Without a backend or a user nothing is sent, and the queue is kept.
+        Migrations that were left for the background run, too, in a thread of their own. Safe to
+        repeat. Without a backend or a user nothing is sent, and the queue is kept.
         """
         self._store.check_writable()
         self._start_background()

@@ -10,7 +10,7 @@ from syncengine.local.scratch_table import ColumnFacts, altered, columns_declare
 from syncengine.local.sqlite_errors import SQLError
 from syncengine.migrate.declared_columns import ColumnPlan, GoneColumn, NewColumn
 from syncengine.migrate.declared_sql import literal
-from syncengine.migrate.declared_values import Conversion, python_type_of
+from syncengine.migrate.declared_values import Conversion, is_numeric, python_type_of
 from syncengine.migrate.definition import MigrationDefinition
 from syncengine.migrate.rebuild import RebuildingExecutor, anything_kept, present_table, way_back
 from syncengine.migrate.shape import TableSql, columns_of, parse_table, table_exists
@@ -18,6 +18,7 @@ from syncengine.migrate.shape import TableSql, columns_of, parse_table, table_ex
 if TYPE_CHECKING:
     from syncengine.local.store import Row, Store
     from syncengine.migrate.registry import MigrationRegistry
+    from syncengine.migrate.repair import Repair
     from syncengine.migrate.work import Work
 
 _SQL_TYPES: dict[type, str] = {int: "INTEGER", float: "REAL", str: "TEXT"}
@@ -258,7 +259,7 @@ class _BackExecutor(_ByColumns):
                 else NewColumn(
                     name=column.name,
                     source=self._renamed.get(column.name, column.name),
-                    conversion=_conversion_back(casts.get(column.name), column.sql_type),
+                    conversion=_conversion_back(casts.get(column.name), column),
                 )
                 for column in columns_declared(self._before.create)
             ),
@@ -302,8 +303,12 @@ def declared(  # noqa: PLR0913  (keyword-only: all that a migration may say of i
     when: str = "startup",
     backup: str = "auto",
     shadow: bool | None = None,
+    repairs: "tuple[Repair, ...]" = (),
 ) -> DeclaredExecutor:
-    """A migration that only declares what changes in one collection: add, rename, cast, archive."""
+    """A migration that only declares what changes in one collection: add, rename, cast, archive.
+
+    `repairs` are tried, in order, on a value that cannot be cast, before its row is set aside.
+    """
     definition = MigrationDefinition(
         id=id,
         name=name or id,
@@ -318,7 +323,9 @@ def declared(  # noqa: PLR0913  (keyword-only: all that a migration may say of i
         backup=backup,
         shadow=shadow,
     )
-    return DeclaredExecutor(definition, changes)
+    executor = DeclaredExecutor(definition, changes)
+    executor.repairs = repairs
+    return executor
 
 
 def _declared(change: Add) -> str:
@@ -346,7 +353,12 @@ def _conversion(change: Cast | None, old_type: str) -> Conversion | None:
     return Conversion(field=change.column, to=change.to, back=python_type_of(old_type))
 
 
-def _conversion_back(change: Cast | None, old_type: str) -> Conversion | None:
+def _conversion_back(change: Cast | None, old: ColumnFacts) -> Conversion | None:
     if change is None:
         return None
-    return Conversion(field=change.column, to=python_type_of(old_type), back=change.to)
+    return Conversion(
+        field=change.column,
+        to=python_type_of(old.sql_type),
+        back=change.to,
+        into_numeric=is_numeric(old.sql_type, strict=old.strict),
+    )

@@ -100,9 +100,14 @@ def completed_runs(store: "Store", *, scopes: tuple[str, ...]) -> tuple[Complete
 
 
 def code_hash(executor: "BaseMigrationExecutor") -> str | None:
-    """SHA-256 over the source of a migration's code; None where a frozen app has no sources."""
+    """SHA-256 over the source of a migration's code, its declared changes and its repair rules.
+
+    None where a frozen app has no sources.
+    """
     code = getattr(executor, "function", type(executor))
+    declared = repr(getattr(executor, "changes", ()))
     try:
-        return hashlib.sha256(inspect.getsource(code).encode()).hexdigest()
+        rules = [f"{rule}{rule.on}{rule.constants}{inspect.getsource(rule.function)}" for rule in executor.repairs]
+        return hashlib.sha256("\n".join([inspect.getsource(code), declared, *rules]).encode()).hexdigest()
     except (OSError, TypeError):
         return None

@@ -6,6 +6,7 @@ value as it was stays in `_sync_archive`, so a rollback can give it back.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from dataclasses import field as with_default
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -13,6 +14,7 @@ import orjson
 from syncengine.clock import iso
 from syncengine.errors import MigrationInvalid
 from syncengine.migrate.definition import Item
+from syncengine.migrate.rebuild import RebuildingExecutor
 from syncengine.migrate.row_codec import codec_of, encode_mapping
 from syncengine.migrate.row_migration import RowExecutor
 
@@ -32,6 +34,8 @@ class Repair:
     did: str
     """For the warning: "12 rows repaired: duration_ms clamped"."""
     function: Callable[[Any], Any]
+    constants: tuple[Any, ...] = with_default(default=(), repr=False)
+    """The bounds, or the default."""
 
     def __str__(self) -> str:
         return f"{self.field} {self.did}"
@@ -55,7 +59,7 @@ def clamp(
             return at_least
         return at_most if at_most is not None and value > at_most else value
 
-    return Repair(field=field, on=on or field, did="clamped", function=clamped)
+    return Repair(field=field, on=on or field, did="clamped", function=clamped, constants=(at_least, at_most))
 
 
 def trim(field: str, *, on: str | None = None) -> Repair:
@@ -69,7 +73,7 @@ def trim(field: str, *, on: str | None = None) -> Repair:
 
 def default(field: str, value: Any, *, on: str | None = None) -> Repair:
     """Whatever is there becomes this value. `on`: see `clamp`."""
-    return Repair(field=field, on=on or field, did="set to its default", function=lambda _: value)
+    return Repair(field=field, on=on or field, did="set to its default", function=lambda _: value, constants=(value,))
 
 
 def using(field: str, function: Callable[[Any], Any], *, on: str | None = None) -> Repair:
@@ -142,9 +146,10 @@ class _ItemAsRow:
     def __init__(self, executor: "BaseMigrationExecutor", work: "Work") -> None:
         self._columns: tuple[str, ...] = ()
         self._json: frozenset[str] = frozenset()
+        if isinstance(executor, RebuildingExecutor):
+            self._columns = executor.source_columns(work)
         if isinstance(executor, RowExecutor):
-            codec = codec_of(executor.old_model)
-            self._columns, self._json = codec.columns, codec.json_columns
+            self._json = codec_of(executor.old_model).json_columns
 
     def plain(self, item: Item) -> dict[str, Any] | None:
         """What the rules see: JSON columns parsed. None for what has no names."""

@@ -16,6 +16,7 @@ from syncengine.migrate.shape import TableSql, columns_of, parse_table
 if TYPE_CHECKING:
     from syncengine.local.store import Row, Store
     from syncengine.migrate.registry import MigrationRegistry
+    from syncengine.migrate.repair import Repair
     from syncengine.migrate.work import Work
 
 RowFunction = Callable[..., Any]
@@ -166,12 +167,14 @@ def migration(  # noqa: PLR0913  (keyword-only: a definition spelled out)
     when: str = "startup",
     backup: str = "auto",
     shadow: bool | None = None,
+    repairs: "tuple[Repair, ...]" = (),
 ) -> Callable[[RowFunction], RowExecutor]:
     """Decorator for a pure function `f(old: OldModel) -> NewModel`; the hints are the checks before and after.
 
     It returns a row, a list (split), None (dropped, counted) or raises Quarantine. `table` is the new
     CREATE TABLE with its indexes; without it the columns stay. `group_by` names a column: the function then
-    gets all rows of one owner with one value, and what it does not return is counted as merged.
+    gets all rows of one owner with one value, and what it does not return is counted as merged. `repairs` are tried,
+    in order, on a row that cannot be converted, before it is set aside.
     Raises MigrationInvalid at import for hints that are missing.
     """
 
@@ -193,7 +196,9 @@ def migration(  # noqa: PLR0913  (keyword-only: a definition spelled out)
             backup=backup,
             shadow=shadow,
         )
-        return RowExecutor(definition, function, table=table, group_by=group_by)
+        executor = RowExecutor(definition, function, table=table, group_by=group_by)
+        executor.repairs = repairs
+        return executor
 
     return decorate
 

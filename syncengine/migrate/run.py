@@ -501,7 +501,7 @@ class Run:
 
     def report_start(self) -> None:
         """Say that it begins, with the number of its rows where that is known."""
-        if not self.lifting:
+        if not self.lifting and not self.reported:
             self.reported = True
             self.context.reporter.start_migration(self.step.id, self.total)
 

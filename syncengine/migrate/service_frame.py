@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from syncengine.clock import iso
+from syncengine.clock import iso, system_random
 from syncengine.events import MigrationEnded, MigrationProgressed, MigrationStarted
 from syncengine.local.keys import KEY_FILE_ENDS, KeyFile
 from syncengine.migrate.measuring import Analytics
@@ -14,6 +14,8 @@ from syncengine.migrate.results import MigrationProgress
 from syncengine.migrate.run import RunContext
 
 if TYPE_CHECKING:
+    import random
+
     from syncengine.local.keys import KeyProvider
     from syncengine.local.store import Store
     from syncengine.migrate.consent import Consent
@@ -34,6 +36,7 @@ class ServiceFrame:
         consent: "Consent | None" = None,
         analytics: Callable[[object], None] | None = None,
         keys: "KeyProvider | None" = None,
+        chance: "random.Random | None" = None,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -43,6 +46,7 @@ class ServiceFrame:
         self._asked: str | None = None
         self._listener = listener
         self._consent = consent
+        self._chance = chance or system_random()
         self._keys = keys or KeyFile(store.path + KEY_FILE_ENDS)
         self._analytics = Analytics(clock=store.clock, callback=analytics)
 
@@ -78,6 +82,7 @@ class ServiceFrame:
             sources=self._sources,
             options=options,
             probe_verdict=self._probe_verdict(),
+            chance=self._chance,
             keys=self._keys,
             began_at=iso(self._store.clock.now_ms()),
             pace=Pace(
