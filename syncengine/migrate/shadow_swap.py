@@ -23,7 +23,7 @@ from syncengine.migrate.shape import (
     refuse_broken,
     sequence_of,
 )
-from syncengine.migrate.sql_text import index_as, table_as, without_foreign_keys
+from syncengine.migrate.sql_text import created_name, index_as, index_text, table_as, without_foreign_keys
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -42,8 +42,8 @@ class Exchange:
     """The name that the table gets which has had it so far."""
     create: str
     """CREATE TABLE of the one that comes, as its author wrote it."""
-    index_names: dict[str, str]
-    """The names that its indexes get, by those that they have."""
+    indexes: dict[str, str]
+    """CREATE INDEX of its indexes as they are to be, by the names that they have."""
 
 
 def swap(executor: "RebuildingExecutor", work: "Work", shadow: "Shadow") -> None:
@@ -67,7 +67,7 @@ def swap(executor: "RebuildingExecutor", work: "Work", shadow: "Shadow") -> None
             coming=executor.new_table,
             leaving=leaving,
             create=shadow.create,
-            index_names=dict(shadow.indexes),
+            indexes=_final_indexes(executor, shadow, store, old_indexes),
         ),
     )
     for name in keep_indexes(store, table, old_indexes):
@@ -97,16 +97,29 @@ def exchange(store: "Store", names: Exchange) -> None:
         Rewritten(kind="table", name=names.table, new_name=names.table, sql=table_as(names.create, names.table)),
         Rewritten(kind="table", name=names.leaving, new_name=names.leaving, sql=without_foreign_keys(left)),
     ]
-    changes += [_index(name, f"{names.leaving}.{name}", sql, table=names.leaving) for name, sql in leaving_indexes]
-    changes += [
-        _index(name, names.index_names.get(name, name), sql, table=names.table) for name, sql in coming_indexes
-    ]
+    changes += [_leaving_index(name, sql, table=names.leaving) for name, sql in leaving_indexes]
+    for name, _ in coming_indexes:
+        sql = names.indexes[name]
+        changes.append(Rewritten(kind="index", name=name, new_name=created_name(sql), sql=sql))
     rewrite_schema(store, changes)
     keep_sequence(store, names.table, sequence)
 
 
-def _index(name: str, new_name: str, sql: str, *, table: str) -> Rewritten:
+def _leaving_index(name: str, sql: str, *, table: str) -> Rewritten:
+    new_name = f"{table}.{name}"
     return Rewritten(kind="index", name=name, new_name=new_name, sql=index_as(sql, name=new_name, table=table))
+
+
+def _final_indexes(
+    executor: "RebuildingExecutor", shadow: "Shadow", store: "Store", old_indexes: list[tuple[str, str]]
+) -> dict[str, str]:
+    """As the author wrote them, or as they were on the old table; one that was dropped there meanwhile is kept."""
+    written = {**dict(old_indexes), **{created_name(sql): index_text(sql) for sql in executor.new_indexes}}
+    return {
+        beside: written.get(shadow.indexes[beside])
+        or index_as(sql, name=shadow.indexes[beside], table=executor.collection)
+        for beside, sql in attached(store, executor.new_table, "index")
+    }
 
 
 def _refuse_other_columns(store: "Store", shadow: "Shadow") -> None:

@@ -72,6 +72,14 @@ def index_as(sql: str, *, name: str, table: str) -> str:
     return f"CREATE {unique}INDEX {quoted(name)} ON {quoted(table)}{sql[tokens[place + 2].end :]}"
 
 
+def index_text(sql: str) -> str:
+    """A CREATE INDEX as SQLite keeps it: without IF NOT EXISTS and the name of the database."""
+    tokens = tokens_of(sql)
+    place = _name_place(sql, tokens)
+    unique = "UNIQUE " if any(token.is_word("UNIQUE") for token in tokens[:place]) else ""
+    return f"CREATE {unique}INDEX {sql[tokens[place].start :]}"
+
+
 def _name_place(sql: str, tokens: Sequence[Token]) -> int:
     place = 1
     if not tokens or not tokens[0].is_word("CREATE"):
