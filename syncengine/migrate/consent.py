@@ -8,15 +8,13 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from syncengine.clock import iso
 from syncengine.local.identifiers import quoted
-from syncengine.local.version_table import read_installed
 from syncengine.logs import log_event
 from syncengine.migrate.paging import rows_of
-from syncengine.migrate.plan import all_steps_of_hop
 from syncengine.migrate.safety import is_risky
 from syncengine.migrate.shape import table_exists
 from syncengine.migrate.tables import TablesExecutor
-from syncengine.vocabulary import STORE_SCOPE
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -102,8 +100,7 @@ def consent_request(
         plan=plan,
         hops=tuple(dict.fromkeys(step.hop for step in steps)),
         preview=tuple(_preview(registry, name, rows, steps, sources) for name, rows in counts.items()),
-        restore_point=any(counts.values())
-        and any(is_risky(registry.get_migration_executor(step.id)) for step in steps),
+        restore_point=risky and any(counts.values()),
         estimate_ms=_estimate_ms(store, sum(counts.values())),
     )
 
@@ -117,23 +114,28 @@ def _first_that_asks(
         brings = _source(registry, step) in sources
         changes = not isinstance(registry.get_migration_executor(step.id), TablesExecutor) and not step.imports
         is_there = changes and any(name in filled or _has_rows(store, name) for name in step.collections)
-        if step.asks and (brings or is_there) and not _was_agreed_to(store, registry, step):
+        if step.asks and (brings or is_there) and not _was_agreed_to(store, step):
             return step
         if brings:
             filled.update(step.collections)
     return None
 
 
-def _was_agreed_to(store: "Store", registry: "MigrationRegistry", step: "Step") -> bool:
-    """Another step of the hop that asks, too, has changed rows of this scope: the answer was yes."""
-    completed = read_installed(store).completed
-    user = None if step.scope == STORE_SCOPE else step.scope.partition(":")[2]
-    changed = {str(name) for (name,) in store.rows("run_history", "changed_rows", scope=step.scope)}
-    return any(
-        other.asks and other.id in changed and (other.id, step.scope) in completed
-        for other in all_steps_of_hop(step.hop, registry, user=user)
-        if other.scope == step.scope
-    )
+def _was_agreed_to(store: "Store", step: "Step") -> bool:
+    """The answer was yes, and nothing was taken back since; a hop that stopped half way is not asked about twice."""
+    return store.value("run_history", "agreed", name=_record_of(step), scope=step.scope) is not None
+
+
+def note_agreement(store: "Store", request: ConsentRequest) -> None:
+    """Keep when the user agreed to each hop, for the store and for this user."""
+    steps = [step for step in request.plan.steps if step.hop in request.hops and step.asks]
+    with store.transaction(durable=True):
+        for name in dict.fromkeys(map(_record_of, steps)):
+            store.run("state", "set", name=name, value=iso(store.clock.now_ms()))
+
+
+def _record_of(step: "Step") -> str:
+    return f"agreed to {step.hop} for {step.scope}"
 
 
 def _source(registry: "MigrationRegistry", step: "Step") -> str | None:

@@ -8,7 +8,7 @@ from syncengine.errors import MigrationInvalid, StoreSuperseded
 from syncengine.events import MigrationDeferred, ProgressSeen, PromptAnswered, PromptShown
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.by_hand import mark_done, skip_migration
-from syncengine.migrate.consent import NOBODY, answer_of, consent_request
+from syncengine.migrate.consent import NOBODY, answer_of, consent_request, note_agreement
 from syncengine.migrate.definition import Counts
 from syncengine.migrate.kept_tables import drop_kept_tables
 from syncengine.migrate.markers import move_markers
@@ -113,6 +113,8 @@ class DataMigrationService(Looking, GoingBack):
         hops = request.hops
         self._analytics.tell(PromptShown(from_version=str(hops[0].from_version), to_version=str(hops[-1].to_version)))
         refused = answer_of(self._consent, request)
+        if refused is None:
+            note_agreement(self._store, request)
         self._analytics.tell(PromptAnswered(accepted=refused is None, waited_ms=clock.monotonic_ms() - began_ms))
         return refused
 

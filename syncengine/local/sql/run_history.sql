@@ -1,12 +1,14 @@
 -- What the run history says to settings pages, and before a migration.
 
--- name: changed_rows
--- The migrations of one scope that have read rows and were completed.
-SELECT DISTINCT migration
-FROM _sync_run
-WHERE scope = :scope
-  AND state = 'completed'
-  AND rows_read > 0;
+-- name: agreed
+-- When the user agreed to a hop, unless something was taken back since.
+SELECT value
+FROM _sync_state
+WHERE name = :name
+  AND value > coalesce(
+    (SELECT max(ended_at) FROM _sync_run WHERE state IN ('rolled_back', 'restored') AND scope IN ('store', :scope)),
+    ''
+  );
 
 -- name: speed
 -- How many rows migrations of this store have read, and in how many milliseconds.
