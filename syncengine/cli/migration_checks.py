@@ -50,7 +50,7 @@ def shapes(look: Look) -> Finding:
 
 def unfinished(look: Look) -> Finding:
     """Large migrations that are under way, and tables that no run owns."""
-    torn = [str(table) for _, table in look.rows("opening", "torn")]
+    torn = [str(table) for table, _ in look.rows("opening", "torn")]
     if torn:
         return Finding(
             check="unfinished",

@@ -17,7 +17,6 @@ from syncengine.local.identifiers import quoted
 from syncengine.local.process_life import has_ended
 from syncengine.local.sqlite_errors import SqliteError
 from syncengine.logs import log_event
-from syncengine.migrate.late import LIVE_SUFFIX
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -78,12 +77,12 @@ def watch_shapes(store: "Store", *, say: Say = lambda _: None) -> None:
     drifts = moment.drifts()
     store.drifted = {drift.collection: drift.as_error() for drift in drifts if drift.differences}
     _say_all(drifts, say)
-    torn = [(str(collection), str(table)) for collection, table in store.rows("opening", "torn")]
-    live = [table for _, table in torn if table.endswith(LIVE_SUFFIX)]
+    torn = store.rows("opening", "torn")
+    live = [str(table) for table, has_the_rows in torn if has_the_rows]
     if live:
         store.refuse_writes(_torn(live))
         return
-    _put_right(store, moment, drifts, torn, say)
+    _put_right(store, moment, drifts, torn=[str(table) for table, _ in torn], say=say)
 
 
 def note_shapes(store: "Store") -> None:
@@ -92,7 +91,7 @@ def note_shapes(store: "Store") -> None:
     drifts = moment.drifts()
     store.drifted = {drift.collection: drift.as_error() for drift in drifts if drift.differences}
     if not any(drift.differences or drift.lost for drift in drifts):
-        _put_right(store, moment, (), (), lambda _: None)
+        _put_right(store, moment, (), torn=(), say=lambda _: None)
 
 
 def drifts_in(store: "Readable") -> tuple[Drift, ...]:
@@ -176,7 +175,8 @@ def _put_right(
     store: "Store",
     moment: _Moment,
     drifts: Iterable[Drift],
-    torn: Iterable[tuple[str, str]],
+    *,
+    torn: Iterable[str],
     say: Say,
 ) -> None:
     """In one transaction, and only if the schema is still the one that was compared."""
@@ -191,7 +191,7 @@ def _put_right(
             well = not store.drifted
             for collection, part in lost:
                 well &= _made_again(store, collection, *part, say=say)
-            for _, table in torn:
+            for table in torn:
                 _drop_if_empty(store, table, say)
             _end_leases(store)
             if well:

@@ -125,6 +125,23 @@ def test_a_table_with_other_columns_is_named_and_left_as_it_is(path: Path, harm:
     assert query(path, "SELECT name, sql FROM sqlite_schema ORDER BY name") == schema
 
 
+def test_a_drifted_collection_is_read_and_not_written_and_the_others_are_both(path: Path) -> None:
+    sql(path, "ALTER TABLE notes ADD COLUMN mood TEXT")
+    with opened(path) as engine:
+        assert {name: state.state for name, state in engine.status().collections.items()} == {
+            "notes": "read-only",
+            "places": "usable",
+        }
+        assert "mood" in engine.status().collections["notes"].why
+        with engine.read() as db:
+            assert db["notes"].count == 3
+        with pytest.raises(ShapeDrifted, match="notes"), engine.write() as db:
+            db["notes"].delete_where()
+        with engine.write() as db:
+            db["places"].insert({"user_id": "ann", "id": "sea", "name": "Sea"})
+    assert query(path, "SELECT count(*) FROM notes") == [(3,)]
+
+
 def test_a_table_that_was_put_back_is_well_again(path: Path) -> None:
     sql(path, "ALTER TABLE notes ADD COLUMN mood TEXT")
     assert list(heard(path)[1]) == ["notes"]

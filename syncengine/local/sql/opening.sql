@@ -39,8 +39,8 @@ FROM _sync_collection AS c
 JOIN pragma_table_xinfo(c.name) AS x;
 
 -- name: torn
--- Tables that a run makes under other names and no run owns now.
-SELECT c.name, s.name
+-- Tables that a run makes under other names and no run owns now; 1: under this one it has the collection's own rows.
+SELECT s.name, s.name = c.name || '_live_'
 FROM _sync_collection AS c
 JOIN sqlite_schema AS s ON s.name IN (c.name || '_new_', c.name || '_late_', c.name || '_live_')
 WHERE s.type = 'table'
