@@ -6,6 +6,7 @@ last one undoes the first. A simulation does everything and then rolls back, so 
 
 import logging
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import orjson
 
@@ -21,6 +22,7 @@ from syncengine.errors import (
     StoreBusy,
     SyncEngineError,
 )
+from syncengine.local.restore_points import make_restore_point
 from syncengine.local.restoring import restore
 from syncengine.local.savepoint import translated
 from syncengine.local.sqlite_errors import SqliteError
@@ -98,7 +100,8 @@ class Rollback:
     def of(self, migration_id: str, *, simulate: bool = False) -> RollbackReport:
         """Undo one migration and all that builds on it.
 
-        Raises RollbackRefused, RollbackFailed, StoreBusy; nothing is changed then.
+        Raises RollbackRefused, RollbackFailed, StoreBusy, LeaseLost, and what a restore point needs: KeyUnavailable,
+        RestorePointImpossible, DiskFull. Nothing is changed then.
         """
         return self._do(
             lambda ground: plan_of_migration(ground, self._registry, migration_id=migration_id, user=self._user),
@@ -180,14 +183,50 @@ class Rollback:
                 fix="Let it end, or cancel it there, and try again. Nothing was changed.",
             )
         try:
-            return self._in_one_transaction(make_plan, simulate=False)
+            return self._under_lease(make_plan, lease)
         finally:
             if store.is_usable:
                 lease.release()
 
-    def _in_one_transaction(self, make_plan: MakePlan, *, simulate: bool) -> RollbackReport:
-        store = self._store
-        with store.lock, Starter(store, rebuilds=True), store.transaction(durable=not simulate):
+    def _under_lease(self, make_plan: MakePlan, lease: Lease) -> RollbackReport:
+        """A restore point before anything is changed; but none for what would be stopped or refused."""
+        plan = make_plan(read_ground(self._store, self._registry, sources=self.context.sources))
+        self._check(plan, simulate=False)
+        if not self.goes_on(plan):
+            tried = self._in_one_transaction(make_plan, simulate=False, lease=lease, only_try=True)
+            if tried.state == "stopped":
+                return tried
+        point = self._restore_point(plan, lease)
+        report = self._in_one_transaction(make_plan, simulate=False, lease=lease)
+        return replace(report, restore_point_id=point)
+
+    def goes_on(self, plan: RollbackPlan) -> bool:
+        """Is it done although rows collide?"""
+        # Where only the rows of before are left, later edits have no older shape that they could be kept in.
+        old_rows = any(step.way.method in ("kept_table", "restore_point") for step in plan.steps)
+        return self.on_collision == "overwrite" or (self.on_collision == "keep" and not old_rows)
+
+    def _restore_point(self, plan: RollbackPlan, lease: Lease) -> int | None:
+        """Made where rows of the store's own shape go back; what is one user's goes row by row."""
+        store, keys = self._store, self.context.keys
+        if keys is None or not plan.users or all(step.scope != STORE_SCOPE for step in plan.steps):
+            return None
+
+        def renew() -> None:
+            with store.transaction():
+                lease.renew()
+
+        return make_restore_point(
+            store, keys=keys, reason=f"before the rollback of {plan.asked}", between=renew
+        ).restore_point_id
+
+    def _in_one_transaction(
+        self, make_plan: MakePlan, *, simulate: bool, lease: Lease | None = None, only_try: bool = False
+    ) -> RollbackReport:
+        store, keeps = self._store, not (simulate or only_try)
+        with store.lock, Starter(store, rebuilds=True), store.transaction(durable=keeps):
+            if lease is not None:
+                lease.renew()
             ground = read_ground(store, self._registry, sources=self.context.sources)
             plan = make_plan(ground)
             if simulate and plan.impossible:
@@ -195,7 +234,7 @@ class Rollback:
             self._check(plan, simulate=simulate)
             try:
                 with store.savepoint("rollback"):
-                    return _Going(self, plan, ground, simulate=simulate).go()
+                    return _Going(self, plan, ground, simulate=simulate, keeps=keeps).go()
             except _NothingKept as nothing_kept:
                 return nothing_kept.report
             except Exception as error:
@@ -239,13 +278,16 @@ class Rollback:
 class _Going:
     """The transaction of one rollback, step by step."""
 
-    def __init__(self, rollback: Rollback, plan: RollbackPlan, ground: Ground, *, simulate: bool) -> None:
+    def __init__(
+        self, rollback: Rollback, plan: RollbackPlan, ground: Ground, *, simulate: bool, keeps: bool
+    ) -> None:
         self._rollback = rollback
         self._store = rollback.context.store
         self._registry = rollback.context.registry
         self._plan = plan
         self._ground = ground
         self._simulate = simulate
+        self._keeps = keeps
         self._left = list(ground.applied)
         """What has still been applied."""
         self._undone: list[Undone] = []
@@ -260,8 +302,10 @@ class _Going:
         report = self._report("simulated" if self._simulate else "rolled_back")
         if self._simulate:
             raise _NothingKept(report)
-        if report.collisions and not self._may_go_on():
+        if report.collisions and not self._rollback.goes_on(self._plan):
             raise _NothingKept(self._report("stopped"))
+        if not self._keeps:
+            raise _NothingKept(report)
         log_event(
             _logger,
             logging.WARNING,
@@ -271,13 +315,6 @@ class _Going:
             rows_set_aside=report.lost,
         )
         return report
-
-    def _may_go_on(self) -> bool:
-        if self._rollback.on_collision == "overwrite":
-            return True
-        # Where only the rows of before are left, later edits have no older shape that they could be kept in.
-        old_rows = any(step.way.method in ("kept_table", "restore_point") for step in self._plan.steps)
-        return self._rollback.on_collision == "keep" and not old_rows
 
     def _one(self, step: UndoStep) -> None:
         clock = self._store.clock
@@ -289,7 +326,7 @@ class _Going:
         gone = {step.applied.run_id, *(run.run_id for run in followers)}
         self._left = [run for run in self._left if run.run_id not in gone]
         if step.scope == STORE_SCOPE:
-            self._set_shapes(step, allowed_wrong=counts.restored)
+            self._set_shapes(step, allowed_wrong=undoing.wrong_before)
         self._collisions.extend(undoing.collisions[: COLLISIONS_MAX - len(self._collisions)])
         undone = Undone(
             id=step.id,

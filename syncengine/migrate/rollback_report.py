@@ -74,7 +74,7 @@ class RollbackReport:
     collisions: tuple[Collision, ...] = ()
     """The first of them; `lost` counts all."""
     restore_point_id: int | None = None
-    """The sealed copy that the whole store went back to, in an emergency."""
+    """The sealed copy of the store as it was before the rollback; in an emergency the one that it went back to."""
     rows_lost: int = 0
     """Rows that it lost, whole in quarantine."""
 

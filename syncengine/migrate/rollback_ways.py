@@ -10,6 +10,7 @@ from syncengine.migrate.rebuild import RebuildingExecutor
 from syncengine.migrate.rejection import Rejection
 from syncengine.migrate.rollback_imports import take_out
 from syncengine.migrate.rollback_old_rows import put_back_from_restore_point, put_back_kept_table
+from syncengine.migrate.rollback_repaired import give_back
 from syncengine.migrate.rollback_report import UndoCounts
 from syncengine.migrate.rollback_rows import take_down
 from syncengine.migrate.shape import columns_of, table_exists
@@ -51,7 +52,9 @@ def _take_back_rows(executor: RebuildingExecutor, undoing: "Undoing") -> UndoCou
         return put_back_from_restore_point(executor, undoing, restore_point_id=way.restore_point_id)
     down = executor.reversed(undoing.store, undoing.registry)
     assert down is not None
-    return take_down(down, undoing)
+    counts = take_down(down, undoing)
+    undoing.wrong_before = counts.restored + give_back(executor, undoing)
+    return counts
 
 
 def _take_back_entries(executor: OnlineExecutor, undoing: "Undoing") -> UndoCounts:

@@ -41,8 +41,8 @@ def walks_of(engine):
 
 
 def contents(engine):
-    """Everything but the history and the lease."""
-    return dump(engine._store, without=("_sync_run", "_sync_lease"))
+    """Everything but the history, the lease and the list of sealed copies."""
+    return dump(engine._store, without=("_sync_run", "_sync_lease", "_sync_restore_point"))
 
 
 __all__ = [

@@ -14,6 +14,7 @@ from rollback_world import (
     walks_of,
 )
 
+from syncengine import Quarantine, clamp
 from syncengine.errors import RollbackFailed, RollbackRefused
 
 ROWS = [("ann", "a-1", 1.5, "one"), ("ann", "a-2", 2.0, None), ("bob", "b-1", 3.25, "three")]
@@ -187,3 +188,40 @@ def test_rolling_back_what_has_not_run_is_refused(path):
         engine.migrations.rollback("seconds-v3", "ann", consent={"bob"})
         with pytest.raises(RollbackRefused, match="rolled back already"):
             engine.migrations.rollback("seconds-v3", "ann", consent={"bob"})
+
+
+def test_before_rows_go_back_there_is_a_restore_point_but_none_for_what_is_stopped(path):
+    with at_three(path) as engine:
+        made = "SELECT count(*) FROM _sync_restore_point WHERE reason LIKE 'before the rollback%'"
+        with engine.write() as db:
+            db.execute("INSERT INTO journeys VALUES ('ann', 'odd', 13, NULL)")
+        assert engine.migrations.rollback("seconds-v3", "ann", consent={"bob"}).restore_point_id is None
+        assert engine._store.query(made) == [(0,)]
+        report = engine.migrations.rollback("seconds-v3", "ann", consent={"bob"}, on_collision="keep")
+        assert engine._store.query(made) == [(1,)]
+        lost = engine.migrations.restore(report.restore_point_id, "ann", consent={"bob"})
+        assert walks_of(engine)[-1] == ("bob", "b-1", 195, "three")
+        assert ("ann", "odd", 13, None) in walks_of(engine), lost
+
+
+def test_what_a_rule_had_repaired_is_as_it_was_unless_somebody_edited_it(path):
+    rows = [("ann", "a", -1.0, "low"), ("ann", "b", -2.0, "edited"), ("ann", "c", 3.0, "good")]
+    repairs = (clamp("minutes", at_least=0.0, on="seconds"),)
+    steps = (make_v2(), seconds_v3(never_below_zero, repairs=repairs))
+    with open_at(path, *steps, target="2.0.0") as engine:
+        engine.migrate()
+        add_walks(engine, *rows)
+    with open_at(path, *steps) as engine:
+        assert "2 rows repaired: minutes clamped" in engine.migrate().results[0].warnings
+        assert [row[2] for row in walks_of(engine)] == [0, 0, 180]
+        with engine.write() as db:
+            db.execute("UPDATE journeys SET seconds = 30 WHERE id = 'b'")
+        assert engine.migrations.rollback("seconds-v3", "ann").state == "rolled_back"
+        assert walks_of(engine) == [rows[0], ("ann", "b", 0.5, "edited"), rows[2]]
+        assert engine._store.query("SELECT count(*) FROM _sync_archive") == [(0,)]
+
+
+def never_below_zero(old: JourneyV2) -> JourneyV3:
+    if old.minutes < 0:
+        raise Quarantine("below zero", field="seconds")
+    return to_seconds(old)

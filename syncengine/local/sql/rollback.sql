@@ -179,3 +179,18 @@ UPDATE _sync_run
 SET code_hash = :code_hash,
     note = :note
 WHERE run_id = :run_id;
+
+-- name: originals
+-- Values of one column as they were before a repair rule changed them.
+SELECT owner, row_key, value
+FROM _sync_archive
+WHERE collection = :collection
+  AND migration = :migration
+  AND field = :field;
+
+-- name: forget_originals
+-- They are in their column again, or were edited since.
+DELETE FROM _sync_archive
+WHERE collection = :collection
+  AND migration = :migration
+  AND field = :field;
