@@ -59,7 +59,7 @@ def bars_of(store: "Store", registry: "MigrationRegistry", moment: "Readable") -
     if (installed.schema_version(STORE_SCOPE) or registry.baseline) != registry.target:
         plan = plan_of(moment, registry)
         last = {str(migration): (state, code) for migration, state, code in moment.rows("run_history", "last_states")}
-        for step in (*plan.steps, *plan.skipped, *plan.held_back):
+        for step in (*plan.skipped, *plan.held_back, *plan.steps):
             if step.scope == STORE_SCOPE and step.when != "background":
                 for name in step.collections:
                     touch.setdefault(name, _not_ready(name, step, plan, last))

@@ -1,0 +1,283 @@
+"""What is skipped, left for the background or paused holds back only what waits for it, and is taken up again."""
+
+import threading
+
+import pytest
+from flow_world import FOUR, THREE, WalkThrough, column, columns, filled, history, registry
+
+from syncengine import Engine, Settings, SystemClock, tables
+from syncengine.errors import CollectionNotReady, MigrationInvalid
+from syncengine.events import MigrationProgressed, MigrationStarted, MigrationStopped
+
+TAGS = "CREATE TABLE loose (id TEXT PRIMARY KEY) STRICT"
+
+
+def states(engine):
+    return {name: state.state for name, state in engine.status().collections.items()}
+
+
+# Skipping.
+
+
+def test_what_is_skipped_holds_back_its_dependants_and_later_hops_of_its_collection_and_nothing_else(tmp_path):
+    steps = [
+        column("skipped"),
+        column("dependant", collection="places", after=("skipped",)),
+        column("same_hop"),
+        column("later", **FOUR),
+        column("later_elsewhere", collection="places", **FOUR),
+        tables(id="tags", create=(TAGS,), **FOUR),
+    ]
+    with Engine.open(filled(tmp_path / "app.db"), registry=registry(*steps, target="4.0.0")) as engine:
+        engine.migrations.skip("skipped", None, "the users of this device do not need it")
+        report = engine.migrate()
+        assert [result.migration_id for result in report.results] == ["same_hop", "tags"]
+        assert report.blocked == ("dependant", "later", "later_elsewhere")
+        assert ("skipped", "skipped") in history(engine)
+        assert [step.id for step in engine.plan().skipped] == ["skipped"]
+        assert engine.migrations.get_current_schema_version() == "2.0.0"  # along completed hops only
+        assert (states(engine)["notes"], states(engine)["loose"]) == ("blocked", "usable")
+        assert "was skipped" in engine.status().collections["notes"].why
+        # Run by its name, it is skipped no more, and the rest follows.
+        assert engine.migrations.run(only="skipped").success
+        assert engine.migrate().success
+        assert engine.migrations.get_current_schema_version() == "4.0.0"
+        assert set(states(engine).values()) == {"usable"}
+
+
+def test_the_reason_of_a_skip_is_in_the_history(tmp_path):
+    with Engine.open(filled(tmp_path / "app.db"), registry=registry(column("c"))) as engine:
+        for _ in range(2):
+            engine.migrations.skip("c", None, "waits for the new phone")
+        rows = engine._store.query("SELECT method, warnings FROM _sync_run WHERE state = 'skipped'")
+    assert rows == [("by_hand", '["waits for the new phone"]')]
+
+
+def test_a_critical_migration_a_done_one_and_one_without_a_reason_cannot_be_skipped(tmp_path):
+    steps = [column("critical", critical=True), column("c"), WalkThrough(1, scope="user", id="mine")]
+    with Engine.open(filled(tmp_path / "app.db"), registry=registry(*steps)) as engine:
+        for name, user, reason in (
+            ("critical", None, "x"),
+            ("make", None, "x"),
+            ("c", None, " "),
+            ("mine", None, "whose?"),
+        ):
+            with pytest.raises(MigrationInvalid):
+                engine.migrations.skip(name, user, reason)
+        engine.migrations.skip("mine", "ann", "ann has none")
+        assert [step.id for step in engine.migrations.plan("bob").steps if step.scope != "store"] == ["mine"]
+        assert [step.id for step in engine.migrations.plan("ann").skipped] == ["mine"]
+        assert "skipped" not in dict(history(engine)[:-1]).values()
+
+
+# Readiness.
+
+
+@pytest.fixture
+def half_ready(tmp_path):
+    """At 2.0.0: the notes wait for a migration, the places do not."""
+    bad = column("bad")
+    bad.verify = lambda work: 1 / 0
+    with Engine.open(filled(tmp_path / "app.db"), registry=registry(bad)) as engine:
+        assert not engine.migrate().success
+        yield engine
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count(*) FROM notes",
+        "SELECT id FROM Notes",
+        "SELECT * FROM places WHERE id IN (SELECT id FROM notes)",
+        "SELECT * FROM all_notes",
+    ],
+)
+def test_reading_a_collection_that_is_not_ready_is_refused_by_name_with_what_to_do(half_ready, sql):
+    with half_ready._store.transaction():
+        half_ready._store.query("CREATE VIEW all_notes AS SELECT * FROM notes")
+    with half_ready.read() as db, pytest.raises(CollectionNotReady, match="notes is not ready") as refused:
+        db.execute(sql).fetchall()
+    assert "bad failed" in refused.value.why
+    assert "syncengine history" in refused.value.fix
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO notes VALUES ('ann', 'new')",
+        "UPDATE notes SET id = 'x'",
+        "DELETE FROM notes",
+        "DROP TABLE notes",
+        "ALTER TABLE notes ADD COLUMN more TEXT",
+        "INSERT INTO places SELECT user_id, id FROM notes",
+    ],
+)
+def test_writing_a_collection_that_is_not_ready_is_refused_and_nothing_of_the_block_is_kept(half_ready, sql):
+    def write():
+        with half_ready.write() as db:
+            db.execute("INSERT INTO places VALUES ('ann', 'p-1')")
+            db.execute(sql)
+
+    with pytest.raises(CollectionNotReady, match="notes is not ready"):
+        write()
+    with half_ready.read() as db:
+        assert db["places"].count == 0
+
+
+def test_the_other_collections_work_meanwhile(half_ready):
+    with half_ready.write() as db:
+        db["places"].insert({"user_id": "ann", "id": "p-1"})
+    with half_ready.read() as db:
+        assert [row["id"] for row in db["places"].rows] == ["p-1"]
+    assert states(half_ready)["places"] == "usable"
+
+
+def test_a_table_that_is_still_to_be_made_is_not_ready_and_cannot_be_made_by_the_app(tmp_path):
+    make_tags = tables(id="tags", create=(TAGS,), critical=False, after=("bad",), **THREE)
+    bad = column("bad")
+    bad.verify = lambda work: 1 / 0
+    with Engine.open(filled(tmp_path / "app.db"), registry=registry(bad, make_tags)) as engine:
+        engine.migrate()
+        with pytest.raises(CollectionNotReady, match="loose is not ready"), engine.read() as db:
+            db.execute("SELECT * FROM loose")
+        with pytest.raises(CollectionNotReady, match="loose is not ready"), engine.write() as db:
+            db["loose"].insert({"id": "mine"})
+
+
+# The background.
+
+
+def background_registry(*more):
+    slow = WalkThrough(40, id="slow", when="background")
+    return slow, registry(column("now"), slow, *more)
+
+
+def test_what_is_for_the_background_is_left_by_migrate_and_its_collection_stays_usable(tmp_path):
+    slow, known = background_registry(column("after_slow", after=("slow",)))
+    with Engine.open(filled(tmp_path / "app.db"), registry=known) as engine:
+        report = engine.migrate()
+        assert (report.success, report.background, columns(engine)) == (True, ("slow", "after_slow"), ["now"])
+        assert slow.looked == []
+        assert states(engine)["places"] == "usable"
+        assert engine.migrations.run_background().success
+        assert (len(slow.looked), columns(engine)) == (40, ["now", "after_slow"])
+        assert engine.migrate() is None
+
+
+def test_start_runs_the_background_beside_the_app_without_a_cloud(tmp_path):
+    done = threading.Event()
+    slow, known = background_registry()
+
+    def hear(event):
+        if isinstance(event, MigrationStarted) and event.migration == "slow":
+            assert threading.current_thread().name == "syncengine-background"
+            done.set()
+
+    with Engine.open(filled(tmp_path / "app.db"), registry=known, listener=hear) as engine:
+        engine.migrate()
+        engine.start()
+        engine.start()
+        assert done.wait(20)
+        with engine.write() as db:
+            db["notes"].insert({"user_id": "ann", "id": "meanwhile", "now": "x"})
+        engine._background._thread.join(20)
+        assert engine.migrate() is None
+    assert len(slow.looked) == 40
+
+
+def test_closing_stops_the_background_in_time_and_the_next_start_does_it(tmp_path):
+    path, begun, go_on = filled(tmp_path / "app.db"), threading.Event(), threading.Event()
+    slow, known = background_registry()
+
+    def hear(event):
+        if isinstance(event, MigrationProgressed) and event.migration == "slow":
+            begun.set()
+            go_on.wait(20)
+
+    engine = Engine.open(path, registry=known, listener=hear, settings=Settings(batch_rows=1))
+    engine.migrate()
+    engine.start()
+    assert begun.wait(20)
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    go_on.set()
+    closing.join(20)
+    assert not closing.is_alive()
+    assert not engine._background.is_running
+    assert 0 < len(slow.looked) < 40
+    slow.looked.clear()
+    with Engine.open(path, registry=known) as engine:
+        assert engine.migrations.run_background().success
+        assert len(slow.looked) == 40
+
+
+# Pause, resume, cancel.
+
+
+def pausing(engine, word):
+    def hear(event):
+        if isinstance(event, MigrationProgressed) and event.migration == "walk" and event.done >= 3:
+            getattr(engine.migrations, word)()
+
+    return hear
+
+
+def test_a_pause_stops_between_two_batches_lasts_and_ends_with_resume(tmp_path):
+    walk, told = WalkThrough(50), []
+    given = {"registry": registry(column("first"), walk), "settings": Settings(batch_rows=1)}
+    with Engine.open(filled(tmp_path / "app.db"), analytics=told.append, clock=Ticks(), **given) as engine:
+        engine.migrations._listener = pausing(engine, "pause")
+        report = engine.migrate()
+        looked = len(walk.looked)
+        assert (report.paused, report.success) == (True, False)
+        assert 3 <= looked < 50
+        assert [result.state for result in report.results] == ["completed", "paused"]
+        assert MigrationStopped(migration="walk", state="paused") in told
+        again = engine.migrate()
+        assert (again.paused, again.results, len(walk.looked)) == (True, (), looked)
+        engine.migrations._listener = None
+        engine.migrations.resume()
+        assert engine.migrate().success
+        assert len(walk.looked) == looked + 50  # a small migration is done whole
+
+
+class Ticks(SystemClock):
+    """Each look at it takes a second, so that every batch is reported."""
+
+    at_ms = 0
+
+    def monotonic_ms(self):
+        self.at_ms += 1_000
+        return self.at_ms
+
+
+def test_a_cancel_is_for_one_run_and_the_next_one_is_not_cancelled(tmp_path):
+    walk, told = WalkThrough(50), []
+    given = {"registry": registry(walk, column("z")), "settings": Settings(batch_rows=1), "clock": Ticks()}
+    with Engine.open(filled(tmp_path / "app.db"), analytics=told.append, **given) as engine:
+        engine.migrations._listener = pausing(engine, "cancel")
+        report = engine.migrate()
+        assert [result.state for result in report.results] == ["cancelled"]
+        assert not report.paused
+        assert MigrationStopped(migration="walk", state="cancelled") in told
+        engine.migrations._listener = None
+        assert engine.migrate().success
+
+
+def test_pause_comes_from_any_thread_and_waits_for_no_more_than_a_batch(tmp_path):
+    walk, begun = WalkThrough(10_000), threading.Event()
+
+    def hear(event):
+        if isinstance(event, MigrationProgressed):
+            begun.set()
+
+    given = {"registry": registry(walk), "settings": Settings(batch_rows=1), "listener": hear}
+    with Engine.open(filled(tmp_path / "app.db"), **given) as engine:
+        reports = []
+        running = threading.Thread(target=lambda: reports.append(engine.migrate()))
+        running.start()
+        assert begun.wait(20)
+        engine.migrations.pause()
+        running.join(20)
+        assert reports[0].paused
+        assert len(walk.looked) < 10_000
