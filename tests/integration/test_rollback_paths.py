@@ -1,6 +1,7 @@
 """Going back over several migrations: what builds on what, imports, uploads, tables, two users, two hops."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from rollback_world import (
@@ -19,6 +20,7 @@ from rollback_world import (
 from syncengine import (
     BaseMigrationExecutor,
     MigrationDefinition,
+    Put,
     Settings,
     add,
     archive,
@@ -301,3 +303,59 @@ def test_an_emergency_needs_developer_mode_and_takes_the_newest_restore_point(pa
         bodies = [b for (b,) in engine._store.query("SELECT body FROM _sync_quarantine WHERE origin = 'restore'")]
         assert any('"seconds":777' in body for body in bodies)
         assert engine.migrate().results == ()
+
+
+def test_a_user_who_came_late_goes_back_alone_and_with_the_store(tmp_path, path):
+    phone = {"phone": str(write_phone(tmp_path / "bob.json", [walk(7, 7), walk(8, 13), walk(9, 9)]))}
+    with open_at(path, *steps(), target="4.0.0") as engine:
+        engine.migrate()
+        add_walks(engine, ("ann", "own", 60, None, "red"))
+    with open_at(path, *steps(), target="4.0.0", user="bob", sources=phone) as engine:
+        engine.migrate()
+        of_bob = walks_of(engine)[1:]
+        assert [row[2] for row in of_bob] == [420, 540]
+        lifted = engine._store.query("SELECT migration FROM _sync_run WHERE scope = 'user:bob' ORDER BY 1")
+        assert ("seconds-v3",) in lifted
+        assert engine.migrations.rollback("import-walks", "bob").state == "rolled_back"
+        assert walks_of(engine) == [("ann", "own", 60, None, "red")]
+        gone = [migration for migration, scope, _ in states(engine) if scope == "user:bob"]
+        assert sorted(gone) == ["import-walks", "seconds-v3", "titles-v4", "upload-walks"]
+        engine.migrations.execute_migration("import-walks", "bob")
+        assert walks_of(engine)[1:] == of_bob
+        report = engine.migrations.rollback("seconds-v3", "bob", consent={"ann"})
+        assert report.state == "rolled_back"
+        assert [row[2] for row in walks_of(engine)] == [1.0, 7.0, 9.0]
+        assert [step.id for step in engine.plan().held_back] == ["seconds-v3", "titles-v4"]
+
+
+def test_one_collection_goes_back_and_a_late_user_is_imported_into_both_shapes(tmp_path, path):
+    """Of two collections of one hop only one is back: the imported rows of each take the way that its table took."""
+    notes = declared(
+        id="places-v3",
+        collection="places",
+        from_version="2.0.0",
+        to_version="3.0.0",
+        changes=(add("stars", "INTEGER", default=3),),
+    )
+    places = "CREATE TABLE places (user_id TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (user_id, id)) STRICT"
+    both = (make_v2(places), Both(), seconds_v3(), notes)
+    phone = {"phone": str(write_phone(tmp_path / "bob.json", [walk(7, 7)]))}
+    with open_at(path, *both, user=None) as engine:
+        engine.migrate()
+        assert engine.migrations.rollback("seconds-v3").state == "rolled_back"
+    with open_at(path, *both, user="bob", sources=phone) as engine:
+        engine.migrations.execute_migration("import-both", "bob")
+        assert walks_of(engine) == [("bob", "w-00007", 7.0, None)]
+        assert engine._store.query("SELECT * FROM places") == [("bob", "w-00007", 3)]
+
+
+class Both(ImportExecutor):
+    """Each walk is a place, too."""
+
+    definition = replace(ImportExecutor.definition, id="import-both", collections=("journeys", "places"))
+
+    def convert(self, item, work):
+        return [
+            super().convert(item, work),
+            Put("places", {"user_id": work.user, "id": item.value["id"]}),
+        ]
