@@ -105,6 +105,7 @@ def give_up(store: "Store", collection: str) -> None:
         finally:
             store.query("PRAGMA legacy_alter_table = OFF")
         _write(store, gone, collection=collection, migration=migration, ddl=(), keep_until=_EPOCH)
+    store.run("shadow", "forget_shape_before", collection=collection, migration=migration)
     store.run("shadow", "remove", collection=collection)
 
 

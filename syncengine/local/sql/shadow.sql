@@ -223,6 +223,12 @@ WHERE collection = :collection
   AND row_key = :row_key
   AND migration = :migration;
 
+-- name: forget_shape_before
+-- The shape before a migration that did not come to its end.
+DELETE FROM _sync_shape_before
+WHERE collection = :collection
+  AND migration = :migration;
+
 -- name: forget_all_originals
 -- A part of what was kept for the way back of a rewriting that did not come to its end.
 DELETE FROM _sync_archive
