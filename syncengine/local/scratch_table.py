@@ -17,6 +17,8 @@ class ColumnFacts:
     required: bool
     default: str | None
     """An SQL expression."""
+    strict: bool
+    """Of its table: values are of the declared type, and ANY is any."""
 
 
 def altered(create: str, alterations: Sequence[str]) -> str:
@@ -32,11 +34,15 @@ def columns_declared(create: str) -> tuple[ColumnFacts, ...]:
     with _table(create) as connection:
         name = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").get
         rows = connection.execute(
-            'SELECT name, upper(type), "notnull", dflt_value'
-            " FROM pragma_table_xinfo(?) WHERE hidden = 0 ORDER BY cid",
+            'SELECT name, upper(type), "notnull", dflt_value,'
+            " (SELECT strict FROM pragma_table_list(?1))"
+            " FROM pragma_table_xinfo(?1) WHERE hidden = 0 ORDER BY cid",
             (name,),
         ).fetchall()
-    return tuple(ColumnFacts(name=row[0], sql_type=row[1], required=bool(row[2]), default=row[3]) for row in rows)
+    return tuple(
+        ColumnFacts(name=row[0], sql_type=row[1], required=bool(row[2]), default=row[3], strict=bool(row[4]))
+        for row in rows
+    )
 
 
 @contextmanager

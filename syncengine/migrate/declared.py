@@ -214,8 +214,14 @@ class DeclaredExecutor(_ByColumns):
         self._forget_kept(work, self._goes_back_as)
 
     def reversed(self, store: "Store", registry: "MigrationRegistry") -> "RebuildingExecutor | None":
+        """None too for a cast of a column that bends values by itself: it could not hold a later edit as it is."""
         before = self.shape_before(store)
-        return None if before is None else _BackExecutor(self, before)
+        if before is None or self._cast_columns() & _bending(before):
+            return None
+        return _BackExecutor(self, before)
+
+    def _cast_columns(self) -> set[str]:
+        return {change.column for change in self.changes if isinstance(change, Cast)}
 
 
 class _BackExecutor(_ByColumns):
@@ -259,7 +265,7 @@ class _BackExecutor(_ByColumns):
                 else NewColumn(
                     name=column.name,
                     source=self._renamed.get(column.name, column.name),
-                    conversion=_conversion_back(casts.get(column.name), column),
+                    conversion=_conversion_back(casts.get(column.name), column.sql_type),
                 )
                 for column in columns_declared(self._before.create)
             ),
@@ -347,18 +353,18 @@ def _cast(change: Cast, old: ColumnFacts | None) -> str:
     return f"{quoted(change.column)} {_SQL_TYPES[change.to]}{required}"
 
 
+def _bending(table: TableSql) -> set[str]:
+    columns = columns_declared(table.create)
+    return {column.name for column in columns if is_numeric(column.sql_type, strict=column.strict)}
+
+
 def _conversion(change: Cast | None, old_type: str) -> Conversion | None:
     if change is None:
         return None
     return Conversion(field=change.column, to=change.to, back=python_type_of(old_type))
 
 
-def _conversion_back(change: Cast | None, old: ColumnFacts) -> Conversion | None:
+def _conversion_back(change: Cast | None, old_type: str) -> Conversion | None:
     if change is None:
         return None
-    return Conversion(
-        field=change.column,
-        to=python_type_of(old.sql_type),
-        back=change.to,
-        into_numeric=is_numeric(old.sql_type, strict=old.strict),
-    )
+    return Conversion(field=change.column, to=python_type_of(old_type), back=change.to)

@@ -75,10 +75,15 @@ def python_type_of(sql_type: str) -> type | None:
 
     The rules are those of sqlite.org/datatype3.html#determination_of_column_affinity.
     """
-    if "INT" in sql_type:
-        return int
-    if re.search("CHAR|CLOB|TEXT", sql_type):
-        return str
-    if re.search("REAL|FLOA|DOUB", sql_type) and "BLOB" not in sql_type:
-        return float
-    return None
+    affinity = _affinity_of(sql_type)
+    return {"INTEGER": int, "TEXT": str, "REAL": float}.get(affinity)
+
+
+def is_numeric(sql_type: str, *, strict: bool) -> bool:
+    """Has the column NUMERIC affinity? Then SQLite may store another value than it is given, 7 for "07"."""
+    return not strict and _affinity_of(sql_type) == "NUMERIC"
+
+
+def _affinity_of(sql_type: str) -> str:
+    rules = (("INT", "INTEGER"), ("CHAR|CLOB|TEXT", "TEXT"), ("BLOB|^$", "BLOB"), ("REAL|FLOA|DOUB", "REAL"))
+    return next((affinity for words, affinity in rules if re.search(words, sql_type)), "NUMERIC")
