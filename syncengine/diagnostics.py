@@ -77,9 +77,9 @@ class Diagnosis:
             "status": lambda: None if status is None else self._status(status()),
             "facts": lambda: dict(self.rows("diagnostics", "facts")),
             "scopes": self._scopes,
-            "collections": lambda: self._named("diagnostics", "collections"),
+            "collections": lambda: self._named(statement("diagnostics", "collections")),
             "drift": self._drift,
-            "schema": lambda: self._named("diagnostics", "schema"),
+            "schema": lambda: self._named(statement("diagnostics", "schema")),
             "row_counts": self._row_counts,
             "history": self._history,
             "quarantine": self._quarantine,
@@ -87,7 +87,7 @@ class Diagnosis:
             "sending": self._sending,
             "restore_points": self._restore_points,
             "shadows": self._shadows,
-            "kept_tables": lambda: self._named("diagnostics", "kept_tables"),
+            "kept_tables": lambda: self._named(statement("diagnostics", "kept_tables")),
             "leases": self._leases,
         }
         head = {"format": FORMAT, "made_at": iso(self._clock.now_ms()), "redacted": self._redact}
@@ -98,8 +98,8 @@ class Diagnosis:
     def _ask(self, sql: str) -> list[tuple[Any, ...]]:
         return self._connection.execute(sql).fetchall()
 
-    def _named(self, file: str, name: str, /, **values: Any) -> list[Facts]:
-        cursor = self._connection.execute(statement(file, name), values)
+    def _named(self, sql: str, /, **values: Any) -> list[Facts]:
+        cursor = self._connection.execute(sql, values)
         return [dict(zip((column[0] for column in cursor.description), row, strict=True)) for row in cursor]
 
     def _device(self) -> str:
@@ -152,7 +152,7 @@ class Diagnosis:
         return found
 
     def _scopes(self) -> list[Facts]:
-        return self._shown(self._named("diagnostics", "scopes"), scope=self._scope)
+        return self._shown(self._named(statement("diagnostics", "scopes")), scope=self._scope)
 
     def _drift(self) -> list[Facts]:
         return [
@@ -175,22 +175,22 @@ class Diagnosis:
         return lambda: int(self._ask(sql)[0][0])
 
     def _history(self) -> list[Facts]:
-        rows = self._named("diagnostics", "history", rows_max=ROWS_MAX)
+        rows = self._named(statement("diagnostics", "history"), rows_max=ROWS_MAX)
         return self._shown(rows, scope=self._scope, error_text=self._text)
 
     def _quarantine(self) -> list[Facts]:
-        rows = self._named("diagnostics", "quarantine", rows_max=ROWS_MAX)
+        rows = self._named(statement("diagnostics", "quarantine"), rows_max=ROWS_MAX)
         # A field's path may hold the names that a user gave to parts of a document.
         return self._shown(rows, owner=self._who, row_key=self._who, error_text=self._text, field=self._text)
 
     def _outbox(self) -> list[Facts]:
-        return self._shown(self._named("diagnostics", "outbox", rows_max=ROWS_MAX), owner=self._who)
+        return self._shown(self._named(statement("diagnostics", "outbox"), rows_max=ROWS_MAX), owner=self._who)
 
     def _sending(self) -> list[Facts]:
-        return self._shown(self._named("diagnostics", "sending"), owner=self._who, last_error=self._code)
+        return self._shown(self._named(statement("diagnostics", "sending")), owner=self._who, last_error=self._code)
 
     def _restore_points(self) -> list[Facts]:
-        rows = self._named("diagnostics", "restore_points")
+        rows = self._named(statement("diagnostics", "restore_points"))
         folder = Path(self._path).parent
         is_there = [(folder / row["path"]).exists() for row in rows]
         shown = self._shown(rows, path=self._shortened, reason=self._text)
@@ -200,10 +200,10 @@ class Diagnosis:
         return Path(path).name if self._redact else path
 
     def _shadows(self) -> list[Facts]:
-        return self._shown(self._named("diagnostics", "shadows"), scope=self._scope)
+        return self._shown(self._named(statement("diagnostics", "shadows")), scope=self._scope)
 
     def _leases(self) -> list[Facts]:
-        rows = self._named("diagnostics", "leases")
+        rows = self._named(statement("diagnostics", "leases"))
         return [row | {"process_has_ended": has_ended(row["pid"])} for row in rows]
 
 
