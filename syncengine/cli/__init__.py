@@ -6,8 +6,9 @@ from syncengine.cli.authoring import new, squash
 from syncengine.cli.counting import plan, status
 from syncengine.cli.doctor import doctor
 from syncengine.cli.exit_codes import MEANING
-from syncengine.cli.listing import history, outbox, quarantine
+from syncengine.cli.listing import history, outbox
 from syncengine.cli.migrating import migrate
+from syncengine.cli.quarantining import quarantine
 from syncengine.cli.restoring import restore_points
 from syncengine.cli.rolling_back import rollback
 from syncengine.cli.syncing import sync

@@ -1,20 +1,16 @@
 """Where a person decides about what was set aside: look, edit, try again, give up. `engine.quarantine`."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import orjson
-
 from syncengine.clock import iso
 from syncengine.errors import (
     CalledFromInside,
     EntryInDoubt,
     MigrationInvalid,
-    QuarantineExportRefused,
     QuarantineItemUnknown,
     StoreBusy,
     SyncEngineError,
@@ -24,7 +20,7 @@ from syncengine.migrate.editing import check_new_body, refused
 from syncengine.migrate.history import code_hash
 from syncengine.migrate.pace import Pace
 from syncengine.migrate.policy import Kind, kind_of
-from syncengine.migrate.quarantine_item import QuarantineItem, RetryOutcome, item_of, unknown
+from syncengine.migrate.quarantine_item import QuarantineItem, RetryOutcome, item_of, unknown, write_items
 from syncengine.migrate.rejection import Rejection, rejection_for
 from syncengine.migrate.repair import column_of
 from syncengine.migrate.reporter import MigrationProgressReporter
@@ -36,6 +32,8 @@ from syncengine.outbox.queue import Outbox
 from syncengine.vocabulary import STORE_SCOPE
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from syncengine.local.store import Store
     from syncengine.migrate.registry import MigrationRegistry
 
@@ -229,23 +227,13 @@ class QuarantineDesk:
         now = iso(self._store.clock.now_ms())
         self._store.run("quarantine", "resolve", item_id=item.item_id, resolution=resolution, now=now)
 
-    def export(self, path: "str | os.PathLike[str]", *, user: str | None = None, resolved: bool = False) -> int:
+    def export(self, path: "str | PathLike[str]", *, user: str | None = None, resolved: bool = False) -> int:
         """Write the items whole, as a JSON list, to a new file that only its owner can read (0600); how many.
 
         Raises QuarantineExportRefused where the file is there already or cannot be made.
         """
         items = self.items(user, resolved=resolved)
-        text = orjson.dumps([item.to_json() for item in items], option=orjson.OPT_INDENT_2)
-        try:
-            made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(made, "wb") as file:
-                file.write(text + b"\n")
-        except OSError as error:
-            raise QuarantineExportRefused(
-                f"Quarantine cannot be exported to {os.fspath(path)}.",
-                why=type(error).__name__,
-                fix="Name a file that is not there yet, in a folder that can be written to.",
-            ) from error
+        write_items(items, path)
         return len(items)
 
     # What the engine does by itself.

@@ -1,13 +1,14 @@
 """One thing that was set aside, as a value; and what came of trying it again."""
 
 import base64
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from syncengine.errors import QuarantineItemUnknown
+from syncengine.errors import QuarantineExportRefused, QuarantineItemUnknown
 
 if TYPE_CHECKING:
     from syncengine.local.store import Row
@@ -108,6 +109,21 @@ def _column_value(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)
     return orjson.dumps(value).decode() if isinstance(value, list | dict) else value
+
+
+def write_items(items: "Sequence[QuarantineItem]", path: "str | os.PathLike[str]") -> None:
+    """A JSON list of the items, whole, in a new file that only its owner can read. Raises QuarantineExportRefused."""
+    text = orjson.dumps([item.to_json() for item in items], option=orjson.OPT_INDENT_2)
+    try:
+        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(made, "wb") as file:
+            file.write(text + b"\n")
+    except OSError as error:
+        raise QuarantineExportRefused(
+            f"Quarantine cannot be exported to {os.fspath(path)}.",
+            why=type(error).__name__,
+            fix="Name a file that is not there yet, in a folder that can be written to.",
+        ) from error
 
 
 def unknown(item_id: int) -> QuarantineItemUnknown:

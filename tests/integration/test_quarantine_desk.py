@@ -19,6 +19,8 @@ from syncengine.errors import (
     QuarantineExportRefused,
     QuarantineItemUnknown,
 )
+from syncengine.outbox.entry import Result
+from syncengine.outbox.queue import Outbox
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "the harbour at night"
@@ -390,6 +392,117 @@ def test_an_edited_element_is_tried_by_its_migration_before_it_is_taken(tmp_path
         engine.quarantine.edit(1, json.dumps(walk(2, 12)))
         assert engine.quarantine.retry(1).resolved
         assert ("ann", "w-00002", 12.0, None) in rows_of(engine)
+
+
+# Entries of the outbox.
+
+
+def rejecting(tmp_path, *refused):
+    """An engine for ann whose uploads of these walks the cloud has rejected."""
+    phone = write_phone(tmp_path / "phone.json", [walk(1, title="one"), walk(2, title=SECRET), walk(3)])
+    engine = importing(tmp_path / "app.db", phone, upload_walks())
+    engine.migrate()
+    outbox = Outbox(engine._store)
+    batch = outbox.claim("ann", entries_max=10, bytes_max=10_000)
+    results = [
+        Result(sequence=entry.sequence, status="rejected", code="bad_value")
+        if entry.row_key in refused
+        else Result(sequence=entry.sequence, status="applied", version=1)
+        for entry in batch.entries
+    ]
+    outbox.confirm(batch, results)
+    return engine
+
+
+def test_an_entry_that_the_cloud_rejected_is_queued_again_at_its_old_place(tmp_path):
+    with rejecting(tmp_path, "w-00002") as engine:
+        [item] = engine.quarantine.items()
+        assert (item.origin, item.key, item.shape_version, item.error_code) == (
+            "outbox",
+            "w-00002",
+            "2.0.0",
+            "bad_value",
+        )
+        outcome = engine.quarantine.retry(item.item_id)
+        assert (outcome.resolved, len(outcome.entries)) == (True, 1)
+        assert queued(engine) == [("ann", "put", "w-00002")]
+        assert engine.quarantine.item(item.item_id).resolution == "retried"
+
+
+def test_an_edited_entry_is_sent_with_its_new_values(tmp_path):
+    with rejecting(tmp_path, "w-00002") as engine:
+        body = json.loads(engine.quarantine.item(1).body)
+        body["set"]["title"] = "two"
+        engine.quarantine.edit(1, json.dumps(body))
+        engine.quarantine.retry(1)
+        batch = Outbox(engine._store).claim("ann", entries_max=10, bytes_max=10_000)
+        [entry] = [entry for entry in batch.entries if entry.row_key == "w-00002"]
+        assert json.loads(entry.set_json)["title"] == "two"
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda body: body.update(kind="delete"), "kind"),
+        (lambda body: body.update(more=1), "more"),
+        (lambda body: body["set"].update(colour="red"), "colour"),
+        (lambda body: body["set"].pop("title"), "title"),
+        (lambda body: body.update(set=None), "set"),
+    ],
+)
+def test_an_entry_may_be_edited_in_its_values_alone(tmp_path, change, field):
+    with rejecting(tmp_path, "w-00002") as engine:
+        body = json.loads(engine.quarantine.item(1).body)
+        change(body)
+        with pytest.raises(QuarantineEditRefused) as refused:
+            engine.quarantine.edit(1, json.dumps(body))
+        assert refused.value.field == field
+        assert not engine.quarantine.item(1).edited
+
+
+def test_a_value_of_an_entry_is_checked_against_the_shape_of_its_collection(tmp_path):
+    phone = write_phone(tmp_path / "phone.json", [walk(1, title="one")])
+    upload = upload_walks(from_version="2.0.0", to_version="3.0.0")
+    with importing(tmp_path / "app.db", phone, seconds_v3(), upload, target="3.0.0") as engine:
+        engine.migrate()
+        outbox = Outbox(engine._store)
+        batch = outbox.claim("ann", entries_max=10, bytes_max=10_000)
+        outbox.confirm(batch, [Result(sequence=batch.entries[0].sequence, status="rejected", code="bad_value")])
+        body = json.loads(engine.quarantine.item(1).body)
+        for field, value in (("seconds", "sixty"), ("seconds", 60.5), ("title", 5)):
+            with pytest.raises(QuarantineEditRefused) as refused:
+                engine.quarantine.edit(1, json.dumps({**body, "set": {**body["set"], field: value}}))
+            assert refused.value.field == field
+        engine.quarantine.edit(1, json.dumps({**body, "set": {**body["set"], "seconds": 61}}))
+
+
+def test_an_entry_is_given_up_with_its_reason_and_never_sent(tmp_path):
+    with rejecting(tmp_path, "w-00002") as engine:
+        engine.quarantine.discard(1, reason="a double")
+        assert engine.quarantine.item(1).note == "a double"
+        assert queued(engine) == []
+
+
+def test_an_upload_that_found_its_row_set_aside_goes_back_to_its_place_when_the_row_does(tmp_path):
+    path, phone = tmp_path / "app.db", write_phone(tmp_path / "phone.json", [walk(1), walk(2, 13)])
+
+    def no_twos(old: JourneyV2) -> JourneyV3:
+        if old.id == "w-00002":
+            raise Quarantine("no twos")
+        return takes_all(old)
+
+    with importing(path, phone, upload_walks(), executor=TakesThirteen()) as engine:
+        engine.migrate()
+    refusing = (upload_walks(), seconds_v3(no_twos))
+    with importing(path, phone, *refusing, executor=TakesThirteen(), target="3.0.0") as engine:
+        engine.migrate()
+        batch = Outbox(engine._store).claim("ann", entries_max=10, bytes_max=10_000)
+        assert [entry.row_key for entry in batch.entries] == ["w-00001"]
+        assert [item.error_code for item in engine.quarantine.items()] == ["quarantined_by_rule", "row_in_quarantine"]
+    with importing(path, phone, upload_walks(), seconds_v3(), executor=TakesThirteen(), target="3.0.0") as engine:
+        assert engine.quarantine.retry(1).resolved
+        assert engine.quarantine.items() == ()
+        assert queued(engine) == [("ann", "put", "w-00001"), ("ann", "put", "w-00002")]
 
 
 # Giving up, taking out.

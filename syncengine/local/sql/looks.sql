@@ -55,7 +55,7 @@ LIMIT :rows_max;
 -- One item, whole.
 SELECT
   item_id, origin, migration, owner, collection, row_key, field, error_code, error_text, attempts, resolution,
-  created_at, resolved_at, body
+  created_at, resolved_at, note, body
 FROM _sync_quarantine
 WHERE item_id = :item;
 
