@@ -138,7 +138,7 @@ def _copy(store: "Store", path: str, *, between: Callable[[], None]) -> _Copied:
         # One read transaction for all steps: else the backup begins anew whenever somebody commits.
         source.execute("BEGIN")
         rows = _row_counts(source)
-        _copy_pages(source, path, between=between)
+        copy_pages(source, path, between=between)
         version = source.execute("SELECT max(schema_version) FROM _sync_version WHERE scope = 'store'").get
     except apsw.Error as error:
         raise_translated(error)
@@ -149,7 +149,8 @@ def _copy(store: "Store", path: str, *, between: Callable[[], None]) -> _Copied:
     return _Copied(rows=rows, schema_version=str(version or ""))
 
 
-def _copy_pages(source: apsw.Connection, path: str, *, between: Callable[[], None]) -> None:
+def copy_pages(source: apsw.Connection, path: str, *, between: Callable[[], None]) -> None:
+    """All pages of a connection's main database, as one file that is not in WAL mode."""
     target = apsw.Connection(path)
     try:
         # What a crash leaves of it is deleted, so it needs neither a journal nor the disk.
@@ -208,12 +209,13 @@ def _seal(store: "Store", place: str, *, key: "SealingKey", between: Callable[[]
     with open(plain_path, "rb") as plain, open(path, "xb+", opener=_private) as target:
         if os.name == "posix":
             os.unlink(plain_path)
-        sealed = seal(plain, target, key=key, between=between)
+        went_in = seal(plain, target, key=key, between=between)
         target.flush()
         os.fsync(target.fileno())
         give_to_owner_of(store.path, path, mode=os.stat(store.path).st_mode & 0o777)
         target.seek(0)
-        if unseal(target, None, key=key, between=between) != sealed.plain_sha256:
+        sealed = unseal(target, None, key=key, between=between)
+        if sealed.plain_sha256 != went_in:
             raise RestorePointUnusable(
                 "A new restore point does not hold what was sealed.",
                 why="the disk, or the memory of this machine, gives back other bytes than were written",

@@ -24,19 +24,21 @@ def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealed:
-    """What was sealed, and what came of it."""
+    """What a sealed stream was, read to its end."""
 
     plain_sha256: str
+    """Of what is inside."""
     sealed_sha256: str
     size_bytes: int
+    """Of the sealed form, as the hash before."""
 
 
-def seal(plain: BinaryIO, target: BinaryIO, *, key: SealingKey, between: Callable[[], None] = _nothing) -> Sealed:
-    """Write the sealed form of a stream. `between` is called every few megabytes; what it raises ends the stream.
+def seal(plain: BinaryIO, target: BinaryIO, *, key: SealingKey, between: Callable[[], None] = _nothing) -> str:
+    """Write the sealed form of a stream; the SHA-256 of what went in.
 
-    Raises OSError of either file, as it was.
+    `between` is called every few megabytes; what it raises ends the stream. Raises OSError of either file, as it was.
     """
-    source, sink = _Reading(plain, between), _Writing(target)
+    source, sink = _Reading(plain, between), _Writing(target.write)
     try:
         pyrage.encrypt_io(source, sink, [key.identity.to_public()])
     except (pyrage.EncryptError, OSError):
@@ -44,20 +46,20 @@ def seal(plain: BinaryIO, target: BinaryIO, *, key: SealingKey, between: Callabl
             raise
     # Also after a good end: pyrage passes over an error of the very last write (tried).
     _raise_failed(source, sink)
-    return Sealed(
-        plain_sha256=source.digest.hexdigest(), sealed_sha256=sink.digest.hexdigest(), size_bytes=sink.size_bytes
-    )
+    return source.digest.hexdigest()
 
 
 def unseal(
     sealed: BinaryIO, target: BinaryIO | None, *, key: SealingKey, between: Callable[[], None] = _nothing
-) -> str:
-    """Open a sealed stream into a file, or into nothing; the SHA-256 of what was inside.
+) -> Sealed:
+    """Open a sealed stream into a file, or into nothing; what was read and what came out.
 
     Raises RestorePointUnusable for another key and for what was altered or cut short; `target` then holds a part
     that nobody may use. Raises OSError of either file, as it was.
     """
-    source, sink = _Reading(sealed, between), _Writing(target)
+    inside = hashlib.sha256()
+    source = _Reading(sealed, between)
+    sink = _Writing(inside.update if target is None else _both(inside.update, target.write))
     try:
         pyrage.decrypt_io(source, sink, [key.identity])
     except (pyrage.DecryptError, OSError) as error:
@@ -68,7 +70,17 @@ def unseal(
             fix="Give the key that it was sealed for, or take another restore point. Nothing was changed.",
         ) from error
     _raise_failed(source, sink)
-    return sink.digest.hexdigest()
+    return Sealed(
+        plain_sha256=inside.hexdigest(), sealed_sha256=source.digest.hexdigest(), size_bytes=source.size_bytes
+    )
+
+
+def _both(first: Callable[[Any], object], second: Callable[[Any], object]) -> Callable[[Any], object]:
+    def write(piece: Any) -> None:
+        first(piece)
+        second(piece)
+
+    return write
 
 
 def _raise_failed(source: "_Reading", sink: "_Writing") -> None:
@@ -98,7 +110,8 @@ class _Reading:
     def __init__(self, file: BinaryIO, between: Callable[[], None]) -> None:
         self._file = file
         self._between = between
-        self._bytes = 0
+        self._looked_bytes = 0
+        self.size_bytes = 0
         self.digest = hashlib.sha256()
         self.failed: Exception | None = None
 
@@ -114,30 +127,25 @@ class _Reading:
         return piece
 
     def _count(self, size_bytes: int) -> None:
-        self._bytes += size_bytes
-        if self._bytes >= BYTES_BETWEEN:
-            self._bytes = 0
+        self.size_bytes += size_bytes
+        if self.size_bytes - self._looked_bytes >= BYTES_BETWEEN:
+            self._looked_bytes = self.size_bytes
             self._between()
 
 
 class _Writing:
-    """A file, or none, for bytes that are counted into a hash."""
+    """Where the pieces go, with the error that pyrage would not pass on."""
 
-    def __init__(self, file: BinaryIO | None) -> None:
-        self._file = file
-        self.digest = hashlib.sha256()
-        self.size_bytes = 0
+    def __init__(self, write: Callable[[Any], object]) -> None:
+        self._write = write
         self.failed: Exception | None = None
 
     def write(self, piece: Any) -> int:
         try:
-            if self._file is not None:
-                self._file.write(piece)
+            self._write(piece)
         except OSError as error:
             self.failed = error
             raise
-        self.digest.update(piece)
-        self.size_bytes += len(piece)
         return len(piece)
 
     def flush(self) -> None:

@@ -19,8 +19,8 @@ KEY = SealingKey.fresh()
 
 def sealed(plain, *, key=KEY):
     target = io.BytesIO()
-    facts = seal(io.BytesIO(plain), target, key=key)
-    return target.getvalue(), facts
+    went_in = seal(io.BytesIO(plain), target, key=key)
+    return target.getvalue(), went_in
 
 
 def opened(text, *, key=KEY):
@@ -30,9 +30,10 @@ def opened(text, *, key=KEY):
 
 @given(st.binary(max_size=200_000))
 def test_what_was_sealed_comes_out_with_the_same_hash(plain):
-    text, facts = sealed(plain)
-    assert opened(text) == (facts.plain_sha256, plain)
-    assert facts.plain_sha256 == sha256_of(io.BytesIO(plain))
+    text, went_in = sealed(plain)
+    facts, came_out = opened(text)
+    assert came_out == plain
+    assert facts.plain_sha256 == went_in == sha256_of(io.BytesIO(plain))
     assert facts.sealed_sha256 == sha256_of(io.BytesIO(text))
     assert facts.size_bytes == len(text)
     assert len(plain) < 32 or plain not in text
