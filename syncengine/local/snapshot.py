@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,8 @@ PAGES_OF_ONE_STEP = 1_000
 def snapshot(store: "Store") -> Iterator[Path]:
     """A private copy (0600, in a folder of its own) as one moment saw the store; gone when the block ends.
 
-    Writers are not held out. Any SQLite library may open the copy. Raises DiskFull, StoreBusy.
+    Writers are not held out. Any SQLite library may open the copy; of a damaged store it has the same damage. Raises
+    DiskFull, StoreBusy.
     """
     with private_folder("snapshot") as folder:
         path = os.path.join(folder, "snapshot.db")
@@ -38,12 +39,13 @@ def _copy(store: "Store", path: str) -> None:
     try:
         # One read transaction for all steps: else the backup begins anew whenever somebody commits.
         source.execute("BEGIN")
-        source.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        source.execute("PRAGMA schema_version").fetchall()  # parses no schema: that may be what is damaged
         with target.backup("main", source, "main") as backup:
             while not backup.done:
                 backup.step(PAGES_OF_ONE_STEP)
         # A copy is one file: leave WAL mode, so that no -wal appears beside it.
-        target.execute("PRAGMA journal_mode = DELETE").fetchall()
+        with suppress(apsw.CorruptError):
+            target.execute("PRAGMA journal_mode = DELETE").fetchall()
     finally:
         target.close(True)
         source.close(True)

@@ -140,6 +140,13 @@ def test_a_torn_store_opens_with_the_reason_and_is_never_written(path: Path, har
     assert bytes_of(path) == before
 
 
+def test_a_snapshot_of_a_damaged_store_has_its_pages_for_whoever_salvages_them(path: Path) -> None:
+    sql(path, "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = 'CREATE TABL' WHERE name = 'places'")
+    with opened(path) as engine, engine.snapshot() as copy:
+        assert copy.stat().st_size == path.stat().st_size
+        assert b"note 2 " in copy.read_bytes()
+
+
 def test_damage_that_is_found_later_ends_the_writing(path: Path) -> None:
     (page_bytes,) = query(path, "PRAGMA page_size")[0]
     (root,) = query(path, "SELECT rootpage FROM sqlite_schema WHERE name = 'notes'")[0]
