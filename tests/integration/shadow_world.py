@@ -17,7 +17,7 @@ STEADY = {"shadow_rows_min": 1, "batch_rows": BATCH, "batch_ms_target": 1}
 
 
 class BatchClock(SystemClock):
-    """Calls back between two batches, where a run asks how much processor time it has used."""
+    """Calls back between two batches, with the number of those before, where a run asks for its processor time."""
 
     def __init__(self, between: Callable[[int], None] = lambda number: None) -> None:
         self.between = between
@@ -25,7 +25,8 @@ class BatchClock(SystemClock):
 
     def cpu_ms(self) -> int:
         self.calls += 1
-        self.between(self.calls - 1)
+        if self.calls > 1:  # the first is when the run's pace is made
+            self.between(self.calls - 2)
         return super().cpu_ms()
 
     def pause(self, wait_ms: int) -> None:
