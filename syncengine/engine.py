@@ -129,15 +129,19 @@ class Engine:
         clock = clock or SystemClock()
         judge = _judge_of(registry, user)
         store = Store(str(path), settings=settings, clock=clock, app=registry.app, judge=judge)
-        _watch_shapes(store, listener)
-        if has_plain_copies(store.path):
-            from syncengine.local.private_place import remove_leftovers
+        try:
+            _watch_shapes(store, listener)
+            if has_plain_copies(store.path):
+                from syncengine.local.private_place import remove_leftovers
 
-            remove_leftovers(restore_folder(store.path))
-        if guard:
-            from syncengine.local.second_library import guard_store
+                remove_leftovers(restore_folder(store.path))
+            if guard:
+                from syncengine.local.second_library import guard_store
 
-            guard_store(store.path)
+                guard_store(store.path)
+        except BaseException:
+            store.close()  # else it could not be opened again as long as anybody holds the exception
+            raise
         make_backend = None
         if backend is not None:
             make_backend = _given(backend)
@@ -173,12 +177,9 @@ class Engine:
                 self._prune()
             return self._tend_quarantine(None)
         report = self.migrations.migrate_all_data(self._user)
-        self._note_shapes()
         for result in report.results:
             if result.failure is not None and self._is_critical(result.migration_id):
                 raise result.failure
-        if report.success:
-            self._prune()
         self._wake("migrated")
         return self._tend_quarantine(report)
 
@@ -197,12 +198,6 @@ class Engine:
         from syncengine.local.restore_points import prune_restore_points
 
         prune_restore_points(self._store)
-
-    def _note_shapes(self) -> None:
-        from syncengine.migrate.drift import note_shapes
-
-        if self._store.read_only is None:
-            note_shapes(self._store)
 
     def _is_critical(self, migration_id: str) -> bool:
         return self._registry.get_migration_executor(migration_id).definition.critical

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,7 @@ from syncengine.cli.options import app_option, json_option, source_option, store
 from syncengine.cli.showing import counted, printable, show_error, show_json, show_table
 
 if TYPE_CHECKING:
+    from syncengine.migrate.consent import Consent, ConsentRequest
     from syncengine.migrate.registry import MigrationRegistry
     from syncengine.migrate.results import MigrationReport, MigrationResult
     from syncengine.migrate.service import DataMigrationService
@@ -28,6 +30,9 @@ COLUMNS = ("migration", "scope", "state", "read", "written", "merged", "dropped"
 @user_option()
 @source_option()
 @click.option("--again", metavar="ID", help="Only this import, anew, after it found nothing.")
+@click.option("--only", metavar="ID", help="Only this migration, also if it was skipped or rolled back.")
+@click.option("--until", metavar="VERSION", help="No further than this version.")
+@click.option("--yes", is_flag=True, help="Agree to what a major version changes, without a question.")
 @json_option()
 def migrate(
     store: str,
@@ -35,19 +40,25 @@ def migrate(
     user: str | None,
     sources: dict[str, str],
     again: str | None,
+    only: str | None,
+    until: str | None,
+    yes: bool,
     as_json: bool,
 ) -> Exit:
     """Migrate the store to the app's version; make the store if it is not there.
 
-    What needs the cloud is queued for `sync`. Ctrl-C stops between two batches and rolls that migration back.
-    Exit status 5 when a migration failed and was rolled back, else 4 when rows were set aside, else 3 when
-    something is left to migrate, else 0.
+    What needs the cloud is queued for `sync`. Before a major version changes or imports rows that are there it asks
+    on a terminal; elsewhere that waits, unless --yes agrees. Ctrl-C stops between two batches and rolls that
+    migration back. Exit status 5 when a migration failed and was rolled back, else 4 when rows were set aside,
+    else 3 when something is left to migrate, else 0.
     """
     if again is not None and user is None:
         raise click.UsageError("--again needs --user: an import belongs to a user.")
     if not os.path.exists(store):  # noqa: PTH110  (pathlib is slow to import)
         click.echo(f"Making a new store at {store}.", err=True)
-    report = _migrated(store, registry, user=user, sources=sources, again=again, is_quiet=as_json)
+    asked = Asked(user=user, sources=sources, again=again, only=only, until=until)
+    consent = _consent(yes=yes, may_ask=not as_json and is_terminal() and is_terminal(sys.stdin))
+    report = _migrated(store, registry, asked, consent=consent, is_quiet=as_json)
     if as_json:
         show_json(_report_json(report))
     else:
@@ -58,27 +69,56 @@ def migrate(
     return _status(report, failed=bool(failed))
 
 
+def _consent(*, yes: bool, may_ask: bool) -> "Consent | None":
+    if yes:
+        return lambda request: True
+    return _asked_on_terminal if may_ask else None
+
+
+def _asked_on_terminal(request: "ConsentRequest") -> bool:
+    click.echo(printable(str(request), keep="\n"), err=True)
+    return click.confirm("Go on?", err=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the command line wants of this migration."""
+
+    user: str | None
+    sources: dict[str, str]
+    again: str | None
+    only: str | None
+    until: str | None
+
+
 def _migrated(
     store: str,
     registry: "MigrationRegistry",
+    asked: Asked,
     *,
-    user: str | None,
-    sources: dict[str, str],
-    again: str | None,
+    consent: "Consent | None",
     is_quiet: bool,
 ) -> "MigrationReport":
-    from syncengine.cli.progress import ProgressLine
+    from syncengine.cli.progress import progress_on
     from syncengine.clock import SystemClock
     from syncengine.engine import Engine
 
-    progress = ProgressLine(sys.stderr, clock=SystemClock(), is_terminal=is_terminal())
+    progress = progress_on(sys.stderr, clock=SystemClock(), is_terminal=is_terminal())
     listener = None if is_quiet else progress.hear
-    with progress, Engine.open(store, registry=registry, user=user, sources=sources, listener=listener) as engine:
+    opened = Engine.open(
+        store, registry=registry, user=asked.user, sources=asked.sources, listener=listener, consent=consent
+    )
+    with progress, opened as engine:
         migrations = engine.migrations
         with _interrupts(migrations.cancel):
-            if again is not None and user is not None:
-                return _imported_again(migrations, again, user=user)
-            return migrations.migrate_all_data(user)
+            if asked.again is not None and asked.user is not None:
+                return _imported_again(migrations, asked.again, user=asked.user)
+            report = migrations.run(asked.user, only=asked.only, until=asked.until)
+            if report.background and report.success:
+                # Nobody waits for this process to start, so it does what an app would do beside its work.
+                later = migrations.run_background(asked.user)
+                return replace(later, results=report.results + later.results)
+            return report
 
 
 def _imported_again(migrations: "DataMigrationService", migration_id: str, *, user: str) -> "MigrationReport":
@@ -120,6 +160,8 @@ def _report_json(report: "MigrationReport") -> dict[str, Any]:
         "success": report.success,
         "quarantined": report.quarantined,
         "blocked": list(report.blocked),
+        "deferred": [{"id": left.migration_id, "reason": left.reason} for left in report.deferred],
+        "paused": report.paused,
         "results": [
             {**result.to_json(), "scope": result.scope, "state": result.state, "counts": _counts(result)}
             for result in report.results
@@ -154,6 +196,10 @@ def _show_report(report: "MigrationReport", registry: "MigrationRegistry") -> No
         _show_empty_import(result, registry)
     for name in report.blocked:
         click.echo(f"not run: {name}, because something that it comes after is not done")
+    for left in report.deferred:
+        click.echo(f"not run: {left.migration_id}: {left.reason}")
+    if report.deferred:
+        click.echo("To agree: syncengine migrate --yes")
     if report.queued:
         waiting = counted(len(report.queued), "migration waits", "migrations wait")
         click.echo(f"{waiting} for the cloud; see `syncengine sync`.")

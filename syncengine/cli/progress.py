@@ -1,9 +1,10 @@
-"""Progress of long work on stderr: one line that changes on a terminal, a line now and then elsewhere."""
+"""Progress of long work on stderr: bars or one line that changes on a terminal, a line now and then elsewhere."""
 
-from typing import TYPE_CHECKING, TextIO
+import os
+from typing import TYPE_CHECKING, Protocol, TextIO
 
-from syncengine.cli.showing import counted
-from syncengine.events import BatchConfirmed, MigrationEnded, MigrationMessage, MigrationProgressed, MigrationStarted
+from syncengine.cli.showing import counted, printable
+from syncengine.events import BatchConfirmed, MigrationEnded, MigrationMessage, MigrationProgressed, ProgressShown
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -11,13 +12,37 @@ if TYPE_CHECKING:
     from syncengine.clock import Clock
 
 QUIET_MS = 1_000
-"""What is done sooner needs no progress."""
+"""What is sent sooner needs no progress."""
 LINE_EVERY_MS = 5_000
 """How often a log file gets a line."""
 
 
+class Progress(Protocol):
+    """A listener of the engine's events, in a `with` block that leaves the terminal as it was."""
+
+    def hear(self, event: object) -> None: ...
+
+    def __enter__(self) -> "Progress": ...
+
+    def __exit__(
+        self, kind: "type[BaseException] | None", error: BaseException | None, trace: "TracebackType | None"
+    ) -> None: ...
+
+
+def progress_on(stream: TextIO, *, clock: "Clock", is_terminal: bool) -> Progress:
+    """Bars on a terminal that can show them, where rich is installed; else lines."""
+    if is_terminal and os.environ.get("TERM", "dumb") != "dumb":
+        try:
+            from syncengine.cli.bars import ProgressBars
+        except ImportError:
+            pass  # rich is an extra
+        else:
+            return ProgressBars(stream)
+    return ProgressLine(stream, clock=clock, is_terminal=is_terminal)
+
+
 class ProgressLine:
-    """A listener of the engine's events. Use it in a `with` block, which leaves the terminal's line empty."""
+    """One line, on a terminal always the same one."""
 
     def __init__(self, stream: TextIO, *, clock: "Clock", is_terminal: bool) -> None:
         self._stream = stream
@@ -30,15 +55,16 @@ class ProgressLine:
     def hear(self, event: object) -> None:
         """Show what an event says; unknown ones are left alone."""
         match event:
-            case MigrationStarted():
-                self._next_ms = self._clock.monotonic_ms() + QUIET_MS
-            case MigrationProgressed():
-                self._show(f"{event.migration}: {_progress(event.done, event.total)}")
+            case ProgressShown(visible=True):
+                self._next_ms = self._clock.monotonic_ms()
+            case MigrationProgressed(visible=True):
+                self._show(f"{event.migration}: {said_of(event)}")
             case MigrationEnded():
                 self._clear()
-            case MigrationMessage():
+            case MigrationMessage(type="warning"):
+                # Errors and the end are told by the command itself.
                 self._clear()
-                self._stream.write(f"{event.type}: {event.message}\n")
+                self._stream.write(f"warning: {printable(event.message)}\n")
             case BatchConfirmed():
                 self._sent += event.applied
                 self._show(f"{self._sent} sent, {event.sendable} to go")
@@ -49,7 +75,7 @@ class ProgressLine:
             return
         if self._is_terminal:
             self._stream.write("\r" + text.ljust(self._width))
-            self._width = len(text)
+            self._width = max(self._width, len(text))
         else:
             self._next_ms = now_ms + LINE_EVERY_MS
             self._stream.write(text + "\n")
@@ -70,8 +96,14 @@ class ProgressLine:
         self._clear()
 
 
-def _progress(done: int, total: int | None) -> str:
-    """A total may be an estimate: the end alone says 100 %."""
-    if not total:
-        return counted(done, "row", "rows")
-    return f"{done} of {total} rows ({min(99, done * 100 // total)} %)"
+def said_of(event: MigrationProgressed) -> str:
+    """`100 of 2000 rows (5 %), 100 a second, 19 s left`; a total may be an estimate: the end alone says 100 %."""
+    total = f" of {event.total}" if event.total else ""
+    parts = [f"{event.done}{total} rows" if total else counted(event.done, "row", "rows")]
+    if event.percent is not None:
+        parts[0] += f" ({event.percent} %)"
+    if event.rows_per_s is not None:
+        parts.append(f"{round(event.rows_per_s)} a second")
+    if event.left_ms is not None:
+        parts.append(f"{-(-event.left_ms // 1000)} s left")
+    return ", ".join(parts)

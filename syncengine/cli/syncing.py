@@ -71,13 +71,13 @@ def sync(
     cannot be reached or refuses the token, else 4 with rows in quarantine, else 3 when something is left, else 0.
     """
     from syncengine.cli.looking import looking_at
-    from syncengine.cli.progress import ProgressLine
+    from syncengine.cli.progress import progress_on
     from syncengine.clock import SystemClock
     from syncengine.engine import Engine
 
     with looking_at(store):
         pass  # a wrong path must not become a new store
-    progress = ProgressLine(sys.stderr, clock=SystemClock(), is_terminal=is_terminal())
+    progress = progress_on(sys.stderr, clock=SystemClock(), is_terminal=is_terminal())
     with (
         progress,
         Engine.open(

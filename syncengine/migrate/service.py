@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from syncengine.errors import MigrationInvalid, StoreSuperseded
 from syncengine.events import MigrationDeferred, ProgressSeen, PromptAnswered, PromptShown
+from syncengine.local.restore_points import prune_restore_points
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.by_hand import mark_done, skip_migration
 from syncengine.migrate.consent import NOBODY, answer_of, consent_request, note_agreement
 from syncengine.migrate.definition import Counts
+from syncengine.migrate.drift import note_shapes
 from syncengine.migrate.kept_tables import drop_kept_tables
 from syncengine.migrate.markers import move_markers
 from syncengine.migrate.path_run import PathRun, Which, check_sources, report_of
@@ -101,8 +103,16 @@ class DataMigrationService(Looking, GoingBack):
         finally:
             if visible_ms := context.reporter.end():
                 self._analytics.tell(ProgressSeen(visible_ms=visible_ms))
-        drop_kept_tables(self._store)
+        self._tidy_up(report)
         return report
+
+    def _tidy_up(self, report: MigrationReport) -> None:
+        """What is there now is how it should be, and what was kept for the way back goes when its time is over."""
+        if self._store.read_only is None:
+            note_shapes(self._store)
+        if report.success:
+            prune_restore_points(self._store)
+        drop_kept_tables(self._store)
 
     def _ask(self, request: "ConsentRequest", *, may_ask: bool) -> str | None:
         """None when the user agreed, else why the hops of the request wait."""

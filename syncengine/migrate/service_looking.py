@@ -12,9 +12,16 @@ from syncengine.migrate.path_run import PathRun
 from syncengine.migrate.plan import Plan
 from syncengine.migrate.planning import plan_of
 from syncengine.migrate.reporter import MigrationProgressReporter
-from syncengine.migrate.results import MigrationProgress, MigrationReport, MigrationResult, MigrationStatus
+from syncengine.migrate.results import (
+    MigrationProgress,
+    MigrationReport,
+    MigrationResult,
+    MigrationStatus,
+    PendingMigration,
+)
 from syncengine.migrate.run import run_step
 from syncengine.migrate.service_frame import ServiceFrame
+from syncengine.migrate.statistics import HistoryLine, MigrationStatistics, history_of, statistics_of
 from syncengine.migrate.status import status_of
 from syncengine.migrate.validation import validate_collection
 from syncengine.vocabulary import STORE_SCOPE, SchemaVersion, user_scope
@@ -88,6 +95,22 @@ class Looking(ServiceFrame):
     def get_migration_status(self, user: str | None = None) -> MigrationStatus:
         """Done, to do, and the versions."""
         return status_of(self._store, self._registry, user=user)
+
+    def status(self, user: str | None = None) -> MigrationStatus:
+        """The same by a shorter name."""
+        return self.get_migration_status(user)
+
+    def pending(self, user: str | None = None) -> tuple[PendingMigration, ...]:
+        """What this user's data still needs, queued ones as well."""
+        return self.get_migration_status(user).pending
+
+    def history(self, user: str | None = None) -> tuple[HistoryLine, ...]:
+        """Every attempt for the store and for this user, oldest first; nothing of other users."""
+        return history_of(self._store, user=user)
+
+    def statistics(self, user: str | None = None) -> MigrationStatistics:
+        """Runs, rows, failures, time, and which data types were migrated."""
+        return statistics_of(self._store, self._registry, user=user)
 
     def progress_of(self, migration_id: str) -> MigrationProgress:
         """How far the present or last run in this process got; 0 of unknown before the first."""

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,16 @@ def test_migrate_for_programs_is_one_json_document(at_two: Command) -> None:
     at_two.write_notes("5", "many")
     ran = at_two.migrate("THREE", "--json")
     assert (ran.status, ran.err) == (4, "")
-    assert list(ran.json) == ["current", "target", "success", "quarantined", "blocked", "results"]
+    assert list(ran.json) == [
+        "current",
+        "target",
+        "success",
+        "quarantined",
+        "blocked",
+        "deferred",
+        "paused",
+        "results",
+    ]
     first = ran.json["results"][0]
     assert (first["migrationId"], first["state"], first["scope"]) == ("count-stars", "completed", "store")
     assert first["counts"] == {"read": 2, "written": 1, "merged": 0, "dropped": 0, "quarantined": 1}
@@ -182,24 +192,74 @@ def test_a_program_that_asks_for_json_hears_no_progress(at_two: Command) -> None
     assert ran.json["results"][0]["counts"]["dropped"] == 220
 
 
-def test_a_terminal_gets_one_line_that_changes_and_goes_away(at_two: Command) -> None:
-    (at_two.folder / "things.txt").write_text("320")
+def _on_a_terminal(at_two: Command, *, term: str) -> str:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "syncengine", "migrate", "--app", "notes_app:SLOW", "--store", str(at_two.store)],
         cwd=at_two.folder,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "TERM": term},
         stdout=subprocess.DEVNULL,
         stderr=theirs,
     )
     os.close(theirs)
+    said = _all_of(ours)
     assert process.wait(timeout=SECONDS_MAX) == 0
-    said = os.read(ours, 10_000).decode()
-    os.close(ours)
+    return said
+
+
+def _all_of(terminal: int) -> str:
+    """Linux says EIO when the other end of a pty is closed."""
+    said = b""
+    with suppress(OSError):
+        while piece := os.read(terminal, 10_000):
+            said += piece
+    os.close(terminal)
+    return said.decode()
+
+
+def test_a_terminal_gets_one_line_that_changes_and_goes_away(at_two: Command) -> None:
+    (at_two.folder / "things.txt").write_text("320")
+    said = _on_a_terminal(at_two, term="dumb")
     assert "\rcrawls: 100 of 320 rows (31 %)" in said
     assert "\rcrawls: 300 of 320 rows (93 %)" in said
     assert "\n" not in said
     assert said.endswith(" \r")
+
+
+def test_a_terminal_of_today_gets_bars_where_rich_is_installed(at_two: Command) -> None:
+    pytest.importorskip("rich", reason="bars are an extra")
+    (at_two.folder / "things.txt").write_text("320")
+    said = _on_a_terminal(at_two, term="xterm-256color")
+    assert "100 of 320 rows (31 %)" in said
+    assert "━" in said
+    assert "\x1b[2K" in said.rpartition("rows")[2]  # at last the line is wiped
+
+
+def test_short_work_shows_nothing_on_a_terminal(at_two: Command) -> None:
+    (at_two.folder / "things.txt").write_text("150")
+    for term in ("dumb", "xterm-256color"):
+        assert _on_a_terminal(at_two, term=term) == ""
+
+
+def test_without_anybody_to_ask_a_major_version_waits_with_3_and_yes_agrees(at_two: Command) -> None:
+    at_two.write_notes("5")
+    ran = at_two.migrate("ASKING")
+    assert ran.status == 3
+    assert "not run: count-stars: the user has to agree" in ran.out
+    assert "To agree: syncengine migrate --yes" in ran.out
+    asked = at_two.migrate("ASKING", "--json")
+    assert [left["id"] for left in asked.json["deferred"]] == ["count-stars", "send-notes"]
+    agreed = at_two.migrate("ASKING", "--yes")
+    assert agreed.status == 0
+    assert "The store is at 3.0.0 of 3.0.0." in agreed.out
+
+
+def test_only_one_migration_is_run_when_it_is_named(at_two: Command) -> None:
+    at_two.write_notes("5")
+    ran = at_two.migrate("ASKING", "--only", "count-stars", "--json")
+    assert [result["migrationId"] for result in ran.json["results"]] == ["count-stars"]
+    until = at_two.migrate("THREE", "--until", "2.0.0")
+    assert "Nothing to do." in until.out
 
 
 # sync.
