@@ -1,7 +1,8 @@
 """What somebody did to the tables outside of the migrations is noticed, and what can be made again is."""
 
 import json
-import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -179,18 +180,52 @@ def test_a_lease_of_a_process_that_has_ended_is_given_back(path: Path) -> None:
     assert query(path, "SELECT holder, fence FROM _sync_lease") == [("", 4)]
 
 
+HOLDS_THE_LOCK = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
 def test_a_start_never_waits_for_another_process_only_to_remember_the_schema(path: Path) -> None:
     sql(path, "CREATE TABLE other (a)")
-    holding = sqlite3.connect(path, isolation_level=None)
-    holding.execute("BEGIN IMMEDIATE")
-    began = time.monotonic()
-    with opened(path) as engine:
-        assert time.monotonic() - began < 2
-        assert engine.read_only is None
-        holding.execute("ROLLBACK")
-        with engine.write() as db:
-            db["notes"].insert({"user_id": "ann", "id": "later", "text": ""})
-    holding.close()
+    before = cookie(path)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS_THE_LOCK, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        began = time.monotonic()
+        with opened(path) as engine:
+            assert time.monotonic() - began < 3
+            assert engine.read_only is None
+        holder.communicate()
+    assert cookie(path) == before
+    with opened(path):
+        pass
+    assert cookie(path)[0] == str(before[1])
+
+
+def test_a_schema_that_changed_between_the_look_and_the_repair_is_left_to_the_next_start(path: Path) -> None:
+    sql(path, "ALTER TABLE notes ADD COLUMN mood TEXT; DELETE FROM _sync_state WHERE name = 'schema_cookie'")
+    parts = json.loads(str(query(path, "SELECT ddl FROM _sync_collection WHERE name = 'places'")[0][0]))
+    lost = ["index", "by_name", "CREATE INDEX by_name ON places (name)"]
+    recorded = json.dumps([*parts, lost]).replace("'", "''")
+    sql(path, f"UPDATE _sync_collection SET ddl = '{recorded}' WHERE name = 'places'")
+    said: list[str] = []
+
+    def another_process_is_faster(event: object) -> None:
+        if isinstance(event, MigrationMessage):
+            said.append(event.message)
+            if len(said) == 1:  # the drift is said before the repair
+                in_python("import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute(sys.argv[2])", path, lost[2])
+
+    with opened(path, listener=another_process_is_faster):
+        pass
+    assert len(said) == 1
+    assert "mood" in said[0]
 
 
 def test_two_starts_that_repair_at_once_both_find_it_right(path: Path) -> None:
