@@ -131,10 +131,23 @@ def _table(copy: "Store", schema: str, name: str, declared: tuple[str | None, st
 
 def _lost(copy: "Store", table: _Table) -> Iterator[_Row]:
     """The present rows that neither copy has; streamed, while others are written."""
-    selected = ", ".join(f"p.{quoted(name)}" for name in table.columns)
+    # SQLite keeps text as it is given, UTF-8 or not: asked for as bytes, and read here.
+    names = [f"p.{quoted(name)}" for name in table.columns]
+    selected = ", ".join(
+        f"typeof({name}) = 'text', iif(typeof({name}) = 'text', CAST({name} AS BLOB), {name})" for name in names
+    )
     missing = _missing(copy, table, against=("main", "forward"))
     rows = copy.connection.execute(f"SELECT {selected} FROM present.{quoted(table.name)} AS p WHERE {missing}")
-    return (_row(table, row) for row in rows)
+    return (_row(table, tuple(map(_text_if_it_is, row[::2], row[1::2]))) for row in rows)
+
+
+def _text_if_it_is(is_text: Any, value: Any) -> Any:
+    if not is_text:
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
 
 
 def _returned(copy: "Store", table: _Table, *, of: str) -> list[tuple[str | None, int]]:

@@ -115,13 +115,18 @@ def test_migrations_that_fail_today_do_not_stand_in_the_way(engine, path):
         assert len(all_notes(again)) == 5
 
 
-def test_bytes_and_infinity_come_whole_into_quarantine(engine):
-    statement(engine, "CREATE TABLE photos (id TEXT PRIMARY KEY, picture BLOB, size REAL)")
-    statement(engine, "INSERT INTO photos VALUES ('p', x'ff00', 9e999)")
+def test_bytes_infinity_and_text_that_is_none_come_whole_into_quarantine(engine):
+    statement(engine, "CREATE TABLE photos (id TEXT PRIMARY KEY, picture BLOB, size REAL, name TEXT)")
+    statement(engine, "INSERT INTO photos VALUES ('p', x'ff00', 9e999, CAST(x'ff01' AS TEXT))")
     engine.restore(1)
     [(owner, key, body)] = aside(engine)
     assert (owner, key) == (None, "p")
-    assert json.loads(body) == {"id": "p", "picture": {"$blob": "/wA="}, "size": {"$real": "inf"}}
+    assert json.loads(body) == {
+        "id": "p",
+        "picture": {"$blob": "/wA="},
+        "size": {"$real": "inf"},
+        "name": {"$blob": "/wE="},
+    }
 
 
 def test_items_of_a_migration_that_is_undone_are_resolved_because_their_rows_are_back(path):
