@@ -55,7 +55,7 @@ def crash_everywhere(
     called any number of times; `check(path)` looks at a store as a cut left it, before `run` goes on, and raises when
     something is wrong. Each time the file must be sound and hold exactly the old or the new contents, or, where the
     work takes several transactions, something between; and `run` must bring it to the new contents. Times are not
-    compared, nor the columns in `leave_out`.
+    compared, nor the columns in `leave_out`; where rows hold times, give the engine of `run` a `StoppedClock()`.
 
     More than `images_max` disk images, or `statements_max` statements, are sampled evenly; the environment variable
     SYNCENGINE_EVERY_CRASH=1 does them all. Raises CrashFound, which says where the image was left to look at.

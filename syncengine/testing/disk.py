@@ -183,6 +183,8 @@ class _Disk(apsw.VFS):
         inside = _is_in(filename, self.folder)
         if inside:
             self.before("delete", filename)
+            if not Path(filename).exists():
+                return  # SQLite takes that for success, but apsw would raise it
         super().xDelete(filename, syncdir)
         if inside:
             self.done(Operation(kind="delete", name=self.name_of(filename), folder_synced=bool(syncdir)))
@@ -230,6 +232,13 @@ class _File(apsw.VFSFile):
         self.disk.before("truncate", self.path)
         super().xTruncate(newsize)
         self.disk.done(Operation(kind="truncate", name=self.name, size_bytes=newsize))
+
+    def xLock(self, level: int) -> None:  # noqa: N802  (SQLite's)
+        try:
+            super().xLock(level)
+        except apsw.IOError as error:
+            # The last to close a file that it may only read: SQLite keeps the failure to itself, apsw would raise it.
+            raise apsw.BusyError(str(error)) from None
 
     def xSync(self, flags: int) -> None:  # noqa: N802  (SQLite's)
         self.disk.before("sync", self.path)

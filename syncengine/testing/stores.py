@@ -30,7 +30,7 @@ DRAWN_FOR = "ada"
 
 
 class StoppedClock(SystemClock):
-    """Stands at one moment, so that two runs write the same times."""
+    """Stands at one moment, so that two runs write the same times; what waits by the monotonic clock goes on."""
 
     def now_ms(self) -> TimestampMs:
         """2025-06-15T15:06:40Z."""

@@ -2,15 +2,24 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from syncengine import Engine, add, archive, cast, declared, migration, rename
+from syncengine import Engine, Settings, add, archive, cast, declared, migration, rename
 from syncengine.testing import StoppedClock
-from tests.integration.imports import PROFILE, ImportExecutor, JourneyV2, make_v2, seconds_v3, upload_walks, walk
+from tests.integration.imports import (
+    PROFILE,
+    ImportExecutor,
+    JourneyV2,
+    JourneyV3,
+    make_v2,
+    seconds_v3,
+    upload_walks,
+    walk,
+)
 from tests.integration.migrate_world import registry_of
 
 ROWS = 30
@@ -63,13 +72,57 @@ def archive_v3():
     )
 
 
+def shadow_v3():
+    return seconds_v3(shadow=True)
+
+
+def there_and_back_v3():
+    def back(new: JourneyV3) -> JourneyV2:
+        return JourneyV2(user_id=new.user_id, id=new.id, minutes=new.seconds / 60, title=new.title)
+
+    step = seconds_v3()
+    step.down(back)
+    return step
+
+
+def migrate(engine: Engine) -> None:
+    """What every start of an app does."""
+    report = engine.migrate()
+    assert report is None or report.success, report
+
+
+def roll_back(engine: Engine) -> None:
+    if engine.migrations.get_current_schema_version() == "3.0.0":
+        engine.migrations.rollback("seconds-v3", consent=("ann",))
+
+
+def restore(engine: Engine) -> None:
+    """Bring back what was deleted after the restore point was made."""
+    (point,) = [point for point in engine.restore_points() if point.reason == "the test's"]
+    if engine._store.query("SELECT count(*) FROM journeys") != [(ROWS,)]:
+        engine.restore(point.restore_point_id, consent=("ann",))
+
+
+def then_deleted(engine: Engine) -> None:
+    engine.migrations.make_restore_point("the test's")
+    with engine.write() as db:
+        db.execute("DELETE FROM journeys WHERE id < 'old-020'")
+
+
 @dataclass(frozen=True)
 class Kind:
-    """`before` and `after` are the registries of the app before and after its update."""
+    """`before` and `after` are the registries of the app before and after its update.
+
+    `prepare` is done once, by the app after its update, to the store of before; `act` is what one start does then.
+    """
 
     before: Callable[[], Any]
     after: Callable[[], Any]
     user: str | None = None
+    settings: Settings = field(default_factory=Settings)
+    prepare: Callable[[Engine], None] | None = None
+    act: Callable[[Engine], None] = migrate
+    takes_one_transaction: bool = True
 
     def build(self, path: Path) -> None:
         phone = _phone_of(path)
@@ -77,16 +130,18 @@ class Kind:
             walks = [walk(n) for n in range(ROWS)] + [walk(ROWS, 13), walk(0), walk(ROWS + 1, 0)]
             phone.write_text(json.dumps({"@walks": json.dumps(walks)}), encoding="utf-8")
         with self.open(path, self.before()) as engine:
-            engine.migrate()
+            migrate(engine)
             if engine._store.query("SELECT count(*) FROM pragma_table_info('journeys')") != [(0,)]:
                 with engine.write() as db:
                     rows = [("ann", f"old-{n:03}", float(n % 4), f"title {n}") for n in range(ROWS)]
                     db.conn.executemany("INSERT INTO journeys VALUES (?, ?, ?, ?)", rows)
+        if self.prepare is not None:
+            with self.open(path, self.after()) as engine:
+                self.prepare(engine)
 
     def run(self, path: Path) -> None:
         with self.open(path, self.after()) as engine:
-            report = engine.migrate()
-            assert report is None or report.success, report
+            self.act(engine)
 
     def open(self, path: Path, registry: Any, **options: Any) -> Engine:
         sources = {"phone": str(_phone_of(path))} if self.user else None
@@ -96,6 +151,7 @@ class Kind:
             user=self.user,
             sources=sources,
             clock=StoppedClock(),
+            settings=self.settings,
             consent=lambda request: True,
             **options,
         )
@@ -116,12 +172,15 @@ def at_three(step):
 
 KINDS = {
     "tables": Kind(nothing, at_two()),
-    "import": Kind(nothing, at_two(ImportExecutor()), user="ann"),
+    "import": Kind(nothing, at_two(ImportExecutor()), user="ann", takes_one_transaction=False),
     "upload": Kind(at_two(ImportExecutor()), at_three(upload_v3), user="ann"),
     "declared": Kind(at_two(), at_three(declared_v3)),
     "archive": Kind(at_two(), at_three(archive_v3)),
     "row function": Kind(at_two(), at_three(seconds_v3)),
     "merge": Kind(at_two(), at_three(merge_v3)),
+    "shadow": Kind(at_two(), at_three(shadow_v3), settings=Settings(batch_rows=10), takes_one_transaction=False),
+    "restore": Kind(at_two(), at_two(), prepare=then_deleted, act=restore),
+    "rollback": Kind(at_two(), at_three(there_and_back_v3), prepare=migrate, act=roll_back),
 }
 
 PROFILE_STATUS = {"profile": ("status",)}

@@ -5,12 +5,12 @@ import shutil
 import pytest
 
 from syncengine.errors import DataAtRisk, DiskFull, NeedsUser, StoreUnusable, SyncEngineError
-from syncengine.testing import contents_of, failing_disk
+from syncengine.testing import PowerIsGone, contents_of, failing_disk, power_cut
 from syncengine.testing.images import evenly
 from tests.crash.kinds import KINDS, PROFILE_STATUS
 
 KINDS_TRIED = ("import", "row function", "declared")
-PLACES_MAX = 25
+PLACES_MAX = 12
 
 
 class World:
@@ -93,3 +93,16 @@ def test_the_error_says_what_failed_and_a_healed_disk_needs_no_new_start(failure
         disk.heal()
         assert engine.migrate().success
     assert world.contents() == world.new
+
+
+def test_an_opening_that_was_cut_short_leaves_nothing_open_even_while_its_exception_is_held(tmp_path):
+    world = World(tmp_path, KINDS["row function"])
+    with power_cut(world.folder) as counted:
+        world.kind.open(world.path, world.kind.after()).close()
+    held = []
+    for number in range(counted.begun):
+        with pytest.raises(PowerIsGone) as gone, power_cut(world.folder, before_statement=number):
+            world.kind.open(world.path, world.kind.after())
+        held.append(gone)
+        world.kind.open(world.path, world.kind.after()).close()
+    assert len(held) > 5
