@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import apsw
 
@@ -33,7 +34,7 @@ def columns_declared(create: str) -> tuple[ColumnFacts, ...]:
     """The columns of a CREATE TABLE in order. Raises apsw.SQLError for what SQLite refuses."""
     with _table(create) as connection:
         name = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").get
-        rows = connection.execute(
+        rows: list[tuple[Any, ...]] = connection.execute(
             'SELECT name, upper(type), "notnull", dflt_value,'
             " (SELECT strict FROM pragma_table_list(?1))"
             " FROM pragma_table_xinfo(?1) WHERE hidden = 0 ORDER BY cid",

@@ -15,7 +15,7 @@ from syncengine.local.version_table import read_installed
 from syncengine.migrate.declared import DeclaredExecutor
 from syncengine.migrate.paging import pages
 from syncengine.migrate.plan import Step, all_steps_of_hop
-from syncengine.migrate.row_migration import RowExecutor
+from syncengine.migrate.row_function import RowFunctionExecutor
 from syncengine.migrate.shape import TableSql, columns_of
 from syncengine.migrate.tables import TablesExecutor
 from syncengine.migrate.work import insert_sql, key_columns
@@ -101,7 +101,7 @@ def _shaping(registry: "MigrationRegistry", name: str, version: SchemaVersion, t
 
 def _went_through(registry: "MigrationRegistry", step: Step, moved: dict[str, SchemaVersion]) -> bool:
     executor = registry.get_migration_executor(step.id)
-    if not isinstance(executor, RowExecutor | DeclaredExecutor):
+    if not isinstance(executor, RowFunctionExecutor | DeclaredExecutor):
         return False
     return executor.collection in moved and step.hop.to_version <= moved[executor.collection]
 
@@ -119,7 +119,7 @@ def _last_create(registry: "MigrationRegistry", name: str, version: SchemaVersio
             continue
         executor = registry.get_migration_executor(listed.id)
         tables = executor.tables if isinstance(executor, TablesExecutor) else ()
-        own = executor.table if isinstance(executor, RowExecutor) else None
+        own = executor.table if isinstance(executor, RowFunctionExecutor) else None
         for table in (*tables, *([own] if own else [])):
             if table.collection == name:
                 found = (to_version, table)

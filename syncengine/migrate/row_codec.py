@@ -3,8 +3,10 @@
 import base64
 import math
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from itertools import chain
+from operator import itemgetter
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import orjson
@@ -13,6 +15,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from syncengine.local.whole_row import row_as_json
 
 _SCALARS = (str, int, float, bool, bytes)
+_KEPT_AS_THEY_ARE = frozenset({*_SCALARS, type(None)})
+"""apsw binds True as 1. Enums are not among them, whatever they are made of."""
 
 ColumnValue = str | int | float | bytes | None
 
@@ -24,41 +28,49 @@ class RowCodec:
     """
 
     def __init__(self, model: type[BaseModel]) -> None:
-        self.model = model
+        self.model = self.row_type = model
+        self.name = model.__name__
         self.columns: tuple[str, ...] = tuple(model.model_fields)
-        kinds = {name: _kind(field.annotation) for name, field in model.model_fields.items()}
+        kinds = column_kinds({name: field.annotation for name, field in model.model_fields.items()})
         self._json = frozenset(name for name, kind in kinds.items() if kind == "json")
         self._bool = frozenset(name for name, kind in kinds.items() if kind == "bool")
+        self._json_places = [self.columns.index(name) for name in self._json]
         self.json_columns = self._json
         """Columns that hold JSON text."""
         self._rows: TypeAdapter[list[Any]] = TypeAdapter(list[model])  # type: ignore[valid-type]  # model is a value
 
     def decode(self, rows: Sequence[Sequence[Any]]) -> list[Any]:
         """Models for rows of `columns`. Raises ValidationError, whose first place is the row's number."""
-        return self._rows.validate_python([self._plain(row) for row in rows])
+        columns = self.columns
+        plain: list[dict[str, Any]] = [dict(zip(columns, row, strict=True)) for row in rows]
+        for name in self._json:
+            for row in plain:
+                if isinstance(row[name], str):
+                    row[name] = json_or_text(row[name])
+        for name in self._bool:
+            for row in plain:
+                if row[name] in (0, 1):
+                    row[name] = bool(row[name])
+        return self._rows.validate_python(plain)
 
     def plain_value(self, column: str, value: Any) -> Any:
         """One column's value as the model reads it."""
         if column in self._json and isinstance(value, str):
-            return _parsed(value)
+            return json_or_text(value)
         return bool(value) if column in self._bool and value in (0, 1) else value
-
-    def _plain(self, row: Sequence[Any]) -> dict[str, Any]:
-        plain = dict(zip(self.columns, row, strict=True))
-        for name in self._json:
-            if isinstance(plain[name], str):
-                plain[name] = _parsed(plain[name])
-        for name in self._bool:
-            if plain[name] in (0, 1):
-                plain[name] = bool(plain[name])
-        return plain
 
     def encode(self, row: BaseModel) -> tuple[ColumnValue, ...]:
         """The column values of a model, in the order of `columns`."""
-        values = row.__dict__
-        return tuple(
-            _json_text(values[name]) if name in self._json else _scalar(values[name]) for name in self.columns
-        )
+        return self.encode_rows([row])[0]
+
+    def encode_rows(self, rows: Sequence[BaseModel]) -> list[tuple[ColumnValue, ...]]:
+        """The same for many models."""
+        dicts = [row.__dict__ for row in rows]
+        if len(self.columns) == 1:
+            values = [(row[self.columns[0]],) for row in dicts]
+        else:
+            values = list(map(itemgetter(*self.columns), dicts))
+        return columns_encoded(values, json_places=self._json_places, other=_scalar)
 
 
 _codecs: dict[type[BaseModel], RowCodec] = {}
@@ -72,12 +84,37 @@ def codec_of(model: type[BaseModel]) -> RowCodec:
     return codec
 
 
+def columns_encoded(
+    rows: list[tuple[Any, ...]], *, json_places: Sequence[int], other: Callable[[Any], ColumnValue]
+) -> list[tuple[ColumnValue, ...]]:
+    """Values as columns keep them: those of `json_places` as JSON text, bools as 0 and 1, what is odd by `other`.
+
+    A column at a time, because most need nothing at all.
+    """
+    if not json_places and set(map(type, chain.from_iterable(rows))) <= _KEPT_AS_THEY_ARE:
+        return rows
+    columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+    for place, values in enumerate(columns):
+        if place in json_places:
+            columns[place] = list(map(_json_text, values))
+        elif not set(map(type, values)) <= _KEPT_AS_THEY_ARE:
+            columns[place] = list(map(other, values))
+    return list(zip(*columns, strict=True))
+
+
+def scalar_or_json(value: Any) -> ColumnValue:
+    """A value as a column keeps it: lists and mappings as JSON text."""
+    return _json_text(value) if isinstance(value, list | tuple | dict | BaseModel) else _scalar(value)
+
+
+def column_kinds(hints: Mapping[str, Any]) -> dict[str, str]:
+    """Of each field by its type hint: "json", "bool" or "scalar"."""
+    return {name: _kind(hint) for name, hint in hints.items()}
+
+
 def encode_mapping(row: Mapping[str, Any]) -> dict[str, ColumnValue]:
     """Column values of a plain mapping: lists and mappings become JSON text."""
-    return {
-        name: _json_text(value) if isinstance(value, list | tuple | dict | BaseModel) else _scalar(value)
-        for name, value in row.items()
-    }
+    return {name: scalar_or_json(value) for name, value in row.items()}
 
 
 def why_invalid(error: ValidationError) -> tuple[str, str]:
@@ -110,7 +147,8 @@ def _kind(annotation: Any) -> str:
     return "json"
 
 
-def _parsed(text: str) -> Any:
+def json_or_text(text: str) -> Any:
+    """What a JSON text says; a text that is none as it is."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:

@@ -1,60 +1,61 @@
 """Migrations written as one pure function from the old row to the new one: `@migration(...)`."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints, is_typeddict
 
 from pydantic import BaseModel
 
 from syncengine.errors import MigrationInvalid
-from syncengine.local.identifiers import quoted
-from syncengine.migrate.definition import Item, MigrationDefinition, WrongReturn, may_return_none
-from syncengine.migrate.rebuild import RebuildingExecutor, present_table, way_back
+from syncengine.migrate.definition import Item, MigrationDefinition
+from syncengine.migrate.plain_rows import PlainShape
+from syncengine.migrate.rebuild import RebuildingExecutor, way_back
 from syncengine.migrate.row_codec import codec_of
-from syncengine.migrate.shape import TableSql, columns_of, parse_table
+from syncengine.migrate.row_function import RowFunction, RowFunctionExecutor, RowShape
+from syncengine.migrate.shape import columns_of
 
 if TYPE_CHECKING:
-    from syncengine.local.store import Row, Store
+    from syncengine.local.store import Store
     from syncengine.migrate.registry import MigrationRegistry
     from syncengine.migrate.repair import Repair
     from syncengine.migrate.work import Work
 
-RowFunction = Callable[..., Any]
 
-
-class RowExecutor(RebuildingExecutor):
-    """A function makes the new rows of each old row."""
+class HintedRowExecutor(RowFunctionExecutor):
+    """The function's type hints say what it reads and returns: pydantic models, TypedDicts, or dict."""
 
     def __init__(
         self, definition: MigrationDefinition, function: RowFunction, *, table: str | None, group_by: str | None
     ) -> None:
-        super().__init__()
-        self.definition = definition  # type: ignore[misc]  # an author's class has one definition, this kind many
-        self.function = function
-        self.down_function: RowFunction | None = None
-        self.group_by = group_by
-        self.collection = definition.collections[0]
-        self.table: TableSql | None = parse_table(table, migration=definition.id) if table else None
-        if self.table is not None and self.table.collection != self.collection:
-            raise MigrationInvalid(f"Migration {definition.id} gives a table for another collection than its own.")
-        if group_by is not None and definition.shadow:
+        super().__init__(definition, function, table=table, group_by=group_by)
+        self.old_hint, self.new_hint = _hints(function, definition.id)
+        if group_by is not None and self.old_hint is dict:
             raise MigrationInvalid(
-                f"Migration {definition.id} says shadow=True, and merges rows.",
-                why="rows that belong together would be converted at different times",
-                fix="Leave shadow= out: it is then done in one transaction.",
+                f"Migration {definition.id} merges rows whose columns it does not name.",
+                fix="Write def f(old: list[OldRow]) with a pydantic model or a TypedDict.",
             )
-        self.new_indexes = self.table.indexes if self.table is not None else ()
-        self.old_model, self.new_model = _models(function, definition.id)
-        self._may_drop = may_return_none(function)
-        self._wants_work = "work" in inspect.signature(function).parameters
 
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """The function itself, for tests and for rows that come from older clients."""
-        return self.function(*arguments, **named)
+    def old_shape(self, work: "Work") -> RowShape:
+        return self._shape(self.old_hint, self.collection, work)
 
-    def down(self, function: RowFunction) -> "RowExecutor":
+    def new_shape(self, work: "Work") -> RowShape:
+        return self._shape(self.new_hint, self.new_table, work)
+
+    def _shape(self, hint: Any, table: str, work: "Work") -> RowShape:
+        if isinstance(hint, type) and issubclass(hint, BaseModel):
+            return codec_of(hint)
+        known = work.notes.get((hint, table))
+        if not isinstance(known, PlainShape):
+            columns = columns_of(work.store, table) if hint is dict else tuple(get_type_hints(hint))
+            known = work.notes[hint, table] = PlainShape(hint, columns)
+        return known
+
+    def grouping_columns(self) -> tuple[str, ...]:
+        return tuple(get_type_hints(self.old_hint))
+
+    def down(self, function: RowFunction) -> "HintedRowExecutor":
         """Decorator: the way back from a new row to the old one. Raises MigrationInvalid for missing hints."""
-        _models(function, self.definition.id)
+        _hints(function, self.definition.id)
         self.down_function = function
         return self
 
@@ -63,89 +64,46 @@ class RowExecutor(RebuildingExecutor):
         if self.down_function is None or self.group_by is not None or before is None:
             return None
         table = ";\n".join((before.create, *before.indexes))
-        back = RowExecutor(way_back(self.definition), self.down_function, table=table, group_by=None)
+        back = executor_of(self.down_function, way_back(self.definition), table=table, group_by=None)
         back.remembers_shape = False
         return back
 
-    def prepare(self, work: "Work") -> None:
-        self.make_new_table(work)
-        if self.group_by is not None:
-            columns = ", ".join(map(quoted, self.order(work)))
-            work.store.query(f"CREATE INDEX _sync_grouping ON {quoted(self.collection)} ({columns})")
 
-    def make_new_table(self, work: "Work") -> None:
-        self._check_columns(work, self.collection, self.old_model, "reads")
-        self.remember_shape(work)
-        table = self.table or present_table(work.store, self.collection, migration=self.definition.id)
-        work.store.query(table.create_as(self.new_table))
-        self._check_columns(work, self.new_table, self.new_model, "writes")
+class RowExecutor(HintedRowExecutor):
+    """A row function from one pydantic model to another: each row is validated before and after."""
 
-    def _check_columns(self, work: "Work", table: str, model: type[BaseModel], does: str) -> None:
-        there, wanted = set(columns_of(work.store, table)), set(model.model_fields)
-        if not there:
-            raise self.refuse_missing_table()
-        if there != wanted:
-            raise MigrationInvalid(
-                f"Migration {self.definition.id} {does} {model.__name__}, which is not what the table holds.",
-                why=f"only in the table: {sorted(there - wanted)}; only in the model: {sorted(wanted - there)}",
-                fix="A column that is left out would be lost: name every one, or archive it first.",
-            )
-
-    def source_columns(self, work: "Work") -> tuple[str, ...]:
-        return codec_of(self.old_model).columns
-
-    def new_columns(self, work: "Work") -> tuple[str, ...]:
-        return codec_of(self.new_model).columns
-
-    def order(self, work: "Work") -> tuple[str, ...]:
-        keys = super().order(work)
-        return keys if self.group_by is None else (*keys[:-1], self.group_by, keys[-1])
-
-    def made_of(self, rows: "Sequence[Row]", work: "Work") -> list[list[tuple[Any, ...]]]:
-        old = codec_of(self.old_model).decode(rows)
-        if self.group_by is not None:
-            made = [self._convert(old, work), *([None] * (len(rows) - 1))]
-        else:
-            made = [self._convert(row, work) for row in old]
-        return [[self._encoded(row) for row in _as_rows(new)] for new in made]
-
-    def _convert(self, row: Any, work: "Work") -> Any:
-        made = self.function(row, work=work) if self._wants_work else self.function(row)
-        if made is None and not self._may_drop:
-            raise WrongReturn("the function returned None, and its return hint does not say that it may drop a row")
-        return made
-
-    def _encoded(self, row: Any) -> tuple[Any, ...]:
-        if not isinstance(row, self.new_model):
-            raise WrongReturn(f"the function returned {type(row).__name__}, not {self.new_model.__name__}")
-        return codec_of(self.new_model).encode(row)
-
-    def units(self, items: Iterator[Item]) -> Iterator[list[Item]]:
-        """For a merge, what belongs together is one group: the rows of one owner with one value."""
-        if self.group_by is None:
-            yield from super().units(items)
-            return
-        place = codec_of(self.old_model).columns.index(self.group_by)
-        group: list[Item] = []
-        for item in items:
-            if group and (item.owner, item.value[place]) != (group[-1].owner, group[-1].value[place]):
-                yield group
-                group = []
-            group.append(item)
-        if group:
-            yield group
+    old_hint: type[BaseModel]
+    new_hint: type[BaseModel]
 
     @property
-    def grouped(self) -> bool:
-        return self.group_by is not None
+    def old_model(self) -> type[BaseModel]:
+        """What the function reads."""
+        return self.old_hint
+
+    @property
+    def new_model(self) -> type[BaseModel]:
+        """What the function returns."""
+        return self.new_hint
+
+    def grouping_columns(self) -> tuple[str, ...]:
+        return codec_of(self.old_model).columns
 
     def check(self, item: Item) -> None:
         """Raises ValidationError for a row that is not of the old shape."""
         codec_of(self.old_model).decode([item.value])
 
-    def before_swap(self, work: "Work") -> None:
-        if self.group_by is not None:
-            work.store.query("DROP INDEX _sync_grouping")
+
+class PlainRowExecutor(HintedRowExecutor):
+    """A row function of plain dicts on at least one side. What comes as a dict is not validated."""
+
+
+def executor_of(
+    function: RowFunction, definition: MigrationDefinition, *, table: str | None, group_by: str | None
+) -> HintedRowExecutor:
+    """The executor for a function by its hints. Raises MigrationInvalid for missing ones."""
+    both = all(isinstance(hint, type) and issubclass(hint, BaseModel) for hint in _hints(function, definition.id))
+    kind = RowExecutor if both else PlainRowExecutor
+    return kind(definition, function, table=table, group_by=group_by)
 
 
 def migration(  # noqa: PLR0913  (keyword-only: a definition spelled out)
@@ -168,17 +126,19 @@ def migration(  # noqa: PLR0913  (keyword-only: a definition spelled out)
     backup: str = "auto",
     shadow: bool | None = None,
     repairs: "tuple[Repair, ...]" = (),
-) -> Callable[[RowFunction], RowExecutor]:
+) -> Callable[[RowFunction], HintedRowExecutor]:
     """Decorator for a pure function `f(old: OldModel) -> NewModel`; the hints are the checks before and after.
 
     It returns a row, a list (split), None (dropped, counted) or raises Quarantine. `table` is the new
     CREATE TABLE with its indexes; without it the columns stay. `group_by` names a column: the function then
     gets all rows of one owner with one value, and what it does not return is counted as merged. `repairs` are tried,
     in order, on a row that cannot be converted, before it is set aside.
+    With `dict` or a TypedDict as a hint, rows are plain dicts: faster, and nothing is checked but the names of the
+    columns. JSON columns stay text unless a TypedDict says what is in them.
     Raises MigrationInvalid at import for hints that are missing.
     """
 
-    def decorate(function: RowFunction) -> RowExecutor:
+    def decorate(function: RowFunction) -> HintedRowExecutor:
         definition = MigrationDefinition(
             id=id or f"{function.__module__}.{function.__name__}",
             name=name or function.__name__.replace("_", " "),
@@ -196,35 +156,29 @@ def migration(  # noqa: PLR0913  (keyword-only: a definition spelled out)
             backup=backup,
             shadow=shadow,
         )
-        executor = RowExecutor(definition, function, table=table, group_by=group_by)
+        executor = executor_of(function, definition, table=table, group_by=group_by)
         executor.repairs = repairs
         return executor
 
     return decorate
 
 
-def _models(function: RowFunction, migration_id: str) -> tuple[type[BaseModel], type[BaseModel]]:
+def _hints(function: RowFunction, migration_id: str) -> tuple[Any, Any]:
     hints = get_type_hints(function)
     returned = hints.pop("return", None)
     first = next(iter(inspect.signature(function).parameters), "")
-    old, new = _model_in(hints.get(first)), _model_in(returned)
+    old, new = _shape_in(hints.get(first)), _shape_in(returned)
     if old is None or new is None:
         raise MigrationInvalid(
             f"The function of migration {migration_id} does not say what it reads and returns.",
-            fix="Write def f(old: OldRow) -> NewRow with two pydantic models.",
+            fix="Write def f(old: OldRow) -> NewRow with two pydantic models, or with TypedDicts or dict.",
         )
     return old, new
 
 
-def _model_in(hint: Any) -> type[BaseModel] | None:
-    if isinstance(hint, type) and issubclass(hint, BaseModel):
+def _shape_in(hint: Any) -> Any:
+    if is_typeddict(hint) or (isinstance(hint, type) and issubclass(hint, BaseModel)):
         return hint
-    if get_origin(hint) is None:
-        return None
-    return next((found for part in get_args(hint) if (found := _model_in(part)) is not None), None)
-
-
-def _as_rows(made: Any) -> list[Any]:
-    if made is None:
-        return []
-    return list(made) if isinstance(made, list | tuple) else [made]
+    if hint is dict or get_origin(hint) is dict:
+        return dict
+    return next((found for part in get_args(hint) if (found := _shape_in(part)) is not None), None)

@@ -1,0 +1,64 @@
+"""Rows as plain dicts, for functions with `dict` or TypedDict hints: nothing is validated, and that is the speed."""
+
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from syncengine.migrate.definition import Quarantine, WrongReturn
+from syncengine.migrate.row_codec import column_kinds, columns_encoded, json_or_text, scalar_or_json
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Row
+
+
+class PlainShape:
+    """Dicts with one value for each column. Of a TypedDict, JSON fields are parsed and 0 and 1 of a bool are one."""
+
+    row_type: type = dict
+
+    def __init__(self, hint: Any, columns: tuple[str, ...]) -> None:
+        self.columns = columns
+        self.name = getattr(hint, "__name__", str(hint))
+        kinds = {} if hint is dict else column_kinds(get_type_hints(hint))
+        self._json = tuple(name for name in columns if kinds.get(name) == "json")
+        self._json_places = [columns.index(name) for name in self._json]
+        self._bool = tuple(name for name in columns if kinds.get(name) == "bool")
+        self._values = itemgetter(*columns) if len(columns) > 1 else lambda row: (row[columns[0]],)
+
+    def decode(self, rows: "Sequence[Row]") -> list[Any]:
+        """Raises Quarantine for text that is no JSON where the hint wants it."""
+        columns = self.columns
+        plain = [dict(zip(columns, row, strict=True)) for row in rows]
+        for name in self._json:
+            for row in plain:
+                if isinstance(row[name], str):
+                    row[name] = _parsed(name, row[name])
+        for name in self._bool:
+            for row in plain:
+                if row[name] in (0, 1):
+                    row[name] = bool(row[name])
+        return plain
+
+    def encode_rows(self, rows: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Raises WrongReturn for a row with other columns."""
+        try:
+            values = list(map(self._values, rows))
+        except KeyError:
+            values = []
+        if len(values) != len(rows) or not set(map(len, rows)) <= {len(self.columns)}:
+            raise self._other_columns(rows)
+        return columns_encoded(values, json_places=self._json_places, other=scalar_or_json)
+
+    def _other_columns(self, rows: Sequence[Any]) -> WrongReturn:
+        wanted = set(self.columns)
+        wrong = next(set(row) for row in rows if set(row) != wanted)
+        # Of what is too much only the number: a key may come from the row itself.
+        missing, more = sorted(wanted - wrong), len(wrong - wanted)
+        return WrongReturn(f"the function returned a row without {missing} and with {more} other fields")
+
+
+def _parsed(name: str, text: str) -> Any:
+    value = json_or_text(text)
+    if value is text:
+        raise Quarantine("is no JSON", field=name)
+    return value
