@@ -151,6 +151,35 @@ def restore(
     return Exit.QUARANTINE if report.lost and not simulate else Exit.DONE
 
 
+@restore_points.command(cls=EngineCommand)
+@click.argument("sealed", metavar="FILE")
+@store_option(required=False)
+@_key_file_option()
+@json_option()
+def rescue(sealed: str, store: str | None, key_file: str | None, as_json: bool) -> Exit:
+    """Put a sealed file in the place of a store that cannot be read any more.
+
+    Close the app first. The damaged store is sealed as it is, beside the restore points. The store that comes back
+    is a new device to the cloud; what waited in its queue is in quarantine, and exit status 4 says so.
+    """
+    from syncengine.clock import SystemClock
+    from syncengine.local.rescuing import rescue as put_in_place
+    from syncengine.settings import Settings
+
+    path = _given()
+    keys = _key_file(path, key_file)
+    report = put_in_place(path, sealed, keys=keys, settings=Settings(), clock=SystemClock())
+    if wants_json(click.get_current_context()):
+        show_json(asdict(report))
+    else:
+        click.echo(printable(f"The store is at version {report.schema_version or 'none'} again."))
+        for file in report.damaged:
+            click.echo(printable(f"The damaged file is in {file}"))
+        if report.entries_set_aside:
+            click.echo(f"{counted(report.entries_set_aside, 'entry', 'entries')} of the queue went to quarantine.")
+    return Exit.QUARANTINE if report.entries_set_aside else Exit.DONE
+
+
 def _show(report: "RestoreReport") -> None:
     would = "would go" if report.simulated else "went"
     click.echo(

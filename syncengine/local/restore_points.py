@@ -32,11 +32,14 @@ from syncengine.local.savepoint import raise_translated
 from syncengine.local.sealing import Sealed, seal, sha256_of, unseal
 
 if TYPE_CHECKING:
+    from syncengine.clock import Clock
     from syncengine.local.keys import KeyProvider, SealingKey
     from syncengine.local.store import Store
 
 PAGES_OF_ONE_STEP = 1_000
 SEALED_ENDS = ".age"
+DAMAGED_ENDS = ".damaged" + SEALED_ENDS
+"""Of a store that was replaced because it could not be read: a person decides when it goes."""
 DAY_MS = 24 * 60 * 60 * 1000
 _FULL = frozenset({"ENOSPC", "EDQUOT", "EFBIG"})
 
@@ -78,8 +81,8 @@ def make_restore_point(
     key = keys.identity()
     folder = make_restore_folder(store.path)
     _check_room(store, folder)
-    made_ms = store.clock.now_ms()
-    name = f"{iso(made_ms).replace(':', '').replace('.', '')}-{fresh_id(system_random())[:12]}{SEALED_ENDS}"
+    made_at = iso(store.clock.now_ms())
+    name = sealed_name(store.clock)
     try:
         with plain_place(folder) as place:
             copied = _copy(store, os.path.join(place, "plain.db"), between=between)
@@ -87,12 +90,18 @@ def make_restore_point(
             os.rename(os.path.join(place, "sealed"), os.path.join(folder, name))
             sync_folder(folder)
     except OSError as error:
-        raise _no_disk(error) from error
+        raise no_disk(error) from error
     try:
-        return _record(store, name, copied, sealed, key=key, reason=reason, made_ms=made_ms)
+        return _record(store, name, copied, sealed, key=key, reason=reason, made_at=made_at)
     except BaseException:
         os.unlink(os.path.join(folder, name))
         raise
+
+
+def sealed_name(clock: "Clock") -> str:
+    """The time, and something that no other file has."""
+    moment = iso(clock.now_ms()).replace(":", "").replace(".", "")
+    return f"{moment}-{fresh_id(system_random())[:12]}{SEALED_ENDS}"
 
 
 def _check_room(store: "Store", folder: str) -> None:
@@ -112,7 +121,8 @@ def _megabytes(size_bytes: int) -> str:
     return f"{size_bytes / 1_000_000:,.0f}"
 
 
-def _no_disk(error: OSError) -> Exception:
+def no_disk(error: OSError) -> Exception:
+    """DiskFull, or RestorePointImpossible, for what the disk said."""
     import errno
 
     if errno.errorcode.get(error.errno or 0) in _FULL:
@@ -166,8 +176,8 @@ def copy_pages(source: apsw.Connection, path: str, *, between: Callable[[], None
         target.close(True)
 
 
-def check_copy(path: str, *, rows: dict[str, int]) -> None:
-    """Raises StoreDamaged when a copy is not whole, or has not the rows that it should have."""
+def check_copy(path: str, *, rows: dict[str, int] | None) -> None:
+    """Raises StoreDamaged when a copy is not whole, or has not the rows that it should have, where that is known."""
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
     try:
         connection.execute("PRAGMA temp_store = MEMORY").fetchall()
@@ -177,7 +187,7 @@ def check_copy(path: str, *, rows: dict[str, int]) -> None:
         raise_translated(error)
     finally:
         connection.close(True)
-    if found != "ok" or counts != rows:
+    if found != "ok" or rows not in (None, counts):
         raise StoreDamaged(
             "A copy of the store is not whole.",
             why="SQLite's integrity check finds damage" if found != "ok" else "its tables have other numbers of rows",
@@ -206,7 +216,7 @@ def _count(connection: apsw.Connection, table: str) -> int:
 def _seal(store: "Store", place: str, *, key: "SealingKey", between: Callable[[], None]) -> Sealed:
     """Seal the plain copy, which has lost its name by then, and open the sealed file again against its hash."""
     plain_path, path = os.path.join(place, "plain.db"), os.path.join(place, "sealed")
-    with open(plain_path, "rb") as plain, open(path, "xb+", opener=_private) as target:
+    with open(plain_path, "rb") as plain, open(path, "xb+", opener=private_file) as target:
         if os.name == "posix":
             os.unlink(plain_path)
         went_in = seal(plain, target, key=key, between=between)
@@ -224,15 +234,16 @@ def _seal(store: "Store", place: str, *, key: "SealingKey", between: Callable[[]
     return sealed
 
 
-def _private(path: str, flags: int) -> int:
+def private_file(path: str, flags: int) -> int:
+    """An opener for files of 0600, whatever the umask."""
     return os.open(path, flags, 0o600)
 
 
 def _record(
-    store: "Store", name: str, copied: _Copied, sealed: Sealed, *, key: "SealingKey", reason: str, made_ms: int
+    store: "Store", name: str, copied: _Copied, sealed: Sealed, *, key: "SealingKey", reason: str, made_at: str
 ) -> RestorePoint:
     # 0 days: it may go at once, and the engine prunes only after a migration that succeeded.
-    keep_ms = made_ms + store.settings.restore_point_keep_days * DAY_MS
+    keep_ms = store.clock.now_ms() + store.settings.restore_point_keep_days * DAY_MS
     with store.transaction(durable=True):
         restore_point_id = store.value(
             "restore_points",
@@ -244,7 +255,7 @@ def _record(
             schema_version=copied.schema_version,
             rows=json.dumps(copied.rows),
             reason=reason,
-            made_at=iso(made_ms),
+            made_at=made_at,
             verified_at=iso(store.clock.now_ms()),
             keep_until=iso(keep_ms),
         )
@@ -326,10 +337,10 @@ def opened_restore_point(store: "Store", restore_point_id: int, *, keys: "KeyPro
     with plain_place(folder) as place:
         path = os.path.join(place, "opened.db")
         try:
-            with open(point.path, "rb") as sealed, open(path, "xb", opener=_private) as target:
+            with open(point.path, "rb") as sealed, open(path, "xb", opener=private_file) as target:
                 unseal(sealed, target, key=key)
         except OSError as error:
-            raise _no_disk(error) from error
+            raise no_disk(error) from error
         check_copy(path, rows=point.rows)
         yield Path(path)
 
@@ -352,7 +363,7 @@ def prune_restore_points(store: "Store") -> int:
             with suppress(FileNotFoundError):
                 os.unlink(_absolute(store.path, path))
         except OSError as error:
-            raise _no_disk(error) from error
+            raise no_disk(error) from error
         with store.transaction():
             store.run("restore_points", "gone", restore_point_id=restore_point_id, now=iso(store.clock.now_ms()))
     return len(over)
@@ -364,6 +375,8 @@ def _remove_unrecorded(store: "Store") -> None:
     young_ms = store.clock.now_ms() - max(store.settings.restore_point_keep_days, 1) * DAY_MS
     with suppress(OSError), os.scandir(restore_folder(store.path)) as entries:
         for entry in entries:
-            is_ours = entry.name.endswith(SEALED_ENDS) and entry.name not in recorded
+            is_ours = entry.name.endswith(SEALED_ENDS) and not entry.name.endswith(DAMAGED_ENDS)
+            if entry.name in recorded:
+                continue
             if is_ours and entry.stat(follow_symlinks=False).st_mtime_ns // 1_000_000 < young_ms:
                 os.unlink(entry.path)

@@ -485,7 +485,9 @@ def test_with_no_days_to_keep_it_goes_when_its_migration_has_succeeded(path):
 def test_a_file_that_nobody_recorded_goes_after_the_time_and_a_strangers_file_never(path):
     sealed = _made(path)
     lost, strange = sealed.with_name("2026-01-01T000000000Z-aaaaaaaaaaaa.age"), sealed.with_name("letter.txt")
+    damaged = sealed.with_name("2026-01-01T000000000Z-bbbbbbbbbbbb.damaged.age")
     shutil.copy(sealed, lost)
+    shutil.copy(sealed, damaged)
     strange.write_text("mine")
     with opened(path, clock=Later(1)) as engine:
         prune_restore_points(engine._store)
@@ -494,6 +496,7 @@ def test_a_file_that_nobody_recorded_goes_after_the_time_and_a_strangers_file_ne
         prune_restore_points(engine._store)
     assert not lost.exists()
     assert strange.exists()
+    assert damaged.exists()
 
 
 def test_a_restore_point_shows_no_rows(path):

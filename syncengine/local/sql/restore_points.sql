@@ -160,3 +160,20 @@ UPDATE _sync_lease
 SET fence = fence + 1,
     holder = ''
 WHERE pid <> :pid;
+
+-- name: forget_drain
+-- A new device has given out no number yet.
+DELETE FROM _sync_drain;
+
+-- name: entries
+-- All that waits, in order.
+SELECT entry_id
+FROM _sync_outbox
+ORDER BY entry_id;
+
+-- name: record_rescue
+-- In the history: the store before this one was damaged.
+INSERT INTO _sync_run (
+  migration, scope, from_version, to_version, state, method, started_at, ended_at, duration_ms
+)
+VALUES ('rescue', 'store', :version, :version, 'restored', 'restore_point', :now, :now, 0);
