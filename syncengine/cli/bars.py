@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from syncengine.cli.progress import said_of
+from syncengine.cli.progress_words import said_of
 from syncengine.cli.showing import printable
 from syncengine.events import BatchConfirmed, MigrationEnded, MigrationMessage, MigrationProgressed
 

@@ -3,7 +3,8 @@
 import os
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from syncengine.cli.showing import counted, printable
+from syncengine.cli.progress_words import said_of
+from syncengine.cli.showing import printable
 from syncengine.events import BatchConfirmed, MigrationEnded, MigrationMessage, MigrationProgressed, ProgressShown
 
 if TYPE_CHECKING:
@@ -94,16 +95,3 @@ class ProgressLine:
         self, kind: "type[BaseException] | None", error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
         self._clear()
-
-
-def said_of(event: MigrationProgressed) -> str:
-    """`100 of 2000 rows (5 %), 100 a second, 19 s left`; a total may be an estimate: the end alone says 100 %."""
-    total = f" of {event.total}" if event.total else ""
-    parts = [f"{event.done}{total} rows" if total else counted(event.done, "row", "rows")]
-    if event.percent is not None:
-        parts[0] += f" ({event.percent} %)"
-    if event.rows_per_s is not None:
-        parts.append(f"{round(event.rows_per_s)} a second")
-    if event.left_ms is not None:
-        parts.append(f"{-(-event.left_ms // 1000)} s left")
-    return ", ".join(parts)

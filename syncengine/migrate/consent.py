@@ -26,7 +26,7 @@ _logger = logging.getLogger("syncengine.migrate")
 ROWS_TO_ESTIMATE_MIN = 1_000
 """Fewer rows than these in the history say nothing about the speed of this machine."""
 
-DECLINED = "the user declined for now"
+DECLINED = "the user declined"
 NOBODY = "the user has to agree, and the app gave nobody to ask (consent=)"
 
 

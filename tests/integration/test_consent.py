@@ -111,7 +111,7 @@ def test_who_declines_is_asked_again_at_the_next_migrate_and_may_agree(tmp_path)
     person, told = Person(False, True), []
     with Engine.open(path, registry=asking(column("c")), consent=person, analytics=told.append) as engine:
         declined = engine.migrate()
-        assert [deferred.reason for deferred in declined.deferred] == ["the user declined for now"]
+        assert [deferred.reason for deferred in declined.deferred] == ["the user declined"]
         assert (declined.results, columns(engine)) == ((), [])
         assert engine.migrate().success
         assert columns(engine) == ["c"]
