@@ -76,7 +76,7 @@ class RollbackReport:
     restore_point_id: int | None = None
     """The sealed copy of the store as it was before the rollback; in an emergency the one that it went back to."""
     rows_lost: int = 0
-    """Rows that it lost, whole in quarantine."""
+    """In quarantine without a migration of their own: of an emergency all, else rows whose parent went."""
 
     @property
     def success(self) -> bool:

@@ -14,11 +14,11 @@ import orjson
 
 from syncengine.errors import RollbackFailed
 from syncengine.local.sqlite_errors import ConstraintError, MismatchError
-from syncengine.migrate.paging import rows_of
+from syncengine.migrate.paging import pages, rows_of
 from syncengine.migrate.rejection import CODE_FAILED, Rejection, rejection_for
 from syncengine.migrate.rollback_report import UndoCounts
 from syncengine.migrate.shape import columns_of
-from syncengine.migrate.work import Work, insert_sql
+from syncengine.migrate.work import Work, insert_sql, key_columns
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -126,6 +126,32 @@ def _came_back(store: "Store", table: str, body: str) -> bool:
     except (ConstraintError, MismatchError):
         return False
     return True
+
+
+def check_older_shape(executor: "RebuildingExecutor", undoing: "Undoing", *, wrong_before: int) -> None:
+    """The rows are such as the migration reads. Those that it had set aside or repaired need not be.
+
+    Raises RollbackFailed with what is wrong with the first.
+    """
+    wrong, first = 0, ""
+    work = undoing.work(executor.definition)
+    keys = key_columns(undoing.collection(executor.collection))
+    for page in pages(undoing.store, executor.collection, columns=executor.source_columns(work), keys=keys):
+        for item in executor.items_of(page, work):
+            try:
+                executor.check(item)
+            except Exception as error:
+                why = rejection_for(error)
+                if why is None:
+                    raise
+                first = first or why.text + (f" ({why.field})" if why.field else "")
+                wrong += 1
+    if wrong > wrong_before:
+        raise RollbackFailed(
+            f"Rollback of {undoing.step.id} made rows that are not of the older shape.",
+            why=f"{wrong} rows; the first: {first}",
+            fix="The store is as it was before the rollback. Correct the way down.",
+        )
 
 
 def row_from_json(body: str) -> dict[str, Any]:

@@ -30,8 +30,6 @@ class Undoing:
     step: "UndoStep"
     collisions: list[Collision] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    wrong_before: int = 0
-    """At most so many rows were not of the older shape before the migration, and are there again."""
 
     @property
     def store(self) -> "Store":

@@ -12,7 +12,7 @@ from syncengine.migrate.rollback_imports import take_out
 from syncengine.migrate.rollback_old_rows import put_back_from_restore_point, put_back_kept_table
 from syncengine.migrate.rollback_repaired import give_back
 from syncengine.migrate.rollback_report import UndoCounts
-from syncengine.migrate.rollback_rows import take_down
+from syncengine.migrate.rollback_rows import check_older_shape, take_down
 from syncengine.migrate.shape import columns_of, table_exists
 from syncengine.migrate.tables import TablesExecutor
 from syncengine.migrate.work import key_columns
@@ -53,7 +53,8 @@ def _take_back_rows(executor: RebuildingExecutor, undoing: "Undoing") -> UndoCou
     down = executor.reversed(undoing.store, undoing.registry)
     assert down is not None
     counts = take_down(down, undoing)
-    undoing.wrong_before = counts.restored + give_back(executor, undoing)
+    given_back = give_back(executor, undoing)
+    check_older_shape(executor, undoing, wrong_before=counts.restored + given_back)
     return counts
 
 

@@ -330,23 +330,25 @@ def test_a_user_who_came_late_goes_back_alone_and_with_the_store(tmp_path, path)
 
 def test_one_collection_goes_back_and_a_late_user_is_imported_into_both_shapes(tmp_path, path):
     """Of two collections of one hop only one is back: the imported rows of each take the way that its table took."""
-    notes = declared(
-        id="places-v3",
+    stars = declared(
+        id="places-v4",
         collection="places",
-        from_version="2.0.0",
-        to_version="3.0.0",
+        from_version="3.0.0",
+        to_version="4.0.0",
         changes=(add("stars", "INTEGER", default=3),),
     )
     places = "CREATE TABLE places (user_id TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (user_id, id)) STRICT"
-    both = (make_v2(places), Both(), seconds_v3(), notes)
+    both = (make_v2(places), Both(), seconds_v3(), titles_v4(), stars)
     phone = {"phone": str(write_phone(tmp_path / "bob.json", [walk(7, 7)]))}
-    with open_at(path, *both, user=None) as engine:
+    with open_at(path, *both, target="4.0.0", user=None) as engine:
         engine.migrate()
-        assert engine.migrations.rollback("seconds-v3").state == "rolled_back"
-    with open_at(path, *both, user="bob", sources=phone) as engine:
+        assert engine.migrations.rollback("titles-v4").state == "rolled_back"
+    with open_at(path, *both, target="4.0.0", user="bob", sources=phone) as engine:
         engine.migrations.execute_migration("import-both", "bob")
-        assert walks_of(engine) == [("bob", "w-00007", 7.0, None)]
+        assert walks_of(engine) == [("bob", "w-00007", 420, None)]
         assert engine._store.query("SELECT * FROM places") == [("bob", "w-00007", 3)]
+        assert engine.migrations.rollback("import-both", "bob").state == "rolled_back"
+        assert walks_of(engine) == engine._store.query("SELECT * FROM places") == []
 
 
 class Both(ImportExecutor):

@@ -2,6 +2,7 @@
 
 import pytest
 from rollback_world import (
+    V2,
     JourneyV2,
     JourneyV3,
     add_walks,
@@ -14,7 +15,7 @@ from rollback_world import (
     walks_of,
 )
 
-from syncengine import Quarantine, clamp
+from syncengine import Quarantine, clamp, tables
 from syncengine.errors import RollbackFailed, RollbackRefused
 
 ROWS = [("ann", "a-1", 1.5, "one"), ("ann", "a-2", 2.0, None), ("bob", "b-1", 3.25, "three")]
@@ -225,3 +226,44 @@ def never_below_zero(old: JourneyV2) -> JourneyV3:
     if old.minutes < 0:
         raise Quarantine("below zero", field="seconds")
     return to_seconds(old)
+
+
+POINTS = """
+CREATE TABLE places (
+  user_id TEXT NOT NULL, id TEXT NOT NULL, walk TEXT NOT NULL, PRIMARY KEY (user_id, id),
+  FOREIGN KEY (user_id, walk) REFERENCES journeys (user_id, id)
+) STRICT
+"""
+
+
+def test_rows_whose_parent_has_no_way_back_collide_with_it(path):
+    with open_at(path, make_v2(POINTS), seconds_v3()) as engine:
+        engine.migrate()
+        add_walks(engine, ("ann", "odd", 13, None), ("ann", "even", 60, None))
+        with engine.write() as db:
+            db.execute("INSERT INTO places VALUES ('ann', 'p1', 'odd'), ('ann', 'p2', 'even')")
+        report = engine.migrations.rollback("seconds-v3", "ann")
+        assert (report.state, [(c.collection, c.key, c.code) for c in report.collisions]) == (
+            "stopped",
+            [("journeys", "odd", "conversion_failed"), ("places", "p1", "parent_set_aside")],
+        )
+        report = engine.migrations.rollback("seconds-v3", "ann", on_collision="keep")
+        assert (report.state, report.lost) == ("rolled_back", 2)
+        assert engine._store.query("SELECT id FROM places") == [("p2",)]
+        assert engine._store.query("PRAGMA foreign_key_check") == []
+
+
+def test_rows_that_are_not_of_the_older_shape_stop_it(path):
+    """The way down passes by its own model, and the table takes anything."""
+
+    def wordy(new: JourneyV3) -> JourneyV2:
+        return JourneyV2.model_construct(user_id=new.user_id, id=new.id, minutes="many", title=new.title)
+
+    lax = tables(id="tables-v2", from_version="1.0.0", to_version="2.0.0", create=(V2.replace(" STRICT", ""),))
+    with open_at(path, lax, seconds_v3(down=wordy)) as engine:
+        engine.migrate()
+        add_walks(engine, ("ann", "a", 60, None))
+        before = contents(engine)
+        with pytest.raises(RollbackFailed, match="not of the older shape"):
+            engine.migrations.rollback("seconds-v3", "ann", on_collision="keep")
+        assert contents(engine) == before
