@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from syncengine.testing.contents import contents_of
     from syncengine.testing.crash import CrashFound, CrashReport, crash_everywhere
     from syncengine.testing.disk import FailingDisk, PowerIsGone, failing_disk, power_cut, recording_disk
+    from syncengine.testing.going_back import check_rollback
     from syncengine.testing.images import CrashImage, DiskLog, crash_images
     from syncengine.testing.lock import freeze, frozen
     from syncengine.testing.offline import OfflineReport, offline_midway
-    from syncengine.testing.round_trip import TripReport, round_trip
     from syncengine.testing.row_strategies import drawn, row_strategy
     from syncengine.testing.starters import two_starters
     from syncengine.testing.stores import StoppedClock, bring, fill, model_at, numbered, store_at
+    from syncengine.testing.there_and_back import TripReport, round_trip
     from syncengine.testing.ways import Ways, all_paths, check_paths
 
 _HOME = {
@@ -28,11 +29,12 @@ _HOME = {
     "OfflineReport": "offline",
     "PowerIsGone": "disk",
     "StoppedClock": "stores",
-    "TripReport": "round_trip",
+    "TripReport": "there_and_back",
     "Ways": "ways",
     "all_paths": "ways",
     "bring": "stores",
     "check_paths": "ways",
+    "check_rollback": "going_back",
     "contents_of": "contents",
     "crash_everywhere": "crash",
     "crash_images": "images",
@@ -46,7 +48,7 @@ _HOME = {
     "offline_midway": "offline",
     "power_cut": "disk",
     "recording_disk": "disk",
-    "round_trip": "round_trip",
+    "round_trip": "there_and_back",
     "row_strategy": "row_strategies",
     "store_at": "stores",
     "two_starters": "starters",
@@ -66,6 +68,7 @@ __all__ = [
     "all_paths",
     "bring",
     "check_paths",
+    "check_rollback",
     "contents_of",
     "crash_everywhere",
     "crash_images",

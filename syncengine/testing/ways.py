@@ -1,18 +1,16 @@
 """All ways between two versions: valid rows, counts that add up, and the same data whichever way was taken."""
 
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from syncengine.clock import SystemClock
-from syncengine.local.identifiers import quoted
-from syncengine.local.store import Store
 from syncengine.migrate.registry import Hop, MigrationRegistry
-from syncengine.migrate.shape import columns_of, table_exists
+from syncengine.migrate.shape import table_exists
 from syncengine.settings import Settings
 from syncengine.testing.contents import LeftOut
+from syncengine.testing.outcome import Outcome, outcome_of
 from syncengine.testing.stores import OneWay, Rows, bring, opened, store_at
 from syncengine.vocabulary import SchemaVersion
 
@@ -86,39 +84,19 @@ def check_paths(
     begin = folder / "begin" / "app.db"
     begin.parent.mkdir(parents=True)
     store_at(registry, ways.from_version, path=begin, rows=rows, user=user, sources=sources)
-    first: _Outcome | None = None
+    first: Outcome | None = None
     for number, way in enumerate(ways.ways):
         for starts in ("one start", "a start for each version"):
             path = folder / f"way-{number}-{starts.replace(' ', '-')}" / "app.db"
             shutil.copytree(begin.parent, path.parent)
             travel = _Travel(registry, path, user=user, sources=sources)
             travel.go(way, step_by_step=starts != "one start")
-            outcome = travel.outcome(leave_out or {})
+            outcome = outcome_of(path, registry=registry, leave_out=leave_out)
             first = first or outcome
             if wrong := first.differs_from(outcome):
                 raise AssertionError(f"{' then '.join(map(str, way))} in {starts} gives other data: {wrong}")
     assert first is not None
     return {name: len(found) for name, found in first.rows.items()}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Outcome:
-    columns: Mapping[str, tuple[str, ...]]
-    rows: Mapping[str, tuple[str, ...]]
-    set_aside: tuple[tuple[Any, ...], ...]
-
-    def differs_from(self, other: "_Outcome") -> str:
-        if self.columns != other.columns:
-            odd = sorted(
-                name
-                for name in self.columns.keys() | other.columns.keys()
-                if self.columns.get(name) != other.columns.get(name)
-            )
-            return f"other columns in {', '.join(odd)}"
-        odd = [name for name in self.rows if self.rows[name] != other.rows[name]]
-        if odd:
-            return f"other rows in {', '.join(odd)}"
-        return "" if self.set_aside == other.set_aside else "other rows were set aside"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,25 +120,3 @@ class _Travel:
                     if table_exists(engine._store, name):
                         checked = engine.migrations.validate_migrated_data(self.user, name)
                         assert checked.success, f"after {goal} rows of {name} are not valid: {checked.errors}"
-
-    def outcome(self, leave_out: LeftOut) -> _Outcome:
-        store = Store(str(self.path), settings=Settings(), clock=SystemClock())
-        try:
-            columns = {
-                name: self._compared(store, name, leave_out.get(name, ())) for name in self.registry.collections
-            }
-            rows = {name: _rows(store, name, kept) for name, kept in columns.items() if kept}
-            aside = store.query("SELECT DISTINCT owner, collection, row_key FROM _sync_quarantine ORDER BY 1, 2, 3")
-            return _Outcome(columns=columns, rows=rows, set_aside=tuple(aside))
-        finally:
-            store.close()
-
-    def _compared(self, store: Store, name: str, left_out: Collection[str]) -> tuple[str, ...]:
-        collection, status = self.registry.profile or ("", "")
-        odd = {*left_out, status} if name == collection else set(left_out)
-        return tuple(sorted(set(columns_of(store, name)) - odd))
-
-
-def _rows(store: Store, table: str, columns: tuple[str, ...]) -> tuple[str, ...]:
-    found = store.query(f"SELECT {', '.join(map(quoted, columns))} FROM {quoted(table)}")
-    return tuple(sorted(map(repr, found)))

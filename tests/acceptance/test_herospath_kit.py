@@ -17,6 +17,7 @@ from syncengine.testing import (
     StoppedClock,
     all_paths,
     check_paths,
+    check_rollback,
     crash_everywhere,
     fill,
     frozen,
@@ -129,6 +130,22 @@ ROWS = {
 def test_each_row_that_goes_to_version_3_finds_its_way_back(name):
     report = round_trip(getattr(v3_0_0, name), rows=ROWS[name], examples_max=150)
     assert report.back > 100
+
+
+@pytest.mark.parametrize(
+    "migration",
+    [
+        "journeys-schema-v2-to-v3",
+        "dismissed-places-v2-to-v3",
+        "profile-schema-v2-to-v3",
+        "preferences-schema-v2-to-v3",
+    ],
+)
+def test_each_migration_of_a_shape_can_be_rolled_back_and_run_again_on_a_store_of_the_apps_own_rows(
+    migration, tmp_path
+):
+    report = check_rollback(migration, registry=migrations.REGISTRY, path=tmp_path / "app.db", rows=rows_of_2())
+    assert [undone.id for undone in report.undone] == [migration]
 
 
 def test_the_merge_of_places_says_that_there_is_no_way_back():

@@ -4,8 +4,8 @@ import pytest
 from migrate_world import registry_of
 from pydantic import BaseModel, ConfigDict
 
-from syncengine import Engine, Quarantine, declared, migration, rename, tables
-from syncengine.testing import StoppedClock, all_paths, check_paths, model_at, store_at
+from syncengine import Engine, Quarantine, add, declared, migration, rename, tables
+from syncengine.testing import StoppedClock, all_paths, check_paths, check_rollback, model_at, store_at
 
 V2 = "CREATE TABLE notes (user_id TEXT NOT NULL, id TEXT NOT NULL, minutes REAL NOT NULL, PRIMARY KEY (user_id, id))"
 V3 = V2.replace("minutes REAL", "seconds INTEGER")
@@ -182,3 +182,51 @@ def test_no_row_model_is_guessed_across_a_declared_change():
     )
     assert model_at(mixed, "notes", version="3.0.0") is NoteV3
     assert model_at(mixed, "notes", version="4.0.0") is None
+
+
+# Going back.
+
+
+def to_minutes(new: NoteV3) -> NoteV2:
+    return NoteV2(user_id=new.user_id, id=new.id, minutes=new.seconds / 60)
+
+
+def to_whole_minutes(new: NoteV3) -> NoteV2:
+    return NoteV2(user_id=new.user_id, id=new.id, minutes=float(new.seconds // 60))
+
+
+def with_down(down):
+    step = hop(to_seconds, "seconds", "2.0.0", "3.0.0", table=V3, lossy=False)
+    step.down(down)
+    make = tables(id="make", from_version="1.0.0", to_version="2.0.0", create=(V2,))
+    return registry_of(make, step, target="3.0.0")
+
+
+SECONDS = {"notes": [NoteV2(user_id="ann", id=f"n{n:02}", minutes=n / 4) for n in range(30)]}
+
+
+def test_a_way_down_that_brings_every_row_back_passes_rows_that_were_set_aside_included(tmp_path):
+    odd = [NoteV2(user_id="bob", id="odd", minutes=13.0)]
+    report = check_rollback(
+        "seconds", registry=with_down(to_minutes), path=tmp_path / "app.db", rows={"notes": [*SECONDS["notes"], *odd]}
+    )
+    assert [undone.id for undone in report.undone] == ["seconds"]
+    assert report.undone[0].counts.restored == 1
+
+
+def test_a_way_down_that_loses_something_is_found(tmp_path):
+    with pytest.raises(
+        AssertionError, match="seconds was rolled back, and there are other rows in notes than before"
+    ):
+        check_rollback("seconds", registry=with_down(to_whole_minutes), path=tmp_path / "app.db", rows=SECONDS)
+
+
+def test_a_declared_migration_can_be_held_to_its_way_back_without_a_row_model(tmp_path):
+    changes = (rename("minutes", "m"), add("colour", "TEXT", default="grey"))
+    renamed = declared(
+        id="renamed", collection="notes", from_version="2.0.0", to_version="3.0.0", changes=changes, critical=True
+    )
+    make = tables(id="make", from_version="1.0.0", to_version="2.0.0", create=(V2,))
+    registry_with_it = registry_of(make, renamed, target="3.0.0")
+    report = check_rollback("renamed", registry=registry_with_it, path=tmp_path / "app.db", rows=SECONDS)
+    assert report.undone[0].counts.kept == 30
