@@ -35,14 +35,15 @@ class Left:
 def read_ground(store: "Store", registry: "MigrationRegistry", *, sources: Mapping[str, Any]) -> Ground:
     """All that a plan is made from, in the caller's transaction."""
     applied = tuple(_applied(row) for row in store.rows("rollback", "applied_runs"))
-    left = _left(store, sources)
+    left, installed = _left(store, sources), read_installed(store)
     listed = {migration.id for migration in registry.migrations}
     executors = {
         run.migration: registry.get_migration_executor(run.migration) for run in applied if run.migration in listed
     }
     return Ground(
         applied=applied,
-        versions=read_installed(store).versions,
+        versions=installed.versions,
+        cloud_versions=installed.cloud_versions,
         collections={name: executor.definition.collections for name, executor in executors.items()},
         after={name: executor.definition.after for name, executor in executors.items()},
         ways={
@@ -142,7 +143,16 @@ def _way_of_restore_point(run: Applied, left: Left, *, lacks: str) -> Way:
 def _way_of_import(executor: BaseMigrationExecutor, *, run: Applied, left: Left) -> Way:
     source = executor.definition.source
     if run.scope == STORE_SCOPE:
-        return Way(method=IMPOSSIBLE, why="its executor has no `undo`")
+        return Way(method=IMPOSSIBLE, why=f"its executor has no `undo`{_as_a_whole(run, left)}")
     if run.rows_written == 0 or source is None or source in left.sources:
         return Way(method="taken_out")
-    return Way(method=IMPOSSIBLE, why=f"its source {source} is needed to tell its rows from later ones; give it")
+    lacks = f"its source {source} tells its rows from later ones, and was not given"
+    return Way(method=IMPOSSIBLE, why=f"{lacks}{_as_a_whole(run, left)}")
+
+
+def _as_a_whole(run: Applied, left: Left) -> str:
+    """What is left to do for a person where one migration alone cannot go back."""
+    point = run.restore_point_id
+    if point not in left.restore_points:
+        return ""
+    return f"; restore point {point} has the whole store as it was before"

@@ -1,7 +1,7 @@
 """What a rollback would undo, and how, as a value: decided here, printed, tested, then done elsewhere. No I/O."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from syncengine.errors import RollbackRefused
@@ -46,6 +46,8 @@ class Ground:
 
     applied: tuple[Applied, ...]
     versions: Mapping[str, SchemaVersion]
+    cloud_versions: Mapping[str, SchemaVersion]
+    """By scope; the cloud never goes back."""
     collections: Mapping[str, tuple[str, ...]]
     """By migration; those that this app does not list are missing."""
     after: Mapping[str, tuple[str, ...]]
@@ -281,7 +283,7 @@ def _plan(closure: _Closure, *, asked: str, user: str | None) -> RollbackPlan:
         target=closure.version,
         steps=steps,
         users=_users(closure.ground, steps),
-        warnings=_warnings(steps),
+        warnings=(*_of_dropped(steps), *_of_clouds(closure.ground, steps)),
     )
 
 
@@ -308,7 +310,7 @@ def _users(ground: Ground, steps: tuple[UndoStep, ...]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _warnings(steps: tuple[UndoStep, ...]) -> tuple[str, ...]:
+def _of_dropped(steps: tuple[UndoStep, ...]) -> tuple[str, ...]:
     return tuple(
         f"{step.id} left out {step.applied.rows_dropped} rows by rule when it ran; they do not come back"
         for step in steps
@@ -316,7 +318,11 @@ def _warnings(steps: tuple[UndoStep, ...]) -> tuple[str, ...]:
     )
 
 
-def without_ways(plan: RollbackPlan, *, why: str) -> RollbackPlan:
-    """The same plan where nothing can be done now."""
-    refused = tuple(replace(step, way=Way(method=IMPOSSIBLE, why=why)) for step in plan.steps)
-    return replace(plan, steps=refused)
+def _of_clouds(ground: Ground, steps: tuple[UndoStep, ...]) -> tuple[str, ...]:
+    """Whose cloud data has been told of a version that this store goes back from."""
+    back_from = {step.scope: step.hop.to_version for step in steps if step.user is not None}
+    return tuple(
+        f"the cloud data of {scope.partition(':')[2]} is at {ground.cloud_versions[scope]} and stays there"
+        for scope, version in sorted(back_from.items())
+        if scope in ground.cloud_versions and ground.cloud_versions[scope] >= version
+    )

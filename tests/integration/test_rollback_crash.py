@@ -19,7 +19,7 @@ from rollback_world import (
 )
 
 from syncengine import Settings, SystemClock
-from syncengine.errors import CalledFromInside, StoreBusy
+from syncengine.errors import CalledFromInside, RollbackRefused, StoreBusy
 from syncengine.local.store import Store
 from syncengine.migrate.lease import Lease
 
@@ -131,3 +131,18 @@ def test_two_threads_that_roll_back_at_once_do_it_once(tmp_path):
         assert ends.count("rolled_back") == 1
         assert set(ends) <= {"rolled_back", "RollbackRefused", "StoreBusy", "LeaseLost"}
         assert engine._store.query("SELECT count(*) FROM _sync_run WHERE state = 'rolled_back'") == [(1,)]
+
+
+def test_a_collection_that_is_being_rewritten_is_not_rolled_back(tmp_path):
+    phone = write_phone(tmp_path / "phone.json", [walk(0)])
+    prepared(tmp_path / "app.db", phone)
+    with open_at(tmp_path / "app.db", *steps(), profile=("profile", "status")) as engine:
+        with engine._store.transaction():
+            engine._store.query(
+                "INSERT INTO _sync_shadow"
+                " (collection, migration, scope, rows_total, batch_rows, started_at, updated_at)"
+                " VALUES ('journeys', 'later', 'store', 1, 1, '', '')"
+            )
+        with pytest.raises(RollbackRefused, match="being rewritten"):
+            engine.migrations.rollback("seconds-v3", "ann", consent={"bob"})
+        assert engine.migrations.rollback("seconds-v3", "ann", simulate=True).state == "impossible"

@@ -60,6 +60,7 @@ def ran(*runs, ways=None, versions=None, collections=COLLECTIONS):
     return Ground(
         applied=tuple(applied),
         versions=versions or {"store": SchemaVersion.parse("4"), "user:ann": SchemaVersion.parse("4")},
+        cloud_versions={"user:ann": SchemaVersion.parse("2")},
         collections=collections,
         after=AFTER,
         ways={**found, **(ways or {})},
@@ -106,6 +107,13 @@ def test_tables_take_everything_of_everybody():
 def test_rows_of_a_late_user_that_went_through_it_are_no_step_of_their_own():
     plan = plan_of_migration(ran(*ALL, "walks-3@bob"), registry(), migration_id="walks-3", user="ann")
     assert goes_back(plan) == ["walks-4", "upload-3@ann", "walks-3"]
+
+
+def test_what_the_cloud_knows_already_is_said():
+    plan = plan_of_migration(ran(*ALL), registry(), migration_id="import", user="ann")
+    assert plan.warnings == ("the cloud data of ann is at 2.0.0 and stays there",)
+    plan = plan_of_migration(ran(*ALL), registry(), migration_id="upload-3", user="ann")
+    assert plan.warnings == ()
 
 
 def test_to_a_version_all_of_it_was_asked_for():
