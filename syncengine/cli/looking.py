@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from syncengine.errors import StoreForeign, StoreMissing, StoreSuperseded
+from syncengine.errors import StoreDamaged, StoreForeign, StoreMissing, StoreSuperseded
 from syncengine.local.connection import APPLICATION_ID
 from syncengine.local.engine_tables import UPGRADES
 from syncengine.local.read_only import open_looking
 from syncengine.local.savepoint import translated
-from syncengine.local.sqlite_errors import SqliteError
+from syncengine.local.sqlite_errors import SQLError, SqliteError
 from syncengine.local.statements import statement
 from syncengine.settings import Settings
 
@@ -28,8 +28,11 @@ class Look:
         self.path = path
 
     def rows(self, file: str, name: str, /, **values: Any) -> list[tuple[Any, ...]]:
-        """All rows of a named statement."""
-        return self.ask(statement(file, name), values)
+        """All rows of a named statement. Raises StoreDamaged where the engine's tables are not what it asks."""
+        try:
+            return self.ask(statement(file, name), values)
+        except SQLError as error:
+            raise _torn(str(error)) from error
 
     def value(self, file: str, name: str, /, **values: Any) -> Any:
         """The first column of the first row, or None."""
@@ -105,11 +108,21 @@ def refuse_foreign(look: Look) -> None:
             why=f"application_id is {found:#x}, not {APPLICATION_ID:#x}",
             fix="Give another path; this file was not changed.",
         )
+    if not tables and look.ask("SELECT 1 FROM sqlite_schema LIMIT 1"):
+        raise _torn("_sync_state is missing")
     if not tables:
         raise StoreMissing(
             f"{look.path} is empty: no store has been made of it yet.",
             fix="A store is made by the app, or by `syncengine migrate`.",
         )
+
+
+def _torn(why: str) -> StoreDamaged:
+    return StoreDamaged(
+        "A part of the engine's own tables is missing from this store.",
+        why=why,
+        fix="Copy the file with its -wal before anything else; then run `syncengine doctor`.",
+    )
 
 
 def _refuse_newer(look: Look) -> None:

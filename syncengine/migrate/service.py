@@ -75,6 +75,7 @@ class DataMigrationService(Looking, GoingBack):
 
     def _go(self, plan: Plan, *, options: Mapping[str, Any], which: Which) -> MigrationReport:
         self._forget_cancel()
+        self._store.check_writable()
         if plan.superseded:
             raise StoreSuperseded(
                 "The store is newer than this app, or of a version that it does not know.",

@@ -29,6 +29,10 @@ def registry(*more: ListedMigration, target: str = "2.0.0") -> MigrationRegistry
     )
 
 
+REGISTRY = registry()
+"""For the command line."""
+
+
 def opened(path: Path, **facts) -> Engine:
     return Engine.open(path, registry=registry(), user="ann", **facts)
 

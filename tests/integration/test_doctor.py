@@ -153,6 +153,33 @@ def test_a_damaged_store_still_gives_a_report(path: Path, tmp_path: Path) -> Non
     assert report["schema"] == {"unreadable": "CorruptError"}
 
 
+@pytest.mark.parametrize("gone", ["_sync_state", "_sync_version", "_sync_run", "_sync_outbox"])
+def test_every_look_at_a_torn_store_says_what_is_wrong(path: Path, gone: str) -> None:
+    sql(path, f"DROP TABLE {gone}")
+    ran = CliRunner().invoke(main, ["doctor", "--store", str(path)])
+    assert ran.exit_code == 1
+    for look in ("status", "history", "outbox", "quarantine"):
+        ran = CliRunner().invoke(main, [look, "--store", str(path)])
+        assert ran.exit_code == 0 or "docs/recovery.md#store-damaged" in ran.output, (look, ran.output)
+    before = path.read_bytes()
+    ran = CliRunner().invoke(
+        main, ["migrate", "--store", str(path), "--app", "tests.integration.open_world:REGISTRY"]
+    )
+    if gone in ("_sync_state", "_sync_version"):  # which a start reads
+        assert ran.exit_code == 1
+        assert "docs/recovery.md#store-damaged" in ran.output
+    assert path.read_bytes() == before
+
+
+def test_migrating_a_store_that_leads_nowhere_names_it(path: Path) -> None:
+    sql(path, "UPDATE _sync_version SET schema_version = '1.5.0'")
+    ran = CliRunner().invoke(
+        main, ["migrate", "--store", str(path), "--app", "tests.integration.open_world:REGISTRY"]
+    )
+    assert ran.exit_code == 1
+    assert "docs/recovery.md#store-unknown" in ran.output
+
+
 def test_what_was_repaired_at_a_start_is_ok_afterwards(path: Path) -> None:
     sql(path, "DROP INDEX notes_by_text; INSERT INTO _sync_lease VALUES ('migrate', 'me', 99999999, 'boot', 9, 1)")
     with opened(path):
