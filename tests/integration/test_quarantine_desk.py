@@ -11,7 +11,7 @@ import pytest
 from imports import ImportExecutor, JourneyV2, JourneyV3, make_v2, seconds_v3, upload_walks, walk, write_phone
 from migrate_world import StoppedClock, dump, registry_of
 
-from syncengine import Engine, Quarantine, Settings, SystemClock, add, declared, rename
+from syncengine import Engine, Quarantine, Settings, SystemClock, add, declared, migration, rename
 from syncengine.errors import (
     CalledFromInside,
     MigrationInvalid,
@@ -176,6 +176,26 @@ def test_a_row_goes_through_every_later_migration_too(path):
         columns = [row[0] for row in engine._store.query("SELECT name FROM pragma_table_info('journeys')")]
         assert columns == ["user_id", "id", "seconds", "name", "mode"]
         assert ("ann", "b", 780, SECRET, "walk") in rows_of(engine)
+
+
+def test_a_row_begins_with_the_migration_that_refused_it_not_with_its_hop(path, tmp_path):
+    """Two migrations of one hop rewrite one collection; the second refuses a row that the first has rewritten."""
+
+    def longer(old: JourneyV3) -> JourneyV3:
+        if old.id == "a" and not mended:
+            raise Quarantine("not yet")
+        return old.model_copy(update={"seconds": old.seconds + 1})
+
+    mended = []
+    target = tmp_path / "two_steps.db"
+    store_at_two(target, ROWS)
+    hop = {"collection": "journeys", "from_version": "2.0.0", "to_version": "3.0.0"}
+    second = migration(id="zz-longer", after=("seconds-v3",), critical=True, **hop)(longer)
+    with at_three(target, takes_all, second) as engine:
+        assert engine.migrate().quarantined == 1
+        mended.append(True)
+        assert engine.quarantine.retry(1).resolved
+        assert ("ann", "a", 61, "one") in rows_of(engine)
 
 
 def test_a_row_that_the_present_code_drops_by_rule_is_resolved_without_a_row(path):

@@ -7,7 +7,7 @@ from imports import ImportExecutor, make_v2, walk, write_phone
 from migrate_world import registry_of
 from pydantic import BaseModel, ConfigDict, Field
 
-from syncengine import Engine, Quarantine, cast, clamp, declared, default, migration, tables, trim, using
+from syncengine import Engine, Quarantine, Work, cast, clamp, declared, default, migration, tables, trim, using
 from syncengine.errors import MigrationInvalid
 
 
@@ -97,11 +97,28 @@ def test_a_value_out_of_bounds_is_clamped_counted_and_kept_as_it_was(tmp_path):
 
 
 def test_a_rule_answers_errors_of_its_own_field_only(tmp_path):
-    engine, result = run(tmp_path, [("a", -3.0, "walk", "[]")], default("mode", "bike"), clamp("route", at_least=0))
+    rows = [("a", -3.0, "walk", "[]"), ("b", 1.0, "car", "[]")]
+    engine, result = run(tmp_path, rows, default("route", "[7]"), clamp("minutes", at_least=0))
     with engine:
-        assert [(key, field.removeprefix("0.")) for key, field, _ in aside(engine)] == [("a", "minutes")]
-        assert kept(engine) == []
-        assert result.warnings == ()
+        assert written(engine) == [("a", 0, "walk", "[]")]
+        assert [(key, field) for key, field, _ in aside(engine)] == [("b", "mode")]
+        assert kept(engine) == [("ann", "a", "minutes", -3.0, "rows")]
+        assert result.warnings == ("1 row repaired: minutes clamped",)
+
+
+def test_what_a_conversion_warned_of_before_its_row_was_mended_is_taken_back(tmp_path):
+    def warns(old: OldWalk, work: Work) -> NewWalk:
+        work.warn(f"a journey by {old.mode}", row_key=old.id)
+        return to_new(old)
+
+    rows = [("a", 1.0, "car", "[]"), ("b", 1.0, "bike", "[]")]
+    engine, result = run(tmp_path, rows, default("mode", "walk"), function=warns)
+    with engine:
+        assert result.warnings == (
+            "a: a journey by walk",
+            "b: a journey by bike",
+            "1 row repaired: mode set to its default",
+        )
 
 
 def test_a_row_that_needs_two_rules_gets_both_and_each_at_most_once(tmp_path):
