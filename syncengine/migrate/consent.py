@@ -14,7 +14,6 @@ from syncengine.logs import log_event
 from syncengine.migrate.paging import rows_of
 from syncengine.migrate.safety import is_risky
 from syncengine.migrate.shape import table_exists
-from syncengine.migrate.tables import TablesExecutor
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -112,7 +111,7 @@ def _first_that_asks(
     filled: set[str] = set()
     for step in plan.steps:
         brings = _source(registry, step) in sources
-        changes = not isinstance(registry.get_migration_executor(step.id), TablesExecutor) and not step.imports
+        changes = registry.get_migration_executor(step.id).changes_rows and not step.imports
         is_there = changes and any(name in filled or _has_rows(store, name) for name in step.collections)
         if step.asks and (brings or is_there) and not _was_agreed_to(store, step):
             return step

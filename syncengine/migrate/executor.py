@@ -36,6 +36,9 @@ class BaseMigrationExecutor:
     repairs: "tuple[Repair, ...]" = ()
     """Tried in this order on what an item's value holds, by the field of the error, before the item is set aside."""
 
+    changes_rows: ClassVar[bool] = True
+    """False where no row that is there can become another: the user need not be asked."""
+
     def __init__(self) -> None:
         self._service: DataMigrationService | None = None
 

@@ -191,7 +191,8 @@ def all_steps_of_hop(hop: Hop, registry: MigrationRegistry, *, user: str | None 
     for listed in registry.of_hop(hop):
         scope = _scope(listed, user)
         if scope is not None:
-            definition = registry.get_migration_executor(listed.id).definition
+            executor = registry.get_migration_executor(listed.id)
+            definition = executor.definition
             steps.append(
                 Step(
                     id=listed.id,
@@ -203,12 +204,17 @@ def all_steps_of_hop(hop: Hop, registry: MigrationRegistry, *, user: str | None 
                     after=definition.after,
                     collections=definition.collections,
                     imports=definition.source is not None,
-                    asks=definition.consent == "ask"
-                    or (definition.consent is None and hop.is_major and registry.asks_for_major),
+                    asks=executor.changes_rows and _asks(definition.consent, hop, registry),
                     when=definition.when,
                 )
             )
     return _in_order(steps)
+
+
+def _asks(consent: str | None, hop: Hop, registry: MigrationRegistry) -> bool:
+    if consent is None:
+        return hop.is_major and registry.asks_for_major
+    return consent == "ask"
 
 
 def _scope(listed: ListedMigration, user: str | None) -> str | None:

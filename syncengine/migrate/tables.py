@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class TablesExecutor(BaseMigrationExecutor):
     """Make the tables of new collections, with their indexes."""
 
+    changes_rows = False
+
     def __init__(self, definition: MigrationDefinition, create: tuple[str, ...]) -> None:
         super().__init__()
         self.definition = definition  # type: ignore[misc]  # an author's class has one definition, this kind many
