@@ -126,3 +126,15 @@ def _apply(store: Store, number: int) -> None:
             ) from error
     store.run("state", "set", name="engine_schema", value=str(number))
     store.run("state", "set", name="upgraded_at", value=iso(store.clock.now_ms()))
+
+
+def made_by_editions() -> dict[tuple[str, str], str]:
+    """(kind, name) of every table, index and view that the engine makes, with its SQL."""
+    import re
+
+    made = {}
+    for upgrade in UPGRADES:
+        with open(f"{LOCAL_SQL}/{upgrade}.sql", encoding="utf-8") as text:
+            for found in re.finditer(r"^CREATE (?:UNIQUE )?(TABLE|INDEX|VIEW) (\w+).*?;$", text.read(), re.M | re.S):
+                made[found[1].lower(), found[2]] = found[0]
+    return made

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from syncengine.errors import DiskFull, ShapeDrifted, StoreBusy, StoreDamaged, StoreUnusable, SyncEngineError
+from syncengine.local.engine_tables import made_by_editions
 from syncengine.local.identifiers import quoted
 from syncengine.local.process_life import has_ended
 from syncengine.local.sqlite_errors import SqliteError
@@ -73,8 +74,16 @@ def watch_shapes(store: "Store", *, say: Say = lambda _: None) -> None:
     `say` hears a sentence for each thing that was made again or is odd. A table that a torn run left as the only one
     with the rows makes the store read-only. Where another process writes, the repair is left to the next start.
     """
+    missing = _missing_of_the_engine(store)
+    gone = [name for (kind, name) in missing if kind == "table"]
+    if gone:
+        store.refuse_writes(_incomplete(gone))
+        return
     moment = _read(store)
-    drifts = moment.drifts()
+    drifts = (
+        *moment.drifts(),
+        Drift(collection="the engine", lost=tuple((*part, sql) for part, sql in missing.items())),
+    )
     store.drifted = {drift.collection: drift.as_error() for drift in drifts if drift.differences}
     _say_all(drifts, say)
     torn = store.rows("opening", "torn")
@@ -161,6 +170,19 @@ def _say_all(drifts: Iterable[Drift], say: Say) -> None:
             say(f"{drift.as_error().what} {'; '.join(drift.differences)}.")
         for note in drift.noted:
             log_event(_logger, logging.INFO, "a table has more or other parts than were made", found=note)
+
+
+def _missing_of_the_engine(store: "Store") -> dict[Part, str]:
+    there = {(kind, name) for kind, name in store.rows("opening", "parts")}
+    return {part: sql for part, sql in made_by_editions().items() if part not in there}
+
+
+def _incomplete(tables: Iterable[str]) -> SyncEngineError:
+    return StoreDamaged(
+        "A part of the engine's own tables is missing from this store.",
+        why=f"{', '.join(sorted(tables))} is not there",
+        fix="Copy the file with its -wal before anything else; then restore a restore point.",
+    )
 
 
 def _torn(tables: Iterable[str]) -> SyncEngineError:

@@ -78,6 +78,22 @@ def test_a_trigger_that_was_dropped_is_made_again(path: Path) -> None:
     assert query(path, "SELECT name FROM places WHERE id = 'new'") == [("by trigger",)]
 
 
+def test_what_somebody_dropped_of_the_engines_own_is_made_again_and_a_table_is_not(path: Path) -> None:
+    whole = query(path, "SELECT type, name, sql FROM sqlite_schema ORDER BY name")
+    sql(path, "DROP INDEX _sync_outbox_by_sequence; DROP VIEW sync_status")
+    said, _ = heard(path)
+    assert said == [
+        "The index _sync_outbox_by_sequence of the engine was gone; it was made again.",
+        "The view sync_status of the engine was gone; it was made again.",
+    ]
+    made = {(kind, name) for kind, name, _ in query(path, "SELECT type, name, sql FROM sqlite_schema")}
+    assert made == {(kind, name) for kind, name, _ in whole}
+    sql(path, "DROP TABLE _sync_parked")
+    with opened(path) as engine:
+        assert engine.read_only is not None
+        assert "_sync_parked" in engine.read_only.why
+
+
 def test_an_index_that_does_not_fit_any_more_is_said_and_keeps_nobody_out(path: Path) -> None:
     parts = json.loads(str(query(path, "SELECT ddl FROM _sync_collection WHERE name = 'places'")[0][0]))
     unique = ["index", "one_name", "CREATE UNIQUE INDEX one_name ON places (name)"]

@@ -20,6 +20,11 @@ SELECT EXISTS (SELECT 1 FROM _sync_collection);
 SELECT schema_version
 FROM pragma_schema_version;
 
+-- name: parts
+-- All that is in the schema, to find what is not.
+SELECT type, name
+FROM sqlite_schema;
+
 -- name: shapes
 -- How each collection was recorded, and how it is: one moment of it all.
 SELECT name AS collection, 'record' AS kind, '' AS name, ddl AS said
