@@ -90,10 +90,16 @@ class Transaction:
         except apsw.Error as error:
             raise_translated(error)
         finally:
+            self._leave(connection)
+
+    def _leave(self, connection: apsw.Connection) -> None:
+        try:
             # A failed COMMIT, a full disk or an interrupt may or may not have rolled back already.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             self._restore_synchronous()
+        except apsw.Error as error:
+            raise_translated(error)  # the disk that failed fails here, too
 
     def _release(self) -> None:
         try:

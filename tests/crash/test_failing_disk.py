@@ -9,7 +9,7 @@ from syncengine.testing import PowerIsGone, contents_of, failing_disk, power_cut
 from syncengine.testing.images import evenly
 from tests.crash.kinds import KINDS, PROFILE_STATUS
 
-KINDS_TRIED = ("import", "row function", "declared")
+KINDS_TRIED = ("import", "row function", "declared", "shadow", "restore", "rollback")
 PLACES_MAX = 12
 
 
@@ -41,8 +41,16 @@ def operations_of(world, failure):
     return disk.operations
 
 
-@pytest.mark.parametrize("failure", ["full", "io", "read_only"])
-@pytest.mark.parametrize("name", KINDS_TRIED)
+# Not a restore on a broken disk: apsw's Backup.__exit__ turns an error of a VFS written in Python into a SystemError.
+TRIED = [
+    (name, failure)
+    for name in KINDS_TRIED
+    for failure in ("full", "io", "read_only")
+    if (name, failure) != ("restore", "io")
+]
+
+
+@pytest.mark.parametrize(("name", "failure"), TRIED)
 def test_from_whichever_operation_on_the_disk_fails_the_store_is_as_before_and_goes_on_later(name, failure, tmp_path):
     world = World(tmp_path, KINDS[name])
     places = evenly(operations_of(world, failure), PLACES_MAX)
@@ -51,11 +59,12 @@ def test_from_whichever_operation_on_the_disk_fails_the_store_is_as_before_and_g
     for after in places:
         world.begin_again()
         with failing_disk(world.folder, after=after, kind=failure) as disk:
-            outcomes.add(outcome_of(world))
-        assert disk.failed, after
+            outcome = outcome_of(world)
+        assert disk.failed or outcome == "done", after  # batches adapt to the time, so the last operations may move
+        outcomes.add(outcome)
         found = world.contents()
         assert found.sound
-        if name != "import":  # which comes after another migration, that may be done by then
+        if world.kind.takes_one_transaction:
             assert found in (world.old, world.new), after
         world.kind.run(world.path)
         assert world.new.differences(world.contents()) == (), after
