@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from syncengine.local.identifiers import quoted
 from syncengine.migrate.definition import Counts, Item
-from syncengine.migrate.paging import behind, page_of, pages, up_to
+from syncengine.migrate.paging import PAGE_ROWS, behind, page_of, pages, up_to
 
 if TYPE_CHECKING:
     from syncengine.local.store import Row
@@ -139,13 +138,10 @@ def _taken(units: Iterator[list[Item]], rows_max: int) -> list[list[Item]]:
 def of_rows(executor: "RebuildingExecutor", work: "Work", *, rows_max: int) -> Iterator[Batch]:
     """The table in key order, so many rows at a time."""
     columns, keys = executor.source_columns(work), executor.order(work)
-    found = (
-        row
-        for page in pages(work.store, executor.collection, columns=columns, keys=keys, page_rows=max(rows_max, 100))
-        for row in page
-    )
-    while rows := list(islice(found, rows_max)):
-        yield RowsBatch(executor, work, rows)
+    page_rows = max(rows_max, PAGE_ROWS)
+    for page in pages(work.store, executor.collection, columns=columns, keys=keys, page_rows=page_rows):
+        for start in range(0, len(page), rows_max):
+            yield RowsBatch(executor, work, page[start : start + rows_max])
 
 
 def of_ranges(executor: "RebuildingExecutor", work: "Work", *, rows_max: int) -> Iterator[Batch]:

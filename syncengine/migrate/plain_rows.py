@@ -5,7 +5,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from syncengine.migrate.definition import Quarantine, WrongReturn
-from syncengine.migrate.row_codec import column_kinds, columns_encoded, json_or_text, scalar_or_json
+from syncengine.migrate.row_codec import as_dicts, column_kinds, columns_encoded, json_or_text, scalar_or_json
 
 if TYPE_CHECKING:
     from syncengine.local.store import Row
@@ -27,8 +27,7 @@ class PlainShape:
 
     def decode(self, rows: "Sequence[Row]") -> list[Any]:
         """Raises Quarantine for text that is no JSON where the hint wants it."""
-        columns = self.columns
-        plain = [dict(zip(columns, row, strict=True)) for row in rows]
+        plain = as_dicts(self.columns, rows)
         for name in self._json:
             for row in plain:
                 if isinstance(row[name], str):
@@ -39,7 +38,7 @@ class PlainShape:
                     row[name] = bool(row[name])
         return plain
 
-    def encode_rows(self, rows: Sequence[Any]) -> list[tuple[Any, ...]]:
+    def encode_rows(self, rows: Sequence[Any], *, trusting: bool = False) -> list[tuple[Any, ...]]:
         """Raises WrongReturn for a row with other columns."""
         try:
             values = list(map(self._values, rows))
@@ -47,7 +46,7 @@ class PlainShape:
             values = []
         if len(values) != len(rows) or not set(map(len, rows)) <= {len(self.columns)}:
             raise self._other_columns(rows)
-        return columns_encoded(values, json_places=self._json_places, other=scalar_or_json)
+        return columns_encoded(values, json_places=self._json_places, other=scalar_or_json, trusting=trusting)
 
     def _other_columns(self, rows: Sequence[Any]) -> WrongReturn:
         wanted = set(self.columns)

@@ -5,7 +5,7 @@ import math
 import types
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from itertools import chain
+from itertools import chain, repeat
 from operator import itemgetter
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -41,8 +41,7 @@ class RowCodec:
 
     def decode(self, rows: Sequence[Sequence[Any]]) -> list[Any]:
         """Models for rows of `columns`. Raises ValidationError, whose first place is the row's number."""
-        columns = self.columns
-        plain: list[dict[str, Any]] = [dict(zip(columns, row, strict=True)) for row in rows]
+        plain = as_dicts(self.columns, rows)
         for name in self._json:
             for row in plain:
                 if isinstance(row[name], str):
@@ -63,14 +62,14 @@ class RowCodec:
         """The column values of a model, in the order of `columns`."""
         return self.encode_rows([row])[0]
 
-    def encode_rows(self, rows: Sequence[BaseModel]) -> list[tuple[ColumnValue, ...]]:
-        """The same for many models."""
+    def encode_rows(self, rows: Sequence[BaseModel], *, trusting: bool = False) -> list[tuple[ColumnValue, ...]]:
+        """The same for many models; `trusting` as in `columns_encoded`."""
         dicts = [row.__dict__ for row in rows]
         if len(self.columns) == 1:
             values = [(row[self.columns[0]],) for row in dicts]
         else:
             values = list(map(itemgetter(*self.columns), dicts))
-        return columns_encoded(values, json_places=self._json_places, other=_scalar)
+        return columns_encoded(values, json_places=self._json_places, other=_scalar, trusting=trusting)
 
 
 _codecs: dict[type[BaseModel], RowCodec] = {}
@@ -84,20 +83,30 @@ def codec_of(model: type[BaseModel]) -> RowCodec:
     return codec
 
 
+def as_dicts(columns: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    """Each row by the names of its columns."""
+    return list(map(dict, map(zip, repeat(columns), rows)))  # twice as fast as a comprehension
+
+
 def columns_encoded(
-    rows: list[tuple[Any, ...]], *, json_places: Sequence[int], other: Callable[[Any], ColumnValue]
+    rows: list[tuple[Any, ...]],
+    *,
+    json_places: Sequence[int],
+    other: Callable[[Any], ColumnValue],
+    trusting: bool = False,
 ) -> list[tuple[ColumnValue, ...]]:
     """Values as columns keep them: those of `json_places` as JSON text, bools as 0 and 1, what is odd by `other`.
 
-    A column at a time, because most need nothing at all.
+    `trusting` takes it that nothing is odd; SQLite's library raises TypeError for most of what is.
     """
-    if not json_places and set(map(type, chain.from_iterable(rows))) <= _KEPT_AS_THEY_ARE:
+    if not json_places and (trusting or set(map(type, chain.from_iterable(rows))) <= _KEPT_AS_THEY_ARE):
         return rows
+    # A column at a time, because most need nothing at all.
     columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
     for place, values in enumerate(columns):
         if place in json_places:
             columns[place] = list(map(_json_text, values))
-        elif not set(map(type, values)) <= _KEPT_AS_THEY_ARE:
+        elif not trusting and not set(map(type, values)) <= _KEPT_AS_THEY_ARE:
             columns[place] = list(map(other, values))
     return list(zip(*columns, strict=True))
 
