@@ -7,12 +7,14 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from syncengine.callbacks import CallbackQueue
     from syncengine.clock import Clock, SystemClock
     from syncengine.engine import Engine
     from syncengine.errors import DataAtRisk, NeedsDeveloper, NeedsUser, SyncEngineError, WillRetry
     from syncengine.local.keys import HostKey, KeyFile, KeyProvider, KeyringKey
     from syncengine.local.restore_points import RestorePoint
     from syncengine.local.restoring import RestoreReport
+    from syncengine.migrate.consent import ConsentRequest
     from syncengine.migrate.declared import add, archive, cast, declared, rename
     from syncengine.migrate.definition import Item, MigrationDefinition, Put, Quarantine
     from syncengine.migrate.executor import BaseMigrationExecutor
@@ -20,12 +22,14 @@ if TYPE_CHECKING:
     from syncengine.migrate.plan import Plan
     from syncengine.migrate.quarantine_desk import QuarantineDesk
     from syncengine.migrate.quarantine_item import QuarantineItem, RetryOutcome
+    from syncengine.migrate.readiness import CollectionState
     from syncengine.migrate.registry import Collection, ListedMigration, MigrationRegistry
     from syncengine.migrate.repair import Repair, clamp, default, trim, using
     from syncengine.migrate.reporter import MigrationProgressReporter
     from syncengine.migrate.results import MigrationProgress, MigrationReport, MigrationResult, MigrationStatus
     from syncengine.migrate.row_migration import migration
     from syncengine.migrate.service import DataMigrationService
+    from syncengine.migrate.statistics import MigrationStatistics
     from syncengine.migrate.tables import tables
     from syncengine.migrate.work import Work
     from syncengine.remote.http_backend import HttpBackend
@@ -36,11 +40,14 @@ if TYPE_CHECKING:
 
 _HOME = {
     "BaseMigrationExecutor": "migrate.executor",
+    "CallbackQueue": "callbacks",
     "Clock": "clock",
     "CloudChange": "migrate.online",
     "CloudMigrationExecutor": "migrate.online",
     "CloudRow": "migrate.online",
     "Collection": "migrate.registry",
+    "CollectionState": "migrate.readiness",
+    "ConsentRequest": "migrate.consent",
     "DataAtRisk": "errors",
     "DataMigrationService": "migrate.service",
     "Engine": "engine",
@@ -57,6 +64,7 @@ _HOME = {
     "MigrationRegistry": "migrate.registry",
     "MigrationReport": "migrate.results",
     "MigrationResult": "migrate.results",
+    "MigrationStatistics": "migrate.statistics",
     "MigrationStatus": "migrate.results",
     "NeedsDeveloper": "errors",
     "NeedsUser": "errors",
@@ -94,11 +102,14 @@ _HOME = {
 
 __all__ = [
     "BaseMigrationExecutor",
+    "CallbackQueue",
     "Clock",
     "CloudChange",
     "CloudMigrationExecutor",
     "CloudRow",
     "Collection",
+    "CollectionState",
+    "ConsentRequest",
     "DataAtRisk",
     "DataMigrationService",
     "Engine",
@@ -115,6 +126,7 @@ __all__ = [
     "MigrationRegistry",
     "MigrationReport",
     "MigrationResult",
+    "MigrationStatistics",
     "MigrationStatus",
     "NeedsDeveloper",
     "NeedsUser",

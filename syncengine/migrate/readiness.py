@@ -8,6 +8,7 @@ from syncengine.errors import CollectionNotReady, SyncEngineError
 from syncengine.local.hosting import Bars
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.planning import plan_of
+from syncengine.migrate.shadow_state import filling
 from syncengine.vocabulary import STORE_SCOPE
 
 if TYPE_CHECKING:
@@ -57,12 +58,14 @@ def bars_of(store: "Store", registry: "MigrationRegistry", moment: "Readable") -
     installed = read_installed(moment)
     touch: dict[str, SyncEngineError] = {}
     if (installed.schema_version(STORE_SCOPE) or registry.baseline) != registry.target:
-        plan = plan_of(moment, registry)
+        plan, being_rewritten = plan_of(moment, registry), filling(moment)
         last = {str(migration): (state, code) for migration, state, code in moment.rows("run_history", "last_states")}
         for step in (*plan.skipped, *plan.held_back, *plan.steps):
             if step.scope == STORE_SCOPE and step.when != "background":
                 for name in step.collections:
-                    touch.setdefault(name, _not_ready(name, step, plan, last))
+                    rewrites = being_rewritten.get(name) == step.id
+                    error = _rewritten(name, step) if rewrites else _not_ready(name, step, plan, last)
+                    touch.setdefault(name, error)
     return Bars(touch=touch, write=dict(store.drifted))
 
 
@@ -79,6 +82,14 @@ def _not_ready(
     elif step.asks:
         fix = "Call engine.migrate(). Where rows would change it asks the user first (consent=)."
     return CollectionNotReady(f"The collection {name} is not ready.", why=why, fix=fix)
+
+
+def _rewritten(name: str, step: "Step") -> CollectionNotReady:
+    return CollectionNotReady(
+        f"The collection {name} is not ready.",
+        why=f"migration {step.id} is rewriting it, or was paused while it did",
+        fix="Wait for it; after a pause: engine.migrations.resume() and engine.migrate().",
+    )
 
 
 def bars_at(store: "Store", registry: "MigrationRegistry", moment: "Readable") -> Bars:

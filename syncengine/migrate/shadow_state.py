@@ -13,6 +13,7 @@ from syncengine.migrate.rejection import Rejection
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
+    from syncengine.local.version_table import Readable
 
 Key = tuple[Any, ...]
 """Values of the key columns: owner and key, or the key alone."""
@@ -145,7 +146,7 @@ def with_state(store: "Store", shadow: Shadow, state: str) -> Shadow:
     return changed
 
 
-def filling(store: "Store") -> dict[str, str]:
+def filling(store: "Readable") -> dict[str, str]:
     """The collections that are being rewritten now, or whose rewriting was paused, each with its migration."""
     return {str(collection): str(migration) for collection, migration in store.rows("shadow", "all")}
 

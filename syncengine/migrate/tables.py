@@ -39,7 +39,7 @@ class TablesExecutor(BaseMigrationExecutor):
                 work.store.query(index)
 
 
-def tables(
+def tables(  # noqa: PLR0913  (keyword-only: all that a migration may say of itself)
     *,
     id: str,  # noqa: A002
     from_version: str,

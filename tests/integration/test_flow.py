@@ -1,14 +1,21 @@
 """What is skipped, left for the background or paused holds back only what waits for it, and is taken up again."""
 
+import json
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from flow_world import FOUR, THREE, WalkThrough, column, columns, filled, history, registry
+from shadow_world import ShadowWorld
 
 from syncengine import Engine, Settings, SystemClock, tables
 from syncengine.errors import CollectionNotReady, MigrationInvalid
 from syncengine.events import MigrationProgressed, MigrationStarted, MigrationStopped
 
+ROOT = Path(__file__).resolve().parents[2]
 TAGS = "CREATE TABLE loose (id TEXT PRIMARY KEY) STRICT"
 
 
@@ -281,3 +288,88 @@ def test_pause_comes_from_any_thread_and_waits_for_no_more_than_a_batch(tmp_path
         running.join(20)
         assert reports[0].paused
         assert len(walk.looked) < 10_000
+
+
+OTHER_PROCESS = """
+import sys
+from imports import make_v2, seconds_v3
+from migrate_world import registry_of
+from syncengine import Engine
+
+registry = registry_of(make_v2(), seconds_v3(), target="3.0.0")
+with Engine.open(sys.argv[1], registry=registry) as engine:
+    print(engine.status().collections["journeys"].why)
+    getattr(engine.migrations, sys.argv[2])()
+"""
+
+
+@pytest.mark.parametrize(("word", "state"), [("pause", "paused"), ("cancel", "cancelled")])
+def test_another_process_sees_that_a_collection_is_rewritten_and_may_stop_it(tmp_path, word, state):
+    world, said = ShadowWorld(tmp_path), []
+
+    def ask(number):
+        if number == 3:
+            command = [sys.executable, "-c", OTHER_PROCESS, str(world.path), word]
+            path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "integration")])
+            environment = {**os.environ, "PYTHONPATH": path}
+            said.append(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
+
+    with world.open(between=ask) as engine:
+        report = engine.migrate()
+        assert [result.state for result in report.results] == [state]
+        assert report.results[0].batches < 10
+    assert said == ["migration seconds-v3 is rewriting it, or was paused while it did\n"]
+    with world.open() as engine:
+        engine.migrations.resume()
+        assert engine.migrate().success
+        assert engine.status().collections["journeys"].state == "usable"
+
+
+# What a settings page shows.
+
+
+def keys_of(value):
+    """The keys of JSON at every level; of a list those of its first element."""
+    if isinstance(value, dict):
+        return {name: keys_of(inner) for name, inner in value.items()}
+    return [keys_of(value[0])] if isinstance(value, list) and value else type(value).__name__
+
+
+@pytest.mark.parametrize("name", ["migration_status", "migration_result"])
+def test_what_a_real_run_gives_has_exactly_the_keys_of_the_design(tmp_path, name):
+    steps = [WalkThrough(3, scope="user"), column("later", critical=True, **FOUR)]
+    steps[1].verify = lambda work: 1 / 0
+    path = filled(tmp_path / "app.db")
+    with Engine.open(path, registry=registry(*steps, target="4.0.0"), user="ann") as engine:
+        report = engine.migrations.run("ann")
+        status = engine.migrations.status("ann").to_json()
+        found = {"migration_status": status, "migration_result": report.results[0].to_json()}[name]
+    design = json.loads((ROOT / "tests" / "golden" / "status" / f"{name}.json").read_text(encoding="utf-8"))
+    design = {**design, **{word: [] for word in ("errors", "warnings") if word in design}}
+    assert keys_of(found) == keys_of(design)
+
+
+def test_history_and_statistics_tell_what_was_migrated_for_whom(tmp_path):
+    bad = column("bad", collection="places")
+    bad.verify = lambda work: 1 / 0
+    steps = [WalkThrough(5, scope="user"), bad]
+    for user in ("ann", "bob"):
+        with Engine.open(filled(tmp_path / f"{user}.db"), registry=registry(*steps), user=user) as engine:
+            engine.migrate()
+            engine.migrations.skip("bad", None, "not now")
+            lines = engine.migrations.history(user)
+            assert [(line.migration, line.state) for line in lines] == [
+                ("make", "completed"),
+                ("bad", "failed"),
+                ("walk", "completed"),
+                ("bad", "skipped"),
+            ]
+            assert (lines[1].error_code, lines[2].counts.dropped) == ("migration_failed", 5)
+            assert lines[3].warnings == ("not now",)
+            said = engine.migrations.statistics(user)
+            assert (said.runs, said.completed, said.failed, said.rows_read) == (3, 2, 1, 5)
+            assert said.last_run_at == lines[2].ended_at
+            assert said.data_types == {"notes": 0, "places": 0}
+            assert said.to_json()["dataTypes"] == said.data_types
+            assert [line.scope for line in engine.migrations.history("somebody else")] == ["store"] * 3
+            assert [pending.id for pending in engine.migrations.pending(user)] == ["bad"]
