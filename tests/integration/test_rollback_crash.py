@@ -1,7 +1,10 @@
 """A rollback that a crash cuts short is no rollback; and nobody comes between."""
 
 import shutil
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from imports import PROFILE
@@ -22,6 +25,8 @@ from syncengine import Settings, SystemClock
 from syncengine.errors import CalledFromInside, RollbackRefused, StoreBusy
 from syncengine.local.store import Store
 from syncengine.migrate.lease import Lease
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class PowerIsGone(BaseException):
@@ -146,3 +151,42 @@ def test_a_collection_that_is_being_rewritten_is_not_rolled_back(tmp_path):
         with pytest.raises(RollbackRefused, match="being rewritten"):
             engine.migrations.rollback("seconds-v3", "ann", consent={"bob"})
         assert engine.migrations.rollback("seconds-v3", "ann", simulate=True).state == "impossible"
+
+
+ANOTHER = """
+import sys
+sys.path[:0] = [".", "tests/integration"]
+from rollback_world import open_at
+from test_rollback_crash import steps
+from syncengine.errors import SyncEngineError
+with open_at(sys.argv[1], *steps(), profile=("profile", "status")) as engine:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    try:
+        print(engine.migrations.rollback("seconds-v3", "ann", consent={"bob"}).state, flush=True)
+    except SyncEngineError as error:
+        print(error.code(), flush=True)
+"""
+
+
+def test_two_processes_that_roll_back_at_once_do_it_once(tmp_path):
+    phone = write_phone(tmp_path / "phone.json", [walk(n) for n in range(3)])
+    path = tmp_path / "app.db"
+    prepared(path, phone)
+    command = [sys.executable, "-c", ANOTHER, str(path)]
+    started = [
+        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for process in started:
+        assert process.stdout.readline() == "ready\n"
+    for process in started:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    ends = [process.communicate(timeout=60)[0].strip() for process in started]
+    assert ends.count("rolled_back") == 1, ends
+    assert set(ends) <= {"rolled_back", "rollback_refused", "store_busy", "lease_lost"}, ends
+    with open_at(path, *steps(), profile=("profile", "status")) as engine:
+        assert engine._store.query("SELECT count(*) FROM _sync_run WHERE state = 'rolled_back'") == [(1,)]
+        assert engine.migrations.get_current_schema_version() == "2.0.0"
+        assert sorted(row[2] for row in walks_of(engine)) == [1.0, 1.0, 1.0, 1.0, 2.0]
