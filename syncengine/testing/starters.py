@@ -35,9 +35,12 @@ def two_starters(
     Raises AssertionError.
     """
     alone = path.with_name("alone-" + path.name)
-    for found in path.parent.glob(path.name + "*"):
-        if not found.name.endswith("-shm"):
-            shutil.copy(found, found.with_name("alone-" + found.name))
+    for found in path.parent.glob(path.name + "*"):  # its -wal, its key, its restore points
+        copy = found.with_name("alone-" + found.name)
+        if found.is_dir():
+            shutil.copytree(found, copy)
+        elif not found.name.endswith("-shm"):
+            shutil.copy(found, copy)
     order = json.dumps({"registry": registry, "user": user, "sources": dict(sources or {})})
     _start(alone, order, count=1)
     _start(path, order, count=starters)

@@ -7,11 +7,13 @@ import pytest
 from syncengine.local import savepoint
 from syncengine.migrate import run
 from syncengine.testing import CrashFound, CrashImage, DiskLog, contents_of, crash_everywhere, crash_images
+from syncengine.testing.crash import EVERY_CRASH
 from syncengine.testing.disk import recording_disk
 from syncengine.testing.images import Operation
-from tests.crash.kinds import KINDS, PROFILE_STATUS
+from tests.crash.kinds import PROFILE_STATUS, Kind, at_three, at_two
+from tests.integration.imports import seconds_v3
 
-KIND = KINDS["row function"]
+KIND = Kind(at_two(), at_three(lambda: seconds_v3(backup="never")))
 
 
 def sweep(folder, *, run=KIND.run, **limits):
@@ -82,6 +84,19 @@ def test_what_the_test_itself_finds_wrong_ends_the_sweep_and_says_where(tmp_path
 
     with pytest.raises(CrashFound, match=r"power cut before operation 0.*\n?.*there are rows"):
         sweep(tmp_path, check=check)
+
+
+def test_the_environment_variable_leaves_nothing_out(tmp_path, monkeypatch):
+    def add_one(path):
+        with KIND.open(path, KIND.before()) as engine, engine.write() as db:
+            db.execute("INSERT OR IGNORE INTO journeys VALUES ('ann', 'new', 1.0, NULL)")
+
+    few = sweep(tmp_path / "few", run=add_one, images_max=3, statements_max=2)
+    monkeypatch.setenv(EVERY_CRASH, "1")
+    every = sweep(tmp_path / "every", run=add_one, images_max=3, statements_max=2)
+    assert (few.images, few.statements) == (3, 2)
+    assert every.images > 10
+    assert every.statements > 10
 
 
 # The disk.

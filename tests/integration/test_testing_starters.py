@@ -7,7 +7,7 @@ import pytest
 from imports import PROFILE, ImportExecutor, make_v2, seconds_v3, upload_walks, walk, write_phone
 from migrate_world import registry_of
 
-from syncengine import BaseMigrationExecutor, Item, MigrationDefinition, Put, SystemClock
+from syncengine import BaseMigrationExecutor, Engine, Item, MigrationDefinition, Put, SystemClock
 from syncengine.server.cloud import Cloud
 from syncengine.server.storage import Storage
 from syncengine.testing import offline_midway, store_at, two_starters
@@ -53,6 +53,8 @@ def app(folder, monkeypatch, *, name, body):
 
 def test_three_processes_that_start_at_once_migrate_once(tmp_path, monkeypatch):
     path = app(tmp_path, monkeypatch, name="starting_well", body='return old.model_copy(update={"text": "HELLO"})')
+    with Engine.open(path, registry=__import__("starting_well").registry("2.0.0")) as engine:
+        engine.migrations.make_restore_point()  # a folder beside the store
     two_starters(path, registry="starting_well:registry", starters=3)
 
 
