@@ -152,6 +152,7 @@ def test_the_merge_of_places_says_that_there_is_no_way_back():
     assert round_trip(v3_0_0.places_v2_to_v3).rows == 0
 
 
+@pytest.mark.acceptance
 def test_an_app_that_is_opened_twice_at_once_migrates_once(tmp_path, phone):
     path = store_at(migrations.REGISTRY, "2.0.0", path=tmp_path / "app.db", user="ann", sources=phone)
     two_starters(path, registry="migrations:REGISTRY", user="ann", leave_out=STATUS)
