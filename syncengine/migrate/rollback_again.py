@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from syncengine.errors import RollbackRefused
+from syncengine.migrate.migration_run import Run
 from syncengine.migrate.plan import all_steps_of_hop
-from syncengine.migrate.run import Run
 from syncengine.vocabulary import STORE_SCOPE
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from syncengine.errors import RollbackRefused
 from syncengine.local.copies import open_copy
 from syncengine.local.identifiers import quoted
 from syncengine.local.restore_points import opened_restore_point
-from syncengine.migrate.kept_tables import kept_ddl
 from syncengine.migrate.late import LIVE_SUFFIX
 from syncengine.migrate.paging import rows_of
 from syncengine.migrate.rejection import Rejection
@@ -18,7 +17,7 @@ from syncengine.migrate.rollback_again import convert_again
 from syncengine.migrate.rollback_report import UndoCounts
 from syncengine.migrate.shape import attached, columns_of, parse_table, swap_in
 from syncengine.migrate.work import insert_sql, key_columns
-from syncengine.vocabulary import SchemaVersion
+from syncengine.vocabulary import STORE_SCOPE, SchemaVersion
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -110,9 +109,7 @@ def _note_what_was_deleted(undoing: "Undoing", name: str) -> int:
 
 def put_back_kept_table(executor: "RebuildingExecutor", undoing: "Undoing", *, kept: str) -> UndoCounts:
     """The old table of a shadow run takes its name again."""
-    _, *others = kept_ddl(undoing.store, kept)
-    indexes = tuple(sql for sql in others if not sql.lstrip().upper().startswith("CREATE TRIGGER"))
-    counts = put_back(executor, undoing, old=kept, indexes=indexes)
+    counts = put_back(executor, undoing, old=kept, indexes=_indexes_before(executor, undoing))
     undoing.store.run("shadow", "forget_kept_table", table_name=kept)
     return counts
 
@@ -122,27 +119,62 @@ def put_back_from_restore_point(
 ) -> UndoCounts:
     """The collection's table as a restore point has it; the rest of the store stays as it is.
 
-    Raises RollbackRefused where the restore point holds it in another shape, and what opening it raises.
+    Where other migrations of the collection ran between the restore point and this one, its rows go through them
+    again. Raises RollbackRefused where the restore point is a later one, and what opening it raises.
     """
+    old = executor.collection + OLD_SUFFIX
+    shape = _copy_old_rows(undoing, executor.collection, restore_point_id=restore_point_id)
+    for migration in _between(undoing, executor.collection, shape):
+        _through(undoing, migration, name=executor.collection, table=old)
+    return put_back(executor, undoing, old=old, indexes=_indexes_before(executor, undoing))
+
+
+def _indexes_before(executor: "RebuildingExecutor", undoing: "Undoing") -> tuple[str, ...]:
+    before = executor.shape_before(undoing.store)
+    return () if before is None else before.indexes
+
+
+def _copy_old_rows(undoing: "Undoing", name: str, *, restore_point_id: int) -> SchemaVersion:
+    """Copy the collection's table into this store under another name; the version of its shape there."""
     assert undoing.context.keys is not None, "an open engine has keys"
-    store, name = undoing.store, executor.collection
-    old = name + OLD_SUFFIX
+    store, old = undoing.store, name + OLD_SUFFIX
     with (
         opened_restore_point(store, restore_point_id, keys=undoing.context.keys) as path,
         open_copy(str(path)) as copy,
     ):
-        shape = copy.execute("SELECT shape_version FROM _sync_collection WHERE name = ?", (name,)).get
-        if shape is None or SchemaVersion.parse(shape) > undoing.step.hop.from_version:
+        found = copy.execute("SELECT shape_version FROM _sync_collection WHERE name = ?", (name,)).get
+        shape = None if found is None else SchemaVersion.parse(found)
+        if shape is None or shape > undoing.step.hop.from_version:
             raise RollbackRefused(
                 f"Restore point {restore_point_id} does not hold {name} as it was before {undoing.step.id}.",
-                why=f"its shape there is of version {shape}",
-                fix="Nothing was changed. Go back to a restore point as a whole: syncengine restore.",
+                why=f"its shape there is of version {found}",
+                fix="Nothing was changed. Look for an older restore point.",
             )
-        sql = "SELECT sql FROM sqlite_schema WHERE tbl_name = ? AND type = ? AND sql IS NOT NULL"
-        create = copy.execute(sql, (name, "table")).get
-        indexes = tuple(text for (text,) in copy.execute(sql, (name, "index")))
+        create = copy.execute("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", (name,)).get
         store.query(parse_table(create, migration=undoing.step.id).create_as(old))
         columns = columns_of(store, old)
         rows = copy.execute(f"SELECT {', '.join(map(quoted, columns))} FROM {quoted(name)}")
         store.connection.executemany(insert_sql(old, columns), rows)
-    return put_back(executor, undoing, old=old, indexes=indexes)
+    return shape
+
+
+def _between(undoing: "Undoing", name: str, shape: SchemaVersion) -> list[str]:
+    """What has changed the collection's shape since, before the migration that goes back; oldest first."""
+    return [
+        run.migration
+        for run in undoing.ground.applied
+        if run.scope == STORE_SCOPE
+        and run.state != "stood_for"
+        and run.run_id < undoing.step.applied.run_id
+        and run.hop.to_version > shape
+        and name in undoing.ground.collections.get(run.migration, ())
+    ]
+
+
+def _through(undoing: "Undoing", migration: str, *, name: str, table: str) -> None:
+    """Take the rows of `table` through a migration that works on `name`."""
+    renamed(undoing.store, name, name + LIVE_SUFFIX)
+    renamed(undoing.store, table, name)
+    convert_again(undoing, migration)
+    renamed(undoing.store, name, table)
+    renamed(undoing.store, name + LIVE_SUFFIX, name)

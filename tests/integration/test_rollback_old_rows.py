@@ -118,6 +118,48 @@ def test_without_a_restore_point_it_is_refused(path):
             engine.migrations.rollback("merge-v3", "ann", consent={"bob"})
 
 
+def shortest(old: list[JourneyV3]) -> JourneyV3:
+    return min(old, key=lambda walk: walk.seconds)
+
+
+def test_of_two_merges_the_second_goes_back_to_what_the_first_had_made(tmp_path):
+    """One restore point, of before the first, covers both."""
+    again = migration(
+        id="merge-v4",
+        collection="journeys",
+        from_version="3.0.0",
+        to_version="4.0.0",
+        group_by="title",
+        lossy=True,
+    )(shortest)
+    path, both = tmp_path / "app.db", (*steps(), again)
+    with open_at(path, *both, target="2.0.0") as engine:
+        engine.migrate()
+        add_walks(engine, *ROWS)
+    with open_at(path, *both, target="4.0.0") as engine:
+        engine.migrate()
+        points = engine._store.query("SELECT DISTINCT restore_point_id FROM _sync_run WHERE migration LIKE 'merge%'")
+        assert len(points) == 1
+        report = engine.migrations.rollback("merge-v4", "ann", consent={"bob"})
+        assert report.state == "rolled_back", report
+        assert walks_of(engine) == [("ann", "b", 120, "park"), ("ann", "c", 180, "lake"), ("bob", "e", 240, "lake")]
+        names = engine._store.query("SELECT name FROM sqlite_schema WHERE type = 'index' AND sql NOT NULL")
+        assert ("journeys_by_seconds",) in names
+        report = engine.migrations.rollback("merge-v3", "ann", consent={"bob"})
+        assert walks_of(engine) == ROWS
+
+
+def test_a_restore_point_of_after_the_migration_is_no_way_back(path):
+    with open_at(path, *steps()) as engine:
+        later = engine.migrations.make_restore_point()
+        with engine._store.transaction():
+            engine._store.query("UPDATE _sync_run SET restore_point_id = ?", (later.restore_point_id,))
+        before = contents(engine)
+        with pytest.raises(RollbackRefused, match="does not hold journeys"):
+            engine.migrations.rollback("merge-v3", "ann", consent={"bob"})
+        assert contents(engine) == before
+
+
 def test_the_old_table_of_a_shadow_run_takes_its_name_again(tmp_path):
     path, made = tmp_path / "app.db", make_v2()
     with open_at(path, made, target="2.0.0") as engine:

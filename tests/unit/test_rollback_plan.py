@@ -6,6 +6,7 @@ from syncengine import Collection, ListedMigration, MigrationRegistry
 from syncengine.errors import RollbackRefused
 from syncengine.migrate.registry import Hop
 from syncengine.migrate.rollback_plan import Applied, Ground, Way, plan_of_migration, plan_to_version
+from syncengine.migrate.rollback_report import UndoCounts
 from syncengine.vocabulary import SchemaVersion
 
 LISTED = (
@@ -158,3 +159,9 @@ def test_the_plan_prints_itself():
         "  goes back for all owners: ann, cid",
     ]
     assert plan.to_json()["consentNeeded"] == ["cid"]
+
+
+def test_counts_that_do_not_add_up_say_so():
+    assert UndoCounts(before=5, kept=3, set_aside=1, dropped=1, made=3, restored=2, after=5).add_up
+    assert not UndoCounts(before=5, kept=3, set_aside=1, made=3, after=3).add_up
+    assert not UndoCounts(before=3, kept=3, made=3, restored=1, after=3).add_up
