@@ -26,7 +26,7 @@ from syncengine.migrate.repair import column_of
 from syncengine.migrate.reporter import MigrationProgressReporter
 from syncengine.migrate.results import MigrationReport
 from syncengine.migrate.retrying import RetryRefused, bring_back
-from syncengine.migrate.run import RunContext
+from syncengine.migrate.run_context import RunContext
 from syncengine.migrate.starter import Starter
 from syncengine.outbox.queue import Outbox
 from syncengine.vocabulary import STORE_SCOPE

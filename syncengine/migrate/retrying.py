@@ -14,12 +14,12 @@ from syncengine.local.version_table import read_installed
 from syncengine.migrate.checks import check_references
 from syncengine.migrate.definition import Item
 from syncengine.migrate.late import LateRow, Lift, come_back, lift_for, step_aside, steps_between
+from syncengine.migrate.migration_run import Run
 from syncengine.migrate.plan import all_steps_of_hop
 from syncengine.migrate.quarantine_item import row_from_json
 from syncengine.migrate.queueing import uploaded_collections
 from syncengine.migrate.rebuild import RebuildingExecutor, present_table
 from syncengine.migrate.rejection import Rejection, rejection_for
-from syncengine.migrate.run import Run
 from syncengine.migrate.shape import TableSql, table_exists
 from syncengine.migrate.work import insert_sql, parsed_item
 from syncengine.outbox.set_aside import queue_row
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from syncengine.migrate.executor import BaseMigrationExecutor
     from syncengine.migrate.plan import Step
     from syncengine.migrate.quarantine_item import QuarantineItem
-    from syncengine.migrate.run import RunContext
+    from syncengine.migrate.run_context import RunContext
 
 NOT_LISTED = "migration_not_listed"
 SHAPE_UNKNOWN = "shape_unknown"

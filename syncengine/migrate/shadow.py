@@ -33,13 +33,13 @@ from syncengine.migrate.kept_tables import (
 )
 from syncengine.migrate.lease import Lease
 from syncengine.migrate.markers import move_markers
+from syncengine.migrate.migration_run import Run
 from syncengine.migrate.pace import Cancelled, Paused
 from syncengine.migrate.paging import rows_of
 from syncengine.migrate.policy import Kind, kind_of, wait_before_retry_ms
 from syncengine.migrate.rebuild import RebuildingExecutor
 from syncengine.migrate.rejection import Rejection
 from syncengine.migrate.repair import sentences
-from syncengine.migrate.run import Run
 from syncengine.migrate.shadow_check import refuse_unequal, touch_extra, touch_missing
 from syncengine.migrate.shadow_fill import FEW_TOUCHED, Filling
 from syncengine.migrate.shadow_rows import LiveReader
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from syncengine.migrate.executor import BaseMigrationExecutor
     from syncengine.migrate.plan import Step
     from syncengine.migrate.results import MigrationResult
-    from syncengine.migrate.run import RunContext
+    from syncengine.migrate.run_context import RunContext
     from syncengine.vocabulary import SchemaVersion
 
 __all__ = [
