@@ -1,6 +1,7 @@
 """A major version asks before it changes or imports what is there; with nobody to ask it waits."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from flow_world import FOUR, THREE, TWO, column, columns, filled, history, registry
@@ -164,6 +165,20 @@ def test_an_import_asks_where_its_source_is_given_and_the_rows_it_brings_count_f
     with Engine.open(tmp_path / "without.db", **given) as engine:
         assert engine.migrate().success
     assert len(person.asked) == 1
+
+
+def test_rows_that_an_unasked_import_brings_in_are_asked_about_before_a_later_major_version_changes_them(tmp_path):
+    class Unasked(ImportExecutor):
+        definition = replace(ImportExecutor.definition, consent="auto")
+
+    phone, person = write_phone(tmp_path / "phone.json", [walk(1)]), Person(False)
+    known = registry_of(make_v2(), Unasked(), seconds_v3(), target="3.0.0", asks_for_major=True)
+    given = {"registry": known, "user": "ann", "sources": {"phone": str(phone)}, "consent": person}
+    with Engine.open(tmp_path / "app.db", **given) as engine:
+        report = engine.migrate()
+        assert [result.migration_id for result in report.results] == ["tables-v2", "import-walks"]
+        assert [deferred.migration_id for deferred in report.deferred] == ["seconds-v3"]
+    assert [str(hop) for hop in person.asked[0].hops] == ["2.0.0 > 3.0.0"]
 
 
 def test_two_users_are_asked_each_for_their_own_import(tmp_path):
