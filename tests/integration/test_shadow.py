@@ -110,7 +110,8 @@ def test_a_process_of_the_old_version_may_write_anything_at_any_time(world, seed
     other.close()
 
 
-def test_a_row_that_is_written_once_more_while_it_is_converted_again_is_not_forgotten(world):
+@pytest.mark.parametrize("verb", ["UPDATE", "UPDATE OR IGNORE", "UPDATE OR REPLACE"])
+def test_a_row_that_is_written_once_more_while_it_is_converted_again_is_not_forgotten(world, verb):
     other = world.other_process()
     other.set_busy_timeout(0)
     seen = []
@@ -120,7 +121,7 @@ def test_a_row_that_is_written_once_more_while_it_is_converted_again_is_not_forg
             seen.append(old.minutes)
             with suppress(apsw.BusyError):  # the swap itself holds the lock
                 # Between the reading and the writing of this very row.
-                other.execute("UPDATE journeys SET minutes = minutes + 1 WHERE id = 'w-00003'")
+                other.execute(f"{verb} journeys SET minutes = minutes + 1 WHERE id = 'w-00003'")
         return to_seconds(old)
 
     def touch_many(number):
@@ -263,6 +264,28 @@ def test_a_row_that_repeats_a_unique_index_of_the_new_shape_is_set_aside(tmp_pat
         assert (result.state, result.counts.quarantined) == ("completed", 2), result
         aside = engine._store.query("SELECT row_key, error_code FROM _sync_quarantine ORDER BY row_key")
         assert aside == [("w-00011", "constraint_failed"), ("w-00021", "constraint_failed")]
+
+
+def test_a_row_that_meets_only_what_another_was_before_is_not_set_aside(world):
+    with world.open(target="2.0.0") as engine, engine.write() as db:
+        db.execute("UPDATE journeys SET minutes = rowid")
+        db.execute("UPDATE journeys SET minutes = 777 WHERE id IN ('w-00001', 'w-00090')")
+
+    def write(number):
+        if number == 5:
+            world.command_line("UPDATE journeys SET minutes = 5000 WHERE id = 'w-00001'")
+
+    unique = seconds_v3(
+        consent="auto",
+        table="""CREATE TABLE journeys (
+          user_id TEXT NOT NULL, id TEXT NOT NULL, seconds INTEGER NOT NULL UNIQUE, title TEXT,
+          PRIMARY KEY (user_id, id)
+        ) STRICT""",
+    )
+    with world.open(unique, between=write) as engine:
+        result = result_of(engine.migrate())
+        assert (result.state, result.counts.quarantined) == ("completed", 0), result.failure
+        agrees(engine._store)
 
 
 def test_code_that_fails_by_itself_leaves_the_store_as_it_was(world):

@@ -301,6 +301,23 @@ def test_who_waits_shows_the_progress_of_the_other_process_and_then_says_already
     other.close()
 
 
+def test_who_waits_for_a_run_that_is_paused_does_not_go_on_with_it(world):
+    with world.open(between=stop_at(5)) as engine, pytest.raises(PowerIsGone):
+        engine.migrate()
+    other = world.other_process()
+    other.execute("UPDATE _sync_lease SET holder = 'another', pid = 1, until_ms = until_ms + 600000")
+
+    class Waiting(BatchClock):
+        def pause(self, wait_ms):
+            other.execute("UPDATE _sync_shadow SET state = 'paused'")
+            other.execute("UPDATE _sync_lease SET holder = ''")
+
+    with world.open(clock=Waiting()) as engine:
+        assert result_of(engine.migrations.migrate_all_data()).state == "paused"
+        assert [state for state, _, _ in progress_of(engine)] == ["paused"]
+    other.close()
+
+
 # Paused, cancelled.
 
 
