@@ -144,9 +144,11 @@ def of_rows(executor: "RebuildingExecutor", work: "Work", *, rows_max: int) -> I
             yield RowsBatch(executor, work, page[start : start + rows_max])
 
 
-def of_ranges(executor: "RebuildingExecutor", work: "Work", *, rows_max: int) -> Iterator[Batch]:
-    """The table in ranges of its keys, none of which may be NULL."""
-    keys, table = executor.order(work), quoted(executor.collection)
+def of_ranges(
+    executor: "RebuildingExecutor", work: "Work", *, keys: tuple[str, ...], rows_max: int
+) -> Iterator[Batch]:
+    """The table in ranges of these keys, none of which may be NULL."""
+    table = quoted(executor.collection)
     order = ", ".join(map(quoted, keys))
     after, bindings = "1", dict[str, Any]()
     while True:

@@ -1,11 +1,17 @@
 """Rows as plain dicts, for functions with `dict` or TypedDict hints: nothing is validated, and that is the speed."""
 
-from collections.abc import Sequence
-from operator import itemgetter
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from syncengine.migrate.definition import Quarantine, WrongReturn
-from syncengine.migrate.row_codec import as_dicts, column_kinds, columns_encoded, json_or_text, scalar_or_json
+from syncengine.migrate.row_codec import (
+    as_dicts,
+    column_kinds,
+    columns_encoded,
+    json_or_text,
+    scalar_or_json,
+    values_of,
+)
 
 if TYPE_CHECKING:
     from syncengine.local.store import Row
@@ -23,7 +29,7 @@ class PlainShape:
         self._json = tuple(name for name in columns if kinds.get(name) == "json")
         self._json_places = [columns.index(name) for name in self._json]
         self._bool = tuple(name for name in columns if kinds.get(name) == "bool")
-        self._values = itemgetter(*columns) if len(columns) > 1 else lambda row: (row[columns[0]],)
+        self._values = values_of(columns)
 
     def decode(self, rows: "Sequence[Row]") -> list[Any]:
         """Raises Quarantine for text that is no JSON where the hint wants it."""
@@ -38,7 +44,7 @@ class PlainShape:
                     row[name] = bool(row[name])
         return plain
 
-    def encode_rows(self, rows: Sequence[Any], *, trusting: bool = False) -> list[tuple[Any, ...]]:
+    def encode_rows(self, rows: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Raises WrongReturn for a row with other columns."""
         try:
             values = list(map(self._values, rows))
@@ -46,7 +52,21 @@ class PlainShape:
             values = []
         if len(values) != len(rows) or not set(map(len, rows)) <= {len(self.columns)}:
             raise self._other_columns(rows)
-        return columns_encoded(values, json_places=self._json_places, other=scalar_or_json, trusting=trusting)
+        return columns_encoded(values, json_places=self._json_places, other=scalar_or_json)
+
+    def made_by(self, function: Callable[[Any], Any], rows: Sequence[Any]) -> list[tuple[Any, ...]] | None:
+        """The columns of what a function makes of each row; None where that is not one whole dict each.
+
+        What cannot be stored may be among them: then the insert raises TypeError.
+        """
+        values, width = self._values, len(self.columns)
+        try:
+            made = [values(one) for one in map(function, rows) if type(one) is dict and len(one) == width]
+        except KeyError:
+            return None
+        if len(made) != len(rows):
+            return None
+        return columns_encoded(made, json_places=self._json_places, other=scalar_or_json, trusting=True)
 
     def _other_columns(self, rows: Sequence[Any]) -> WrongReturn:
         wanted = set(self.columns)

@@ -15,7 +15,7 @@ from syncengine.migrate.definition import Counts, Item, MigrationDefinition
 from syncengine.migrate.executor import BaseMigrationExecutor
 from syncengine.migrate.paging import pages, rows_of
 from syncengine.migrate.row_codec import row_as_json
-from syncengine.migrate.shape import TableSql, attached, parse_table, swap_in, table_exists
+from syncengine.migrate.shape import TableSql, attached, columns_of, parse_table, swap_in, table_exists
 from syncengine.migrate.work import insert_sql, key_columns
 
 if TYPE_CHECKING:
@@ -150,13 +150,20 @@ class RebuildingExecutor(BaseMigrationExecutor):
             return iter(())
         if self.grouped:
             return super().batches(work)
-        if self.insert_select(work) is not None and self._every_row_has_a_key(work):
-            return of_ranges(self, work, rows_max=settings.sql_batch_rows)
+        if self.insert_select(work) is not None and (keys := self._range_keys(work)) is not None:
+            return of_ranges(self, work, keys=keys, rows_max=settings.sql_batch_rows)
         return of_rows(self, work, rows_max=settings.batch_rows)
 
-    def _every_row_has_a_key(self, work: "Work") -> bool:
+    def _range_keys(self, work: "Work") -> tuple[str, ...] | None:
+        """By what to cut the table: as its rows lie in the file, or by key. None: only rows one by one will do."""
+        store = work.store
+        lies_by = row_id_of(store, self.collection)
+        # Of two rows that a UNIQUE rule cannot both take, the first by key stays.
+        if lies_by is not None and not has_unique_rules(store, self.new_table):
+            return (lies_by,)
         no_key = " OR ".join(f"{quoted(key)} IS NULL" for key in self.order(work))
-        return not work.store.query(f"SELECT EXISTS (SELECT 1 FROM {quoted(self.collection)} WHERE {no_key})")[0][0]
+        any_without = store.query(f"SELECT EXISTS (SELECT 1 FROM {quoted(self.collection)} WHERE {no_key})")[0][0]
+        return None if any_without else self.order(work)
 
     def order(self, work: "Work") -> tuple[str, ...]:
         """The columns by which rows are read."""
@@ -206,6 +213,20 @@ def present_table(store: "Store", table: str, *, migration: str) -> TableSql:
     found = store.query("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,))
     bare = parse_table(str(found[0][0]), migration=migration)
     return replace(bare, indexes=tuple(sql for _, sql in attached(store, table, "index")))
+
+
+def row_id_of(store: "Store", table: str) -> str | None:
+    """The name under which SQLite gives the row id of a table; None where there is none."""
+    if store.query("SELECT wr FROM pragma_table_list(?) WHERE schema = 'main'", (table,))[0][0]:
+        return None
+    taken = {name.lower() for name in columns_of(store, table)}
+    return next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), None)
+
+
+def has_unique_rules(store: "Store", table: str) -> bool:
+    """Is there another rule than the primary key that two rows can break together?"""
+    sql = "SELECT count(*) FROM pragma_index_list(?) WHERE \"unique\" AND origin <> 'pk'"
+    return bool(store.query(sql, (table,))[0][0])
 
 
 def anything_kept(store: "Store", collection: str, *, migration: str) -> bool:

@@ -34,6 +34,7 @@ class RowCodec:
         kinds = column_kinds({name: field.annotation for name, field in model.model_fields.items()})
         self._json = frozenset(name for name, kind in kinds.items() if kind == "json")
         self._bool = frozenset(name for name, kind in kinds.items() if kind == "bool")
+        self._values = values_of(self.columns)
         self._json_places = [self.columns.index(name) for name in self._json]
         self.json_columns = self._json
         """Columns that hold JSON text."""
@@ -62,14 +63,22 @@ class RowCodec:
         """The column values of a model, in the order of `columns`."""
         return self.encode_rows([row])[0]
 
-    def encode_rows(self, rows: Sequence[BaseModel], *, trusting: bool = False) -> list[tuple[ColumnValue, ...]]:
-        """The same for many models; `trusting` as in `columns_encoded`."""
-        dicts = [row.__dict__ for row in rows]
-        if len(self.columns) == 1:
-            values = [(row[self.columns[0]],) for row in dicts]
-        else:
-            values = list(map(itemgetter(*self.columns), dicts))
-        return columns_encoded(values, json_places=self._json_places, other=_scalar, trusting=trusting)
+    def encode_rows(self, rows: Sequence[BaseModel]) -> list[tuple[ColumnValue, ...]]:
+        """The same for many models."""
+        values = [self._values(row.__dict__) for row in rows]
+        return columns_encoded(values, json_places=self._json_places, other=_scalar)
+
+    def made_by(self, function: Callable[[Any], Any], rows: Sequence[Any]) -> list[tuple[ColumnValue, ...]] | None:
+        """The columns of what a function makes of each row; None where that is not one model each.
+
+        What cannot be stored may be among them: then the insert raises TypeError.
+        """
+        values, model = self._values, self.model
+        # No model outlives its turn: a thousand of them would keep Python's garbage collector busy.
+        made = [values(one.__dict__) for one in map(function, rows) if type(one) is model]
+        if len(made) != len(rows):
+            return None
+        return columns_encoded(made, json_places=self._json_places, other=_scalar, trusting=True)
 
 
 _codecs: dict[type[BaseModel], RowCodec] = {}
@@ -81,6 +90,13 @@ def codec_of(model: type[BaseModel]) -> RowCodec:
     if codec is None:
         codec = _codecs[model] = RowCodec(model)
     return codec
+
+
+def values_of(columns: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """A function that takes the values of these names out of a mapping, in this order."""
+    if len(columns) > 1:
+        return itemgetter(*columns)
+    return lambda row: tuple(row[name] for name in columns)
 
 
 def as_dicts(columns: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:

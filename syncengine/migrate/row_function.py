@@ -28,10 +28,14 @@ class RowShape(Protocol):
         """What the function reads. Raises what is wrong with the first row that is not of this shape."""
         ...
 
-    def encode_rows(self, rows: Sequence[Any], *, trusting: bool = False) -> list[tuple[Any, ...]]:
-        """The columns of what the function returned. Raises what is wrong with the first that cannot be stored.
+    def encode_rows(self, rows: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """The columns of what the function returned. Raises what is wrong with the first that cannot be stored."""
+        ...
 
-        `trusting`: the insert may raise TypeError instead.
+    def made_by(self, function: RowFunction, rows: Sequence[Any]) -> list[tuple[Any, ...]] | None:
+        """The columns of what a function makes of each row; None where that is not one row each.
+
+        What cannot be stored may be among them: then the insert raises TypeError.
         """
         ...
 
@@ -125,19 +129,24 @@ class RowFunctionExecutor(RebuildingExecutor):
     def apply_rows(self, rows: "Sequence[Row]", work: "Work") -> Counts:
         if self.grouped:
             return super().apply_rows(rows, work)
-        new = self.new_shape(work)
-        made = self._returned(self.old_shape(work).decode(rows), work)
-        if not set(map(type, made)) <= {new.row_type}:
-            return self._apply_uneven(made, new, work)
+        old = self.old_shape(work).decode(rows)
+        if not self._wants_work and not work.notes.get("uneven") and self._applied_evenly(old, work):
+            return Counts(read=len(rows), written=len(rows))
+        return self._apply_uneven(self._returned(old, work), self.new_shape(work), work)
+
+    def _applied_evenly(self, old: list[Any], work: "Work") -> bool:
+        """The short way, for one row each of values that SQLite takes; False where it has to be the longer one."""
+        made = self.new_shape(work).made_by(self.function, old)
         try:
-            with work.store.savepoint("trusting"):
-                self.insert(new.encode_rows(made, trusting=True), work)
+            with work.store.savepoint("evenly"):
+                self.insert(made or [], work)
         except TypeError:
-            self.insert(new.encode_rows(made), work)
-        return Counts(read=len(rows), written=len(rows))
+            made = None  # a list, say, in a column without a hint: it becomes JSON the longer way
+        work.notes["uneven"] = made is None
+        return made is not None
 
     def _apply_uneven(self, made: list[Any], new: RowShape, work: "Work") -> Counts:
-        """Some became none, or several."""
+        """Some become none, or several."""
         uneven = [self._rows_in(one, new) for one in made]
         self.insert(new.encode_rows([row for rows in uneven for row in rows]), work)
         dropped = uneven.count([])
