@@ -1,7 +1,7 @@
 """`history` and `outbox`: lists from the store's own views."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +13,8 @@ from syncengine.cli.showing import show_json, show_table
 
 if TYPE_CHECKING:
     pass
+
+Row = tuple[Any, ...]
 
 RUN = (
     *("run", "migration", "scope", "hop", "state", "read", "written", "merged", "dropped", "quarantined"),
@@ -28,7 +30,9 @@ ENTRY = ("entry", "owner", "kind", "what", "key", "state", "sequence", "shape", 
 @json_option()
 def history(store: str, user: str | None, rows_max: int, as_json: bool) -> Exit:
     """The newest runs of migrations, oldest first, good and bad. The texts of their warnings are in --json."""
-    rows = listed(store, "history", user=user, rows_max=rows_max)
+    rows = listed(
+        store, lambda look, most: look.rows("looks", "history", user=user, rows_max=most), rows_max=rows_max
+    )
     rows.reverse()
     rows = [_with_warnings(row, as_json=as_json) for row in rows]
     show_rows(RUN, rows, as_json=as_json, none="No migration has run here.")
@@ -49,17 +53,17 @@ def _with_warnings(row: tuple[Any, ...], *, as_json: bool) -> tuple[Any, ...]:
 @json_option()
 def outbox(store: str, user: str | None, rows_max: int, as_json: bool) -> Exit:
     """What still has to reach the cloud, in order, and why it waits. Rows themselves are not shown."""
-    rows = listed(store, "outbox", user=user, rows_max=rows_max)
+    rows = listed(store, lambda look, most: look.rows("looks", "outbox", user=user, rows_max=most), rows_max=rows_max)
     show_rows(ENTRY, rows, as_json=as_json, none="Nothing waits.")
     return Exit.DONE
 
 
-def listed(store: str, name: str, /, *, rows_max: int, **values: Any) -> list[tuple[Any, ...]]:
-    """At most so many rows; says on stderr when there are more."""
+def listed(store: str, read: Callable[["Look", int], list[Row]], *, rows_max: int) -> list[Row]:
+    """At most so many of the rows that `read` finds, which is asked for one more. When it is there, stderr says so."""
     from syncengine.cli.looking import looking_at
 
     with looking_at(store) as look:
-        rows = look.rows("looks", name, rows_max=rows_max + 1, **values)
+        rows = read(look, rows_max + 1)
     if len(rows) > rows_max:
         click.echo(f"There are more than {rows_max}; see --rows-max.", err=True)
     return rows[:rows_max]

@@ -49,7 +49,11 @@ def quarantine(
     """
     if ctx.invoked_subcommand is not None:
         return Exit.DONE
-    rows = listed(_given(ctx, "store"), "quarantine", user=user, rows_max=rows_max, resolved=resolved)
+    rows = listed(
+        _given(ctx, "store"),
+        lambda look, most: look.rows("looks", "quarantine", user=user, rows_max=most, resolved=resolved),
+        rows_max=rows_max,
+    )
     show_rows(ITEM, rows, as_json=as_json, none="Nothing is in quarantine.")
     is_open = any(row[ITEM.index("resolution")] is None for row in rows)
     return Exit.QUARANTINE if is_open else Exit.DONE
