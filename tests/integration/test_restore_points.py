@@ -267,6 +267,25 @@ def test_files_are_as_private_as_the_store_whatever_the_umask(path):
     assert (sealed.stat().st_uid, sealed.stat().st_gid) == (path.stat().st_uid, path.stat().st_gid)
 
 
+def test_the_plain_copy_is_private_while_it_is_made_and_has_no_name_while_it_is_sealed(path):
+    fill(path, [note(f"n-{number}", text=CANARY * 300) for number in range(6_000)])
+    seen = []
+
+    def between():
+        place = next(folder_of(path).glob("plain-*"))
+        modes = {oct(found.stat().st_mode & 0o777) for found in (place, *place.iterdir())}
+        seen.append((sorted(found.name for found in place.iterdir()), modes))
+
+    before = os.umask(0)
+    try:
+        with opened(path, registry=old_app()) as engine:
+            make_restore_point(engine._store, keys=key_of(path), reason="test", between=between)
+    finally:
+        os.umask(before)
+    assert {tuple(names) for names, _ in seen} == {("plain.db",), ("sealed",)}
+    assert set().union(*(modes for _, modes in seen)) == {"0o700", "0o600"}
+
+
 def test_a_store_that_its_group_may_read_has_restore_points_that_its_group_may_read(path):
     fill(path, notes_of(3))
     path.chmod(0o640)

@@ -273,6 +273,14 @@ def test_claimed_entries_stay_and_settled_ones_do_not_come_back(engine):
     assert engine._store.query("SELECT attempts FROM _sync_outbox WHERE entry_id = 3") == [(4,)]
 
 
+def test_an_entry_that_lost_its_number_since_is_not_given_the_old_one_again(engine):
+    entry(engine, 4, sequence=5, state="claimed")
+    point = make_restore_point(engine._store, keys=key_of(engine._store.path), reason="test").restore_point_id
+    statement(engine, "UPDATE _sync_outbox SET sequence = NULL, epoch = NULL, state = 'waiting' WHERE entry_id = 4")
+    assert engine.restore(point).entries_set_aside == 1
+    assert queue(engine) == []
+
+
 def test_unsent_entries_that_were_written_since_are_set_aside_whole(engine):
     point = make_restore_point(engine._store, keys=key_of(engine._store.path), reason="test").restore_point_id
     entry(engine, 9)
