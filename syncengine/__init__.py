@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from syncengine.migrate.repair import Repair, clamp, default, trim, using
     from syncengine.migrate.reporter import MigrationProgressReporter
     from syncengine.migrate.results import MigrationProgress, MigrationReport, MigrationResult, MigrationStatus
+    from syncengine.migrate.rollback_plan import RollbackPlan
+    from syncengine.migrate.rollback_report import RollbackReport
     from syncengine.migrate.row_migration import migration
     from syncengine.migrate.service import DataMigrationService
     from syncengine.migrate.statistics import MigrationStatistics
@@ -77,6 +79,8 @@ _HOME = {
     "RestorePoint": "local.restore_points",
     "RestoreReport": "local.restoring",
     "RetryOutcome": "migrate.quarantine_item",
+    "RollbackPlan": "migrate.rollback_plan",
+    "RollbackReport": "migrate.rollback_report",
     "SchemaVersion": "vocabulary",
     "Settings": "settings",
     "Source": "sources.source",
@@ -139,6 +143,8 @@ __all__ = [
     "RestorePoint",
     "RestoreReport",
     "RetryOutcome",
+    "RollbackPlan",
+    "RollbackReport",
     "SchemaVersion",
     "Settings",
     "Source",
