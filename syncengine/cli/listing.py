@@ -12,6 +12,8 @@ from syncengine.cli.options import json_option, rows_option, store_option, user_
 from syncengine.cli.showing import show_json, show_table
 
 if TYPE_CHECKING:
+    from syncengine.cli.looking import Look
+
     pass
 
 Row = tuple[Any, ...]
@@ -59,7 +61,7 @@ def outbox(store: str, user: str | None, rows_max: int, as_json: bool) -> Exit:
 
 
 def listed(store: str, read: Callable[["Look", int], list[Row]], *, rows_max: int) -> list[Row]:
-    """At most so many of the rows that `read` finds, which is asked for one more. When it is there, stderr says so."""
+    """At most so many of the rows that `read` finds. It is asked for one more; when that is there, stderr says so."""
     from syncengine.cli.looking import looking_at
 
     with looking_at(store) as look:
