@@ -14,8 +14,6 @@ from syncengine.cli.showing import show_json, show_table
 if TYPE_CHECKING:
     from syncengine.cli.looking import Look
 
-    pass
-
 Row = tuple[Any, ...]
 
 RUN = (
