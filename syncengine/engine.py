@@ -314,9 +314,10 @@ class Engine:
             self._running().start()
 
     def _start_background(self) -> None:
-        if self._background is None and not self._registry.nothing_pending(
-            read_installed(self._store), user=self._user
-        ):
+        if self._background is not None and self._background.is_running:
+            return
+        pending = not self._registry.nothing_pending(read_installed(self._store), user=self._user)
+        if pending or self._store.rows("shadow", "kept_too_long", now=iso(self._store.clock.now_ms())):
             from syncengine.migrate.background import BackgroundMigrations
 
             self._background = BackgroundMigrations(

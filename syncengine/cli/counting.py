@@ -1,5 +1,6 @@
 """`status` and `plan`: where the store stands and what is left to do, read from its rows."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -52,6 +53,7 @@ def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None
         "user": user,
         "synced": False,  # what all the rest says together, below
         "migration": migration,
+        "collections": None if registry is None else _collections(look, registry),
         "outbox": {
             "waiting": waiting,
             "claimed": claimed,
@@ -71,6 +73,12 @@ def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None
     }
     found["synced"] = _state(found) == "synced"
     return found
+
+
+def _collections(look: "Look", registry: "MigrationRegistry") -> dict[str, Any]:
+    from syncengine.migrate.readiness import bars_of, states_of
+
+    return {name: asdict(state) for name, state in states_of(bars_of(registry, look), registry).items()}
 
 
 def _is_left(found: dict[str, Any]) -> bool:
@@ -109,6 +117,7 @@ def _facts(found: dict[str, Any]) -> dict[str, object]:
         "user": found["user"] or "all",
         "state": _state(found),
         "version": _version(migration),
+        **_not_ready(found["collections"] or {}),
         "cloud version": migration["cloud"],
         "outbox": f"{outbox['waiting']} waiting, {outbox['claimed']} being sent, {outbox['held']} held{since}",
         "quarantine": found["quarantined"],
@@ -117,6 +126,15 @@ def _facts(found: dict[str, Any]) -> dict[str, object]:
         "last success": found["sync"]["last_success_at"],
         "next try": found["sync"]["next_try_at"],
         "last error": found["sync"]["last_error"],
+    }
+
+
+def _not_ready(collections: dict[str, Any]) -> dict[str, object]:
+    """A line for each collection that the app cannot use now."""
+    return {
+        f"not ready: {name}": f"{state['why']}. {state['fix']}"
+        for name, state in collections.items()
+        if state["state"] != "usable"
     }
 
 

@@ -111,13 +111,15 @@ def _first_that_asks(
     filled: set[str] = set()
     for step in plan.steps:
         brings = _source(registry, step) in sources
-        changes = registry.get_migration_executor(step.id).changes_rows and not step.imports
-        is_there = changes and any(name in filled or _has_rows(store, name) for name in step.collections)
-        if step.asks and (brings or is_there) and not _was_agreed_to(store, step):
+        if step.asks and (brings or _changes_rows(store, step, filled)) and not _was_agreed_to(store, step):
             return step
         if brings:
             filled.update(step.collections)
     return None
+
+
+def _changes_rows(store: "Store", step: "Step", filled: set[str]) -> bool:
+    return not step.imports and any(name in filled or _has_rows(store, name) for name in step.collections)
 
 
 def _was_agreed_to(store: "Store", step: "Step") -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 USABLE = "usable"
 READ_ONLY = "read-only"
 BLOCKED = "blocked"
+NONE_DRIFTED: Mapping[str, SyncEngineError] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,11 @@ def collection_states(store: "Store", registry: "MigrationRegistry") -> dict[str
         reason = store.read_only
         state = CollectionState(state=READ_ONLY, why=reason.what, fix=reason.fix)
         return dict.fromkeys(registry.collections, state)
-    bars = bars_of(store, registry, store)
+    return states_of(bars_of(registry, store, drifted=store.drifted), registry)
+
+
+def states_of(bars: Bars, registry: "MigrationRegistry") -> dict[str, CollectionState]:
+    """The same of what is barred."""
     return {name: _state(bars, name) for name in registry.collections}
 
 
@@ -49,7 +54,9 @@ def _state(bars: Bars, name: str) -> CollectionState:
     return CollectionState(state=USABLE)
 
 
-def bars_of(store: "Store", registry: "MigrationRegistry", moment: "Readable") -> Bars:
+def bars_of(
+    registry: "MigrationRegistry", moment: "Readable", *, drifted: Mapping[str, SyncEngineError] = NONE_DRIFTED
+) -> Bars:
     """What must not be touched, and what not be written, as one moment of the store has it.
 
     A user's own migrations bar nothing: they bring rows, and the shape is the store's. Nor do those of the
@@ -66,7 +73,7 @@ def bars_of(store: "Store", registry: "MigrationRegistry", moment: "Readable") -
                     rewrites = being_rewritten.get(name) == step.id
                     error = _rewritten(name, step) if rewrites else _not_ready(name, step, plan, last)
                     touch.setdefault(name, error)
-    return Bars(touch=touch, write=dict(store.drifted))
+    return Bars(touch=touch, write=dict(drifted))
 
 
 def _not_ready(
@@ -97,7 +104,7 @@ def bars_at(store: "Store", registry: "MigrationRegistry", moment: "Readable") -
 
     That is so before the first migration, too.
     """
-    bars = bars_of(store, registry, moment)
+    bars = bars_of(registry, moment, drifted=store.drifted)
     version = read_installed(moment).schema_version(STORE_SCOPE)
     if bars.touch and (version is None or set(bars.touch) == set(registry.collections)):
         first = next(iter(bars.touch.values()))

@@ -15,7 +15,18 @@ from tests.integration.cli_process import ROOT, SECRET, Command
 
 LOOKS = ("status", "history", "outbox", "quarantine", "doctor")
 STATUS_KEYS = [
-    *("store", "user", "synced", "migration", "outbox", "quarantined", "edited_at", "connectivity", "sync"),
+    *(
+        "store",
+        "user",
+        "synced",
+        "migration",
+        "collections",
+        "outbox",
+        "quarantined",
+        "edited_at",
+        "connectivity",
+        "sync",
+    ),
 ]
 
 
@@ -137,6 +148,9 @@ def test_status_says_3_while_a_migration_is_pending(at_two: Command) -> None:
     assert ran.status == 3
     assert list(ran.json) == STATUS_KEYS
     assert ran.json["synced"] is False
+    assert ran.json["collections"]["notes"]["state"] == "blocked"
+    told = at_two("status", "--app", "notes_app:THREE").out
+    assert "not ready: notes  migration count-stars has not been run. Call engine.migrate()." in told
     assert ran.json["migration"] == {
         "current": "2.0.0",
         "target": "3.0.0",
