@@ -373,3 +373,21 @@ def test_history_and_statistics_tell_what_was_migrated_for_whom(tmp_path):
             assert said.to_json()["dataTypes"] == said.data_types
             assert [line.scope for line in engine.migrations.history("somebody else")] == ["store"] * 3
             assert [pending.id for pending in engine.migrations.pending(user)] == ["bad"]
+
+
+class NextMonth(SystemClock):
+    def now_ms(self):
+        return super().now_ms() + 31 * 24 * 60 * 60 * 1_000
+
+
+def test_a_start_in_the_background_deletes_what_was_kept_for_the_way_back_when_its_time_is_over(tmp_path):
+    world = ShadowWorld(tmp_path)
+    with world.open() as engine:
+        assert engine.migrate().success
+    for clock, there in ((SystemClock(), 1), (NextMonth(), 0)):
+        with world.open(clock=clock) as engine:
+            engine.start()
+            if engine._background is not None:
+                engine._background._thread.join(20)
+            [(kept,)] = engine._store.query("SELECT count(*) FROM sqlite_schema WHERE name = '_sync_old_journeys'")
+            assert kept == there
