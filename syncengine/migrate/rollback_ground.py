@@ -144,10 +144,22 @@ def _way_of_import(executor: BaseMigrationExecutor, *, run: Applied, left: Left)
     source = executor.definition.source
     if run.scope == STORE_SCOPE:
         return Way(method=IMPOSSIBLE, why=f"its executor has no `undo`{_as_a_whole(run, left)}")
+    if not _only_puts(executor):
+        why = "its executor does more than `items` and `convert` say, and has no `undo`"
+        return Way(method=IMPOSSIBLE, why=why + _as_a_whole(run, left))
     if run.rows_written == 0 or source is None or source in left.sources:
         return Way(method="taken_out")
     lacks = f"its source {source} tells its rows from later ones, and was not given"
     return Way(method=IMPOSSIBLE, why=f"{lacks}{_as_a_whole(run, left)}")
+
+
+def _only_puts(executor: BaseMigrationExecutor) -> bool:
+    """Is all that it made in what `convert` gave back? Then making it once more shows it."""
+    kind = type(executor)
+    return all(
+        getattr(kind, name) is getattr(BaseMigrationExecutor, name)
+        for name in ("prepare", "apply", "finish", "batches")
+    )
 
 
 def _as_a_whole(run: Applied, left: Left) -> str:

@@ -37,6 +37,8 @@ def take_out(executor: "BaseMigrationExecutor", undoing: "Undoing") -> UndoCount
     for name in executor.definition.collections:
         counts.after += _rows_of_user(undoing, name)
     counts.kept = counts.made = counts.before - counts.dropped - counts.set_aside
+    if (missing := undoing.step.applied.rows_written - counts.dropped - counts.set_aside) > 0:
+        undoing.warn(f"{missing} of the rows that it made are deleted, or not in its source any more")
     _forget(executor, undoing)
     return counts
 

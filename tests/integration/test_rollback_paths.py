@@ -127,6 +127,29 @@ def test_rows_that_the_user_edited_or_added_are_told_from_imported_ones(path, ph
         assert json.loads(body)["name"] == "mine"
 
 
+def test_an_import_that_does_more_than_it_says_is_refused(path, phone):
+    class More(ImportExecutor):
+        def finish(self, work):
+            work.db.execute("UPDATE journeys SET minutes = 60")
+
+    with open_at(path, make_v2(), More(), target="2.0.0", sources=phone) as engine:
+        engine.migrate()
+        with pytest.raises(RollbackRefused, match="more than `items` and `convert` say"):
+            engine.migrations.rollback("import-walks", "ann")
+
+
+def test_rows_that_left_the_source_since_stay_and_are_counted_aloud(tmp_path, path, phone):
+    with at_four(path, phone):
+        pass
+    fewer = {"phone": str(write_phone(tmp_path / "phone.json", WALKS[1:]))}
+    with open_at(path, *steps(), target="4.0.0", sources=fewer) as engine:
+        report = engine.migrations.rollback("import-walks", "ann")
+        assert (
+            "import-walks: 1 of the rows that it made are deleted, or not in its source any more" in report.warnings
+        )
+        assert [row[1] for row in walks_of(engine)] == ["w-00000"]
+
+
 def test_an_import_whose_source_is_gone_is_refused(path, phone):
     with at_four(path, phone):
         pass
