@@ -42,6 +42,7 @@ from syncengine.migrate.rejection import Rejection
 from syncengine.migrate.repair import sentences
 from syncengine.migrate.shadow_check import refuse_unequal, touch_extra, touch_missing
 from syncengine.migrate.shadow_fill import FEW_TOUCHED, Filling
+from syncengine.migrate.shadow_pace import Checkpoints
 from syncengine.migrate.shadow_rows import LiveReader
 from syncengine.migrate.shadow_size import first_batch_rows, is_large
 from syncengine.migrate.shadow_state import Shadow, ask_of_runner, filling, load, save, with_state
@@ -302,7 +303,7 @@ class _ShadowRun:
                 shadow = load(self.store, self.collection) or shadow
 
     def _fill_and_swap(self, shadow: Shadow) -> None:
-        reader = LiveReader(self.store)
+        reader, checkpoints = LiveReader(self.store), Checkpoints(self.store)
         try:
             filling_run = Filling(
                 shadow,
@@ -312,11 +313,13 @@ class _ShadowRun:
                 context=self.context,
                 lease=self.lease,
                 reader=reader,
+                checkpoints=checkpoints,
             )
             try:
-                filling_run.fill()
-                self._touch_missing(filling_run, reader)
-                self._swap(filling_run, reader)
+                with checkpoints:
+                    filling_run.fill()
+                    self._touch_missing(filling_run, reader)
+                    self._swap(filling_run, reader)
             finally:
                 self._count(filling_run.shadow)
         finally:

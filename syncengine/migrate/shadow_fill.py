@@ -15,7 +15,7 @@ from syncengine.local.statements import statement
 from syncengine.migrate.checks import check_budget
 from syncengine.migrate.pace import Cancelled, Paused
 from syncengine.migrate.paging import Queried, behind, page_of
-from syncengine.migrate.shadow_pace import Courtesy, adapted
+from syncengine.migrate.shadow_pace import Checkpoints, Courtesy, adapted
 from syncengine.migrate.shadow_rows import Converted, LiveReader, RowConverter, RowWriter
 from syncengine.migrate.shadow_state import Key, Shadow, save
 
@@ -59,6 +59,7 @@ class Filling:
         context: "RunContext",
         lease: "Lease",
         reader: LiveReader,
+        checkpoints: Checkpoints,
     ) -> None:
         self.shadow = shadow
         self._executor = executor
@@ -68,6 +69,7 @@ class Filling:
         self._store = context.store
         self._lease = lease
         self._reader = reader
+        self._checkpoints = checkpoints
         self._converter = RowConverter(executor, work, layout)
         self._writer = RowWriter(executor, work, layout)
         self._courtesy = Courtesy(context.store)
@@ -84,9 +86,14 @@ class Filling:
             took_ms = self._store.clock.monotonic_ms() - begun_ms
             rows = adapted(self.shadow.batch_rows, took_ms=took_ms, settings=self._store.settings)
             self.shadow = replace(self.shadow, batch_rows=rows)
-            self._context.reporter.update_progress(self.shadow.read)
-            self._check_budget()
-            self._courtesy.after(held_ms)
+            self._between(held_ms)
+
+    def _between(self, held_ms: int) -> None:
+        """After a batch, when the write lock is free."""
+        self._context.reporter.update_progress(self.shadow.read)
+        self._check_budget()
+        self._checkpoints.after_batch()
+        self._courtesy.after(held_ms)
 
     def _end_of_page(self, after: Key | None) -> Key | None:
         """The key of the last row of the next page; None behind the last row."""
@@ -191,9 +198,7 @@ class Filling:
             if self.touched(FEW_TOUCHED + 1) <= FEW_TOUCHED:
                 return
             self._context.pace.between_batches()
-            self._courtesy.after(self._round())
-            self._context.reporter.update_progress(self.shadow.read)
-            self._check_budget()
+            self._between(self._round())
 
     def _round(self) -> int:
         touches = self._touches(self._reader)

@@ -13,6 +13,10 @@ _QUIET_SHARE = 0.2
 _BUSY_SHARE = 1.0
 _BUSY_BATCHES = 20
 _REST_MS_MAX = 200
+_CHECKPOINT_PAGES_DEFAULT = 1_000
+"""SQLITE_DEFAULT_WAL_AUTOCHECKPOINT (sqlite.org/pragma.html#pragma_wal_autocheckpoint)."""
+_CHECKPOINT_PAGES = 4_000
+"""16 MiB with SQLite's pages of 4 KiB: the -wal does not grow above what is kept of it anyway."""
 
 
 def adapted(rows: int, *, took_ms: int, settings: "Settings") -> int:
@@ -20,6 +24,36 @@ def adapted(rows: int, *, took_ms: int, settings: "Settings") -> int:
     factor = settings.batch_ms_target / max(took_ms, 1)
     factor = min(max(factor, 1 / _STEP_MAX), _STEP_MAX)
     return min(max(round(rows * factor), BATCH_ROWS_MIN), BATCH_ROWS_MAX)
+
+
+class Checkpoints:
+    """While it lasts, commits of this store leave the checkpoint to `after_batch`, which needs no write lock.
+
+    A checkpoint syncs the file twice; after each thousand pages (SQLite's default) that is as much time again as a
+    batch of rows that SQLite converts by itself.
+    """
+
+    def __init__(self, store: "Store") -> None:
+        self._store = store
+        self._pages = 0
+
+    def __enter__(self) -> "Checkpoints":
+        self._store.connection.set_wal_hook(self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._store.is_usable:
+            self._store.connection.wal_autocheckpoint(_CHECKPOINT_PAGES_DEFAULT)
+
+    def _note(self, _connection: object, _database: str, pages: int) -> int:
+        self._pages = pages
+        return 0  # SQLITE_OK
+
+    def after_batch(self) -> None:
+        """Copy the write-ahead log into the file when it is large enough; readers and writers go on meanwhile."""
+        if self._pages >= _CHECKPOINT_PAGES:
+            self._pages = 0
+            self._store.query("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 class Courtesy:

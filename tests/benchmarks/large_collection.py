@@ -167,17 +167,20 @@ connection.execute("PRAGMA foreign_keys = ON").fetchall()
 rows, waits, number = int(sys.argv[2]), [], 0
 print("ready", flush=True)
 while True:
-    begun = time.perf_counter()
+    first, second = f"n{number * 7919 % rows:08}", f"n{number * 104729 % rows:08}"
     try:
-        key = f"n{number * 7919 % rows:08}"
-        connection.execute("UPDATE notes SET minutes = minutes + 1 WHERE id = ?", (key,))
-        connection.execute("INSERT INTO notes VALUES (?, 'late', 1, NULL)", (f"late{number}",))
-        connection.execute("DELETE FROM notes WHERE id = ?", (f"n{number * 104729 % rows:08}",))
+        for sql, values in (
+            ("UPDATE notes SET minutes = minutes + 1 WHERE id = ?", (first,)),
+            ("INSERT INTO notes VALUES (?, 'late', 1, NULL)", (f"late{number}",)),
+            ("DELETE FROM notes WHERE id = ?", (second,)),
+        ):
+            begun = time.perf_counter()
+            connection.execute(sql, values)
+            waits.append(time.perf_counter() - begun)
+            time.sleep(0.01)
     except apsw.SQLError:
         break  # the table has another shape now: the old version is told to stop
-    waits.append((time.perf_counter() - begun) / 3)
     number += 1
-    time.sleep(0.02)
 waits.sort()
 print(json.dumps([len(waits), waits[len(waits) // 2], waits[len(waits) * 99 // 100], waits[-1]]), flush=True)
 """
