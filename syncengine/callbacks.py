@@ -5,12 +5,14 @@ time, and a window gets them on its own thread. This module imports none of the 
 """
 
 import asyncio
+import inspect
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+from syncengine.errors import CalledFromInside
 from syncengine.events import MigrationProgressed
 from syncengine.logs import log_event
 
@@ -52,7 +54,7 @@ class CallbackQueue:
 
         return hear
 
-    def consent(self, ask: Callable[[Asked], bool], *, wait_ms_max: int = 600_000) -> Callable[[Asked], bool]:
+    def consent(self, ask: Callable[[Asked], object], *, wait_ms_max: int = 600_000) -> Callable[[Asked], bool]:
         """For `Engine.open(consent=...)`: `ask` runs on the home thread while the migration's thread waits.
 
         No answer in time is none. On the home thread itself `ask` is called at once.
@@ -60,7 +62,7 @@ class CallbackQueue:
 
         def wait_for_answer(request: Asked) -> bool:
             if threading.get_ident() == self._home:
-                return ask(request)
+                return ask(request) is True
             answered, answers = threading.Event(), []
 
             def answer(asked: Any) -> None:
@@ -99,14 +101,41 @@ class CallbackQueue:
         return CALLS_OF_ONE_POLL_MAX
 
 
-def on_asyncio(loop: asyncio.AbstractEventLoop) -> CallbackQueue:
+class AsyncioCallbacks(CallbackQueue):
+    """A queue whose calls run in the loop; questions may be coroutines. Make it in the loop's thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(wake=lambda: loop.call_soon_threadsafe(self.poll))
+        self._loop = loop
+
+    def consent(self, ask: Callable[[Asked], object], *, wait_ms_max: int = 600_000) -> Callable[[Asked], bool]:
+        """As for every queue; a coroutine is awaited in the loop, while the migration's thread waits.
+
+        Called in the loop's own thread a coroutine cannot be waited for, and raises CalledFromInside.
+        """
+        if not inspect.iscoroutinefunction(ask):
+            return super().consent(ask, wait_ms_max=wait_ms_max)
+
+        def wait_for_answer(request: Asked) -> bool:
+            if threading.get_ident() == self._home:
+                raise CalledFromInside(
+                    "migrate() was called in the loop that has to ask the user.",
+                    why="the loop cannot wait for itself",
+                    fix="Migrate in another thread: await asyncio.to_thread(engine.migrate).",
+                )
+            answer = asyncio.run_coroutine_threadsafe(ask(request), self._loop)
+            try:
+                return answer.result(wait_ms_max / 1000) is True
+            except TimeoutError:
+                answer.cancel()
+                return False
+
+        return wait_for_answer
+
+
+def on_asyncio(loop: asyncio.AbstractEventLoop) -> AsyncioCallbacks:
     """A queue whose calls run in the loop. Make it in the loop's thread."""
-
-    def wake() -> None:
-        loop.call_soon_threadsafe(waiting.poll)
-
-    waiting = CallbackQueue(wake=wake)
-    return waiting
+    return AsyncioCallbacks(loop)
 
 
 class QtSignal(Protocol):

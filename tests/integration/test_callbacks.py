@@ -73,6 +73,53 @@ def test_an_asyncio_app_hears_and_answers_in_its_loop(tmp_path):
     assert {thread for _, thread in heard} == {*asked} == {threading.get_ident()}
 
 
+@pytest.mark.parametrize(("answer", "deferred"), [(True, []), (False, ["walk"])])
+def test_a_coroutine_may_ask_while_the_loop_goes_on(tmp_path, answer, deferred):
+    path = filled(tmp_path / "app.db")
+
+    async def app():
+        waiting, asked = on_asyncio(asyncio.get_running_loop()), []
+
+        async def ask(request):
+            asked.append(threading.get_ident())
+            await asyncio.sleep(0)
+            return answer
+
+        worker, reports = migrating(path, consent=waiting.consent(ask))
+        await asyncio.to_thread(run_to_end, worker)
+        return reports, asked
+
+    reports, asked = asyncio.run(app())
+    assert asked == [threading.get_ident()]
+    assert [left.migration_id for left in reports[0].deferred] == deferred
+
+
+def run_to_end(worker):
+    worker.start()
+    worker.join(20)
+
+
+def test_a_coroutine_that_does_not_answer_or_cannot_be_waited_for_is_a_no(tmp_path):
+    path = filled(tmp_path / "app.db")
+
+    async def app():
+        waiting = on_asyncio(asyncio.get_running_loop())
+
+        async def never(request):
+            await asyncio.Event().wait()
+
+        worker, reports = migrating(path, consent=waiting.consent(never, wait_ms_max=50))
+        await asyncio.to_thread(run_to_end, worker)
+        given = {"registry": registry(WalkThrough(1), **FACTS), "consent": waiting.consent(never)}
+        with Engine.open(path, **given) as engine:
+            reports.append(engine.migrate())
+        return reports
+
+    late, inside = asyncio.run(app())
+    assert late.deferred[0].reason == "the user declined"
+    assert inside.deferred[0].reason == "the app's consent callback failed (CalledFromInside)"
+
+
 class HandSignal:
     """A signal as Qt's: what is emitted on any thread is delivered by the loop of the receiver's."""
 
