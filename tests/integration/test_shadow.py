@@ -41,7 +41,7 @@ def test_both_ways_leave_the_same_store(tmp_path):
         world = ShadowWorld(tmp_path / str(number))
         with world.open(shadow_rows_min=rows_min, restore_point_keep_days=0) as engine:
             engine.migrate()
-            without = ("_sync_run", "_sync_restore_point", "_sync_state", "_sync_lease")
+            without = ("_sync_run", "_sync_restore_point", "_sync_lease")
             dumps.append(dump(engine._store, without=without))
     assert dumps[0] == dumps[1]
 
@@ -233,7 +233,7 @@ def test_too_many_rows_in_quarantine_stop_the_run_early_and_leave_the_store_as_i
         calls.append(old.id)
         raise ValueError
 
-    without = ("_sync_run", "_sync_lease", "_sync_state", "_sync_restore_point")
+    without = ("_sync_run", "_sync_lease", "_sync_restore_point")
     with world.open(target="2.0.0") as engine:
         before = dump(engine._store, without=without)
     with world.open(seconds_v3(refusing, consent="auto")) as engine:

@@ -19,7 +19,7 @@ from syncengine.events import MigrationEnded, MigrationProgressed, MigrationStar
 from syncengine.migrate.shadow import ask_of_runner, drop_kept_tables, filling, kept_table
 
 ROOT = Path(__file__).resolve().parents[2]
-WITHOUT = ("_sync_run", "_sync_lease", "_sync_state", "_sync_restore_point")
+WITHOUT = ("_sync_run", "_sync_lease", "_sync_restore_point")
 
 
 @pytest.fixture
