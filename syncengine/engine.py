@@ -187,11 +187,15 @@ class Engine:
         """What a migration set aside is tried again when its code is another; what was resolved long ago goes."""
         settings, now_ms = self._store.settings, self._store.clock.now_ms()
         resolved_before = iso(now_ms - settings.quarantine_keep_days * 24 * 60 * 60 * 1_000)
-        if not self._store.value(
+        found = self._store.row(
             "quarantine", "needs_a_look", retry=settings.retry_quarantined, before=resolved_before
-        ):
-            return report
-        return self.quarantine.tend(report)
+        )
+        refused, is_over = found or (0, 0)
+        if refused:
+            from syncengine.migrate.tending import is_same_code
+
+            refused = not is_same_code(self._store, self._registry, user=self._user)
+        return self.quarantine.tend(report) if refused or is_over else report
 
     def _prune(self) -> None:
         """A migration that has succeeded needs its restore point no longer than the settings say."""

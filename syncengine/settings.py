@@ -42,6 +42,8 @@ class Settings:
     """The ceiling of the wait before it; it doubles from the first to the second."""
     retry_quarantined: bool = True
     """migrate() tries what a migration set aside again, once, when its code is another."""
+    quarantine_retries_max: int = 500
+    """So many items at one start, at some milliseconds each; the rest at the next."""
     quarantine_keep_days: int = 30
     """What a person has resolved stays in quarantine with its body for so long."""
 

@@ -28,6 +28,7 @@ from syncengine.migrate.results import MigrationReport
 from syncengine.migrate.retrying import RetryRefused, bring_back
 from syncengine.migrate.run_context import RunContext
 from syncengine.migrate.starter import Starter
+from syncengine.migrate.tending import remember_code
 from syncengine.outbox.queue import Outbox
 from syncengine.vocabulary import STORE_SCOPE
 
@@ -254,16 +255,22 @@ class QuarantineDesk:
         One that fails stays where it was, and stops no other.
         """
         back: Counter[str] = Counter()
-        for item_id, migration, tried in self._store.rows("quarantine", "refused_by", user=self._user):
-            if self._present_code(migration) in (None, tried):
-                continue
+        refused = self._store.rows("quarantine", "refused_by", user=self._user)
+        mended = [(item, migration) for item, migration, tried in refused if self._is_other_code(migration, tried)]
+        most = self._store.settings.quarantine_retries_max
+        for item_id, migration in mended[:most]:
             try:
                 back[migration] += self.retry(item_id).rows
             except (EntryInDoubt, QuarantineItemUnknown):
                 continue  # the cloud has to say first, or another process was quicker
             except StoreBusy:
-                break  # at the next start
+                return back  # at the next start
+        if len(mended) <= most:
+            remember_code(self._store, self._registry, user=self._user)
         return back
+
+    def _is_other_code(self, migration: str, tried: str | None) -> bool:
+        return self._present_code(migration) not in (None, tried)
 
     def _present_code(self, migration: str | None) -> str | None:
         """None where the app has no such migration, or no sources to compare."""

@@ -266,6 +266,59 @@ def test_a_host_may_switch_that_off(path):
         assert len(engine.quarantine.items()) == 2
 
 
+def test_a_start_tries_no_more_than_its_limit_and_the_next_one_goes_on(path):
+    settings = Settings(quarantine_retries_max=1)
+    for left in (1, 0):
+        with at_three(path, takes_all, settings=settings) as engine:
+            assert engine.migrate().retried == 1
+            assert len(engine.quarantine.items()) == left
+
+
+MODULE = """
+from imports import JourneyV2, JourneyV3, seconds_v3
+from syncengine import Quarantine
+
+
+def to_three(old: JourneyV2) -> JourneyV3:
+    if old.minutes == {refused}:
+        raise Quarantine("no such minutes")
+    return JourneyV3(user_id=old.user_id, id=old.id, seconds=round(old.minutes * 60), title=old.title)
+
+
+seconds = seconds_v3(to_three)
+"""
+STARTING = """
+import sys
+sys.path[:0] = ["tests/integration", sys.argv[2]]
+from syncengine import Collection, Engine, ListedMigration, MigrationRegistry
+LISTED = (
+    ListedMigration("tables-v2", "1.0.0 > 2.0.0", "nowhere:nothing"),
+    ListedMigration("seconds-v3", "2.0.0 > 3.0.0", "in_a_file:seconds"),
+)
+registry = MigrationRegistry(
+    app="test", baseline="1.0.0", target="3.0.0", asks_for_major=False,
+    collections=(Collection("journeys", owner="user_id"),), migrations=LISTED,
+)
+with Engine.open(sys.argv[1], registry=registry) as engine:
+    report = engine.migrate()
+    print(report.retried if report else None, "in_a_file" in sys.modules, flush=True)
+"""
+
+
+def test_a_start_with_open_items_loads_their_migrations_only_when_a_file_has_changed(tmp_path):
+    path = tmp_path / "app.db"
+    store_at_two(path, ROWS)
+    said = []
+    for refused in (13, 13, 14, 14):
+        text = MODULE.format(refused=refused)
+        module = tmp_path / "in_a_file.py"
+        if not module.exists() or module.read_text() != text:
+            module.write_text(text)
+        command = [sys.executable, "-B", "-c", STARTING, str(path), str(tmp_path)]
+        said.append(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    assert said == ["0 True\n", "None False\n", "2 True\n", "None False\n"]
+
+
 def test_with_a_user_only_their_items_are_tried_again_by_themselves(path):
     with at_three(path, takes_all, user="ann") as engine:
         assert engine.migrate().retried == 1

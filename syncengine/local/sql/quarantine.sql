@@ -201,10 +201,7 @@ DELETE FROM _sync_quarantine
 WHERE resolved_at < :before;
 
 -- name: needs_a_look
--- 1 when a migration's item is open and may be tried again, or one was resolved long ago.
-SELECT EXISTS (
-  SELECT 1
-  FROM _sync_quarantine
-  WHERE (:retry AND origin = 'migration' AND resolution IS NULL)
-     OR resolved_at < :before
-);
+-- Is an item of a migration open that may be tried again, and was one resolved long ago?
+SELECT
+  EXISTS (SELECT 1 FROM _sync_quarantine WHERE :retry AND origin = 'migration' AND resolution IS NULL),
+  EXISTS (SELECT 1 FROM _sync_quarantine WHERE resolved_at < :before);

@@ -3,7 +3,7 @@
 
 CREATE TABLE _sync_state (
   name  TEXT NOT NULL PRIMARY KEY, -- agreed to <hop> for <scope>, app, device_id, engine_schema, edited_at, group_counter, probe_verdict, probe_at,
-                                   -- schema_cookie
+                                   -- schema_cookie, quarantine_code [of <user>]
   value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
