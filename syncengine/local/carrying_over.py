@@ -139,8 +139,8 @@ def _settle_outbox(copy: "Store", *, undone: set[str], now: str) -> list[str]:
     """The owners of entries that were set aside, one for each.
 
     A numbered entry stays as it is at present: the cloud may have it. An unsent one that was there already comes back
-    in its old form. One that was settled since does not come back. A new one goes to quarantine; if it names only its
-    row, for an upload that has not run any more, it goes away and is queued again with it.
+    in its old form. One that was settled since does not come back. A new one goes to quarantine; if it holds nothing
+    that a user wrote, and is queued again by the migration that has not run any more, it goes away.
     """
     columns = _columns(copy, "_sync_outbox")
     copy.query(
@@ -157,13 +157,15 @@ def _settle_outbox(copy: "Store", *, undone: set[str], now: str) -> list[str]:
         "WHERE entry_id NOT IN (SELECT entry_id FROM main._sync_outbox)"
     )
     new = copy.query(
-        "SELECT entry_id, owner, migration, set_json FROM main._sync_outbox WHERE sequence IS NULL ORDER BY entry_id"
+        "SELECT entry_id, owner, kind, migration, set_json FROM main._sync_outbox WHERE sequence IS NULL "
+        "ORDER BY entry_id"
     )
     aside = []
-    for entry_id, owner, migration, set_json in new:
+    for entry_id, owner, kind, migration, set_json in new:
         if entry_id in old:
             continue
-        if set_json is not None or migration not in undone:
+        is_queued_again = kind == "migration" or (set_json is None and migration in undone)
+        if not is_queued_again:
             _set_entry_aside(copy, entry_id, now=now)
             aside.append(str(owner))
         copy.run("outbox", "delete", entry_id=entry_id)

@@ -85,7 +85,7 @@ def restore(
     """
     _refuse_inside(store)
     point = restore_point(store, restore_point_id)
-    with opened_restore_point(store, restore_point_id, keys=keys) as path:
+    with _no_migration_here(store), opened_restore_point(store, restore_point_id, keys=keys) as path:
         forward = None
         if bring_forward is not None:
             forward = _brought_forward(store, str(path), bring_forward)
@@ -105,6 +105,19 @@ def _refuse_inside(store: Store) -> None:
             why="it has to wait for the end of that very block",
             fix="Restore outside of it. Nothing was changed.",
         )
+
+
+@contextmanager
+def _no_migration_here(store: Store) -> Iterator[None]:
+    """Wait for a migration of another thread; those of other processes lose their lease when the store goes back."""
+    with store.migrating:
+        if store.is_migrating:
+            raise CalledFromInside(
+                "A restore was asked for by a listener of the migration that is running.",
+                why="it would take away the tables that the migration is filling",
+                fix="Let the listener return, and restore afterwards. Nothing was changed.",
+            )
+        yield
 
 
 def _brought_forward(store: Store, path: str, bring_forward: BringForward) -> str:

@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -214,6 +215,36 @@ def test_it_is_refused_inside_a_block_that_it_would_wait_for(engine):
         with pytest.raises(CalledFromInside):
             engine.restore(1)
     assert ("ann", "kept", CANARY, None, None) in all_notes(engine)
+
+
+def test_it_waits_for_a_migration_of_another_thread_and_is_refused_inside_one(engine):
+    store = engine._store
+    begun, done = threading.Event(), []
+
+    def migrating():
+        with store.migrating:
+            begun.set()
+            time.sleep(0.3)
+            done.append("migration")
+
+    other = threading.Thread(target=migrating)
+    other.start()
+    begun.wait(10)
+    engine.restore(1)
+    done.append("restore")
+    other.join()
+    assert done == ["migration", "restore"]
+    store.is_migrating = True
+    with pytest.raises(CalledFromInside):
+        engine.restore(1)
+    store.is_migrating = False
+
+
+def test_what_other_processes_had_begun_on_the_tables_is_fenced(engine):
+    lease = "INSERT INTO _sync_lease VALUES ('migrate', 'somebody', ?, 'boot', 9e15, 7)"
+    statement(engine, lease, 1)
+    engine.restore(1)
+    assert engine._store.query("SELECT holder, fence FROM _sync_lease WHERE name = 'migrate'") == [("", 8)]
 
 
 # The queue.
