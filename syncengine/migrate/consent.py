@@ -3,6 +3,7 @@
 What is asked is decided before anything is run, once for the whole path.
 """
 
+import inspect
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
@@ -26,6 +27,7 @@ ROWS_TO_ESTIMATE_MIN = 1_000
 """Fewer rows than these in the history say nothing about the speed of this machine."""
 
 DECLINED = "the user declined"
+COROUTINE = "the app's consent callback is a coroutine, which nobody awaits here (see syncengine.callbacks)"
 NOBODY = "the user has to agree, and the app gave nobody to ask (consent=)"
 
 
@@ -179,4 +181,7 @@ def answer_of(consent: Consent | None, request: ConsentRequest) -> str | None:
     except Exception as error:  # noqa: BLE001  (whatever a host's dialog raises, nobody has agreed)
         log_event(_logger, logging.WARNING, "the consent callback failed", error=type(error).__name__)
         return f"the app's consent callback failed ({type(error).__name__})"
+    if inspect.iscoroutine(answer):
+        answer.close()
+        return COROUTINE
     return None if answer is True else DECLINED

@@ -90,7 +90,7 @@ class Looking(ServiceFrame):
     def has_migrated(self, user: str | None = None) -> bool:
         """Is everything done that this device can do? Online migrations may still wait for the cloud."""
         plan = self.plan(user)
-        return plan.is_empty and plan.superseded is None
+        return plan.superseded is None and not (plan.steps or plan.skipped or plan.held_back)
 
     def get_migration_status(self, user: str | None = None) -> MigrationStatus:
         """Done, to do, and the versions."""

@@ -123,10 +123,6 @@ def test_who_declines_is_asked_again_at_the_next_migrate_and_may_agree(tmp_path)
     assert (kinds[3], kinds[4].accepted) == (shown, True)
 
 
-async def later(request):
-    return True
-
-
 @pytest.mark.parametrize("answer", [RuntimeError("a secret"), None, 1, "yes"])
 def test_only_true_is_a_yes_and_what_the_callback_raises_is_none(tmp_path, answer, caplog):
     path = filled(tmp_path / "app.db")
@@ -134,6 +130,15 @@ def test_only_true_is_a_yes_and_what_the_callback_raises_is_none(tmp_path, answe
         assert [deferred.migration_id for deferred in engine.migrate().deferred] == ["c"]
         assert columns(engine) == []
     assert "secret" not in caplog.text
+
+
+def test_a_coroutine_has_asked_nobody_and_the_reason_says_where_to_look(tmp_path):
+    async def ask(request):
+        return True
+
+    with Engine.open(filled(tmp_path / "app.db"), registry=asking(column("c")), consent=ask) as engine:
+        assert "syncengine.callbacks" in engine.migrate().deferred[0].reason
+        assert columns(engine) == []
 
 
 def test_a_hop_that_was_begun_with_consent_is_finished_without_a_second_question(tmp_path):
