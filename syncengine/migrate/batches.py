@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from syncengine.local.identifiers import quoted
 from syncengine.migrate.definition import Counts, Item
-from syncengine.migrate.paging import PAGE_ROWS, behind, page_of, pages, up_to
+from syncengine.migrate.paging import PAGE_ROWS, behind, page_of, pages, rows_of, up_to
 
 if TYPE_CHECKING:
     from syncengine.local.store import Row
     from syncengine.migrate.executor import BaseMigrationExecutor
     from syncengine.migrate.rebuild import RebuildingExecutor
     from syncengine.migrate.work import Work
+
+
+EVERY_ROW = "1"
+"""The predicate of a select list that needs no Python at all."""
 
 
 class Batch(Protocol):
@@ -80,8 +84,8 @@ class RangeBatch:
     work: "Work"
     where: str
     bindings: dict[str, Any] = field(default_factory=dict)
-    rows: int
-    """How many there are."""
+    rows: int | None = None
+    """How many there are, where that is known."""
 
     def apply(self) -> Counts:
         select = self.executor.insert_select(self.work)
@@ -98,10 +102,16 @@ class RangeBatch:
         written = store.connection.changes()
         executor.keep_originals_where(plain, self.bindings, self.work)
         counts = Counts(read=written, written=written)
-        if written < self.rows:
+        if predicate != EVERY_ROW and written < self._rows():
             odd = self._read(f"{self.where} AND ({predicate}) IS NOT TRUE")
             counts.add(executor.apply_rows(odd, self.work))
         return counts
+
+    def _rows(self) -> int:
+        if self.rows is not None:
+            return self.rows
+        sql = f"SELECT count(*) FROM {quoted(self.executor.collection)} WHERE {self.where}"
+        return int(self.work.store.query(sql, self.bindings)[0][0])
 
     def _read(self, where: str) -> "list[Row]":
         order = ", ".join(map(quoted, self.executor.order(self.work)))
@@ -155,13 +165,29 @@ def of_ranges(
         ends = page_of(
             work.store, keys, f" FROM {table} WHERE {after} ORDER BY {order} LIMIT 1 OFFSET {rows_max - 1}", bindings
         )
-        where = f"{after} AND {up_to(keys)}" if ends else after
-        if ends:
-            bindings |= {f"until_{number}": value for number, value in enumerate(ends[0])}
-        rows = work.store.query(f"SELECT count(*) FROM {table} WHERE {where}", bindings)[0][0]
-        if rows:
-            yield RangeBatch(executor=executor, work=work, where=where, bindings=dict(bindings), rows=rows)
         if not ends:
+            yield RangeBatch(executor=executor, work=work, where=after, bindings=bindings)
             return
+        until = {f"until_{number}": value for number, value in enumerate(ends[0])}
+        where = f"{after} AND {up_to(keys)}"
+        yield RangeBatch(executor=executor, work=work, where=where, bindings={**bindings, **until})
         after = behind(keys, ends[0])
         bindings = {f"last_{number}": value for number, value in enumerate(ends[0])}
+
+
+def of_row_ids(executor: "RebuildingExecutor", work: "Work", *, row_id: str, rows_max: int) -> Iterator[Batch]:
+    """The table as it lies in the file. Where row ids have few gaps, nobody has to look for the ends of ranges."""
+    name, table = quoted(row_id), quoted(executor.collection)
+    # Each by itself: together they would read the whole table.
+    first, last = (work.store.query(f"SELECT {end}({name}) FROM {table}")[0][0] for end in ("min", "max"))
+    rows = rows_of(work.store, executor.collection)
+    if rows == 0 or last - first >= 2 * rows:
+        yield from of_ranges(executor, work, keys=(row_id,), rows_max=rows_max)
+        return
+    has_gaps = last - first + 1 != rows
+    where = f"{name} BETWEEN :first_0 AND :until_0"
+    for start in range(first, last + 1, rows_max):
+        end = min(start + rows_max - 1, last)
+        known = None if has_gaps else end - start + 1
+        bindings = {"first_0": start, "until_0": end}
+        yield RangeBatch(executor=executor, work=work, where=where, bindings=bindings, rows=known)

@@ -198,12 +198,18 @@ class DeclaredExecutor(_ByColumns):
                     name=name, field=name, default=_default(adds[name]), required=adds[name].default is not None
                 )
                 if name in adds
-                else NewColumn(name=name, source=name, conversion=_conversion(casts.get(name), there[name].sql_type))
+                else NewColumn(
+                    name=name,
+                    source=name,
+                    conversion=_conversion(casts.get(name), there[name].sql_type),
+                    required=there[name].required,
+                )
                 for name in columns_of(work.store, self.new_table)
             ),
             gone=tuple(GoneColumn(name=name, field=name, default=there[name].default or "NULL") for name in archived),
             keeps_as=self.definition.id,
             reads_as=self._goes_back_as,
+            strict=any(column.strict for column in old),
             anything_kept=anything_kept(work.store, self.collection, migration=self._goes_back_as),
         )
 
@@ -266,6 +272,7 @@ class _BackExecutor(_ByColumns):
                     name=column.name,
                     source=self._renamed.get(column.name, column.name),
                     conversion=_conversion_back(casts.get(column.name), column.sql_type),
+                    required=column.required,
                 )
                 for column in columns_declared(self._before.create)
             ),
@@ -275,6 +282,7 @@ class _BackExecutor(_ByColumns):
             ),
             keeps_as=self._keeps_as,
             reads_as=self.definition.id,
+            strict=any(column.strict for column in columns_declared(self._present(work.store).create)),
             anything_kept=anything_kept(work.store, self.collection, migration=self.definition.id),
         )
 

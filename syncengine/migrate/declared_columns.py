@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from syncengine.clock import iso
 from syncengine.local.identifiers import quoted
 from syncengine.local.statements import statement
+from syncengine.migrate.batches import EVERY_ROW
 from syncengine.migrate.declared_sql import cast_in_sql, literal, or_null
 from syncengine.migrate.declared_values import Conversion, same_value
 from syncengine.migrate.definition import Quarantine
@@ -34,6 +35,7 @@ class NewColumn:
     default: str = "NULL"
     """An SQL expression."""
     required: bool = False
+    """Not NULL: the source too, where there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,8 @@ class ColumnPlan:
     """The name in `_sync_archive` for what this direction takes away."""
     reads_as: str
     """The name of what the other direction took away."""
+    strict: bool
+    """Are the values of the live table of their column's type?"""
     anything_kept: bool
     """Is there any of the latter?"""
 
@@ -171,13 +175,14 @@ class ColumnPlan:
             elif column.conversion is None:
                 asked.append(self._column(column.source))
             else:
-                expression, predicate = cast_in_sql(self._column(column.source), column.conversion)
+                old = self._column(column.source)
+                expression, predicate = cast_in_sql(old, column.conversion, strict=self.strict)
                 asked.append(expression)
-                where.append(or_null(self._column(column.source), predicate))
+                where.append(predicate if column.required else or_null(old, predicate))
         if self.anything_kept and self._cast:
             fields = ", ".join(literal(conversion.field) for _, _, conversion in self._cast)
             where.append(f"NOT EXISTS (SELECT 1 {self._kept_in_sql(fields)})")
-        return ", ".join(asked), " AND ".join(where) or "1"
+        return ", ".join(asked), " AND ".join(part for part in where if part != EVERY_ROW) or EVERY_ROW
 
     def _given_or_default_in_sql(self, column: NewColumn) -> str:
         if not self.anything_kept:

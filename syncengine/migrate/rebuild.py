@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from syncengine.errors import MigrationInvalid
 from syncengine.local.identifiers import quoted
-from syncengine.migrate.batches import Batch, of_ranges, of_rows
+from syncengine.migrate.batches import Batch, of_ranges, of_row_ids, of_rows
 from syncengine.migrate.definition import Counts, Item, MigrationDefinition
 from syncengine.migrate.executor import BaseMigrationExecutor
 from syncengine.migrate.paging import pages, rows_of
@@ -150,20 +150,19 @@ class RebuildingExecutor(BaseMigrationExecutor):
             return iter(())
         if self.grouped:
             return super().batches(work)
-        if self.insert_select(work) is not None and (keys := self._range_keys(work)) is not None:
-            return of_ranges(self, work, keys=keys, rows_max=settings.sql_batch_rows)
+        if self.insert_select(work) is None:
+            return of_rows(self, work, rows_max=settings.batch_rows)
+        row_id = row_id_of(work.store, self.collection)
+        # Of two rows that a UNIQUE rule cannot both take, the first by key stays.
+        if row_id is not None and not has_unique_rules(work.store, self.new_table):
+            return of_row_ids(self, work, row_id=row_id, rows_max=settings.sql_batch_rows)
+        if self._every_row_has_a_key(work):
+            return of_ranges(self, work, keys=self.order(work), rows_max=settings.sql_batch_rows)
         return of_rows(self, work, rows_max=settings.batch_rows)
 
-    def _range_keys(self, work: "Work") -> tuple[str, ...] | None:
-        """By what to cut the table: as its rows lie in the file, or by key. None: only rows one by one will do."""
-        store = work.store
-        lies_by = row_id_of(store, self.collection)
-        # Of two rows that a UNIQUE rule cannot both take, the first by key stays.
-        if lies_by is not None and not has_unique_rules(store, self.new_table):
-            return (lies_by,)
+    def _every_row_has_a_key(self, work: "Work") -> bool:
         no_key = " OR ".join(f"{quoted(key)} IS NULL" for key in self.order(work))
-        any_without = store.query(f"SELECT EXISTS (SELECT 1 FROM {quoted(self.collection)} WHERE {no_key})")[0][0]
-        return None if any_without else self.order(work)
+        return not work.store.query(f"SELECT EXISTS (SELECT 1 FROM {quoted(self.collection)} WHERE {no_key})")[0][0]
 
     def order(self, work: "Work") -> tuple[str, ...]:
         """The columns by which rows are read."""
