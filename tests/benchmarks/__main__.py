@@ -1,9 +1,10 @@
-"""`python -m tests.benchmarks`: ratios and differences in one run, printed, never asserted. About two minutes."""
+"""`python -m tests.benchmarks`: ratios and differences in one run, printed, never asserted. About five minutes."""
 
-from tests.benchmarks import conversion, idle_start, import_memory, restore_point
+from tests.benchmarks import idle_start, import_memory, peers, restore_point, source_reading
 
 if __name__ == "__main__":
     idle_start.report()
-    conversion.report()
+    source_reading.report()
     import_memory.report(few=10_000, many=100_000)
+    peers.report(rows_many=1_000_000)
     restore_point.report(megabytes=100)
