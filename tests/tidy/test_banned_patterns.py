@@ -29,6 +29,7 @@ TRANSACTION_WORDS = {
     "syncengine/local/hosting.py": {"BEGIN"},  # one moment for reading, on a connection that cannot write
     "syncengine/local/snapshot.py": {"BEGIN"},  # the same
     "syncengine/local/restore_points.py": {"BEGIN"},  # the same
+    "syncengine/migrate/shadow_triggers.py": {"BEGIN", "END"},  # of a trigger's body
 }
 
 MAY_PRINT = ("syncengine/cli/", "syncengine/server/__main__.py")
