@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 BATCH_ROWS_MIN = 10
 BATCH_ROWS_MAX = 10_000
 _STEP_MAX = 2.0
-_QUIET_SHARE = 0.2
+_QUIET_SHARE = 0.1
 _BUSY_SHARE = 1.0
 _BUSY_BATCHES = 20
 _REST_MS_MAX = 200
 _CHECKPOINT_PAGES_DEFAULT = 1_000
 """SQLITE_DEFAULT_WAL_AUTOCHECKPOINT (sqlite.org/pragma.html#pragma_wal_autocheckpoint)."""
-_CHECKPOINT_PAGES = 4_000
-"""16 MiB with SQLite's pages of 4 KiB: the -wal does not grow above what is kept of it anyway."""
+_CHECKPOINT_PAGES = 8_000
+"""32 MiB with SQLite's pages of 4 KiB."""
 
 
 def adapted(rows: int, *, took_ms: int, settings: "Settings") -> int:
