@@ -115,6 +115,10 @@ def _as_far_as(store: "Store", read: "Callable[[], Part]", otherwise: Part) -> P
     """A part of the status, or what stands for it in a store that cannot be read whole."""
     try:
         return read()
+    except UnicodeDecodeError as error:
+        # What is read here the engine wrote, so no such text can be there but by damage.
+        store.note_damage(error)
+        return otherwise
     except SyncEngineError:
         if store.read_only is None:
             raise

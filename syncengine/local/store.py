@@ -173,7 +173,7 @@ class Store:
             try:
                 self.connection.execute(statement(file, name), values).fetchall()
             except (apsw.CorruptError, apsw.NotADBError) as error:
-                self._note_damage(error)
+                self.note_damage(error)
                 raise
             return self.connection.changes()
 
@@ -182,7 +182,7 @@ class Store:
         try:
             return self.query(statement(file, name), values)
         except apsw.SQLError as error:
-            raise self._note_damage(error, why=str(error)) from error
+            raise self.note_damage(error, why=str(error)) from error
 
     def row(self, file: str, name: str, /, **values: Any) -> Row | None:
         """The first row of a named statement, or None."""
@@ -200,8 +200,8 @@ class Store:
             self.check_usable()
             try:
                 return self.connection.execute(sql, values).fetchall()
-            except (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError) as error:
-                raise self._note_damage(error) from error
+            except (apsw.CorruptError, apsw.NotADBError) as error:
+                raise self.note_damage(error) from error
             except apsw.Error as error:
                 raise_translated(error)
 
@@ -217,8 +217,8 @@ class Store:
 
         self.read_only = self.read_only or reason_of(reason)
 
-    def _note_damage(self, error: Exception, *, why: str = "") -> StoreDamaged:
-        """From here on nothing is written: a page that is wrong makes others wrong."""
+    def note_damage(self, error: Exception, *, why: str = "") -> StoreDamaged:
+        """The damage as an error; from here on nothing is written, as a page that is wrong makes others wrong."""
         damaged = StoreDamaged(
             "SQLite reports damage in the store.",
             why=why or type(error).__name__,
