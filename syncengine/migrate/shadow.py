@@ -215,7 +215,7 @@ class _ShadowRun:
         except Exception as error:  # noqa: BLE001  (whatever an author's code raises is recorded as a failure)
             return self._failed(error)
         self.run.report_end(success=True)
-        sweep(self.store, self.collection)
+        self._sweep()
         return self.run.result("completed")
 
     # The beginning.
@@ -331,11 +331,11 @@ class _ShadowRun:
 
     def _swap(self, filling_run: Filling, reader: LiveReader) -> None:
         mended = False
-        for number in range(1, SWAPS_MAX + 1):
+        for number in range(1, SWAPS_MAX + 2):  # one more, in case the last one was the first that did not add up
             filling_run.catch_up()
             before, warnings = filling_run.shadow, list(self.work.warnings)
             try:
-                if self._swapped(filling_run, last=number == SWAPS_MAX):
+                if self._swapped(filling_run, last=number >= SWAPS_MAX):
                     return
             except ReconciliationFailed:
                 if mended:
@@ -407,10 +407,18 @@ class _ShadowRun:
             self.lease.renew()
             give_up(self.store, self.collection)
             self.run.record(state, failure)
-        forget_notes(self.store, self.collection, migration=self.step.id)
-        sweep(self.store, self.collection)
+        self._sweep(given_up=True)
         self.run.report_end(success=False)
         return self.run.result(state, failure)
+
+    def _sweep(self, *, given_up: bool = False) -> None:
+        """What is left is of no use to anybody; where it cannot be deleted now, the next run does it."""
+        try:
+            if given_up:
+                forget_notes(self.store, self.collection, migration=self.step.id)
+            sweep(self.store, self.collection)
+        except (SyncEngineError, SqliteError) as error:
+            log_event(_logger, logging.WARNING, "what a rewriting left is still there", error=type(error).__name__)
 
     def _failed(self, error: Exception) -> "MigrationResult":
         """What passes by itself keeps what was filled; a full disk gives it back, if it can, and is raised."""
