@@ -7,7 +7,7 @@ from migrate_world import registry_of
 from pydantic import BaseModel, ConfigDict
 from shadow_world import STEADY, BatchClock, ShadowWorld, leaves_nothing_behind, make_tables, result_of
 
-from syncengine import Collection, Engine, Settings, migration, tables
+from syncengine import Collection, Engine, Settings, add, archive, cast, declared, migration, tables
 from syncengine.errors import MigrationInvalid
 from syncengine.local.store import Store
 from syncengine.migrate.schema_text import Rewritten, rewrite_schema
@@ -390,3 +390,52 @@ def test_a_row_function_that_changes_nothing_of_the_shape_may_be_rewritten_besid
     with world.open(same_shape(shadow=True), shadow_rows_min=10_000) as engine:
         assert result_of(engine.migrate(), "longer").counts.written == 100
         assert done_by(engine) == ("completed", "shadow")
+
+
+DECLARED = """CREATE TABLE journeys (
+  user_id TEXT NOT NULL, id TEXT NOT NULL, minutes TEXT NOT NULL, title TEXT, PRIMARY KEY (user_id, id)
+) STRICT"""
+
+
+def changes_in(**facts):
+    return declared(
+        id="changes",
+        collection="journeys",
+        from_version="2.0.0",
+        to_version="3.0.0",
+        changes=(cast("minutes", int), add("mood", "TEXT", default="calm"), archive("title")),
+        consent="auto",
+        **facts,
+    )
+
+
+@BOTH
+def test_declared_changes_are_made_by_sqlite_where_they_can_be_and_keep_what_they_archive(tmp_path, method):
+    values = [("ann", f"w-{n:03}", "many" if n == 33 else str(n), f"t{n}") for n in range(80)]
+    world = ShadowWorld(tmp_path, table=DECLARED, values=values)
+    sql = (
+        "UPDATE journeys SET title = 'new', minutes = '500' WHERE id IN ('w-003', 'w-077');"
+        "DELETE FROM journeys WHERE id IN ('w-004', 'w-078'); UPDATE journeys SET minutes = 'few' WHERE id = 'w-005'"
+    )
+
+    def write(number):
+        if number == 5:
+            world.command_line(sql)
+
+    if method == "transaction":
+        world.command_line(sql)
+    with open_as(world, method, changes_in(), between=write if method == "shadow" else None) as engine:
+        result = result_of(engine.migrate(), "changes")
+        assert result.state == "completed", result.failure
+        assert done_by(engine) == ("completed", method)
+        assert (result.counts.read, result.counts.written, result.counts.quarantined) == (78, 76, 2)
+        store = engine._store
+        wanted = {row[1]: int(row[2]) for row in values if row[1] not in ("w-004", "w-078", "w-005", "w-033")}
+        wanted |= {"w-003": 500, "w-077": 500}
+        assert dict(store.query("SELECT id, minutes FROM journeys WHERE mood = 'calm'")) == wanted
+        kept = dict(store.query("SELECT row_key, value FROM _sync_archive WHERE field = 'title'"))
+        assert kept == {key: "new" if key in ("w-003", "w-077") else f"t{int(key[2:])}" for key in wanted}
+        assert [row[0] for row in store.query("SELECT row_key FROM _sync_quarantine ORDER BY 1")] == [
+            "w-005",
+            "w-033",
+        ]
