@@ -43,6 +43,12 @@ def _listed(definition):
     )
 
 
+def forget_how_tables_were_made(store):
+    """As a store in which nothing was recorded: a table may then have any shape when its migration comes."""
+    with store.transaction():
+        store.query("UPDATE _sync_collection SET ddl = '[]'")
+
+
 def dump(store, *, without=("_sync_run", "_sync_restore_point", "_sync_lease")):
     """All schema and all rows; the times and the device's name left out."""
     tables = [
@@ -59,6 +65,7 @@ def dump(store, *, without=("_sync_run", "_sync_restore_point", "_sync_lease")):
     rows = {name: sorted(map(_timeless, store.query(f'SELECT * FROM "{name}"'))) for name in tables}
     # Which schema was last compared with its record; the schema itself is in the dump.
     rows["_sync_state"] = [row for row in rows["_sync_state"] if "'schema_cookie'" not in row]
+    rows["_sync_collection"] = [row.replace('\\\\"', "") for row in rows["_sync_collection"]]  # the same quotes
     return schema, rows
 
 
