@@ -42,7 +42,7 @@ from syncengine.migrate.rejection import Rejection
 from syncengine.migrate.repair import sentences
 from syncengine.migrate.shadow_check import refuse_unequal, touch_extra, touch_missing
 from syncengine.migrate.shadow_fill import FEW_TOUCHED, Filling
-from syncengine.migrate.shadow_pace import Checkpoints
+from syncengine.migrate.shadow_pace import Checkpoints, LargerCache
 from syncengine.migrate.shadow_rows import LiveReader
 from syncengine.migrate.shadow_size import first_batch_rows, is_large
 from syncengine.migrate.shadow_state import Shadow, ask_of_runner, filling, load, save, with_state
@@ -316,7 +316,7 @@ class _ShadowRun:
                 checkpoints=checkpoints,
             )
             try:
-                with checkpoints:
+                with checkpoints, LargerCache(self.store, wanted=filling_run.is_by_sql):
                     filling_run.fill()
                     self._touch_missing(filling_run, reader)
                     self._swap(filling_run, reader)

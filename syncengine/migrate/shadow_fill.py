@@ -75,6 +75,11 @@ class Filling:
         self._courtesy = Courtesy(context.store)
         self._select = executor.insert_select(work)
 
+    @property
+    def is_by_sql(self) -> bool:
+        """Does SQLite convert most rows by itself?"""
+        return self._select is not None
+
     # The live table, page by page.
 
     def fill(self) -> None:

@@ -13,6 +13,8 @@ _QUIET_SHARE = 0.1
 _BUSY_SHARE = 1.0
 _BUSY_BATCHES = 20
 _REST_MS_MAX = 200
+_CACHE_SIZE = -8_000
+"""8 MB instead of SQLite's 2 (sqlite.org/pragma.html#pragma_cache_size); a million rows took 0.6 of the time."""
 _CHECKPOINT_PAGES_DEFAULT = 1_000
 """SQLITE_DEFAULT_WAL_AUTOCHECKPOINT (sqlite.org/pragma.html#pragma_wal_autocheckpoint)."""
 _CHECKPOINT_PAGES = 8_000
@@ -54,6 +56,26 @@ class Checkpoints:
         if self._pages >= _CHECKPOINT_PAGES:
             self._pages = 0
             self._store.query("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+class LargerCache:
+    """While it lasts, SQLite keeps more pages in memory: every batch comes back to the same leaves of the indexes.
+
+    Only where SQLite converts the rows, so that there are none of them in Python's memory.
+    """
+
+    def __init__(self, store: "Store", *, wanted: bool) -> None:
+        self._store = store
+        self._wanted = wanted
+        self._before = int(store.query("PRAGMA cache_size")[0][0])
+
+    def __enter__(self) -> None:
+        if self._wanted:
+            self._store.query(f"PRAGMA cache_size = {_CACHE_SIZE}")
+
+    def __exit__(self, *_: object) -> None:
+        if self._wanted and self._store.is_usable:
+            self._store.query(f"PRAGMA cache_size = {self._before}")
 
 
 class Courtesy:
