@@ -17,7 +17,9 @@ import sys
 import migrations
 from syncengine import Engine
 sys.stdin.readline()
-with Engine.open(sys.argv[1], registry=migrations.registry(), user="ann", sources={"asyncstorage": sys.argv[2]}) as e:
+sources = {"asyncstorage": sys.argv[2]}
+yes = lambda request: True
+with Engine.open(sys.argv[1], registry=migrations.registry(), user="ann", sources=sources, consent=yes) as e:
     report = e.migrate()
     assert report is None or report.success, report
     assert e.migrations.has_migrated("ann")
@@ -30,7 +32,11 @@ with Engine.open(sys.argv[1], registry=migrations.registry(), user="ann", source
 def test_eight_processes_that_start_at_once_migrate_once(tmp_path):
     legacy = write_store(tmp_path / "phone", walks=300, places=40, dismissed=8, seed=3).path
     with Engine.open(
-        tmp_path / "alone.db", registry=migrations.registry(), user="ann", sources={"asyncstorage": str(legacy)}
+        tmp_path / "alone.db",
+        registry=migrations.registry(),
+        user="ann",
+        sources={"asyncstorage": str(legacy)},
+        consent=lambda request: True,
     ) as engine:
         engine.migrate()
         wanted, once = rows(engine), runs(engine)

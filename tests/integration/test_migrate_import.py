@@ -15,7 +15,7 @@ from syncengine.migrate.shape import fingerprint
 from syncengine.outbox.queue import Outbox
 from syncengine.settings import Settings
 
-OF_THE_WAY = ("_sync_run", "_sync_version", "_sync_outbox")
+OF_THE_WAY = ("_sync_run", "_sync_version", "_sync_outbox", "_sync_lease", "_sync_restore_point")
 
 
 def registry_v2(importer=None):
@@ -250,6 +250,7 @@ def test_a_late_user_of_the_worked_example_gets_what_an_early_one_got_row_by_row
         "registry": migrations.registry(),
         "sources": {"asyncstorage": str(legacy.path)},
         "clock": StoppedClock(),
+        "consent": lambda request: True,
     }
     with Engine.open(tmp_path / "early.db", user="ann", **facts) as engine:
         engine.migrate()

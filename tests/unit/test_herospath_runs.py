@@ -35,7 +35,11 @@ def results(engine: Engine) -> dict[str, MigrationResult]:
 
 def imported(folder: Path, source: Path, *, user: str = "user-1") -> Engine:
     return Engine.open(
-        folder / "app.db", registry=migrations.registry(), user=user, sources={"asyncstorage": str(source)}
+        folder / "app.db",
+        registry=migrations.registry(),
+        user=user,
+        sources={"asyncstorage": str(source)},
+        consent=lambda request: True,
     )
 
 
@@ -130,7 +134,7 @@ def generation1(tmp_path: Path) -> Iterator[tuple[Engine, Generation1Rows]]:
         with engine.write() as db:
             for sql, values in made.inserts():
                 db.execute(sql, values)
-    with Engine.open(path, registry=migrations.registry(), user="user-1") as engine:
+    with Engine.open(path, registry=migrations.registry(), user="user-1", consent=lambda request: True) as engine:
         yield engine, made
 
 
@@ -211,7 +215,9 @@ def test_every_stored_walk_of_generation_1_finds_its_way_back_exactly(
 
 
 def test_a_user_who_signs_in_after_the_store_has_moved_on_imports_into_the_new_tables(tmp_path: Path) -> None:
-    with Engine.open(tmp_path / "app.db", registry=migrations.registry(), user="first") as engine:
+    with Engine.open(
+        tmp_path / "app.db", registry=migrations.registry(), user="first", consent=lambda request: True
+    ) as engine:
         results(engine)
     with imported(tmp_path, DATA / "ios-library-2.2.0", user="late") as engine:
         results(engine)
@@ -230,7 +236,9 @@ def test_a_user_who_signs_in_after_the_store_has_moved_on_imports_into_the_new_t
 def test_one_data_type_can_be_taken_to_the_cloud_alone(tmp_path: Path, data_type: str) -> None:
     registry = migrations.registry(target="2.0.0")
     source = {"asyncstorage": str(DATA / "ios-library-2.2.0")}
-    with Engine.open(tmp_path / "app.db", registry=registry, user="user-1", sources=source) as engine:
+    with Engine.open(
+        tmp_path / "app.db", registry=registry, user="user-1", sources=source, consent=lambda request: True
+    ) as engine:
         engine.migrations.execute_migration("herospath-tables-v2")
         storage: Any = engine.migrations.executor("app-state-storage-v1-to-v2")
         done = storage.migrate_from_async_storage_to_firestore("user-1", data_type)
@@ -241,7 +249,9 @@ def test_one_data_type_can_be_taken_to_the_cloud_alone(tmp_path: Path, data_type
 def test_dismissed_and_saved_places_can_be_migrated_apart_and_neither_counts_as_the_other(tmp_path: Path) -> None:
     registry = migrations.registry(target="2.0.0")
     source = {"asyncstorage": str(DATA / "ios-library-2.2.0")}
-    with Engine.open(tmp_path / "app.db", registry=registry, user="user-1", sources=source) as engine:
+    with Engine.open(
+        tmp_path / "app.db", registry=registry, user="user-1", sources=source, consent=lambda request: True
+    ) as engine:
         engine.migrations.execute_migration("herospath-tables-v2")
         places: Any = engine.migrations.executor("places-storage-v1-to-v2")
         assert places.migrate_dismissed_places("user-1").counts.written == 8
