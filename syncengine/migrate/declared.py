@@ -1,5 +1,6 @@
 """Migrations without any code: columns added, renamed, cast and archived, by `declared(...)`."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -95,8 +96,9 @@ class _ByColumns(RebuildingExecutor):
         assert isinstance(known, ColumnPlan)
         return known
 
+    @abstractmethod
     def _plan(self, work: "Work") -> ColumnPlan:
-        raise NotImplementedError
+        """What becomes of each column of the table that is there."""
 
     def source_columns(self, work: "Work") -> tuple[str, ...]:
         return self.plan(work).source_columns

@@ -1,6 +1,6 @@
 """Rows as plain dicts, for functions with `dict` or TypedDict hints: nothing is validated, and that is the speed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from syncengine.migrate.definition import Quarantine, WrongReturn
@@ -31,9 +31,11 @@ class PlainShape:
         self._bool = tuple(name for name in columns if kinds.get(name) == "bool")
         self._values = values_of(columns)
 
-    def decode(self, rows: "Sequence[Row]") -> list[Any]:
+    def decode(self, rows: "Sequence[Row]") -> Iterable[Any]:
         """Raises Quarantine for text that is no JSON where the hint wants it."""
-        plain = as_dicts(self.columns, rows)
+        if not self._json and not self._bool:
+            return as_dicts(self.columns, rows)
+        plain = list(as_dicts(self.columns, rows))
         for name in self._json:
             for row in plain:
                 if isinstance(row[name], str):
@@ -54,7 +56,9 @@ class PlainShape:
             raise self._other_columns(rows)
         return columns_encoded(values, json_places=self._json_places, other=scalar_or_json)
 
-    def made_by(self, function: Callable[[Any], Any], rows: Sequence[Any]) -> list[tuple[Any, ...]] | None:
+    def made_by(
+        self, function: Callable[[Any], Any], rows: Iterable[Any], *, count: int
+    ) -> list[tuple[Any, ...]] | None:
         """The columns of what a function makes of each row; None where that is not one whole dict each.
 
         What cannot be stored may be among them: then the insert raises TypeError.
@@ -64,7 +68,7 @@ class PlainShape:
             made = [values(one) for one in map(function, rows) if type(one) is dict and len(one) == width]
         except KeyError:
             return None
-        if len(made) != len(rows):
+        if len(made) != count:
             return None
         return columns_encoded(made, json_places=self._json_places, other=scalar_or_json, trusting=True)
 

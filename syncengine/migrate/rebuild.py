@@ -4,6 +4,7 @@ The run loop does it in one transaction, the shadow in many; both ask the same e
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 NEW_SUFFIX = "_new_"
 
 
-class RebuildingExecutor(BaseMigrationExecutor):
+class RebuildingExecutor(BaseMigrationExecutor, ABC):
     """Fill the new table from the live one in key order, then swap the two."""
 
     rebuilds_tables: ClassVar[bool] = True
@@ -49,28 +50,27 @@ class RebuildingExecutor(BaseMigrationExecutor):
 
     def alter_in_place(self, work: "Work") -> None:
         """All of it, where no row is rewritten."""
-        raise NotImplementedError
 
+    @abstractmethod
     def make_new_table(self, work: "Work") -> None:
         """CREATE TABLE of the new shape under the name `new_table`. Raises MigrationInvalid where columns differ
         from what the migration says."""
-        raise NotImplementedError
 
+    @abstractmethod
     def source_columns(self, work: "Work") -> tuple[str, ...]:
         """What is read from the live table, in order; the key columns are among them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def new_columns(self, work: "Work") -> tuple[str, ...]:
         """What is written to the new table, in order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def made_of(self, rows: "Sequence[Row]", work: "Work") -> list[list[tuple[Any, ...]]]:
         """For each row of `source_columns` its new rows of `new_columns`; an empty list: dropped by rule.
 
         Writes nothing. Raises what is wrong with the first bad row. Where `grouped`, the rows are one group, and the
         first list holds all that the group becomes.
         """
-        raise NotImplementedError
 
     def insert_select(self, work: "Work") -> tuple[str, str] | None:
         """(select list, predicate): INSERT INTO new (`new_columns`) SELECT list FROM live WHERE predicate converts

@@ -3,7 +3,7 @@
 import base64
 import math
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from itertools import chain, repeat
 from operator import itemgetter
@@ -42,7 +42,7 @@ class RowCodec:
 
     def decode(self, rows: Sequence[Sequence[Any]]) -> list[Any]:
         """Models for rows of `columns`. Raises ValidationError, whose first place is the row's number."""
-        plain = as_dicts(self.columns, rows)
+        plain = list(as_dicts(self.columns, rows))
         for name in self._json:
             for row in plain:
                 if isinstance(row[name], str):
@@ -68,7 +68,9 @@ class RowCodec:
         values = [self._values(row.__dict__) for row in rows]
         return columns_encoded(values, json_places=self._json_places, other=_scalar)
 
-    def made_by(self, function: Callable[[Any], Any], rows: Sequence[Any]) -> list[tuple[ColumnValue, ...]] | None:
+    def made_by(
+        self, function: Callable[[Any], Any], rows: Iterable[Any], *, count: int
+    ) -> list[tuple[ColumnValue, ...]] | None:
         """The columns of what a function makes of each row; None where that is not one model each.
 
         What cannot be stored may be among them: then the insert raises TypeError.
@@ -76,7 +78,7 @@ class RowCodec:
         values, model = self._values, self.model
         # No model outlives its turn: a thousand of them would keep Python's garbage collector busy.
         made = [values(one.__dict__) for one in map(function, rows) if type(one) is model]
-        if len(made) != len(rows):
+        if len(made) != count:
             return None
         return columns_encoded(made, json_places=self._json_places, other=_scalar, trusting=True)
 
@@ -99,9 +101,9 @@ def values_of(columns: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[A
     return lambda row: tuple(row[name] for name in columns)
 
 
-def as_dicts(columns: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
-    """Each row by the names of its columns."""
-    return list(map(dict, map(zip, repeat(columns), rows)))  # twice as fast as a comprehension
+def as_dicts(columns: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> Iterable[dict[str, Any]]:
+    """Each row by the names of its columns, one at a time."""
+    return map(dict, map(zip, repeat(columns), rows))  # twice as fast as a comprehension
 
 
 def columns_encoded(

@@ -1,7 +1,8 @@
 """What all migrations by a row function have in common: read the old shape, call the function, write the new one."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from syncengine.errors import MigrationInvalid
@@ -24,16 +25,16 @@ class RowShape(Protocol):
     row_type: type
     columns: tuple[str, ...]
 
-    def decode(self, rows: "Sequence[Row]") -> list[Any]:
-        """What the function reads. Raises what is wrong with the first row that is not of this shape."""
+    def decode(self, rows: "Sequence[Row]") -> Iterable[Any]:
+        """What the function reads, to be gone through once. Raises what is wrong with the first bad row."""
         ...
 
     def encode_rows(self, rows: Sequence[Any]) -> list[tuple[Any, ...]]:
         """The columns of what the function returned. Raises what is wrong with the first that cannot be stored."""
         ...
 
-    def made_by(self, function: RowFunction, rows: Sequence[Any]) -> list[tuple[Any, ...]] | None:
-        """The columns of what a function makes of each row; None where that is not one row each.
+    def made_by(self, function: RowFunction, rows: Iterable[Any], *, count: int) -> list[tuple[Any, ...]] | None:
+        """The columns of what a function makes of each of so many rows; None where that is not one row each.
 
         What cannot be stored may be among them: then the insert raises TypeError.
         """
@@ -69,13 +70,13 @@ class RowFunctionExecutor(RebuildingExecutor):
         """The function itself, for tests and for rows that come from older clients."""
         return self.function(*arguments, **named)
 
+    @abstractmethod
     def old_shape(self, work: "Work") -> RowShape:
         """What the function reads."""
-        raise NotImplementedError
 
+    @abstractmethod
     def new_shape(self, work: "Work") -> RowShape:
         """What the function returns."""
-        raise NotImplementedError
 
     # The tables.
 
@@ -120,7 +121,7 @@ class RowFunctionExecutor(RebuildingExecutor):
     # The rows.
 
     def made_of(self, rows: "Sequence[Row]", work: "Work") -> list[list[tuple[Any, ...]]]:
-        old = self.old_shape(work).decode(rows)
+        old = list(self.old_shape(work).decode(rows))
         made = self._returned([old], work) if self.grouped else self._returned(old, work)
         new = self.new_shape(work)
         encoded = [new.encode_rows(self._rows_in(one, new)) for one in made]
@@ -129,14 +130,15 @@ class RowFunctionExecutor(RebuildingExecutor):
     def apply_rows(self, rows: "Sequence[Row]", work: "Work") -> Counts:
         if self.grouped:
             return super().apply_rows(rows, work)
-        old = self.old_shape(work).decode(rows)
-        if not self._wants_work and not work.notes.get("uneven") and self._applied_evenly(old, work):
+        if not self._wants_work and not work.notes.get("uneven") and self._applied_evenly(rows, work):
             return Counts(read=len(rows), written=len(rows))
-        return self._apply_uneven(self._returned(old, work), self.new_shape(work), work)
+        made = self._returned(list(self.old_shape(work).decode(rows)), work)
+        return self._apply_uneven(made, self.new_shape(work), work)
 
-    def _applied_evenly(self, old: list[Any], work: "Work") -> bool:
+    def _applied_evenly(self, rows: "Sequence[Row]", work: "Work") -> bool:
         """The short way, for one row each of values that SQLite takes; False where it has to be the longer one."""
-        made = self.new_shape(work).made_by(self.function, old)
+        old = self.old_shape(work).decode(rows)
+        made = self.new_shape(work).made_by(self.function, old, count=len(rows))
         try:
             with work.store.savepoint("evenly"):
                 self.insert(made or [], work)
@@ -176,9 +178,9 @@ class RowFunctionExecutor(RebuildingExecutor):
     def grouped(self) -> bool:
         return self.group_by is not None
 
+    @abstractmethod
     def grouping_columns(self) -> tuple[str, ...]:
         """The source columns, known without a store where rows are merged."""
-        raise NotImplementedError
 
     def units(self, items: Iterator[Item]) -> Iterator[list[Item]]:
         """For a merge, what belongs together is one group: the rows of one owner with one value."""
