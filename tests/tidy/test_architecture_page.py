@@ -14,8 +14,10 @@ PROMISES = [f"P{number}" for number in range(1, 16)]
 
 
 def test_the_diagram_of_delivery_is_the_one_that_the_code_draws() -> None:
-    drawn = re.findall(r"^```mermaid\n(stateDiagram-v2\n.*?)^```$", PAGE, re.M | re.S)
-    assert drawn == [mermaid()]
+    section = PAGE.partition("\n## The life of an entry\n")[2]
+    drawn = re.search(r"^```mermaid\n(stateDiagram-v2\n.*?)^```$", section, re.M | re.S)
+    assert drawn is not None
+    assert drawn[1] == mermaid()
 
 
 def _paragraph(promise: str) -> str:
@@ -39,6 +41,26 @@ def test_each_test_that_a_page_names_exists(page: Path) -> None:
 def test_each_module_that_the_page_names_is_there() -> None:
     for name in re.findall(r"`((?:syncengine|migrations|simulator)/[\w/.]+)`", PAGE):
         assert (ROOT / name).exists(), name
+
+
+def _modules(package: str) -> set[str]:
+    return {path.stem for path in (ROOT / package).glob("*.py") if not path.stem.startswith("__")}
+
+
+@pytest.mark.parametrize("package", ["syncengine/local/", "syncengine/migrate/"])
+def test_the_map_of_a_large_package_has_each_of_its_modules_once(package: str) -> None:
+    part = re.search(rf"^### `{package}`\n(.+?)(?=^##)", PAGE + "\n##", re.M | re.S)
+    assert part is not None
+    mapped = [name for row in re.findall(r"^\| (`.+?) \|", part[1], re.M) for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(mapped) == sorted(_modules(package))
+
+
+def test_the_map_has_each_package_and_each_module_of_the_top() -> None:
+    folders = {f"syncengine/{path.parent.name}/" for path in (ROOT / "syncengine").glob("*/__init__.py")}
+    rows = dict(re.findall(r"^\| `(syncengine/(?:\w+/)?)` \| (.+) \|$", PAGE, re.M))
+    detailed = {"syncengine/local/", "syncengine/migrate/"}
+    assert set(rows) == {"syncengine/", *folders} - detailed
+    assert set(re.findall(r"`(\w+)`", rows["syncengine/"])) == _modules("syncengine")
 
 
 DECISIONS = sorted((DOCS / "decisions").glob("*.md"))
