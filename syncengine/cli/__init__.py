@@ -2,7 +2,8 @@
 
 import click
 
-from syncengine.cli.authoring import new, squash
+from syncengine.cli.authoring import freeze, new, squash
+from syncengine.cli.controlling import cancel, pause, resume, skip, verify
 from syncengine.cli.counting import plan, status
 from syncengine.cli.doctor import doctor
 from syncengine.cli.exit_codes import MEANING
@@ -38,8 +39,14 @@ for _command in (
     outbox,
     quarantine,
     doctor,
+    pause,
+    resume,
+    cancel,
+    skip,
+    verify,
     new,
     squash,
+    freeze,
     restore_points,
 ):
     main.add_command(_command)

@@ -1,4 +1,4 @@
-"""`new` and `squash`: write the file of a migration to begin with. For who writes the app, in its checkout."""
+"""`new`, `squash` and `freeze`: files beside the migrations. For who writes the app, in its checkout."""
 
 import importlib
 import os
@@ -10,6 +10,7 @@ import click
 from syncengine.cli.command import EngineCommand
 from syncengine.cli.exit_codes import Exit
 from syncengine.cli.options import app_option
+from syncengine.cli.showing import counted
 from syncengine.errors import MigrationInvalid
 
 if TYPE_CHECKING:
@@ -60,6 +61,28 @@ def squash(registry: "MigrationRegistry", package: str) -> Exit:
     write_new_file(path, made.text)
     click.echo(f"Wrote {path}. Put this at the end of the list of migrations:")
     click.echo(f"    {made.line}")
+    return Exit.DONE
+
+
+@click.command(cls=EngineCommand)
+@app_option(required=True)
+@click.option("--lock", required=True, metavar="FILE", type=click.Path(path_type=Path), help="Beside the migrations.")
+@click.option("--check", is_flag=True, help="Write nothing; say whether a frozen migration was changed.")
+@click.option("--again", multiple=True, metavar="ID", help="Take this one as it is now. Repeatable.")
+def freeze(registry: "MigrationRegistry", lock: Path, check: bool, again: tuple[str, ...]) -> Exit:
+    """Write down what each migration's code is, so that a change of one that users have run is noticed.
+
+    New migrations are added; one that was changed since stops with an error, also with --check.
+    """
+    from syncengine.testing import freeze as frozen_now
+    from syncengine.testing import frozen
+
+    if check:
+        frozen(registry, lock)
+        click.echo("No frozen migration was changed.")
+        return Exit.DONE
+    written = frozen_now(registry, lock, again=again)
+    click.echo(f"{counted(len(written), 'migration was', 'migrations were')} frozen in {lock}.")
     return Exit.DONE
 
 

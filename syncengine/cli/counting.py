@@ -7,8 +7,8 @@ import click
 
 from syncengine.cli.command import EngineCommand
 from syncengine.cli.exit_codes import Exit
-from syncengine.cli.options import app_option, json_option, store_option, user_option
-from syncengine.cli.showing import counted, show_facts, show_json
+from syncengine.cli.options import app_option, json_option, source_option, store_option, user_option
+from syncengine.cli.showing import counted, printable, show_facts, show_json
 
 if TYPE_CHECKING:
     from syncengine.cli.looking import Look
@@ -165,26 +165,61 @@ def _version(migration: dict[str, Any]) -> str:
 @store_option()
 @app_option(required=True)
 @user_option()
+@source_option()
+@click.option("--to", metavar="VERSION", help="No further than this version.")
+@click.option("--rehearse", is_flag=True, help="Run it on a private copy, and show rows before and after.")
 @json_option()
-def plan(store: str, registry: "MigrationRegistry", user: str | None, as_json: bool) -> Exit:
-    """What `migrate` would do; nothing is changed.
+def plan(
+    *,
+    store: str,
+    registry: "MigrationRegistry",
+    user: str | None,
+    sources: dict[str, str],
+    to: str | None,
+    rehearse: bool,
+    as_json: bool,
+) -> Exit:
+    """What `migrate` would do; nothing of the store is changed.
 
-    Exit status 3 when there is something to do, 1 when the store is newer than the app, else 0.
+    With --rehearse it is done on a private copy: counts, what would be set aside, time, disk, and some rows before
+    and after, which --json has. Exit status 5 when a rehearsal fails, else 4 when it sets rows aside, else 3 when
+    there is something to do, 1 when the store is newer than the app, else 0.
     """
-    from syncengine.cli.looking import looking_at
-
-    with looking_at(store) as look:
-        found = _plan(look, registry, user)
+    found = _rehearsed(store, registry, user, sources, to) if rehearse else _looked_at(store, registry, user, to)
+    rehearsal = found.rehearsal
     if as_json:
-        show_json(found.to_json())
+        show_json({**found.to_json(), "rehearsal": rehearsal and rehearsal.to_json()})
     else:
-        click.echo(str(found))
+        click.echo(printable(str(rehearsal or found), keep="\n"))
     if found.superseded:
         return Exit.ERROR
+    if rehearsal is not None and not rehearsal.success:
+        return Exit.MIGRATION_FAILED
+    if rehearsal is not None and rehearsal.quarantined_count:
+        return Exit.QUARANTINE
     return Exit.DONE if found.is_empty else Exit.WAITING
 
 
-def _plan(look: "Look", registry: "MigrationRegistry", user: str | None) -> "Plan":
-    from syncengine.migrate.planning import plan_of
+def _looked_at(store: str, registry: "MigrationRegistry", user: str | None, to: str | None) -> "Plan":
+    from syncengine.cli.looking import looking_at
 
-    return plan_of(look, registry, user=user)
+    with looking_at(store) as look:
+        return _plan(look, registry, user, to=to)
+
+
+def _rehearsed(
+    store: str, registry: "MigrationRegistry", user: str | None, sources: dict[str, str], to: str | None
+) -> "Plan":
+    from syncengine.cli.looking import looking_at
+    from syncengine.engine import Engine
+
+    with looking_at(store):
+        pass  # an engine would make a store that is not there
+    with Engine.open(store, registry=registry, user=user, sources=sources) as engine:
+        return engine.migrations.plan(user, to=to, rehearse=True)
+
+
+def _plan(look: "Look", registry: "MigrationRegistry", user: str | None, *, to: str | None = None) -> "Plan":
+    from syncengine.migrate.planning import plan_of, version_of_plan
+
+    return plan_of(look, registry, user=user, to=version_of_plan(registry, to))

@@ -16,6 +16,7 @@ from syncengine.migrate.kept_tables import drop_kept_tables
 from syncengine.migrate.markers import move_markers
 from syncengine.migrate.path_run import PathRun, Which, check_sources, report_of
 from syncengine.migrate.plan import Plan, Step, all_steps_of_hop, reached
+from syncengine.migrate.planning import version_of_plan
 from syncengine.migrate.reporter import MigrationProgressReporter
 from syncengine.migrate.results import MigrationReport, MigrationResult
 from syncengine.migrate.run import run_step
@@ -66,7 +67,7 @@ class DataMigrationService(Looking, GoingBack):
         if only is not None:
             result = self.execute_migration(only, user, options=options)
             return report_of(self._context(user, {}), results=(result,))
-        to = None if until is None else self._version(until)
+        to = version_of_plan(self._registry, until)
         return self._go(self._plan(user, to=to), options=options or {}, which="startup")
 
     def run_background(self, user: str | None = None) -> MigrationReport:
@@ -201,9 +202,16 @@ class DataMigrationService(Looking, GoingBack):
         return run_step(step, self._context(user, {}), again=True)
 
     def cancel(self) -> None:
-        """Stop the running migration between two batches and undo it. From any thread, also in another process."""
+        """Stop the running migration between two batches and undo it. From any thread, also in another process.
+
+        The rewriting of a large collection that no process is at any more, or that was paused, is undone at once.
+        """
         self._asked = "cancel"
         self._tell_other_processes("cancel")
+        if filling(self._store):
+            from syncengine.migrate.abandoned import give_up_abandoned
+
+            give_up_abandoned(self._store, chance=self._chance)
 
     def _tell_other_processes(self, what: str | None) -> None:
         """Only the rewriting of a large collection leaves the store free to be told; without one nothing is written.

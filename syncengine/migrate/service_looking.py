@@ -3,14 +3,13 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from syncengine.errors import MigrationInvalid
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.consent import consent_request
 from syncengine.migrate.definition import Counts
 from syncengine.migrate.pace import Pace
 from syncengine.migrate.path_run import PathRun
 from syncengine.migrate.plan import Plan
-from syncengine.migrate.planning import plan_of
+from syncengine.migrate.planning import plan_of, version_of_plan
 from syncengine.migrate.reporter import MigrationProgressReporter
 from syncengine.migrate.results import (
     MigrationProgress,
@@ -21,6 +20,7 @@ from syncengine.migrate.results import (
 )
 from syncengine.migrate.run import run_step
 from syncengine.migrate.service_frame import ServiceFrame
+from syncengine.migrate.shadow_state import filling
 from syncengine.migrate.statistics import HistoryLine, MigrationStatistics, history_of, statistics_of
 from syncengine.migrate.status import status_of
 from syncengine.migrate.validation import validate_collection
@@ -48,7 +48,7 @@ class Looking(ServiceFrame):
         `rehearse` runs it on a private copy of the store, and the plan's `rehearsal` says what came of it.
         Raises MigrationInvalid for a version to which no hop leads.
         """
-        plan = self._plan(user, to=None if to is None else self._version(to))
+        plan = self._plan(user, to=version_of_plan(self._registry, to))
         if not rehearse:
             return plan
         from syncengine.migrate.rehearsal import rehearse as rehearsed
@@ -64,13 +64,6 @@ class Looking(ServiceFrame):
 
     def _plan(self, user: str | None, *, to: SchemaVersion | None = None) -> Plan:
         return plan_of(self._store, self._registry, user=user, to=to)
-
-    def _version(self, text: str) -> SchemaVersion:
-        version = SchemaVersion.parse(text)
-        ends = {listed.edge.to_version for listed in self._registry.wanted()} | {self._registry.baseline}
-        if version not in ends:
-            raise MigrationInvalid(f"No migration leads to version {text}.", fix="See `syncengine plan`.")
-        return version
 
     def _run_on_copy(self, copy: "Store", plan: Plan) -> MigrationReport:
         quiet = MigrationProgressReporter(clock=copy.clock)
@@ -111,6 +104,10 @@ class Looking(ServiceFrame):
     def statistics(self, user: str | None = None) -> MigrationStatistics:
         """Runs, rows, failures, time, and which data types were migrated."""
         return statistics_of(self._store, self._registry, user=user)
+
+    def rewriting(self) -> dict[str, str]:
+        """The large collections that are being rewritten, by any process, or were paused; each with its migration."""
+        return filling(self._store)
 
     def progress_of(self, migration_id: str) -> MigrationProgress:
         """How far the present or last run in this process got; 0 of unknown before the first."""

@@ -1,16 +1,18 @@
 """Stored rows against the shape that the last migration gave them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 
 from syncengine.local.identifiers import quoted
+from syncengine.migrate.declared import Change, DeclaredExecutor, Rename
 from syncengine.migrate.definition import Counts
 from syncengine.migrate.paging import pages
 from syncengine.migrate.row_codec import codec_of, why_invalid
 from syncengine.migrate.shape import columns_of, table_exists
 from syncengine.migrate.work import key_columns
+from syncengine.vocabulary import STORE_SCOPE, SchemaVersion
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -27,7 +29,7 @@ def validate_collection(
     errors: list[str] = []
     if not table_exists(store, name):
         return counts, [f"{name}: there is no such table"]
-    model = model_of(store, registry, name)
+    model = checked_shape(store, registry, name)
     collection = registry.collections[name]
     columns = codec_of(model).columns if model else columns_of(store, name)
     where = f"{quoted(collection.owner)} = :user" if user is not None and collection.owner else "1"
@@ -57,6 +59,37 @@ def model_of(store: "Store", registry: "MigrationRegistry", name: str) -> type[B
             if isinstance(executor, RowExecutor) and executor.collection == name:
                 return executor.new_model
     return None
+
+
+def checked_shape(store: "Store", registry: "MigrationRegistry", name: str) -> type[BaseModel] | None:
+    """What stored rows are checked against: the newest row model, with the declared changes since then.
+
+    Columns that were added, cast or archived since are the table's own business: it is STRICT where its author says
+    so. None where no row function has written the collection.
+    """
+    from syncengine.migrate.row_migration import RowExecutor
+
+    shape = store.value("runs", "shape_version", name=name)
+    model: type[BaseModel] | None = None
+    for listed in sorted(registry.migrations, key=lambda listed: listed.edge.to_version):
+        if shape is None or listed.scope != STORE_SCOPE or listed.edge.to_version > SchemaVersion.parse(shape):
+            continue
+        executor = registry.get_migration_executor(listed.id)
+        if isinstance(executor, RowExecutor) and executor.collection == name:
+            model = executor.new_model
+        elif isinstance(executor, DeclaredExecutor) and executor.collection == name and model is not None:
+            model = _changed(model, executor.changes)
+    return model
+
+
+def _changed(model: type[BaseModel], changes: Sequence[Change]) -> type[BaseModel]:
+    """The fields that declared changes leave as they were, under their new names."""
+    fields: dict[str, Any] = {name: (field.annotation, field) for name, field in model.model_fields.items()}
+    for change in changes:
+        field = fields.pop(change.column, None)
+        if field is not None and isinstance(change, Rename):
+            fields[change.to] = field
+    return create_model(f"{model.__name__}Changed", __config__=model.model_config, **fields)
 
 
 def _wrong(model: type[BaseModel] | None, row: Sequence[object]) -> str | None:
