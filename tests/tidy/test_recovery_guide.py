@@ -99,5 +99,17 @@ def _heading_of(name: str) -> str:
     return next(heading for heading in _sections() if _anchor_of(heading) == ERRORS[name].anchor())
 
 
+def test_each_error_says_once_what_the_user_does_and_what_the_developer_does() -> None:
+    rows = re.findall(r"^\| \[(.+?)\]\(#([\w-]+)\) \| (\S.*?) \| (\S.*?) \|$", GUIDE, re.M)
+    assert [anchor for _, anchor, *_ in rows] == [_anchor_of(heading) for heading in _sections()]
+    assert all(_anchor_of(heading) == anchor for heading, anchor, *_ in rows)
+
+
+def test_the_errors_of_a_family_are_in_the_order_of_the_alphabet() -> None:
+    for family in re.split(r"^## ", GUIDE, flags=re.M):
+        headings = re.findall(r"^### (.+)$", family, re.M)
+        assert headings == sorted(headings, key=str.lower)
+
+
 def test_no_two_errors_share_a_name() -> None:
     assert len({error.anchor() for error in ERRORS.values()}) == len(ERRORS)
