@@ -20,7 +20,7 @@ class Settings:
     # Migrations.
     batch_rows: int = 100
     """Rows of one SAVEPOINT."""
-    sql_batch_rows: int = 10_000
+    sql_batch_rows: int = 50_000
     """The same where SQL converts the rows by itself."""
     batch_ms_target: int = 50
     """A large collection is rewritten in transactions of about this length; their size adapts to it."""
