@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from syncengine.engine import Engine
     from syncengine.errors import DataAtRisk, NeedsDeveloper, NeedsUser, SyncEngineError, WillRetry
     from syncengine.local.keys import HostKey, KeyFile, KeyProvider, KeyringKey
+    from syncengine.local.resealing import ResealReport
     from syncengine.local.restore_points import RestorePoint
     from syncengine.local.restoring import RestoreReport
     from syncengine.migrate.consent import ConsentRequest
@@ -76,6 +77,7 @@ _HOME = {
     "QuarantineDesk": "migrate.quarantine_desk",
     "QuarantineItem": "migrate.quarantine_item",
     "Repair": "migrate.repair",
+    "ResealReport": "local.resealing",
     "RestorePoint": "local.restore_points",
     "RestoreReport": "local.restoring",
     "RetryOutcome": "migrate.quarantine_item",
@@ -140,6 +142,7 @@ __all__ = [
     "QuarantineDesk",
     "QuarantineItem",
     "Repair",
+    "ResealReport",
     "RestorePoint",
     "RestoreReport",
     "RetryOutcome",

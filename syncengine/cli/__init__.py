@@ -10,6 +10,7 @@ from syncengine.cli.exit_codes import MEANING
 from syncengine.cli.listing import history, outbox
 from syncengine.cli.migrating import migrate
 from syncengine.cli.quarantining import quarantine
+from syncengine.cli.resealing import new_key, reseal
 from syncengine.cli.restoring import restore_points
 from syncengine.cli.rolling_back import rollback
 from syncengine.cli.syncing import sync
@@ -50,5 +51,7 @@ for _command in (
     restore_points,
 ):
     main.add_command(_command)
+restore_points.add_command(new_key)
+restore_points.add_command(reseal)
 
 __all__ = ["main"]

@@ -22,7 +22,7 @@ COLUMNS = ("id", "state", "made_at", "version", "mb", "keep_until", "reason", "f
 CHANGES = ("collection", "owner", "lost", "returned")
 
 
-def _key_file_option() -> Callable[[Function], Function]:
+def key_file_option() -> Callable[[Function], Function]:
     return click.option(
         "--key-file",
         metavar="PATH",
@@ -45,7 +45,7 @@ def restore_points(store: str | None, as_json: bool) -> Exit:
     from syncengine.cli.looking import looking_at
     from syncengine.local.restore_points import point_of
 
-    path = os.path.realpath(_given())
+    path = os.path.realpath(given_store())
     with looking_at(path) as look:
         points = [point_of(row, store_path=path) for row in look.rows("restore_points", "kept")]
     if as_json:
@@ -57,7 +57,7 @@ def restore_points(store: str | None, as_json: bool) -> Exit:
     return Exit.DONE if all(point.state == "good" for point in points) else Exit.ERROR
 
 
-def _given() -> str:
+def given_store() -> str:
     """The store, said to `restore-points` or to a command of it."""
     ctx = click.get_current_context()
     store = ctx.params.get("store") or (ctx.parent and ctx.parent.params.get("store"))
@@ -72,7 +72,7 @@ def _line(point: "RestorePoint") -> tuple[Any, ...]:
     return (*facts, point.reason, os.path.basename(point.path))  # noqa: PTH119  (pathlib is slow to import)
 
 
-def _check_there(path: str) -> None:
+def check_there(path: str) -> None:
     """Neither command makes a store. Raises StoreMissing, StoreForeign."""
     from syncengine.cli.looking import looking_at
 
@@ -80,7 +80,7 @@ def _check_there(path: str) -> None:
         return
 
 
-def _key_file(store: str, key_file: str | None) -> "KeyFile":
+def key_file_of(store: str, key_file: str | None) -> "KeyFile":
     from syncengine.local.keys import KEY_FILE_ENDS, KeyFile
 
     return KeyFile(key_file or os.path.realpath(store) + KEY_FILE_ENDS)
@@ -88,7 +88,7 @@ def _key_file(store: str, key_file: str | None) -> "KeyFile":
 
 @restore_points.command(cls=EngineCommand)
 @store_option(required=False)
-@_key_file_option()
+@key_file_option()
 @click.option("--reason", default="made by hand", show_default=True, help="What the list will say of it.")
 @json_option()
 def make(store: str | None, key_file: str | None, reason: str, as_json: bool) -> Exit:
@@ -98,11 +98,11 @@ def make(store: str | None, key_file: str | None, reason: str, as_json: bool) ->
     from syncengine.local.store import Store
     from syncengine.settings import Settings
 
-    path = _given()
-    _check_there(path)
+    path = given_store()
+    check_there(path)
     opened = Store(path, settings=Settings(), clock=SystemClock())
     try:
-        point = make_restore_point(opened, keys=_key_file(path, key_file), reason=reason)
+        point = make_restore_point(opened, keys=key_file_of(path, key_file), reason=reason)
     finally:
         opened.close()
     if wants_json(click.get_current_context()):
@@ -120,7 +120,7 @@ def make(store: str | None, key_file: str | None, reason: str, as_json: bool) ->
 @source_option()
 @click.option("--consent", "consent", metavar="ID", multiple=True, help="Another user who has agreed. Repeatable.")
 @click.option("--simulate", is_flag=True, help="Say what it would lose, and change nothing.")
-@_key_file_option()
+@key_file_option()
 @json_option()
 def restore(
     restore_point: int,
@@ -139,9 +139,9 @@ def restore(
     """
     from syncengine.engine import Engine
 
-    path = _given()
-    _check_there(path)
-    keys = _key_file(path, key_file)
+    path = given_store()
+    check_there(path)
+    keys = key_file_of(path, key_file)
     with Engine.open(path, registry=registry, user=user, sources=sources, keys=keys) as engine:
         report = engine.restore(restore_point, simulate=simulate, consent=consent)
     if wants_json(click.get_current_context()):
@@ -154,7 +154,7 @@ def restore(
 @restore_points.command(cls=EngineCommand)
 @click.argument("sealed", metavar="FILE")
 @store_option(required=False)
-@_key_file_option()
+@key_file_option()
 @json_option()
 def rescue(sealed: str, store: str | None, key_file: str | None, as_json: bool) -> Exit:
     """Put a sealed file in the place of a store that cannot be read any more.
@@ -166,8 +166,8 @@ def rescue(sealed: str, store: str | None, key_file: str | None, as_json: bool) 
     from syncengine.local.rescuing import rescue as put_in_place
     from syncengine.settings import Settings
 
-    path = _given()
-    keys = _key_file(path, key_file)
+    path = given_store()
+    keys = key_file_of(path, key_file)
     report = put_in_place(path, sealed, keys=keys, settings=Settings(), clock=SystemClock())
     if wants_json(click.get_current_context()):
         show_json(asdict(report))

@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 # pyrage is the Rust implementation of the age format (age-encryption.org/v1); it ships no types.
 from pyrage import IdentityError, x25519  # type: ignore[import-untyped]  # no stubs exist
 
-from syncengine.clock import fresh_id, system_random
+from syncengine.clock import fresh_id, iso, system_random
 from syncengine.errors import KeyUnavailable
 
 if TYPE_CHECKING:
     from random import Random
 
+    from syncengine.clock import Clock
+
 KEY_FILE_ENDS = ".key"
 """The key file of a store whose host names no other lies beside it, under the store's name with this at its end."""
+OLD_KEY = ".old-"
+"""Between the name of a key file and the time at which a new key took its place."""
 KEY_FILE_BYTES_MAX = 4_096
 KEY_BEGINS = "AGE-SECRET-KEY-1"
 TRUSTED_KEYRINGS = frozenset(
@@ -117,6 +121,40 @@ class KeyFile:
         except OSError as error:
             raise self._refused(error.strerror or type(error).__name__) from error
 
+    def renew(self, clock: "Clock") -> str:
+        """Put a new key in the place of the old one; the path of the old one, kept beside as NAME.old-TIME (0600).
+
+        What is sealed for the old key needs it until it was sealed anew (`reseal`). Whenever this ends, the key's
+        name leads to a whole key. Raises KeyUnavailable, also where there is no key yet.
+        """
+        try:
+            SealingKey.parse(self._read())
+            kept = f"{self._path}{OLD_KEY}{iso(clock.now_ms()).replace(':', '').replace('.', '')}"
+            os.link(self._path, kept)
+            self._make(instead=True)
+        except OSError as error:
+            raise self._refused(error.strerror or type(error).__name__) from error
+        return kept
+
+    def old_keys(self) -> "tuple[KeyFile, ...]":
+        """Those that `renew` left beside this one, oldest first."""
+        folder, name = os.path.split(os.path.abspath(self._path))
+        names = sorted(found for found in os.listdir(folder) if found.startswith(name + OLD_KEY))
+        return tuple(KeyFile(os.path.join(folder, found)) for found in names)
+
+    def remove(self) -> None:
+        """Delete the file: what is sealed for this key alone cannot be opened any more. Raises KeyUnavailable."""
+        try:
+            os.unlink(self._path)
+            sync_folder(os.path.dirname(self._path) or ".")
+        except OSError as error:
+            raise self._refused(error.strerror or type(error).__name__) from error
+
+    @property
+    def path(self) -> str:
+        """Where the key lies."""
+        return self._path
+
     def _read(self) -> str:
         descriptor = os.open(self._path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         with open(descriptor, "rb") as file:
@@ -133,8 +171,8 @@ class KeyFile:
         if found.st_mode & 0o077:
             raise self._refused(f"others may use it: its mode is {stat.S_IMODE(found.st_mode):o}, not 600")
 
-    def _make(self) -> None:
-        """Whole and on the disk before it has its name; who comes second takes the first one's."""
+    def _make(self, *, instead: bool = False) -> None:
+        """Whole and on the disk before it has its name; who comes second takes the first one's, unless `instead`."""
         new = f"{self._path}.{fresh_id(self._chance or system_random())}.new"
         descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
@@ -142,10 +180,14 @@ class KeyFile:
                 file.write(_key_text(SealingKey.fresh()))
                 file.flush()
                 os.fsync(descriptor)
-            with suppress(FileExistsError):
-                os.link(new, self._path)
+            if instead:
+                os.replace(new, self._path)
+            else:
+                with suppress(FileExistsError):
+                    os.link(new, self._path)
         finally:
-            os.unlink(new)
+            with suppress(FileNotFoundError):
+                os.unlink(new)
         sync_folder(os.path.dirname(self._path) or ".")
 
     def _refused(self, why: str) -> KeyUnavailable:

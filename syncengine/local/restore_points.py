@@ -14,6 +14,7 @@ import apsw
 from syncengine.clock import fresh_id, iso, system_random
 from syncengine.errors import (
     DiskFull,
+    KeyUnavailable,
     RestorePointImpossible,
     RestorePointUnknown,
     RestorePointUnusable,
@@ -40,6 +41,8 @@ PAGES_OF_ONE_STEP = 1_000
 SEALED_ENDS = ".age"
 DAMAGED_ENDS = ".damaged" + SEALED_ENDS
 """Of a store that was replaced because it could not be read: a person decides when it goes."""
+SEALED_NAME = "sealed"
+"""Of the file that is being sealed, in the place of its plain copy."""
 DAY_MS = 24 * 60 * 60 * 1000
 _FULL = frozenset({"ENOSPC", "EDQUOT", "EFBIG"})
 
@@ -80,19 +83,20 @@ def make_restore_point(
     """
     key = keys.identity()
     folder = make_restore_folder(store.path)
-    _check_room(store, folder)
+    check_room(store, folder)
     made_at = iso(store.clock.now_ms())
     name = sealed_name(store.clock)
     try:
         with plain_place(folder) as place:
-            copied = _copy(store, os.path.join(place, "plain.db"), between=between)
-            sealed = _seal(store, place, key=key, between=between)
-            os.rename(os.path.join(place, "sealed"), os.path.join(folder, name))
+            plain_path = os.path.join(place, "plain.db")
+            copied = _copy(store, plain_path, between=between)
+            sealed = seal_copy(store.path, plain_path, key=key, between=between)
+            os.rename(os.path.join(place, SEALED_NAME), os.path.join(folder, name))
             sync_folder(folder)
     except OSError as error:
         raise no_disk(error) from error
     try:
-        return _record(store, name, copied, sealed, key=key, reason=reason, made_at=made_at)
+        return _record(store, name, copied, sealed, keys=keys, key=key, reason=reason, made_at=made_at)
     except BaseException:
         os.unlink(os.path.join(folder, name))
         raise
@@ -104,7 +108,8 @@ def sealed_name(clock: "Clock") -> str:
     return f"{moment}-{fresh_id(system_random())[:12]}{SEALED_ENDS}"
 
 
-def _check_room(store: "Store", folder: str) -> None:
+def check_room(store: "Store", folder: str) -> None:
+    """Is there space for two copies, and what stays free? Raises RestorePointImpossible."""
     pages, page_bytes = store.query("PRAGMA page_count")[0][0], store.query("PRAGMA page_size")[0][0]
     needed, free = 2 * pages * page_bytes, shutil.disk_usage(folder).free
     kept_free = store.settings.restore_point_free_bytes_min
@@ -213,16 +218,21 @@ def _count(connection: apsw.Connection, table: str) -> int:
 # Sealing.
 
 
-def _seal(store: "Store", place: str, *, key: "SealingKey", between: Callable[[], None]) -> Sealed:
-    """Seal the plain copy, which has lost its name by then, and open the sealed file again against its hash."""
-    plain_path, path = os.path.join(place, "plain.db"), os.path.join(place, "sealed")
+def seal_copy(
+    store_path: str, plain_path: str, *, key: "SealingKey", between: Callable[[], None] = lambda: None
+) -> Sealed:
+    """Seal a plain copy, which has lost its name by then, and open the sealed file again against its hash.
+
+    The sealed file is `SEALED_NAME` beside the plain one, on the disk, with the store's owner.
+    """
+    path = os.path.join(os.path.dirname(plain_path), SEALED_NAME)
     with open(plain_path, "rb") as plain, open(path, "xb+", opener=private_file) as target:
         if os.name == "posix":
             os.unlink(plain_path)
         went_in = seal(plain, target, key=key, between=between)
         target.flush()
         os.fsync(target.fileno())
-        give_to_owner_of(store.path, path, mode=os.stat(store.path).st_mode & 0o777)
+        give_to_owner_of(store_path, path, mode=os.stat(store_path).st_mode & 0o777)
         target.seek(0)
         sealed = unseal(target, None, key=key, between=between)
         if sealed.plain_sha256 != went_in:
@@ -240,11 +250,26 @@ def private_file(path: str, flags: int) -> int:
 
 
 def _record(
-    store: "Store", name: str, copied: _Copied, sealed: Sealed, *, key: "SealingKey", reason: str, made_at: str
+    store: "Store",
+    name: str,
+    copied: _Copied,
+    sealed: Sealed,
+    *,
+    keys: "KeyProvider",
+    key: "SealingKey",
+    reason: str,
+    made_at: str,
 ) -> RestorePoint:
     # 0 days: it may go at once, and the engine prunes only after a migration that succeeded.
     keep_ms = store.clock.now_ms() + store.settings.restore_point_keep_days * DAY_MS
     with store.transaction(durable=True):
+        # Inside, so that nobody gives up the old key between this look and the line.
+        if keys.identity() != key:
+            raise KeyUnavailable(
+                "The key was replaced while a restore point was sealed for it.",
+                why="another process gave this store a new key meanwhile",
+                fix="Try again. Nothing was written.",
+            )
         restore_point_id = store.value(
             "restore_points",
             "record",

@@ -1,12 +1,14 @@
 """The part of the migration service that goes back: rollback, restore points, restore."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from syncengine.migrate.service_frame import ServiceFrame
 from syncengine.vocabulary import SchemaVersion
 
 if TYPE_CHECKING:
+    from syncengine.local.keys import KeyProvider
+    from syncengine.local.resealing import ResealReport
     from syncengine.local.restore_points import RestorePoint
     from syncengine.local.restoring import RestoreReport
     from syncengine.migrate.rollback import Rollback
@@ -72,6 +74,19 @@ class GoingBack(ServiceFrame):
         from syncengine.local.restore_points import make_restore_point
 
         return make_restore_point(self._store, keys=self._keys, reason=reason)
+
+    def reseal_restore_points(
+        self, *, old_keys: "KeyProvider | Iterable[KeyProvider]", keys: "KeyProvider | None" = None
+    ) -> "ResealReport":
+        """Seal every restore point that one of the old keys opens for the engine's key, or for the one of `keys`.
+
+        What cannot be opened is named and stays as it is; repeating it is safe. After another key than the engine's
+        was given, open the engine with that one. Raises KeyUnavailable, RestorePointImpossible, DiskFull.
+        """
+        from syncengine.local.resealing import reseal
+
+        old = old_keys if isinstance(old_keys, Iterable) else (old_keys,)
+        return reseal(self._store, old_keys=old, keys=keys or self._keys)
 
     def restore(
         self,

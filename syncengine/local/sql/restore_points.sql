@@ -29,9 +29,34 @@ WHERE restore_point_id = :restore_point_id
   AND gone_at IS NULL;
 
 -- name: paths
--- The files of all that ever were, relative to the store's folder.
+-- The files that should be there, relative to the store's folder.
 SELECT path
-FROM _sync_restore_point;
+FROM _sync_restore_point
+WHERE gone_at IS NULL;
+
+-- name: path
+-- Where the file of one should be.
+SELECT path
+FROM _sync_restore_point
+WHERE restore_point_id = :restore_point_id
+  AND gone_at IS NULL;
+
+-- name: recipients
+-- The public keys that those are sealed for whose files should be there.
+SELECT DISTINCT recipient
+FROM _sync_restore_point
+WHERE gone_at IS NULL;
+
+-- name: resealed
+-- It is sealed for another key, in another file.
+UPDATE _sync_restore_point
+SET path = :path,
+    sha256 = :sha256,
+    size_bytes = :size_bytes,
+    recipient = :recipient,
+    verified_at = :verified_at
+WHERE restore_point_id = :restore_point_id
+  AND gone_at IS NULL;
 
 -- name: made_since
 -- The newest one that was made at this time or later.
