@@ -155,18 +155,24 @@ def restore(
 @click.argument("sealed", metavar="FILE")
 @store_option(required=False)
 @key_file_option()
+@click.option("--yes", is_flag=True, help="Also in the place of a store that can be read, without a question.")
 @json_option()
-def rescue(sealed: str, store: str | None, key_file: str | None, as_json: bool) -> Exit:
+def rescue(sealed: str, store: str | None, key_file: str | None, yes: bool, as_json: bool) -> Exit:
     """Put a sealed file in the place of a store that cannot be read any more.
 
-    Close the app first. The damaged store is sealed as it is, beside the restore points. The store that comes back
-    is a new device to the cloud; what waited in its queue is in quarantine, and exit status 4 says so.
+    Close the app first. A store that can be read is replaced only if you say so: `restore` goes back in it. The
+    damaged store is sealed as it is, beside the restore points. The store that comes back is a new device to the
+    cloud; what waited in its queue is in quarantine, and exit status 4 says so.
     """
     from syncengine.clock import SystemClock
     from syncengine.local.rescuing import rescue as put_in_place
     from syncengine.settings import Settings
 
     path = given_store()
+    if not yes and _can_be_read(path):
+        click.confirm(
+            f"{printable(path)} can be read. Put the sealed file in its place all the same?", abort=True, err=True
+        )
     keys = key_file_of(path, key_file)
     report = put_in_place(path, sealed, keys=keys, settings=Settings(), clock=SystemClock())
     if wants_json(click.get_current_context()):
@@ -178,6 +184,17 @@ def rescue(sealed: str, store: str | None, key_file: str | None, as_json: bool) 
         if report.entries_set_aside:
             click.echo(f"{counted(report.entries_set_aside, 'entry', 'entries')} of the queue went to quarantine.")
     return Exit.QUARANTINE if report.entries_set_aside else Exit.DONE
+
+
+def _can_be_read(path: str) -> bool:
+    from syncengine.cli.checks import Verdict, examined
+    from syncengine.errors import SyncEngineError
+
+    try:
+        findings = examined(path)
+    except SyncEngineError:
+        return False
+    return all(finding.verdict is not Verdict.BAD for finding in findings)
 
 
 def _show(report: "RestoreReport") -> None:

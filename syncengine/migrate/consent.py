@@ -42,6 +42,8 @@ class CollectionPreview:
     """One sentence for each migration that changes it."""
     imports_from: tuple[str, ...] = ()
     """The legacy stores that rows are added from, by the app's names."""
+    labels: tuple[str, ...] = ()
+    """What its rows are, as the app labels the collection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,8 @@ class ConsentRequest:
     def __str__(self) -> str:
         lines = [f"Your data is to be brought from version {self.hops[0].from_version} to {self.plan.target}."]
         for preview in self.preview:
-            lines.append(f"  {preview.collection}: {preview.rows} {'row' if preview.rows == 1 else 'rows'}")
+            labels = f" ({', '.join(preview.labels)})" if preview.labels else ""
+            lines.append(f"  {preview.collection}: {preview.rows} {'row' if preview.rows == 1 else 'rows'}{labels}")
             lines.extend(f"    {change}" for change in preview.changes)
             lines.extend(f"    rows are added from {source}" for source in preview.imports_from)
         if self.restore_point:
@@ -160,8 +163,9 @@ def _preview(
     return CollectionPreview(
         collection=name,
         rows=rows,
-        changes=tuple(": ".join(filter(None, (mine_.name, mine_.description))) for mine_ in mine),
-        imports_from=tuple(mine_.source for mine_ in mine if mine_.source is not None and mine_.source in sources),
+        changes=tuple(one.description or one.name for one in mine),
+        imports_from=tuple(one.source for one in mine if one.source is not None and one.source in sources),
+        labels=registry.collections[name].labels,
     )
 
 

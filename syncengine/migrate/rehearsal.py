@@ -52,6 +52,7 @@ class CollectionRehearsal:
     rehearsed: int
     rows_after: int
     rows: tuple[RowDifference, ...]
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,20 +119,27 @@ class Rehearsal:
     def _lines(self) -> "Iterator[str]":
         yield f"{self.plan.current} > {self.plan.target}, rehearsed on a copy"
         for result in self.results:
-            counts = result.counts
-            yield (
-                f"  {result.migration_id}: {result.state}; read {counts.read} = written {counts.written} + merged "
-                f"{counts.merged} + dropped {counts.dropped} + quarantined {counts.quarantined}"
-            )
+            yield f"  {result.migration_id}: {result.state}; {_sum_of(result)}"
             yield from (f"    {line}" for error in result.errors for line in error.splitlines())
         for name in self.blocked:
             yield f"  {name}: would not run, because something that it comes after is not done"
         for collection in self.collections:
             part = "" if collection.rehearsed == collection.rows_before else f" ({collection.rehearsed} rehearsed)"
-            yield f"  {collection.name}: {collection.rows_before} rows{part} > {collection.rows_after}"
-        yield f"  {self.quarantined_count} rows would be set aside"
+            labels = f" ({', '.join(collection.labels)})" if collection.labels else ""
+            yield f"  {collection.name}{labels}: {collection.rows_before} rows{part} > {collection.rows_after}"
+        yield f"  {self.quarantined_count} {'row' if self.quarantined_count == 1 else 'rows'} would be set aside"
         yield f"  outbox: {self.entries_before} entries, {self.entries_affected} affected > {self.entries_after}"
         yield f"  about {self.estimate_ms} ms and {self.disk_bytes} bytes of disk"
+
+
+def _sum_of(result: "MigrationResult") -> str:
+    counts = result.counts
+    if result.state == "queued":
+        return f"{counts.read} entries for the cloud"
+    return (
+        f"read {counts.read} = written {counts.written} + merged {counts.merged} + dropped {counts.dropped} + "
+        f"quarantined {counts.quarantined}"
+    )
 
 
 def rehearse(
@@ -192,6 +200,7 @@ def _compared(
                 rehearsed=rehearsed.get(name, 0),
                 rows_after=rows_of(copy, name) if table_exists(copy, name) else 0,
                 rows=tuple(_differences(before, copy, registry.collections[name])) if name in there else (),
+                labels=registry.collections[name].labels,
             )
             for name in names
         ),

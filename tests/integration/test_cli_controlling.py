@@ -136,7 +136,7 @@ def test_a_rehearsal_says_what_would_be_and_leaves_the_store_as_it_is(app):
     code, out, err = command(app, "plan", "--rehearse")
     assert code == 4, err
     assert "seconds: completed; read 20 = written 19 + merged 0 + dropped 0 + quarantined 1" in out
-    assert "1 rows would be set aside" in out
+    assert "1 row would be set aside" in out
     assert shapes(app) == ["user_id,id,minutes", "20"]
     code, out, _ = command(app, "plan", "--rehearse", "--json")
     shown = json.loads(out)["rehearsal"]["collections"][0]["rows"][0]["fields"]

@@ -56,7 +56,7 @@ def test_a_major_version_asks_once_before_anything_is_run_and_says_what_becomes_
     [request] = person.asked
     [preview] = request.preview
     assert (preview.collection, preview.rows) == ("notes", 3)
-    assert preview.changes == ("A column: Notes get a c", "Another")
+    assert preview.changes == ("Notes get a c", "Another")
     assert [str(hop) for hop in request.hops] == ["2.0.0 > 3.0.0", "3.0.0 > 4.0.0"]
     assert request.restore_point  # a table is rebuilt, and there are rows
     assert request.estimate_ms is None  # nothing has been migrated here from which one could tell
