@@ -42,6 +42,9 @@ class MigrationDefinition:
     shadow: bool | None = None
     """True: a new table is filled beside the live one, in many transactions; False: all in one. None: large ones."""
 
+    may_lose_labels: bool = False
+    """Of several collections: rows may go from one with a label to one without it."""
+
     def __post_init__(self) -> None:
         _check_word(self.id, "consent", self.consent, (None, "auto", "ask"))
         _check_word(self.id, "when", self.when, ("startup", "background"))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def load_executor(listed: "ListedMigration", *, registry: "MigrationRegistry") -> BaseMigrationExecutor:
-    """The executor that a line of the list points to. Raises RegistryInvalid."""
+    """The executor that a line of the list points to. Raises RegistryInvalid, MigrationInvalid."""
     found = _imported(listed) if isinstance(listed.at, str) else listed.at
     executor = found() if isinstance(found, type) else found
     if not isinstance(executor, BaseMigrationExecutor):
@@ -53,3 +53,4 @@ def _check_truth(listed: "ListedMigration", executor: BaseMigrationExecutor, reg
             f"The list and the code of migration {listed.id} differ.", why=f"in {', '.join(differing)}"
         )
     registry.check_collections(definition)
+    registry.check_labels(executor)

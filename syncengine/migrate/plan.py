@@ -31,6 +31,8 @@ class Step:
     asks: bool = False
     """The user is asked before it changes or imports rows."""
     when: str = "startup"
+    labels: tuple[str, ...] = ()
+    """What the rows of its collections are, as the app labels them."""
 
     def __str__(self) -> str:
         marks = [self.scope, "waits for the cloud" if self.online else "offline"]
@@ -40,6 +42,8 @@ class Step:
             marks.append("asks first")
         if self.when == "background":
             marks.append("in the background")
+        if self.labels:
+            marks.append(f"holds {', '.join(self.labels)}")
         return f"{self.id}  ({', '.join(marks)})"
 
     def waits_for(self, undone: "Step") -> bool:
@@ -66,6 +70,8 @@ class Step:
             "asks": self.asks,
             "when": self.when,
             "after": list(self.after),
+            "collections": list(self.collections),
+            "labels": list(self.labels),
         }
 
 
@@ -206,6 +212,7 @@ def all_steps_of_hop(hop: Hop, registry: MigrationRegistry, *, user: str | None 
                     imports=definition.source is not None,
                     asks=executor.changes_rows and _asks(definition.consent, hop, registry),
                     when=definition.when,
+                    labels=registry.labels_of(definition.collections),
                 )
             )
     return _in_order(steps)

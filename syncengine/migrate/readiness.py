@@ -1,7 +1,7 @@
 """Which collections an app may use now: those whose shape is the app's. The others say why, and what to do."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from syncengine.errors import CollectionNotReady, SyncEngineError
@@ -30,6 +30,8 @@ class CollectionState:
     state: str
     why: str = ""
     fix: str = ""
+    labels: tuple[str, ...] = ()
+    """What its rows are, as the app labels the collection."""
 
 
 def collection_states(store: "Store", registry: "MigrationRegistry") -> dict[str, CollectionState]:
@@ -37,13 +39,13 @@ def collection_states(store: "Store", registry: "MigrationRegistry") -> dict[str
     if store.read_only is not None:
         reason = store.read_only
         state = CollectionState(state=READ_ONLY, why=reason.what, fix=reason.fix)
-        return dict.fromkeys(registry.collections, state)
+        return {name: replace(state, labels=each.labels) for name, each in registry.collections.items()}
     return states_of(bars_of(registry, store, drifted=store.drifted), registry)
 
 
 def states_of(bars: Bars, registry: "MigrationRegistry") -> dict[str, CollectionState]:
     """The same of what is barred."""
-    return {name: _state(bars, name) for name in registry.collections}
+    return {name: replace(_state(bars, name), labels=each.labels) for name, each in registry.collections.items()}
 
 
 def _state(bars: Bars, name: str) -> CollectionState:

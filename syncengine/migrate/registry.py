@@ -5,7 +5,7 @@ The list itself is cheap: an app that starts with nothing to do imports none of 
 
 from __future__ import annotations
 
-from syncengine.errors import RegistryInvalid, StoreSuperseded
+from syncengine.errors import MigrationInvalid, RegistryInvalid, StoreSuperseded
 from syncengine.vocabulary import STORE_SCOPE, SchemaVersion, user_scope
 
 TYPE_CHECKING = False
@@ -20,11 +20,22 @@ if TYPE_CHECKING:
 
 
 class Collection:
-    """A named kind of row: one table, one TEXT key column, and the column that says whose row it is."""
+    """A named kind of row: one table, one TEXT key column, and the column that says whose row it is.
 
-    __slots__ = ("key", "name", "owner")
+    `labels` say what its rows are, in the app's words, such as "health" or "location": users see them before they
+    agree, and a migration of several collections that could lose one has to say so. Raises RegistryInvalid.
+    """
 
-    def __init__(self, name: str, *, key: str = "id", owner: str | None = "user_id") -> None:
+    __slots__ = ("key", "labels", "name", "owner")
+
+    def __init__(
+        self, name: str, *, key: str = "id", owner: str | None = "user_id", labels: tuple[str, ...] = ()
+    ) -> None:
+        if isinstance(labels, str) or not all(isinstance(label, str) and label.isprintable() for label in labels):
+            raise RegistryInvalid(
+                f"The labels of collection {name} are no tuple of words.", fix='labels=("health",): mind the comma.'
+            )
+        self.labels: Final = tuple(labels)
         self.name: Final = name
         self.key: Final = key
         self.owner: Final = owner
@@ -135,7 +146,7 @@ class MigrationRegistry:
     def register_migration(
         self, migration_id: str, executor: BaseMigrationExecutor, dependencies: tuple[str, ...] = ()
     ) -> None:
-        """Add one migration from outside the list, such as a plug-in's. Raises RegistryInvalid."""
+        """Add one migration from outside the list, such as a plug-in's. Raises RegistryInvalid, MigrationInvalid."""
         definition = executor.definition
         missing = set(dependencies) - set(definition.after)
         if missing or definition.id != migration_id:
@@ -147,6 +158,7 @@ class MigrationRegistry:
         if migration_id in self._listed:
             raise RegistryInvalid(f"Migration {migration_id} is listed twice.", fix="Give each its own id.")
         self.check_collections(definition)
+        self.check_labels(executor)
         try:
             self._register(executor)
         except RegistryInvalid:
@@ -162,6 +174,28 @@ class MigrationRegistry:
                 f"Migration {definition.id} names collections that the registry does not declare.",
                 why=", ".join(unknown),
             )
+
+    def check_labels(self, executor: BaseMigrationExecutor) -> None:
+        """What a migration reads from one of its collections it may write to another. Raises MigrationInvalid.
+
+        An import reads no collection; what makes tables or uploads rows moves none.
+        """
+        definition = executor.definition
+        if not executor.changes_rows or definition.source is not None or definition.may_lose_labels:
+            return
+        labels = self.labels_of(definition.collections)
+        for name in definition.collections:
+            lost = [label for label in labels if label not in self.collections[name].labels]
+            if lost:
+                raise MigrationInvalid(
+                    f"Migration {definition.id} could move labelled rows to {name}, which has not their labels.",
+                    why=f"{name} is not labelled {', '.join(lost)}, and another of its collections is",
+                    fix="Label the collection, or say may_lose_labels=True. Nothing was changed.",
+                )
+
+    def labels_of(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The labels of these collections, each once, in order."""
+        return tuple(dict.fromkeys(label for name in names for label in self.collections[name].labels))
 
     def _register(self, executor: BaseMigrationExecutor) -> None:
         definition = executor.definition

@@ -48,6 +48,8 @@ class MigrationStatistics:
     last_run_at: str | None
     data_types: dict[str, int] = field(default_factory=dict)
     """Rows written by collection, of all that were migrated; the rows of a migration of several count for each."""
+    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """What these collections hold, of those that the app labels."""
 
     def to_json(self) -> dict[str, Any]:
         """The same as JSON-able values."""
@@ -61,6 +63,7 @@ class MigrationStatistics:
             "duration": self.duration_ms,
             "lastRunAt": self.last_run_at,
             "dataTypes": self.data_types,
+            "labels": {name: list(labels) for name, labels in self.labels.items()},
         }
 
 
@@ -110,6 +113,7 @@ def statistics_of(store: "Store", registry: "MigrationRegistry", *, user: str | 
         duration_ms=sum(line.duration_ms for line in ran),
         last_run_at=max((line.ended_at for line in ran), default=None),
         data_types=dict(sorted(data_types.items())),
+        labels={name: each.labels for name in sorted(data_types) if (each := registry.collections[name]).labels},
     )
 
 
