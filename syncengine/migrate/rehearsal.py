@@ -135,7 +135,7 @@ class Rehearsal:
 def _sum_of(result: "MigrationResult") -> str:
     counts = result.counts
     if result.state == "queued":
-        return f"{counts.read} entries for the cloud"
+        return f"{counts.read} {'entry' if counts.read == 1 else 'entries'} for the cloud"
     return (
         f"read {counts.read} = written {counts.written} + merged {counts.merged} + dropped {counts.dropped} + "
         f"quarantined {counts.quarantined}"
