@@ -1,10 +1,12 @@
 """What is converted in one SAVEPOINT: items, rows of a table, or a range of its keys that SQL converts by itself."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from syncengine.local.identifiers import quoted
+from syncengine.logs import log_event
 from syncengine.migrate.definition import Counts, Item
 from syncengine.migrate.paging import PAGE_ROWS, behind, page_of, pages, rows_of, up_to
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from syncengine.migrate.rebuild import RebuildingExecutor
     from syncengine.migrate.work import Work
 
+
+_logger = logging.getLogger("syncengine.migrate")
 
 EVERY_ROW = "1"
 """The predicate of a select list that needs no Python at all."""
@@ -33,6 +37,21 @@ class Batch(Protocol):
     def units(self) -> Iterator[list[Item]]:
         """The items, those together that are converted together."""
         ...
+
+
+def log_batch(migration: str, batch: int, counts: Counts, *, ms: int, undone: bool) -> None:
+    """For whoever debugs: the number of a batch, its rows, its time, and whether it was done again row by row."""
+    log_event(
+        _logger,
+        logging.DEBUG,
+        "batch ended",
+        migration=migration,
+        batch=batch,
+        rows=counts.read,
+        rows_quarantined=counts.quarantined,
+        ms=ms,
+        undone=undone,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from syncengine.errors import DiskFull, MigrationFailed, StoreDamaged, StoreUnus
 from syncengine.local.savepoint import translated
 from syncengine.local.sqlite_errors import SqliteError
 from syncengine.logs import log_event
-from syncengine.migrate.batches import Batch, UnitsBatch
+from syncengine.migrate.batches import Batch, UnitsBatch, log_batch
 from syncengine.migrate.checks import (
     check_all_read,
     check_budget,
@@ -216,7 +216,7 @@ class Run:
         for batch in batches:
             self.context.pace.between_batches()
             self.tally.batches += 1
-            self.tally.counts.add(self._batch(batch))
+            self._timed(batch)
             if not self.lifting:
                 self.context.reporter.update_progress(self.tally.counts.read)
         for sentence in sentences(self.rows.repaired):
@@ -225,6 +225,18 @@ class Run:
         if not self.lifting:
             check_code(definition, counts, code_faults=self.rows.code_faults, first=self.rows.first)
         check_budget(self.executor.definition, self.tally.counts, settings=self.store.settings, first=self.rows.first)
+
+    def _timed(self, batch: Batch) -> None:
+        begun_ms, undone = self.store.clock.monotonic_ms(), self.tally.batches_undone
+        counts = self._batch(batch)
+        self.tally.counts.add(counts)
+        log_batch(
+            self.step.id,
+            self.tally.batches,
+            counts,
+            ms=self.store.clock.monotonic_ms() - begun_ms,
+            undone=self.tally.batches_undone > undone,
+        )
 
     def _batch(self, batch: Batch) -> Counts:
         warned = self.work.warned

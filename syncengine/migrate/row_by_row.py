@@ -1,18 +1,24 @@
 """A batch that failed is done again one row at a time: each is converted, repaired, or set aside with its reason."""
 
+import logging
 from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from syncengine.clock import iso
+from syncengine.logs import log_event
 from syncengine.migrate.definition import Counts, Item
 from syncengine.migrate.history import code_hash
+from syncengine.migrate.rebuild import RebuildingExecutor
 from syncengine.migrate.rejection import CODE_FAILED, Rejection, rejection_for
-from syncengine.migrate.repair import RepairAttempt
+from syncengine.migrate.repair import RepairAttempt, column_of
+from syncengine.migrate.shape import columns_of
 
 if TYPE_CHECKING:
     from syncengine.migrate.executor import BaseMigrationExecutor
     from syncengine.migrate.work import Work
+
+_logger = logging.getLogger("syncengine.migrate")
 
 
 class RowByRow:
@@ -30,6 +36,7 @@ class RowByRow:
         """What the repair rules did, and how often."""
         self.set_aside_keys: dict[tuple[str, str], set[str]] = {}
         """The owners of the rows that were set aside, by collection and key."""
+        self._columns: dict[str, frozenset[str]] = {}
 
     @cached_property
     def _code_hash(self) -> str | None:
@@ -133,6 +140,15 @@ class RowByRow:
     ) -> None:
         """Keep a whole row, in the shape of a version, or an element of a legacy store (no version)."""
         self.first = self.first or why
+        log_event(
+            _logger,
+            logging.INFO,
+            "row set aside",
+            migration=self.executor.definition.id,
+            collection=collection,
+            code=why.code,
+            field=self._known_column(why.field, collection),
+        )
         self.set_aside_keys.setdefault((collection, key), set()).add(str(owner))
         self.store.run(
             "quarantine",
@@ -149,3 +165,16 @@ class RowByRow:
             code_hash=self._code_hash,
             now=iso(self.store.clock.now_ms()),
         )
+
+    def _known_column(self, field: str | None, collection: str) -> str | None:
+        """The column that a field's path begins with: all other parts of it may be names that a user gave."""
+        column = column_of(field)
+        if column is None:
+            return None
+        columns = self._columns.get(collection)
+        if columns is None:
+            columns = frozenset(columns_of(self.store, collection))
+            if isinstance(self.executor, RebuildingExecutor) and self.executor.collection == collection:
+                columns |= frozenset(columns_of(self.store, self.executor.new_table))
+            self._columns[collection] = columns
+        return column if column in columns else None

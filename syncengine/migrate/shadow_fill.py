@@ -12,7 +12,9 @@ from syncengine.errors import QuarantineBudgetExceeded
 from syncengine.local.identifiers import quoted
 from syncengine.local.sqlite_errors import ConstraintError
 from syncengine.local.statements import statement
+from syncengine.migrate.batches import log_batch
 from syncengine.migrate.checks import check_budget
+from syncengine.migrate.definition import Counts
 from syncengine.migrate.pace import Cancelled, Paused
 from syncengine.migrate.paging import Queried, behind, page_of
 from syncengine.migrate.shadow_pace import Checkpoints, Courtesy, adapted
@@ -86,12 +88,19 @@ class Filling:
         """To its end. Raises Cancelled, Paused, LeaseLost, QuarantineBudgetExceeded, and what the code raises."""
         while until := self._end_of_page(self.shadow.cursor):
             self._context.pace.between_batches()
-            begun_ms = self._store.clock.monotonic_ms()
+            begun_ms, before = self._store.clock.monotonic_ms(), self.shadow.counts
             held_ms = self._batch(until)
             took_ms = self._store.clock.monotonic_ms() - begun_ms
+            self._log(before, ms=took_ms)
             rows = adapted(self.shadow.batch_rows, took_ms=took_ms, settings=self._store.settings)
             self.shadow = replace(self.shadow, batch_rows=rows)
             self._between(held_ms)
+
+    def _log(self, before: Counts, *, ms: int) -> None:
+        after = self.shadow.counts
+        added = Counts(read=after.read - before.read, quarantined=after.quarantined - before.quarantined)
+        # A row that fails here is set aside by itself: no batch is done again.
+        log_batch(self._executor.definition.id, self.shadow.batches, added, ms=ms, undone=False)
 
     def _between(self, held_ms: int) -> None:
         """After a batch, when the write lock is free."""
