@@ -1,5 +1,10 @@
-"""May this be an item's new body? Checked against the shape that the item was written in, before it is taken."""
+"""May this be an item's new body? Checked against the shape that the item was written in, before it is taken.
 
+It stays its owner's: no edit gives a row to another user.
+"""
+
+import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -17,15 +22,23 @@ if TYPE_CHECKING:
     from syncengine.migrate.registry import MigrationRegistry
 
 
-def check_new_body(item: "QuarantineItem", body: str, *, store: "Store", registry: "MigrationRegistry") -> None:
-    """Raises QuarantineEditRefused, which names the field and the reason, and no value."""
+def check_new_body(
+    item: "QuarantineItem", body: str, *, owner: str | None, store: "Store", registry: "MigrationRegistry"
+) -> None:
+    """Raises QuarantineEditRefused, which names the field and the reason, and no value. `owner`: who may get it."""
+    if not isinstance(body, str):
+        raise refused(item, "it is no text")
+    if _has_a_key_twice(body):
+        raise refused(item, "it has a key twice, or is nested too deeply")
     if item.origin == "outbox":
         _check_entry(item, body, model_of(store, registry, item.collection))
     elif item.shape_version is None:
         if _parsed(body) is _NO_JSON:
             raise refused(item, "it is no JSON")
     else:
-        _check_row(item, body, _model_of_row(item, store, registry))
+        row = _check_row(item, body, _model_of_row(item, store, registry))
+        collection = registry.collections.get(item.collection)
+        _check_owner(item, row, column=None if collection is None else collection.owner, owner=owner)
 
 
 def refused(item: "QuarantineItem", why: str, *, field: str | None = None) -> QuarantineEditRefused:
@@ -48,7 +61,36 @@ def _parsed(text: str) -> Any:
         return _NO_JSON
 
 
-def _check_row(item: "QuarantineItem", body: str, model: type[BaseModel] | None) -> None:
+class _Twice(Exception):
+    """A key of an object is there twice: two readers might read two things."""
+
+
+def _has_a_key_twice(text: str) -> bool:
+    try:
+        json.loads(text, object_pairs_hook=_each_once, parse_int=str, parse_float=str)
+    except (_Twice, RecursionError):
+        return True
+    except ValueError:
+        return False
+    return False
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Twice
+    return found
+
+
+def _check_owner(item: "QuarantineItem", row: Mapping[str, Any], *, column: str | None, owner: str | None) -> None:
+    """Whose it is was recorded when it was set aside, as text."""
+    if column is None or column not in row or (owner is not None and str(row[column]) == owner):
+        return
+    why = "it would be another user's" if owner is not None else "it belongs to nobody: name the user who gets it"
+    raise refused(item, why, field=column)
+
+
+def _check_row(item: "QuarantineItem", body: str, model: type[BaseModel] | None) -> Mapping[str, Any]:
     row = row_from_json(body)
     if row is None:
         raise refused(item, "it is no JSON object")
@@ -61,6 +103,7 @@ def _check_row(item: "QuarantineItem", body: str, model: type[BaseModel] | None)
         except ValidationError as error:
             text, field = why_invalid(error)
             raise refused(item, text, field=field.partition(".")[2] or field) from None
+    return row
 
 
 def _check_names(item: "QuarantineItem", given: set[str], wanted: set[str]) -> None:

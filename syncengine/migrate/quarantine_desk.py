@@ -25,8 +25,9 @@ from syncengine.migrate.rejection import Rejection, rejection_for
 from syncengine.migrate.repair import column_of
 from syncengine.migrate.reporter import MigrationProgressReporter
 from syncengine.migrate.results import MigrationReport
-from syncengine.migrate.retrying import RetryRefused, bring_back
+from syncengine.migrate.retrying import OTHER_OWNER, RetryRefused, bring_back
 from syncengine.migrate.run_context import RunContext
+from syncengine.migrate.shadow_state import filling
 from syncengine.migrate.starter import Starter
 from syncengine.migrate.tending import remember_code
 from syncengine.outbox.queue import Outbox
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 DAY_MS = 24 * 60 * 60 * 1_000
 OUTBOX = "outbox"
-OF_VALUES = ("shape_invalid", "quarantined_by_rule")
+OF_VALUES = ("shape_invalid", "quarantined_by_rule", OTHER_OWNER)
 """Reasons that lie in the body itself."""
 
 
@@ -97,9 +98,11 @@ class QuarantineDesk:
 
         A migration's row goes through the present code of that migration and of every later one, and into its
         collection; if it has been uploaded, the row is queued for the cloud. An entry is queued again at its old
-        place, with its group. What does not fit stays, with the new reason and one attempt more.
+        place, with its group. What does not fit, or would become a row of another user, stays, with the new reason
+        and one attempt more.
 
-        Raises QuarantineItemUnknown, EntryInDoubt, StoreBusy, CalledFromInside; nothing is changed then.
+        Raises QuarantineItemUnknown, EntryInDoubt, CalledFromInside, and StoreBusy also while its collection is being
+        rewritten; nothing is changed then.
         """
         item = self._open_item(item_id)
         outcome = self._retry_entry(item) if item.origin == OUTBOX else self._retry_row(item)
@@ -116,9 +119,10 @@ class QuarantineDesk:
         with self._alone():
             # Once more, now that nobody else can write: another process may have decided meanwhile.
             item = self._open_item(item.item_id)
+            self._refuse_while_rewritten(item)
             try:
                 with self._store.savepoint("retry"):
-                    rows = bring_back(item, self._context(item.owner))
+                    rows = bring_back(item, self._context(item.owner), owner=self._owner_of(item))
                     self._resolve(item, "edited" if item.edited else "retried")
             except Exception as error:
                 why = self._why_refused(error)
@@ -140,6 +144,22 @@ class QuarantineDesk:
                 )
             with Starter(store, rebuilds=True), store.transaction(durable=True):
                 yield
+
+    def _refuse_while_rewritten(self, item: QuarantineItem) -> None:
+        """A table that is being rewritten beside the live one cannot step aside."""
+        names = {item.collection}
+        if item.migration in {listed.id for listed in self._registry.migrations}:
+            names.update(self._registry.get_migration_executor(item.migration).definition.collections)
+        if rewritten := sorted(names & filling(self._store).keys()):
+            raise StoreBusy(
+                f"Quarantine item {item.item_id} cannot be tried now.",
+                why=f"{', '.join(rewritten)} is being rewritten by a migration, or that was paused",
+                fix="Try again when it has ended. Nothing was changed.",
+            )
+
+    def _owner_of(self, item: QuarantineItem) -> str | None:
+        """What belongs to nobody may only be given to the user that the desk was opened for."""
+        return self._user if item.owner is None else item.owner
 
     def _why_refused(self, error: Exception) -> Rejection | None:
         """None for what is not the item's fault: a full disk, damage, another process."""
@@ -176,13 +196,15 @@ class QuarantineDesk:
         """Give an item another body, for the next try; the first body is kept beside it.
 
         It has to be of the shape that the item was written in: a whole row, a legacy element that its migration can
-        convert, an outbox entry that differs in `set` alone. Raises QuarantineEditRefused with the field and the
-        reason, QuarantineItemUnknown; the item is then as it was.
+        convert, an outbox entry that differs in `set` alone. It stays its owner's; what belongs to nobody can become
+        a row of the user that the engine was opened for. Raises QuarantineEditRefused with the field and the reason,
+        QuarantineItemUnknown, StoreBusy while the collection is being rewritten; the item is then as it was.
         """
         with self._alone():
             item = self._open_item(item_id)
-            check_new_body(item, body, store=self._store, registry=self._registry)
+            check_new_body(item, body, owner=self._owner_of(item), store=self._store, registry=self._registry)
             if item.origin != OUTBOX:
+                self._refuse_while_rewritten(item)
                 self._rehearse(replace(item, body=body))
             self._store.run("quarantine", "edit", item_id=item_id, body=body)
             return self.item(item_id)
@@ -202,7 +224,7 @@ class QuarantineDesk:
                 raise refused(item, why.text, field=column_of(why.field)) from None
 
     def _bring_back_for_nothing(self, item: QuarantineItem) -> None:
-        bring_back(item, self._context(item.owner))
+        bring_back(item, self._context(item.owner), owner=self._owner_of(item))
         raise _Rehearsed
 
     def discard(self, item_id: int, *, reason: str) -> None:
@@ -211,7 +233,7 @@ class QuarantineDesk:
         What waited behind an outbox entry goes on. A row that was queued for its upload is then deleted at the cloud,
         too. Raises MigrationInvalid without a reason, QuarantineItemUnknown.
         """
-        if not reason.strip():
+        if not isinstance(reason, str) or not reason.strip():
             raise MigrationInvalid(
                 "A quarantine item was given up without a reason.", fix="Say why, for the history."
             )

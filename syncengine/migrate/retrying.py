@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 NOT_LISTED = "migration_not_listed"
 SHAPE_UNKNOWN = "shape_unknown"
+OTHER_OWNER = "other_owner"
 
 
 class RetryRefused(Exception):
@@ -43,21 +44,23 @@ class RetryRefused(Exception):
         self.why = why
 
 
-def bring_back(item: "QuarantineItem", context: "RunContext") -> int:
+def bring_back(item: "QuarantineItem", context: "RunContext", *, owner: str | None) -> int:
     """Write the rows that an item becomes; how many. Inside a transaction, with foreign keys off.
 
-    Raises RetryRefused with the new reason; what was done until then is the caller's to undo.
+    All of them have to be of `owner`, where their collection has owners. Raises RetryRefused with the new reason; what
+    was done until then is the caller's to undo.
     """
     try:
-        return _Return(item, context).perform()
+        return _Return(item, context, owner).perform()
     except MigrationInvalid as error:
         raise RetryRefused(Rejection(code=SHAPE_UNKNOWN, text=error.what)) from error
 
 
 class _Return:
-    def __init__(self, item: "QuarantineItem", context: "RunContext") -> None:
+    def __init__(self, item: "QuarantineItem", context: "RunContext", owner: str | None) -> None:
         self._item = item
         self._context = context
+        self._owner = owner
         self._store = context.store
         self._registry = context.registry
         self._executor = self._find_executor()
@@ -79,6 +82,7 @@ class _Return:
         for step in lift.steps:
             self._convert(self._run_of(step))
         rows = [(name, *keys) for name in _names(lift) for keys in self._keys_in(name)]
+        self._check_owners(rows)
         come_back(self._store, self._registry, lift, refuse=_refuse, keys_may_meet=False)
         self._check_references()
         self._queue(rows)
@@ -183,6 +187,15 @@ class _Return:
             (row[0], row[1])
             for row in self._store.query(f"SELECT {owner}, {quoted(collection.key)} FROM {quoted(name)}")
         ]
+
+    def _check_owners(self, rows: list[tuple[str, str | None, str]]) -> None:
+        """Nobody's decision writes into the rows of another user, or into their queue."""
+        owned = [owner for name, owner, _ in rows if self._registry.collections[name].owner is not None]
+        if owned and self._owner is None:
+            why = "it belongs to nobody: name the user who gets it"
+            raise RetryRefused(Rejection(code=OTHER_OWNER, text=why))
+        if any(str(owner) != self._owner for owner in owned):
+            raise RetryRefused(Rejection(code=OTHER_OWNER, text="it would become a row of another user"))
 
     def _check_references(self) -> None:
         try:

@@ -48,6 +48,12 @@ def test_a_body_that_does_not_fit_is_refused_by_field_without_the_row(command: C
     assert SECRET not in ran.err
 
 
+def test_no_edit_gives_a_row_to_another_user(command: Command) -> None:
+    (command.folder / "n2.json").write_text(body("n2", "4").replace('"ann"', '"bob"'))
+    ran = command("quarantine", "edit", "1", "--body", "n2.json", *APP)
+    assert (ran.status, "user_id: it would be another user's" in ran.err) == (1, True)
+
+
 def test_what_stays_is_said_with_its_reason_and_4(command: Command) -> None:
     ran = command("quarantine", "retry", "1", "2", *APP)
     assert (ran.status, ran.out) == (4, "item 1 stays: cannot become int\nitem 2 stays: cannot become int\n")
