@@ -211,6 +211,10 @@ class ReconciliationFailed(MigrationFailed):
     """Rows read and rows accounted for do not add up, so the migration was rolled back whole."""
 
 
+class TableDisturbed(MigrationFailed):
+    """Another program altered a table again and again while it was being rewritten, so the migration was given up."""
+
+
 class StoreMissing(NeedsUser):
     """There is no store at the path; a command that only looks does not make one."""
 
@@ -236,7 +240,11 @@ class StoreUnknown(NeedsDeveloper):
 
 
 class StoreDamaged(DataAtRisk):
-    """SQLite reports damage in the file; it was not changed."""
+    """SQLite reports damage in the file, or its own tables hold what the engine never writes; it was not changed."""
+
+
+class TextUnreadable(StoreDamaged):
+    """A text in the store is no UTF-8, so what was asked for cannot be said; nothing was changed."""
 
 
 class ShapeDrifted(DataAtRisk):

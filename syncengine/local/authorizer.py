@@ -200,8 +200,8 @@ def only(collections: Iterable[str]) -> MayWrite:
 
 
 def everything_of_the_app(table: str) -> bool:
-    """All tables but the engine's."""
-    return not _is_of_the_engine(table)
+    """All tables but the engine's, and those that it fills to take the place of a collection."""
+    return not _is_of_the_engine(table) and not table.lower().endswith(NEW_SUFFIX)
 
 
 class GuardedConnection(AdaptedConnection):

@@ -10,7 +10,14 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from syncengine.clock import fresh_id
-from syncengine.errors import CalledFromInside, LeaseLost, MigrationInvalid, ReconciliationFailed, SyncEngineError
+from syncengine.errors import (
+    CalledFromInside,
+    LeaseLost,
+    MigrationInvalid,
+    ReconciliationFailed,
+    SyncEngineError,
+    TableDisturbed,
+)
 from syncengine.local.sqlite_errors import SqliteError
 from syncengine.local.version_table import read_installed
 from syncengine.logs import log_event
@@ -46,12 +53,14 @@ from syncengine.migrate.shadow_pace import Checkpoints, LargerCache
 from syncengine.migrate.shadow_rows import LiveReader
 from syncengine.migrate.shadow_size import first_batch_rows, is_large
 from syncengine.migrate.shadow_state import Shadow, ask_of_runner, filling, load, save, with_state
-from syncengine.migrate.shadow_swap import swap
+from syncengine.migrate.shadow_swap import refuse_other_columns, swap
 from syncengine.migrate.shadow_table import NotBeside, code_of, is_ordinary, layout_of, make_beside
 from syncengine.migrate.shadow_triggers import make_triggers
 from syncengine.migrate.shadow_waiting import Waiting
+from syncengine.migrate.shadow_watch import schema_number, seal_of
 from syncengine.migrate.shape import columns_of
 from syncengine.migrate.starter import Starter
+from syncengine.migrate.work import key_columns
 from syncengine.vocabulary import STORE_SCOPE
 
 if TYPE_CHECKING:
@@ -79,6 +88,8 @@ LEASE = "migrate"
 TAKEOVERS_MAX = 100
 SWAPS_MAX = 20
 """The last one takes whatever was touched, however long it holds the lock."""
+BEGUN_ANEW_MAX = 3
+"""So many times for what another program did to the table."""
 TOUCHED_IN_SWAP_MAX = 10 * FEW_TOUCHED
 
 _logger = logging.getLogger("syncengine.migrate")
@@ -237,7 +248,7 @@ class _ShadowRun:
             return None
         return with_state(self.store, shadow, "filling") if shadow.state != "filling" else shadow
 
-    def _begun(self) -> Shadow:
+    def _begun(self, *, anew: int = 0) -> Shadow:
         store, executor = self.store, self.executor
         forget_notes(store, self.collection, migration=self.step.id)
         batch_rows = first_batch_rows(store, self.collection)
@@ -245,8 +256,9 @@ class _ShadowRun:
             self.lease.renew()
             refuse_overtaken(self.step, self._version())
             refuse_drifted(store, executor.definition.collections)
+            make_triggers(store, self.collection, keys=key_columns(self.work.collections[self.collection]))
             create, indexes = make_beside(executor, self.work)
-            layout = layout_of(executor, self.work)
+            layout_of(executor, self.work)
             shadow = Shadow(
                 collection=self.collection,
                 migration=self.step.id,
@@ -260,9 +272,11 @@ class _ShadowRun:
                 repaired={},
                 indexes=indexes,
                 create=create,
+                seal=seal_of(store, self.collection, new_table=executor.new_table),
+                schema_number=schema_number(store),
+                begun_anew=anew,
             )
             save(store, shadow)
-            make_triggers(store, self.collection, keys=layout.keys)
         log_event(_logger, logging.INFO, "migration started", migration=self.step.id)
         return shadow
 
@@ -294,6 +308,8 @@ class _ShadowRun:
                 return
             except (LeaseLost, Cancelled, Paused):
                 raise
+            except TableDisturbed as error:
+                shadow = self._begun_anew(error)
             except Exception as error:
                 settings = self.store.settings
                 retries += 1
@@ -301,6 +317,23 @@ class _ShadowRun:
                     raise
                 self.store.clock.pause(wait_before_retry_ms(retries, chance=self.context.chance, settings=settings))
                 shadow = load(self.store, self.collection) or shadow
+
+    def _begun_anew(self, why: TableDisturbed) -> Shadow:
+        """After another program altered the live table or its triggers. Raises TableDisturbed where it does so again
+        and again, MigrationInvalid where the columns are others now."""
+        shadow = load(self.store, self.collection)
+        if shadow is None or shadow.begun_anew == BEGUN_ANEW_MAX:
+            raise why
+        refuse_other_columns(self.store, shadow)
+        log_event(_logger, logging.WARNING, "a table was altered meanwhile: begun anew", migration=self.step.id)
+        with self.store.transaction(durable=True):
+            self.lease.renew()
+            give_up(self.store, self.collection)
+        sweep(self.store, self.collection)  # the names of its indexes are wanted again
+        self.work.forget_warnings(since=0)
+        begun = self._begun(anew=shadow.begun_anew + 1)
+        self._adopt(begun)
+        return begun
 
     def _fill_and_swap(self, shadow: Shadow) -> None:
         reader, checkpoints = LiveReader(self.store), Checkpoints(self.store)
@@ -355,6 +388,7 @@ class _ShadowRun:
                 return False
             self.lease.renew()
             refuse_overtaken(self.step, self._version())
+            filling_run.check_noted()
             filling_run.settle()
             shadow = filling_run.shadow
             self._count(shadow)

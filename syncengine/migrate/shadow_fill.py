@@ -20,6 +20,7 @@ from syncengine.migrate.paging import Queried, behind, page_of
 from syncengine.migrate.shadow_pace import Checkpoints, Courtesy, adapted
 from syncengine.migrate.shadow_rows import Converted, LiveReader, RowConverter, RowWriter
 from syncengine.migrate.shadow_state import Key, Shadow, save
+from syncengine.migrate.shadow_watch import still_noted
 
 if TYPE_CHECKING:
     from syncengine.local.store import Row
@@ -177,10 +178,15 @@ class Filling:
             begun_ms = clock.monotonic_ms()
             self._lease.renew()
             self._look_what_is_asked()
+            self.check_noted()
             shadow = replace(write(), warnings=self._all_warnings())
             save(self._store, shadow)
         self.shadow = shadow
         return clock.monotonic_ms() - begun_ms
+
+    def check_noted(self) -> None:
+        """Inside a transaction. Raises TableDisturbed where something may have been written that was not noted."""
+        self.shadow = still_noted(self._store, self.shadow, new_table=self._executor.new_table)
 
     def _look_what_is_asked(self) -> None:
         asked = self._store.value("shadow", "asked", collection=self.shadow.collection)

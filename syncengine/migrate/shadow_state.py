@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from syncengine.clock import iso
+from syncengine.local.stored import stored_list, stored_object
 from syncengine.migrate.definition import Counts
 from syncengine.migrate.rejection import Rejection
 
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
     from syncengine.local.version_table import Readable
 
 Key = tuple[Any, ...]
+_FACTS = frozenset(
+    {
+        *("extra", "code_faults", "repaired", "first", "warnings", "source", "indexes", "create"),
+        *("seal", "schema_number", "begun_anew"),
+    }
+)
+"""What `save` writes as JSON beside the columns."""
 """Values of the key columns: owner and key, or the key alone."""
 
 
@@ -53,6 +61,12 @@ class Shadow:
     """The names that the indexes of the new table get at the swap, by their names until then."""
     create: str
     """The CREATE TABLE of the new table as it will be: with its foreign keys, under its own name."""
+    seal: str
+    """Of the tables and triggers as they were made."""
+    schema_number: int
+    """Of the schema when these were last seen to be the same."""
+    begun_anew: int = 0
+    """So many times, because they were not."""
 
     @property
     def read(self) -> int:
@@ -74,14 +88,16 @@ def load(store: "Store", collection: str) -> Shadow | None:
     row = store.row("shadow", "get", collection=collection)
     if row is None:
         return None
-    facts = orjson.loads(row[14])
+    facts = stored_object(row[14], "_sync_shadow.facts", keys=_FACTS)
     return Shadow(
         collection=row[0],
         migration=row[1],
         scope=row[2],
         code=row[3],
         state=row[4],
-        cursor=None if row[6] is None else tuple(_plain(value) for value in orjson.loads(row[6])),
+        cursor=None
+        if row[6] is None
+        else tuple(_plain(value) for value in stored_list(row[6], "_sync_shadow.cursor")),
         rows_total=row[7],
         written=row[8],
         dropped=row[9],
@@ -99,6 +115,9 @@ def load(store: "Store", collection: str) -> Shadow | None:
         source=tuple(facts["source"]),
         indexes=facts["indexes"],
         create=facts["create"],
+        seal=facts["seal"],
+        schema_number=facts["schema_number"],
+        begun_anew=facts["begun_anew"],
     )
 
 
@@ -113,6 +132,9 @@ def save(store: "Store", shadow: Shadow) -> None:
         "source": list(shadow.source),
         "indexes": dict(shadow.indexes),
         "create": shadow.create,
+        "seal": shadow.seal,
+        "schema_number": shadow.schema_number,
+        "begun_anew": shadow.begun_anew,
     }
     store.run(
         "shadow",

@@ -50,7 +50,7 @@ def swap(executor: "RebuildingExecutor", work: "Work", shadow: "Shadow") -> None
     """Inside a transaction, with foreign keys off. Raises MigrationInvalid for what the new shape would break."""
     store, table = work.store, executor.collection
     drop_triggers(store, table)
-    _refuse_other_columns(store, shadow)
+    refuse_other_columns(store, shadow)
     executor.before_swap(work)
     for name in shadow.indexes.values():
         refuse_name_of_another(store, name, table=table)
@@ -122,8 +122,11 @@ def _final_indexes(
     }
 
 
-def _refuse_other_columns(store: "Store", shadow: "Shadow") -> None:
-    """Somebody changed the live table itself while it was being rewritten: rows were read by other columns."""
+def refuse_other_columns(store: "Store", shadow: "Shadow") -> None:
+    """Somebody changed the live table itself while it was being rewritten: rows were read by other columns.
+
+    Raises MigrationInvalid.
+    """
     now = columns_of(store, shadow.collection)
     if now != shadow.source:
         raise MigrationInvalid(

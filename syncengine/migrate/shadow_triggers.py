@@ -32,10 +32,15 @@ def make_triggers(store: "Store", collection: str, *, keys: tuple[str, ...]) -> 
         )
 
 
+def trigger_names(collection: str) -> tuple[str, ...]:
+    """What the triggers on this table are called."""
+    return tuple(_name(collection, event) for event in _EVENTS)
+
+
 def drop_triggers(store: "Store", collection: str) -> None:
     """Nothing is noted any more."""
-    for event in _EVENTS:
-        store.query(f"DROP TRIGGER IF EXISTS {quoted(_name(collection, event))}")
+    for name in trigger_names(collection):
+        store.query(f"DROP TRIGGER IF EXISTS {quoted(name)}")
 
 
 def _name(collection: str, event: str) -> str:
