@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from syncengine.local.identifiers import quoted
+from syncengine.local.sameness import same_row, same_value
 from syncengine.local.whole_row import row_as_json
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 KEYS_SHOWN_MAX = 20
 _STORED = (0,)
 """`hidden` in PRAGMA table_xinfo: 2 and 3 are generated columns, which follow from the others."""
+
+_OF_ANY_TYPE = ("", "ANY", "BLOB")
+"""Columns that keep numbers and text as given (sqlite.org/datatype3.html#determination_of_column_affinity)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,8 @@ class _Table:
     name: str
     columns: tuple[str, ...]
     defaults: tuple[str | None, ...]
+    kinds: tuple[str, ...]
+    """The types that the columns are declared with, in capitals."""
     keys: tuple[str, ...]
     """Of its primary key; its rowid where it has none."""
     owner: str | None
@@ -92,26 +98,37 @@ def _tables(copy: "Store", schema: str) -> list[_Table]:
     """The app's own tables; not those that a migration is filling, or keeps for a while."""
     passing = {name for (name,) in copy.query(f"SELECT table_name FROM {schema}._sync_kept_table")}
     passing |= {f"{name}_new_" for (name,) in copy.query(f"SELECT collection FROM {schema}._sync_shadow")}
-    # Virtual tables and what they keep their content in ('shadow') are made from others.
-    names = copy.query(
-        "SELECT name FROM pragma_table_list WHERE schema = ? AND type = 'table' AND name NOT LIKE 'sqlite\\_%' "
-        "ESCAPE '\\' AND name NOT LIKE '\\_sync\\_%' ESCAPE '\\' ORDER BY name",
+    found = copy.query(
+        "SELECT name, type FROM pragma_table_list WHERE schema = ? AND type IN ('table', 'virtual', 'shadow') "
+        "AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT GLOB '_sync_*' ORDER BY name",
         (schema,),
     )
+    shadows = {name for name, kind in found if kind == "shadow"}
+    names = [name for name, kind in found if kind == "table" or (kind == "virtual" and _holds_content(name, shadows))]
     declared = {
         name: (owner, key, version)
         for name, owner, key, version in copy.query(
             f"SELECT name, owner_column, key_column, shape_version FROM {schema}._sync_collection"
         )
     }
-    return [_table(copy, schema, name, declared.get(name)) for (name,) in names if name not in passing]
+    return [_table(copy, schema, name, declared.get(name)) for name in names if name not in passing]
+
+
+def _holds_content(virtual: str, shadows: set[str]) -> bool:
+    """Has a virtual table rows that are nowhere else, and not only an index over another table's?
+
+    Full-text tables keep theirs in a table "_content" (sqlite.org/fts5.html#fts5_data_structures), an R*Tree in
+    "_node" (sqlite.org/rtree.html#backwards_compatibility). Where a table's module is not loaded, SQLite shows what
+    it keeps its rows in as ordinary tables.
+    """
+    return any(f"{virtual}{ending}" in shadows for ending in ("_content", "_node"))
 
 
 def _table(copy: "Store", schema: str, name: str, declared: tuple[str | None, str, str] | None) -> _Table:
     info = [
         row
         for row in copy.query(
-            "SELECT name, dflt_value, pk, hidden FROM pragma_table_xinfo(?, ?) ORDER BY cid", (name, schema)
+            "SELECT name, dflt_value, pk, hidden, type FROM pragma_table_xinfo(?, ?) ORDER BY cid", (name, schema)
         )
         if row[3] in _STORED
     ]
@@ -122,6 +139,7 @@ def _table(copy: "Store", schema: str, name: str, declared: tuple[str | None, st
         name=name,
         columns=columns,
         defaults=tuple(row[1] for row in info),
+        kinds=tuple(str(row[4]).upper() for row in info),
         keys=keys or ("rowid",),
         owner=owner if owner in columns else None,
         key=key if key in columns else None,
@@ -174,17 +192,25 @@ def _the_same(copy: "Store", table: _Table, schema: str) -> str | None:
     there = {row[0] for row in copy.query("SELECT name FROM pragma_table_xinfo(?, ?)", (table.name, schema))}
     if not there or not set(table.keys) - {"rowid"} <= there:
         return None
-    same = [f"c.{quoted(name)} IS p.{quoted(name)}" for name in (*table.keys, *table.columns) if name in there]
-    if table.keys == ("rowid",):
-        same.insert(0, "c.rowid = p.rowid")
+    columns = [name for name in table.columns if name in there]
+    has_key = table.keys != ("rowid",)
+    same = [] if has_key else ["c.rowid = p.rowid"]
+    if columns:
+        same.append(same_row("c", "p", columns=columns, keys=table.keys if has_key else ()))
     # A column that is not there: nothing is lost with it as long as nobody has put anything in.
     unused = [
-        f"(p.{quoted(name)} IS NULL OR p.{quoted(name)} IS ({default or 'NULL'}))"
-        for name, default in zip(table.columns, table.defaults, strict=True)
+        f"(p.{quoted(name)} IS NULL OR {_is_default(f'p.{quoted(name)}', default, kind=kind)})"
+        for name, default, kind in zip(table.columns, table.defaults, table.kinds, strict=True)
         if name not in there
     ]
     exists = f"EXISTS (SELECT 1 FROM {schema}.{quoted(table.name)} AS c WHERE {' AND '.join(same)})"
     return f"({' AND '.join([exists, *unused])})"
+
+
+def _is_default(column: str, default: str | None, *, kind: str) -> str:
+    value = f"({default or 'NULL'})"
+    # Elsewhere the column gives all that is put in one type, which its default does not show.
+    return same_value(column, value) if kind in _OF_ANY_TYPE else f"{column} COLLATE BINARY IS {value}"
 
 
 def _row(table: _Table, values: tuple[Any, ...]) -> _Row:

@@ -6,10 +6,12 @@ transaction, and who took over has raised it.
 """
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from syncengine.errors import LeaseLost
+from syncengine.errors import LeaseLost, SyncEngineError
 from syncengine.local.process_life import has_ended
+from syncengine.local.sqlite_errors import SqliteError
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -50,8 +52,12 @@ class Lease:
         self._write(self._holder)
 
     def release(self) -> None:
-        """Give it back; nothing happens when another process has taken it over."""
-        with self._store.transaction():
+        """Give it back; nothing happens when another process has taken it over.
+
+        Never raises for the store: what was done under the lease is done, and ended as it did. A lease that could
+        not be given back ends with its process, or by itself.
+        """
+        with suppress(SyncEngineError, SqliteError), self._store.transaction():
             row = self._store.row("leases", "get", name=self._name)
             if row is not None and (row[0], row[4]) == (self._holder, self._fence):
                 self._write("")

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from syncengine.local.identifiers import quoted
+from syncengine.local.sameness import same_row
 from syncengine.migrate.late import LIVE_SUFFIX, Lift, lift_for, step_aside
+from syncengine.migrate.paging import page_of
 from syncengine.migrate.rollback_again import convert_again
 from syncengine.migrate.rollback_old_rows import EDITED, EXPECTED_SUFFIX, renamed
 from syncengine.migrate.rollback_report import UndoCounts
@@ -16,7 +18,6 @@ from syncengine.migrate.shape import columns_of, parse_table
 from syncengine.migrate.work import key_columns
 
 if TYPE_CHECKING:
-    from syncengine.local.store import Row
     from syncengine.migrate.executor import BaseMigrationExecutor
     from syncengine.migrate.rollback_undoing import Undoing
 
@@ -80,39 +81,40 @@ class _Taking:
     counts: UndoCounts
 
     def take(self) -> None:
-        store = self.undoing.store
-        for row in self._edited():
+        table, edited = quoted(self.name), self._edited
+        for row in page_of(self.undoing.store, self._columns, f" FROM {table} WHERE {edited}", ()):
             self.undoing.set_aside(self.name, self._columns, row, EDITED)
-            self._delete(row)
-            self.counts.set_aside += 1
+        self.counts.set_aside += self._delete(edited)
         self._take_back_puts()
-        store.query(f"DELETE FROM {quoted(self.name)} WHERE {self._is_expected(self._compared)}")
-        self.counts.dropped += store.connection.changes()
+        self.counts.dropped += self._delete(self._is_expected)
 
-    def _edited(self) -> "list[Row]":
-        names = ", ".join(map(quoted, self._columns))
-        same, like = self._is_expected(self._compared), self._is_expected(self._keys)
-        return self.undoing.store.query(f"SELECT {names} FROM {quoted(self.name)} WHERE {like} AND NOT {same}")
+    @property
+    def _edited(self) -> str:
+        """SQL: a row in the place of an expected one is another. A key in other letters has the same place."""
+        place = " AND ".join(f"e.{quoted(key)} IS {quoted(self.name)}.{quoted(key)}" for key in self._keys)
+        return f"{self._is_like(place)} AND NOT {self._is_expected}"
 
-    def _delete(self, row: "Row") -> None:
-        where = " AND ".join(f"{quoted(key)} IS ?" for key in self._keys)
-        values = tuple(row[self._columns.index(key)] for key in self._keys)
-        self.undoing.store.query(f"DELETE FROM {quoted(self.name)} WHERE {where}", values)
+    def _delete(self, which: str) -> int:
+        self.undoing.store.query(f"DELETE FROM {quoted(self.name)} WHERE {which}")
+        return self.undoing.store.connection.changes()
 
     def _take_back_puts(self) -> None:
         """Nothing is sent of rows that go. What the cloud has already stays there."""
         store, user = self.undoing.store, self.undoing.step.user
-        key = quoted(self.undoing.collection(self.name).key)
-        rows = store.query(f"SELECT {key} FROM {quoted(self.name)} WHERE {self._is_expected(self._compared)}")
+        key = self.undoing.collection(self.name).key
+        rows = page_of(store, (key,), f" FROM {quoted(self.name)} WHERE {self._is_expected}", ())
         for (row_key,) in rows:
             store.run("rollback", "take_back_puts", collection=self.name, owner=user, row_key=row_key)
         if at_cloud := store.value("rollback", "rows_at_cloud", collection=self.name, owner=user):
             self.undoing.warn(f"{at_cloud} rows of {self.name} are at the cloud already and stay there")
 
-    def _is_expected(self, columns: tuple[str, ...]) -> str:
-        """SQL: an expected row has the same values in these columns."""
-        same = " AND ".join(f"e.{quoted(name)} IS {quoted(self.name)}.{quoted(name)}" for name in columns)
-        return f"EXISTS (SELECT 1 FROM {quoted(self.name + EXPECTED_SUFFIX)} AS e WHERE {same})"
+    @property
+    def _is_expected(self) -> str:
+        """SQL: an expected row has the same values."""
+        return self._is_like(same_row("e", quoted(self.name), columns=self._compared, keys=self._keys))
+
+    def _is_like(self, condition: str) -> str:
+        return f"EXISTS (SELECT 1 FROM {quoted(self.name + EXPECTED_SUFFIX)} AS e WHERE {condition})"
 
     @property
     def _keys(self) -> tuple[str, ...]:

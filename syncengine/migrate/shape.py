@@ -93,7 +93,7 @@ def fingerprint(store: "Store", table: str) -> str:
     """
     rows = store.query(
         "SELECT type, name, sql FROM sqlite_schema WHERE tbl_name = ? AND sql IS NOT NULL "
-        r"AND name NOT LIKE '\_sync\_%' ESCAPE '\' ORDER BY type, name",
+        "AND name NOT GLOB '_sync_*' ORDER BY type, name",
         (table,),
     )
     digest = hashlib.sha256()

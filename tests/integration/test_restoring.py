@@ -130,6 +130,70 @@ def test_bytes_infinity_and_text_that_is_none_come_whole_into_quarantine(engine)
     }
 
 
+def test_an_edit_that_sqlite_calls_equal_is_in_quarantine(engine):
+    make_point = engine.migrations.make_restore_point
+    statement(engine, "CREATE TABLE words (word TEXT COLLATE NOCASE PRIMARY KEY, text TEXT COLLATE NOCASE, number)")
+    statement(engine, "INSERT INTO words VALUES ('key', 'x', 1), ('letters', 'usa trip', 1), ('type', 'x', 1)")
+    statement(engine, "INSERT INTO words VALUES ('untouched', 'x', 1.0)")
+    point = make_point().restore_point_id
+    statement(engine, "UPDATE words SET word = 'KEY' WHERE word = 'key'")
+    statement(engine, "UPDATE words SET text = 'USA trip' WHERE word = 'letters'")
+    statement(engine, "UPDATE words SET number = 1.0 WHERE word = 'type'")
+    report = engine.restore(point)
+    assert [(change.collection, change.lost, change.returned) for change in report.changes] == [("words", 3, 3)]
+    assert [body for _, _, body in aside(engine)] == [
+        '{"word":"KEY","text":"x","number":1}',
+        '{"word":"letters","text":"USA trip","number":1}',
+        '{"word":"type","text":"x","number":1.0}',
+    ]
+
+
+def test_a_column_that_is_newer_than_the_copy_counts_only_with_another_value_than_its_default(engine):
+    statement(engine, "CREATE TABLE words (word TEXT PRIMARY KEY)")
+    statement(engine, "INSERT INTO words VALUES ('same'), ('letters'), ('number'), ('type')")
+    point = engine.migrations.make_restore_point().restore_point_id
+    statement(engine, "ALTER TABLE words ADD COLUMN kind TEXT COLLATE NOCASE DEFAULT 'a'")
+    statement(engine, "ALTER TABLE words ADD COLUMN size REAL DEFAULT 0")
+    statement(engine, "ALTER TABLE words ADD COLUMN any_kind DEFAULT 1")
+    statement(engine, "UPDATE words SET kind = 'A' WHERE word = 'letters'")
+    statement(engine, "UPDATE words SET size = 1 WHERE word = 'number'")
+    statement(engine, "UPDATE words SET any_kind = 1.0 WHERE word = 'type'")
+    engine.restore(point)
+    assert {key for _, key, _ in aside(engine)} == {"letters", "number", "type"}
+
+
+def test_rows_of_a_virtual_table_that_holds_the_only_copy_are_in_quarantine(engine):
+    statement(engine, "CREATE VIRTUAL TABLE diary USING fts5(entry)")
+    statement(engine, "CREATE VIRTUAL TABLE places USING rtree(id, west, east)")
+    statement(engine, "CREATE VIRTUAL TABLE found USING fts5(text, content='notes')")
+    statement(engine, "INSERT INTO diary VALUES ('first'), ('second')")
+    statement(engine, "INSERT INTO places VALUES (1, 0.5, 1.5), (2, 0.5, 1.5)")
+    point = engine.migrations.make_restore_point().restore_point_id
+    statement(engine, "INSERT INTO diary VALUES ('written since')")
+    statement(engine, "UPDATE diary SET entry = 'Second' WHERE rowid = 2")
+    statement(engine, "UPDATE places SET east = 2.5 WHERE id = 2")
+    statement(engine, "INSERT INTO found (rowid, text) VALUES (9, 'an index over notes')")
+    report = engine.restore(point)
+    assert [(change.collection, change.lost, change.returned) for change in report.changes] == [
+        ("diary", 2, 1),
+        ("places", 1, 1),
+    ]
+    assert [body for _, _, body in aside(engine)] == [
+        '{"entry":"Second"}',
+        '{"entry":"written since"}',
+        '{"id":2,"west":0.5,"east":2.5}',
+    ]
+    assert statement(engine, "SELECT rowid, entry FROM diary WHERE diary MATCH 'second'") == [(2, "second")]
+
+
+def test_a_table_of_the_app_whose_name_is_like_the_engines_in_other_letters_is_the_apps(engine):
+    statement(engine, "CREATE TABLE _SYNC_app (x TEXT PRIMARY KEY)")
+    point = engine.migrations.make_restore_point().restore_point_id
+    statement(engine, "INSERT INTO _SYNC_app VALUES ('mine')")
+    assert engine.restore(point).lost == 1
+    assert aside(engine) == [(None, "mine", '{"x":"mine"}')]
+
+
 def test_items_of_a_migration_that_is_undone_are_resolved_because_their_rows_are_back(path):
     @migration(id="to-seconds", collection="notes", from_version="1.1.0", to_version="2.0.0", table=NEW_TABLE)
     def picky(old: Old) -> New:

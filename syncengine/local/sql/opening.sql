@@ -37,7 +37,7 @@ SELECT c.name, s.type, s.name, s.sql
 FROM _sync_collection AS c
 JOIN sqlite_schema AS s ON s.tbl_name = c.name
 WHERE s.sql IS NOT NULL
-  AND s.name NOT LIKE '\_sync\_%' ESCAPE '\'
+  AND s.name NOT GLOB '_sync_*'
 UNION ALL
 SELECT c.name, 'column', x.name, printf('%s %d %s %d %d', x.type, x."notnull", ifnull(x.dflt_value, ''), x.pk, x.hidden)
 FROM _sync_collection AS c

@@ -114,7 +114,7 @@ FROM sqlite_schema
 WHERE type = 'table'
   AND rootpage > 0
   AND name NOT LIKE 'sqlite\_%' ESCAPE '\'
-  AND name NOT LIKE '\_sync\_%' ESCAPE '\'
+  AND name NOT GLOB '_sync_*'
 ORDER BY name;
 
 -- name: set_row_aside

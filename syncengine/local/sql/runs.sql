@@ -66,7 +66,7 @@ FROM (
   FROM sqlite_schema
   WHERE tbl_name = :name
     AND sql IS NOT NULL
-    AND name NOT LIKE '\_sync\_%' ESCAPE '\'
+    AND name NOT GLOB '_sync_*'
   UNION ALL
   SELECT 'column', name, printf('%s %d %s %d %d', type, "notnull", ifnull(dflt_value, ''), pk, hidden)
   FROM pragma_table_xinfo(:name)
