@@ -10,16 +10,19 @@ from syncengine.errors import RollbackRefused
 from syncengine.local.copies import open_copy
 from syncengine.local.identifiers import quoted
 from syncengine.local.restore_points import opened_restore_point
+from syncengine.local.sameness import same_row
 from syncengine.migrate.late import LIVE_SUFFIX
-from syncengine.migrate.paging import rows_of
+from syncengine.migrate.paging import page_of, rows_of
 from syncengine.migrate.rejection import Rejection
 from syncengine.migrate.rollback_again import convert_again
 from syncengine.migrate.rollback_report import UndoCounts
 from syncengine.migrate.shape import attached, columns_of, parse_table, swap_in
-from syncengine.migrate.work import insert_sql, key_columns
+from syncengine.migrate.work import key_columns
 from syncengine.vocabulary import STORE_SCOPE, SchemaVersion
 
 if TYPE_CHECKING:
+    from apsw import Connection
+
     from syncengine.local.store import Store
     from syncengine.migrate.rebuild import RebuildingExecutor
     from syncengine.migrate.rollback_undoing import Undoing
@@ -84,27 +87,37 @@ def renamed(store: "Store", table: str, name: str) -> None:
 def _set_aside_what_is_newer(undoing: "Undoing", name: str) -> int:
     store, keys = undoing.store, key_columns(undoing.collection(name))
     columns = columns_of(store, name)
-    names = ", ".join(map(quoted, columns))
-    expected = quoted(name + EXPECTED_SUFFIX)
-    newer = store.query(f"SELECT {names} FROM {quoted(name)} EXCEPT SELECT {names} FROM {expected}")
-    places = [columns.index(key) for key in keys]
-    where = " AND ".join(f"{quoted(key)} IS ?" for key in keys)
-    for row in newer:
-        known = store.query(f"SELECT 1 FROM {expected} WHERE {where}", tuple(row[place] for place in places))
-        undoing.set_aside(name, columns, row, EDITED if known else NEW)
-    return len(newer)
+    known = _is_in(name + EXPECTED_SUFFIX, name, columns=keys, keys=keys)
+    same = _is_in(name + EXPECTED_SUFFIX, name, columns=columns, keys=keys)
+    set_aside = 0
+    for which, why in ((f"{known} AND NOT {same}", EDITED), (f"NOT {known}", NEW)):
+        newer = page_of(store, columns, f" FROM {quoted(name)} WHERE {which} ORDER BY {_in_order(keys)}", ())
+        for row in newer:
+            undoing.set_aside(name, columns, row, why)
+        set_aside += len(newer)
+    return set_aside
 
 
 def _note_what_was_deleted(undoing: "Undoing", name: str) -> int:
-    collection = undoing.collection(name)
-    names = ", ".join(map(quoted, key_columns(collection)))
-    gone = undoing.store.query(
-        f"SELECT {names} FROM {quoted(name + EXPECTED_SUFFIX)} EXCEPT SELECT {names} FROM {quoted(name)}"
-    )
+    collection, expected = undoing.collection(name), name + EXPECTED_SUFFIX
+    keys = key_columns(collection)
+    there = _is_in(name, expected, columns=keys, keys=keys)
+    rest = f" FROM {quoted(expected)} WHERE NOT {there} ORDER BY {_in_order(keys)}"
+    gone = page_of(undoing.store, keys, rest, ())
     for row in gone:
         owner = str(row[0]) if collection.owner is not None else None
         undoing.collide(name, owner=owner, key=str(row[-1]), why=DELETED)
     return len(gone)
+
+
+def _is_in(table: str, asked: str, *, columns: tuple[str, ...], keys: tuple[str, ...]) -> str:
+    """SQL: a row of `asked` has the same values in these columns as one of `table`."""
+    same = same_row("o", quoted(asked), columns=columns, keys=keys)
+    return f"EXISTS (SELECT 1 FROM {quoted(table)} AS o WHERE {same})"
+
+
+def _in_order(keys: tuple[str, ...]) -> str:
+    return ", ".join(map(quoted, keys))
 
 
 def put_back_kept_table(executor: "RebuildingExecutor", undoing: "Undoing", *, kept: str) -> UndoCounts:
@@ -153,9 +166,26 @@ def _copy_old_rows(undoing: "Undoing", name: str, *, restore_point_id: int) -> S
         create = copy.execute("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", (name,)).get
         store.query(parse_table(create, migration=undoing.step.id).create_as(old))
         columns = columns_of(store, old)
-        rows = copy.execute(f"SELECT {', '.join(map(quoted, columns))} FROM {quoted(name)}")
-        store.connection.executemany(insert_sql(old, columns), rows)
+        _copy_rows(copy, name, store, old, columns)
     return shape
+
+
+def _copy_rows(source: "Connection", name: str, store: "Store", table: str, columns: tuple[str, ...]) -> None:
+    """From one database into the other. SQLite keeps text as it is given, UTF-8 or not: it goes over as bytes."""
+    read = [
+        f"typeof({column}), iif(typeof({column}) = 'text', CAST({column} AS BLOB), {column})"
+        for column in map(quoted, columns)
+    ]
+    rows = source.execute(f"SELECT {', '.join(read)} FROM {quoted(name)}")
+    written = ", ".join(["iif(? = 'text', CAST(? AS TEXT), ?)"] * len(columns))
+    names = ", ".join(map(quoted, columns))
+    store.connection.executemany(
+        f"INSERT INTO {quoted(table)} ({names}) VALUES ({written})",
+        (
+            [part for kind, value in zip(row[::2], row[1::2], strict=True) for part in (kind, value, value)]
+            for row in rows
+        ),
+    )
 
 
 def _between(undoing: "Undoing", name: str, shape: SchemaVersion) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 from imports import V2, V3, JourneyV2, JourneyV3
 from rollback_world import add_walks, contents, make_v2, open_at, seconds_v3, walks_of
 
-from syncengine import Settings, migration
+from syncengine import Settings, migration, tables
 from syncengine.errors import RollbackRefused
 
 LOOSE_V2, LOOSE_V3 = V2.replace(" UNIQUE", ""), V3.replace(" UNIQUE", "")
@@ -37,8 +37,6 @@ def merge_v3():
 
 
 def steps():
-    from syncengine import tables
-
     return tables(id="tables-v2", from_version="1.0.0", to_version="2.0.0", create=(LOOSE_V2,)), merge_v3()
 
 
@@ -98,6 +96,90 @@ def test_what_is_newer_collides_and_goes_to_quarantine_only_when_somebody_says_s
         assert walks_of(engine) == ROWS
         items = engine._store.query("SELECT body FROM _sync_quarantine WHERE origin = 'restore' ORDER BY item_id")
         assert [json.loads(body)["seconds"] for (body,) in items] == [99, 60]
+
+
+ODD_NOTES = (
+    "CREATE TABLE notes (user_id TEXT NOT NULL, id TEXT NOT NULL COLLATE NOCASE, text TEXT COLLATE NOCASE, number,"
+    " PRIMARY KEY (user_id, id))"
+)
+
+
+def same_v3(**facts):
+    return migration(
+        id="same-v3",
+        collection="notes",
+        from_version="2.0.0",
+        to_version="3.0.0",
+        table=ODD_NOTES,
+        lossy=True,
+        **facts,
+    )(same)
+
+
+def same(old: dict) -> dict:
+    return old
+
+
+def odd_rows(engine):
+    return engine._store.query("SELECT id, hex(text), quote(number) FROM notes ORDER BY id")
+
+
+def odd_notes(path, *rows, **facts):
+    """A store whose notes went through a migration that changed nothing, and has no way down."""
+    made = tables(id="tables-v2", from_version="1.0.0", to_version="2.0.0", create=(ODD_NOTES,))
+    with open_at(path, made, target="2.0.0") as engine:
+        engine.migrate()
+        with engine._store.transaction():
+            for row in rows:
+                engine._store.query(f"INSERT INTO notes VALUES ('ann', {row})")
+    return open_at(path, made, same_v3(**facts), settings=Settings(shadow_rows_min=1))
+
+
+both_ways = pytest.mark.parametrize(
+    ("method", "facts"), [("kept_table", {"shadow": True}), ("restore_point", {"shadow": False, "backup": "always"})]
+)
+
+
+@both_ways
+def test_an_edit_that_sqlite_calls_equal_collides(tmp_path, method, facts):
+    rows = ("'key', 'x', 1", "'letters', 'usa trip', 1", "'type', 'x', 1", "'untouched', 'x', 1")
+    with odd_notes(tmp_path / "app.db", *rows, **facts) as engine:
+        before = odd_rows(engine)
+        engine.migrate()
+        with engine.write() as db:
+            db.execute("UPDATE notes SET id = 'KEY' WHERE id = 'key'")
+            db.execute("UPDATE notes SET text = 'USA trip' WHERE id = 'letters'")
+            db.execute("UPDATE notes SET number = 1.0 WHERE id = 'type'")
+        report = engine.migrations.rollback("same-v3", "ann", simulate=True)
+        assert {(c.key, c.code) for c in report.collisions} == {
+            ("letters", "edited_since"),
+            ("type", "edited_since"),
+            ("KEY", "new_since"),
+            ("key", "deleted_since"),
+        }
+        report = engine.migrations.rollback("same-v3", "ann", on_collision="overwrite")
+        assert (report.undone[0].method, report.lost) == (method, 3)
+        assert odd_rows(engine) == before
+        items = engine._store.query("SELECT body FROM _sync_quarantine ORDER BY row_key COLLATE BINARY")
+        assert [json.loads(body)["text"] for (body,) in items] == ["x", "USA trip", "x"]
+        assert [repr(json.loads(body)["number"]) for (body,) in items] == ["1", "1", "1.0"]
+
+
+@both_ways
+def test_text_that_is_not_utf_8_is_no_obstacle(tmp_path, method, facts):
+    rows = ("'bad', CAST(x'ff41' AS TEXT), 9e999", "'blob', 'x', x'ff41'", "'good', 'x', 1")
+    with odd_notes(tmp_path / "app.db", *rows, **facts) as engine:
+        before = odd_rows(engine)
+        engine.migrate()
+        with engine.write() as db:
+            db.execute("UPDATE notes SET text = CAST(x'fe' AS TEXT) WHERE id = 'good'")
+            db.execute("DELETE FROM notes WHERE id = 'bad'")
+        report = engine.migrations.rollback("same-v3", "ann", on_collision="overwrite")
+        assert (report.undone[0].method, report.lost) == (method, 1)
+        assert odd_rows(engine) == before
+        assert engine._store.query("SELECT typeof(text) FROM notes WHERE id = 'bad'") == [("text",)]
+        [(body,)] = engine._store.query("SELECT body FROM _sync_quarantine")
+        assert json.loads(body)["text"] == {"$blob": "/g=="}
 
 
 def test_a_row_deleted_since_comes_back_only_when_somebody_says_so(path):
