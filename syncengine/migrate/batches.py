@@ -199,7 +199,8 @@ def of_row_ids(executor: "RebuildingExecutor", work: "Work", *, row_id: str, row
     name, table = quoted(row_id), quoted(executor.collection)
     # Each by itself: together they would read the whole table.
     first, last = (work.store.query(f"SELECT {end}({name}) FROM {table}")[0][0] for end in ("min", "max"))
-    rows = rows_of(work.store, executor.collection)
+    # Counted in this very transaction, before the first batch.
+    rows = work.notes["rows"] if "rows" in work.notes else rows_of(work.store, executor.collection)
     if rows == 0 or last - first >= 2 * rows:
         yield from of_ranges(executor, work, keys=(row_id,), rows_max=rows_max)
         return

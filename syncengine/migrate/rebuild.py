@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from syncengine.errors import MigrationInvalid
 from syncengine.local.identifiers import quoted
+from syncengine.local.stored import stored_ddl
 from syncengine.migrate.batches import Batch, of_ranges, of_row_ids, of_rows
 from syncengine.migrate.definition import Counts, Item, MigrationDefinition
 from syncengine.migrate.executor import BaseMigrationExecutor
@@ -110,7 +111,7 @@ class RebuildingExecutor(BaseMigrationExecutor, ABC):
         ddl = store.value("archive", "shape_before", collection=self.collection, migration=self.definition.id)
         if ddl is None:
             return None
-        create, *indexes = json.loads(ddl)
+        create, *indexes = stored_ddl(ddl, "_sync_shape_before.ddl")
         return TableSql(collection=self.collection, create=create, indexes=tuple(indexes))
 
     # What the run loop calls.
@@ -122,7 +123,11 @@ class RebuildingExecutor(BaseMigrationExecutor, ABC):
             self.alter_in_place(work)
 
     def estimate(self, work: "Work") -> int | None:
-        return rows_of(work.store, self.collection) if self._fills(work) else 0
+        if not self._fills(work):
+            return 0
+        rows = rows_of(work.store, self.collection)
+        work.notes["rows"] = rows
+        return rows
 
     def _fills(self, work: "Work") -> bool:
         return table_exists(work.store, self.new_table)
