@@ -13,12 +13,13 @@ from syncengine.cli.quarantining import quarantine
 from syncengine.cli.resealing import new_key, reseal
 from syncengine.cli.restoring import restore_points
 from syncengine.cli.rolling_back import rollback
+from syncengine.cli.schema import schema
 from syncengine.cli.syncing import sync
 
 _EXIT_CODES = "\b\nExit status:\n" + "\n".join(f"  {code.value}  {text}" for code, text in MEANING.items())
 _HELP = f"""Look at a store of syncengine, migrate it, sync it.
 
-status, plan, history, outbox, quarantine and doctor open the store read-only and never make one.
+status, plan, history, outbox, quarantine, schema and doctor open the store read-only and never make one.
 
 {_EXIT_CODES}
 """
@@ -45,6 +46,7 @@ for _command in (
     cancel,
     skip,
     verify,
+    schema,
     new,
     squash,
     freeze,

@@ -50,6 +50,39 @@ def tokens_of(sql: str) -> list[Token]:
     ]
 
 
+def column_comments(sql: str) -> dict[str, str]:
+    """What a CREATE TABLE says of its columns: comments behind one on its line, or on the lines before it.
+
+    Behind several on one line it is of the first: ALTER TABLE ADD COLUMN puts the new one before such a comment.
+    """
+    said: dict[str, list[str]] = {}
+    ahead: list[str] = []
+    on_line: list[str] = []
+    depth, before, last = 0, 0, ""
+    for found in _TOKEN.finditer(sql):
+        text = found.group()
+        if "\n" in sql[before : found.start()]:
+            on_line = []
+        before = found.start()
+        if found.lastgroup == "blank":
+            if comment := _said_in(text):
+                own = text.startswith("/*") and last != ","
+                (said[on_line[-1] if own else on_line[0]] if on_line else ahead).append(comment)
+            continue
+        if depth == 1 and last in ("(", ","):
+            on_line.append(Token(str(found.lastgroup), text, 0, 0).identifier)
+            said[on_line[-1]], ahead = ahead, []
+        depth += (text == "(") - (text == ")")
+        last = text if depth == 1 else ""
+        on_line = on_line if depth else []
+    return {name: " ".join(comments) for name, comments in said.items() if comments}
+
+
+def _said_in(blank: str) -> str:
+    """The words of a comment; empty for blanks."""
+    return " ".join(blank.removeprefix("--").removeprefix("/*").removesuffix("*/").split())
+
+
 def created_name(sql: str) -> str:
     """The name of the table or index that a CREATE statement makes. Raises MigrationInvalid for other SQL."""
     tokens = tokens_of(sql)
