@@ -1,17 +1,22 @@
 """Before rows are changed or imported by a major version, the user is asked; with nobody to ask it waits.
 
-What is asked is decided before anything is run, once for the whole path.
+What is asked is decided before anything is run, once for the whole path; what was no question then is looked at again
+in the transaction that would change it. A yes stands for the migrations that were shown, as their code was.
 """
 
 import inspect
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from syncengine.clock import iso
 from syncengine.local.identifiers import quoted
 from syncengine.logs import log_event
+from syncengine.migrate.history import code_hash
 from syncengine.migrate.paging import rows_of
 from syncengine.migrate.safety import is_risky
 from syncengine.migrate.shape import table_exists
@@ -28,6 +33,7 @@ ROWS_TO_ESTIMATE_MIN = 1_000
 
 DECLINED = "the user declined"
 COROUTINE = "the app's consent callback is a coroutine, which nobody awaits here (see syncengine.callbacks)"
+CAME_SINCE = "it had no rows to change when this was decided; some have come since, and nobody has agreed"
 NOBODY = "the user has to agree, and the app gave nobody to ask (consent=)"
 
 
@@ -116,7 +122,7 @@ def _first_that_asks(
     filled: set[str] = set()
     for step in plan.steps:
         brings = _source(registry, step) in sources
-        if step.asks and (brings or _changes_rows(store, step, filled)) and not _was_agreed_to(store, step):
+        if step.asks and (brings or _changes_rows(store, step, filled)) and not _was_agreed_to(store, registry, step):
             return step
         if brings:
             filled.update(step.collections)
@@ -127,17 +133,57 @@ def _changes_rows(store: "Store", step: "Step", filled: set[str]) -> bool:
     return not step.imports and any(name in filled or _has_rows(store, name) for name in step.collections)
 
 
-def _was_agreed_to(store: "Store", step: "Step") -> bool:
-    """The answer was yes, and nothing was taken back since; a hop that stopped half way is not asked about twice."""
-    return store.value("run_history", "agreed", name=_record_of(step), scope=step.scope) is not None
+def _was_agreed_to(store: "Store", registry: "MigrationRegistry", step: "Step") -> bool:
+    """This very code was shown, the answer was yes, and nothing was taken back since.
+
+    So a hop that stopped half way is not asked about twice, and what was added to it is.
+    """
+    code = code_hash(registry.get_migration_executor(step.id))
+    shown = {"name": _record_of(step), "scope": step.scope, "migration": step.id, "code_hash": code}
+    return bool(store.value("run_history", "agreed", **shown))
 
 
-def note_agreement(store: "Store", request: ConsentRequest) -> None:
-    """Keep when the user agreed to each hop, for the store and for this user."""
-    steps = [step for step in request.plan.steps if step.hop in request.hops and step.asks]
+def note_agreement(store: "Store", registry: "MigrationRegistry", request: ConsentRequest) -> None:
+    """Keep who agreed when to which migrations of each hop, for the store and for this user."""
+    shown: dict[str, dict[str, str | None]] = {}
+    for step in request.plan.steps:
+        if step.hop in request.hops and step.asks:
+            code = code_hash(registry.get_migration_executor(step.id))
+            shown.setdefault(_record_of(step), {})[step.id] = code
     with store.transaction(durable=True):
-        for name in dict.fromkeys(map(_record_of, steps)):
-            store.run("state", "set", name=name, value=iso(store.clock.now_ms()))
+        said = {"at": iso(store.clock.now_ms()), "by": request.plan.user}
+        for name, migrations in shown.items():
+            value = orjson.dumps({**said, "migrations": migrations}).decode()
+            store.run("state", "set", name=name, value=value)
+
+
+class ConsentMissing(Exception):
+    """There are rows to change, and nobody was asked, because there were none before the run."""
+
+
+class SecondLook:
+    """Looks again inside the transaction of each step: another process may have written since it was no question."""
+
+    def __init__(self, store: "Store", registry: "MigrationRegistry") -> None:
+        self._store = store
+        self._registry = registry
+        self._brought: set[str] = set()
+        """Collections that this very path has filled: nobody's edits."""
+
+    @contextmanager
+    def around(self, step: "Step") -> Iterator[None]:
+        """Raises ConsentMissing, before anything is done."""
+        self.look(step)
+        empty = [name for name in step.collections if not _has_rows(self._store, name)]
+        yield
+        self._brought.update(name for name in empty if _has_rows(self._store, name))
+
+    def look(self, step: "Step") -> None:
+        """Raises ConsentMissing for rows that a user would have been asked about."""
+        if not step.asks or step.imports or _was_agreed_to(self._store, self._registry, step):
+            return
+        if any(_has_rows(self._store, name) for name in step.collections if name not in self._brought):
+            raise ConsentMissing
 
 
 def _record_of(step: "Step") -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from syncengine.errors import MigrationInvalid
 from syncengine.local.version_table import read_installed
+from syncengine.migrate.consent import CAME_SINCE, ConsentMissing
 from syncengine.migrate.pace import Cancelled, Paused
 from syncengine.migrate.results import Deferred, MigrationReport, MigrationResult
 from syncengine.vocabulary import STORE_SCOPE, SchemaVersion
@@ -76,7 +77,12 @@ class PathRun:
         if not self.may_run(step):
             self._blocked.append(step.id)
             return False
-        result = self._run(step)
+        try:
+            result = self._run(step)
+        except ConsentMissing:
+            self._deferred_from, self._reason = step.hop, CAME_SINCE
+            self._deferred.append(Deferred(migration_id=step.id, reason=CAME_SINCE))
+            return False
         self._results.append(result)
         return result.success
 

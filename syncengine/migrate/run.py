@@ -6,6 +6,7 @@ recorded in one of its own.
 """
 
 import logging
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from syncengine.errors import SyncEngineError
@@ -42,7 +43,8 @@ def run_step(step: "Step", context: RunContext, *, again: bool = False) -> Migra
 
     When another process has done it meanwhile, the result says `already`. Raises MigrationFailed and its kinds,
     StoreBusy, DiskFull, StoreDamaged. After `cancel` the state is `cancelled`. A risky migration for which no restore
-    point can be made does not run: KeyUnavailable, RestorePointImpossible.
+    point can be made does not run: KeyUnavailable, RestorePointImpossible. ConsentMissing where there are rows after
+    all that the user was not asked about.
     """
     with context.store.lock:
         refuse_inside(context.store, step)
@@ -97,7 +99,8 @@ def _attempt(
                 return _already(step)
             refuse_overtaken(step, installed.schema_version(STORE_SCOPE) or context.registry.baseline)
             run = Run(step, executor, context, reported=told, restore_point_id=restore_point_id)
-            result = run.perform()
+            with context.second_look.around(step) if context.second_look else nullcontext():
+                result = run.perform()
             if again and result.success:
                 queue_what_came_late(step, context, executor.definition.collections)
     except (SyncEngineError, SqliteError) as error:

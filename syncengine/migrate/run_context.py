@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from syncengine.local.keys import KeyProvider
     from syncengine.local.store import Store
+    from syncengine.migrate.consent import SecondLook
     from syncengine.migrate.pace import Pace
     from syncengine.migrate.registry import MigrationRegistry
     from syncengine.migrate.reporter import MigrationProgressReporter
@@ -33,3 +34,5 @@ class RunContext:
     """What seals restore points; None in a private copy of a store, which needs none."""
     began_at: str | None = None
     """When the `migrate()` began: a restore point that was made since covers all its steps."""
+    second_look: "SecondLook | None" = None
+    """Whether somebody has to be asked after all; None where naming a migration was consent, or on a copy."""

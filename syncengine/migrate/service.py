@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from syncengine.errors import MigrationInvalid, StoreSuperseded
+from syncengine.errors import CalledFromInside, MigrationInvalid, StoreSuperseded
 from syncengine.events import MigrationDeferred, ProgressSeen, PromptAnswered, PromptShown
 from syncengine.local.restore_points import prune_restore_points
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.by_hand import mark_done, skip_migration
-from syncengine.migrate.consent import NOBODY, answer_of, consent_request, note_agreement
+from syncengine.migrate.consent import NOBODY, SecondLook, answer_of, consent_request, note_agreement
 from syncengine.migrate.definition import Counts
 from syncengine.migrate.drift import note_shapes
 from syncengine.migrate.kept_tables import drop_kept_tables
@@ -84,7 +84,8 @@ class DataMigrationService(Looking, GoingBack):
                 fix="Update the app. The store was not changed.",
             )
         check_sources(plan, self._registry, self._sources)
-        context = self._context(plan.user, options)
+        look = SecondLook(self._store, self._registry)
+        context = replace(self._context(plan.user, options), second_look=look)
         request = consent_request(self._store, self._registry, plan, sources=self._sources)
         refused = None if request is None else self._ask(request, may_ask=which != "background")
         run = PathRun(
@@ -120,13 +121,26 @@ class DataMigrationService(Looking, GoingBack):
         """None when the user agreed, else why the hops of the request wait."""
         if not may_ask or self._consent is None:
             return NOBODY
+        if self._is_asking:
+            raise CalledFromInside(
+                "engine.migrate() was called while the user is being asked.",
+                why="it would ask the same again",
+                fix="Let consent= return its answer, and call engine.migrate() afterwards. Nothing was changed.",
+            )
+        self._is_asking = True
+        try:
+            return self._answer(request)
+        finally:
+            self._is_asking = False
+
+    def _answer(self, request: "ConsentRequest") -> str | None:
         clock = self._store.clock
         began_ms = clock.monotonic_ms()
         hops = request.hops
         self._analytics.tell(PromptShown(from_version=str(hops[0].from_version), to_version=str(hops[-1].to_version)))
         refused = answer_of(self._consent, request)
         if refused is None:
-            note_agreement(self._store, request)
+            note_agreement(self._store, self._registry, request)
         self._analytics.tell(PromptAnswered(accepted=refused is None, waited_ms=clock.monotonic_ms() - began_ms))
         return refused
 

@@ -44,6 +44,7 @@ class ServiceFrame:
         self._probe_verdict = probe_verdict
         self._progress: dict[str, MigrationProgress] = {}
         self._asked: str | None = None
+        self._is_asking = False
         self._listener = listener
         self._consent = consent
         self._chance = chance or system_random()

@@ -254,6 +254,8 @@ class _ShadowRun:
         batch_rows = first_batch_rows(store, self.collection)
         with store.lock, Starter(store, rebuilds=False), store.transaction(durable=True):
             self.lease.renew()
+            if self.context.second_look:
+                self.context.second_look.look(self.step)
             refuse_overtaken(self.step, self._version())
             refuse_drifted(store, executor.definition.collections)
             make_triggers(store, self.collection, keys=key_columns(self.work.collections[self.collection]))

@@ -1,6 +1,8 @@
 """A major version asks before it changes or imports what is there; with nobody to ask it waits."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -8,8 +10,8 @@ from flow_world import FOUR, THREE, TWO, column, columns, filled, history, regis
 from imports import ImportExecutor, make_v2, seconds_v3, upload_walks, walk, write_phone
 from migrate_world import registry_of
 
-from syncengine import Engine, MigrationDefinition
-from syncengine.errors import MigrationInvalid
+from syncengine import Engine, MigrationDefinition, add, declared, migration
+from syncengine.errors import CalledFromInside, MigrationInvalid
 from syncengine.events import MigrationDeferred, PromptAnswered, PromptShown
 
 
@@ -151,6 +153,99 @@ def test_a_hop_that_was_begun_with_consent_is_finished_without_a_second_question
         bad.verify = lambda work: None
         assert engine.migrate().success
     assert len(person.asked) == 1
+
+
+def broken(name="bad", **facts):
+    bad = column(name, **facts)
+    bad.verify = lambda work: 1 / 0
+    return bad
+
+
+def test_a_yes_does_not_stand_for_a_migration_that_was_not_shown(tmp_path):
+    path, person = filled(tmp_path / "app.db"), Person(True, False)
+    with Engine.open(path, registry=asking(column("c"), broken()), consent=person) as engine:
+        engine.migrate()
+        assert columns(engine) == ["c"]
+    added = asking(column("c"), column("bad"), column("added"))
+    with Engine.open(path, registry=added, consent=person) as engine:
+        assert [deferred.migration_id for deferred in engine.migrate().deferred] == ["added", "bad"]
+        assert columns(engine) == ["c"]
+    assert len(person.asked) == 2
+
+
+def test_a_yes_does_not_stand_for_other_code_of_the_same_migration(tmp_path):
+    path, person = filled(tmp_path / "app.db"), Person(True, False)
+    with Engine.open(path, registry=asking(broken()), consent=person) as engine:
+        engine.migrate()
+    other = declared(id="bad", collection="notes", changes=(add("bad", "TEXT", default="other"),), **THREE)
+    with Engine.open(path, registry=asking(other), consent=person) as engine:
+        assert [deferred.migration_id for deferred in engine.migrate().deferred] == ["bad"]
+    assert len(person.asked) == 2
+
+
+def test_after_something_was_taken_back_an_earlier_yes_stands_for_nothing(tmp_path):
+    path, person = filled(tmp_path / "app.db"), Person(True, False)
+    with Engine.open(path, registry=asking(column("c"), broken()), user="ann", consent=person) as engine:
+        engine.migrate()
+        assert engine.migrations.rollback("c", "ann").success
+        assert [deferred.migration_id for deferred in engine.migrate().deferred] == ["bad"]
+    assert len(person.asked) == 2
+
+
+def unchanged(old: dict) -> dict:
+    return old
+
+
+@pytest.mark.parametrize("shadow", [False, True])
+def test_rows_that_come_while_nobody_was_asked_about_them_are_not_changed_unasked(tmp_path, shadow):
+    """The table was empty when the question was decided, and another process wrote before the run got there."""
+    path, minor = filled(tmp_path / "app.db"), {"from_version": "2.0.0", "to_version": "2.1.0"}
+    places = migration(id="places", collection="places", consent="ask", shadow=shadow, **minor)(unchanged)
+    steps = [places, column("c", **{**THREE, "from_version": "2.1.0"})]
+    person = Person(True, False, True)
+
+    def writes_beside(request):
+        insert = "INSERT OR IGNORE INTO places VALUES ('ann', 'late')"
+        code = f"import sqlite3; other = sqlite3.connect({str(path)!r}); other.execute({insert!r}); other.commit()"
+        subprocess.run([sys.executable, "-c", code], check=True)
+        return person(request)
+
+    with Engine.open(path, registry=asking(*steps), consent=writes_beside) as engine:
+        report = engine.migrate()
+        assert [deferred.migration_id for deferred in report.deferred] == ["places", "c"]
+        assert "nobody has agreed" in report.deferred[0].reason
+        assert (report.results, columns(engine)) == ((), [])
+        assert engine.migrate().deferred[0].reason == "the user declined"
+        assert engine.migrate().success
+    began = [str(request.hops[0]) for request in person.asked]
+    assert began == ["2.1.0 > 3.0.0", "2.0.0 > 2.1.0", "2.0.0 > 2.1.0"]
+
+
+def test_rows_that_the_path_itself_brings_into_an_empty_store_are_no_question(tmp_path):
+    def seeds(work):
+        work.db["notes"].insert({"user_id": "ann", "id": "welcome"})
+
+    seeding, person = column("seeded", from_version="2.0.0", to_version="2.1.0"), Person()
+    seeding.verify = seeds
+    steps = [seeding, column("c", **{**THREE, "from_version": "2.1.0"})]
+    with Engine.open(tmp_path / "app.db", registry=asking(*steps), consent=person) as engine:
+        assert engine.migrate().success
+        assert engine._store.query("SELECT id, c FROM notes") == [("welcome", "x")]
+    assert person.asked == []
+
+
+def test_a_consent_callback_that_migrates_is_told_so_and_its_question_is_asked_once(tmp_path):
+    told = []
+
+    def migrates(request):
+        with pytest.raises(CalledFromInside, match="being asked") as refused:
+            engine.migrate()
+        told.append(refused.value)
+        return True
+
+    with Engine.open(filled(tmp_path / "app.db"), registry=asking(column("c")), consent=migrates) as engine:
+        assert engine.migrate().success
+    assert len(told) == 1
 
 
 def phone_registry(**facts):

@@ -1,5 +1,6 @@
 """The execution flow of the design, arrow by arrow, and what it says of batches, logs, consent and sealed values."""
 
+import json
 import logging
 import tracemalloc
 from pathlib import Path
@@ -222,18 +223,22 @@ def test_the_log_has_the_start_the_end_the_measures_and_the_kind_of_failure(tmp_
     assert "MemoryError" in str(failed.error_text)
 
 
-def test_what_the_user_agreed_to_is_kept_with_its_time(tmp_path):
+def test_what_the_user_agreed_to_is_kept_with_its_time_its_code_and_who_said_so(tmp_path):
     path = filled(tmp_path / "app.db")
     asking = flow_registry(column("c"), asks_for_major=True)
     agreed = "SELECT name, value FROM _sync_state WHERE name LIKE 'agreed to %'"
     with Engine.open(path, registry=asking, consent=lambda request: False) as engine:
         engine.migrate()
         assert engine._store.query(agreed) == []
-    with Engine.open(path, registry=asking, consent=lambda request: True) as engine:
+    with Engine.open(path, registry=asking, user="ann", consent=lambda request: True) as engine:
         assert engine.migrate().success
-        [(name, at)] = engine._store.query(agreed)
+        [(name, text)] = engine._store.query(agreed)
+        [(code,)] = engine._store.query("SELECT code_hash FROM _sync_run WHERE migration = 'c'")
+        engine.export_diagnostics(tmp_path / "report.json")
+    said = json.loads(text)
+    assert "agreed to 2" not in (tmp_path / "report.json").read_text()
     assert name == "agreed to 2.0.0 > 3.0.0 for store"
-    assert at.endswith("Z")
+    assert (said["by"], said["migrations"], said["at"][-1]) == ("ann", {"c": code}, "Z")
 
 
 # What rows hold.

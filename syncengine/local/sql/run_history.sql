@@ -1,14 +1,20 @@
 -- What the run history says to settings pages, and before a migration.
 
 -- name: agreed
--- When the user agreed to a hop, unless something was taken back since.
-SELECT value
-FROM _sync_state
-WHERE name = :name
-  AND value > coalesce(
-    (SELECT max(ended_at) FROM _sync_run WHERE state IN ('rolled_back', 'restored') AND scope IN ('store', :scope)),
-    ''
-  );
+-- 1 when the user has agreed to a migration as its code is now, and nothing was taken back since.
+SELECT EXISTS (
+  SELECT 1
+  FROM
+    _sync_state AS s,
+    json_each(CASE WHEN json_valid(s.value) THEN s.value ELSE '{}' END, '$.migrations') AS shown
+  WHERE s.name = :name
+    AND shown.key = :migration
+    AND shown.value IS :code_hash
+    AND json_extract(s.value, '$.at') > coalesce(
+      (SELECT max(ended_at) FROM _sync_run WHERE state IN ('rolled_back', 'restored') AND scope IN ('store', :scope)),
+      ''
+    )
+);
 
 -- name: speed
 -- How many rows migrations of this store have read, and in how many milliseconds.
