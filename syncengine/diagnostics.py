@@ -21,7 +21,6 @@ from syncengine.errors import ExportImpossible, SyncEngineError
 from syncengine.local.connection import library_version
 from syncengine.local.identifiers import quoted
 from syncengine.local.process_life import has_ended
-from syncengine.local.sqlite_errors import SqliteError
 from syncengine.local.statements import statement
 from syncengine.migrate.drift import drifts_in
 from syncengine.settings import Settings
@@ -114,7 +113,9 @@ class Diagnosis:
             return None if owner is None else str(owner)
         return hashlib.sha256(f"{self._salt}\0{owner}".encode()).hexdigest()[:HASH_DIGITS]
 
-    def _scope(self, scope: str) -> str:
+    def _scope(self, scope: str | None) -> str | None:
+        if scope is None:
+            return None
         kind, colon, user = scope.partition(":")
         return f"{kind}:{self._who(user)}" if colon else scope
 
@@ -235,7 +236,7 @@ def _tried(section: Section) -> Any:
     """What a section says, or that it cannot be read: damage in one place must not hide the others."""
     try:
         return section()
-    except (SyncEngineError, SqliteError, OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001  (whatever damage makes of a section, the others are there)
         return {"unreadable": type(error).__name__}
 
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from syncengine.errors import SyncEngineError
+from syncengine.errors import StoreDamaged, SyncEngineError
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.planning import plan_of
 from syncengine.migrate.readiness import CollectionState, collection_states
@@ -95,6 +95,7 @@ def read_status(store: "Store", registry: "MigrationRegistry", *, user: str | No
     network: dict[str, str] = _as_far_as(store, lambda: dict(store.rows("status", "network")), {})
     sync = _as_far_as(store, lambda: _sync_state(store, user, activity), _never_sent(activity))
     edited_at = _as_far_as(store, lambda: store.value("state", "get", name="edited_at"), None)
+    collections = _as_far_as(store, lambda: collection_states(store, registry), None)
     left = outbox.waiting + outbox.claimed + outbox.held + quarantined + migration.pending + migration.queued
     read_only = store.read_only
     return Status(
@@ -107,7 +108,7 @@ def read_status(store: "Store", registry: "MigrationRegistry", *, user: str | No
         connectivity=Connectivity(verdict=str(network.get("probe_verdict", "unknown")), at=network.get("probe_at")),
         edited_at=edited_at,
         sync=sync,
-        collections=collection_states(store, registry),
+        collections=collection_states(store, registry) if collections is None else collections,
     )
 
 
@@ -115,9 +116,9 @@ def _as_far_as(store: "Store", read: "Callable[[], Part]", otherwise: Part) -> P
     """A part of the status, or what stands for it in a store that cannot be read whole."""
     try:
         return read()
-    except UnicodeDecodeError as error:
-        # What is read here the engine wrote, so no such text can be there but by damage.
-        store.note_damage(error)
+    except StoreDamaged as error:
+        # What is read here the engine wrote, so nothing else can be there but by damage.
+        store.note_damage(error, why=error.why)
         return otherwise
     except SyncEngineError:
         if store.read_only is None:

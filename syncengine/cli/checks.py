@@ -11,7 +11,7 @@ from syncengine.cli.finding import Finding, Verdict
 from syncengine.cli.looking import Look, opened, refuse_foreign
 from syncengine.cli.showing import counted
 from syncengine.clock import SystemClock, iso
-from syncengine.errors import PragmaRefused, SourceBroken, StoreBusy, StoreDamaged, StoreUnusable
+from syncengine.errors import PragmaRefused, SourceBroken, StoreDamaged, StoreForeign, StoreMissing
 from syncengine.local.connection import APPLICATION_ID, set_pragma
 from syncengine.local.copies import open_copy
 from syncengine.local.engine_tables import UPGRADES
@@ -38,7 +38,9 @@ def examined(path: str) -> list[Finding]:
 def _carried_out(name: str, check: "Callable[[Look], Finding]", look: Look) -> Finding:
     try:
         return check(look)
-    except (StoreDamaged, StoreBusy, StoreUnusable, SqliteError, ValueError) as error:
+    except (StoreForeign, StoreMissing):
+        raise  # there is nothing to look over
+    except Exception as error:  # noqa: BLE001  (whatever damage does to one check, the others are made)
         return Finding(
             check=name,
             verdict=Verdict.BAD,
@@ -53,7 +55,7 @@ def _kind(look: Look) -> Finding:
 
 
 def _edition(look: Look) -> Finding:
-    edition, known = int(look.value("state", "get", name="engine_schema")), len(UPGRADES)
+    edition, known = look.edition(), len(UPGRADES)
     if edition > known:
         return Finding(
             check="engine tables",

@@ -1,6 +1,5 @@
 """`history` and `outbox`: lists from the store's own views."""
 
-import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from syncengine.cli.command import EngineCommand
 from syncengine.cli.exit_codes import Exit
 from syncengine.cli.options import json_option, rows_option, store_option, user_option
 from syncengine.cli.showing import show_json, show_table
+from syncengine.local.stored import stored_texts
 
 if TYPE_CHECKING:
     from syncengine.cli.looking import Look
@@ -42,7 +42,7 @@ def history(store: str, user: str | None, rows_max: int, as_json: bool) -> Exit:
 def _with_warnings(row: tuple[Any, ...], *, as_json: bool) -> tuple[Any, ...]:
     """The sentences for programs, their number for a line of the list."""
     place = RUN.index("warnings")
-    sentences = json.loads(row[place])
+    sentences = stored_texts(row[place], "_sync_run.warnings")
     return (*row[:place], sentences if as_json else len(sentences), *row[place + 1 :])
 
 

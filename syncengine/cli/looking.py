@@ -12,6 +12,7 @@ from syncengine.local.read_only import open_looking
 from syncengine.local.savepoint import translated
 from syncengine.local.sqlite_errors import SQLError, SqliteError
 from syncengine.local.statements import statement
+from syncengine.local.stored import stored_number, text_unreadable
 from syncengine.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Look:
-    """A read-only connection to one store. Queries raise StoreBusy or StoreDamaged."""
+    """A read-only connection to one store. Queries raise StoreBusy, StoreDamaged or TextUnreadable."""
 
     def __init__(self, connection: "Connection", *, path: str) -> None:
         self.connection = connection
@@ -45,6 +46,13 @@ class Look:
             return self.connection.execute(sql, values).fetchall()
         except SqliteError as error:
             raise translated(error) from error
+        except UnicodeDecodeError:
+            unreadable = text_unreadable()
+        raise unreadable  # outside: a UnicodeDecodeError holds the text itself, so it is not kept as the cause
+
+    def edition(self) -> int:
+        """Of the engine's own tables. Raises StoreDamaged."""
+        return stored_number(self.value("state", "get", name="engine_schema"), "_sync_state, engine_schema")
 
     def installed(self) -> "Installed":
         """What the version table says: the value that a plan is made from."""
@@ -126,7 +134,7 @@ def _torn(why: str) -> StoreDamaged:
 
 
 def _refuse_newer(look: Look) -> None:
-    edition = int(look.value("state", "get", name="engine_schema"))
+    edition = look.edition()
     if edition > len(UPGRADES):
         raise StoreSuperseded(
             "This store was written by a newer version of the engine.",

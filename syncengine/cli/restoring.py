@@ -187,7 +187,8 @@ def rescue(sealed: str, store: str | None, key_file: str | None, yes: bool, as_j
 
 
 def _can_be_read(path: str) -> bool:
-    from syncengine.cli.checks import Verdict, examined
+    from syncengine.cli.checks import examined
+    from syncengine.cli.finding import Verdict
     from syncengine.errors import SyncEngineError
 
     try:

@@ -195,7 +195,10 @@ class Store:
         return found[0] if found else None
 
     def query(self, sql: str, values: Mapping[str, Any] | tuple[Any, ...] = ()) -> list[Row]:
-        """All rows of a statement that names come into; identifiers through `quoted()` only."""
+        """All rows of a statement that names come into; identifiers through `quoted()` only.
+
+        Raises StoreBusy, StoreDamaged, and TextUnreadable for text that is no UTF-8.
+        """
         with self.lock:
             self.check_usable()
             try:
@@ -204,6 +207,11 @@ class Store:
                 raise self.note_damage(error) from error
             except apsw.Error as error:
                 raise_translated(error)
+            except UnicodeDecodeError:
+                from syncengine.local.stored import text_unreadable
+
+                unreadable = text_unreadable()
+        raise unreadable  # outside: a UnicodeDecodeError holds the text itself, so it is not kept as the cause
 
     def shapes_are_known(self) -> bool:
         """Is the schema the one that was last found right, or has no table been recorded yet?"""

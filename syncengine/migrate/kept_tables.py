@@ -10,6 +10,7 @@ import orjson
 
 from syncengine.clock import iso
 from syncengine.local.identifiers import quoted
+from syncengine.local.stored import stored_ddl
 from syncengine.migrate.shadow_pace import adapted
 from syncengine.migrate.shadow_triggers import drop_triggers
 from syncengine.migrate.shape import attached, row_name
@@ -36,7 +37,7 @@ def kept_table(store: "Store", *, collection: str, migration: str) -> str | None
 
 def kept_ddl(store: "Store", table: str) -> tuple[str, ...]:
     """The SQL of a kept table, its indexes and its triggers, as they were before the swap: CREATE TABLE first."""
-    return tuple(orjson.loads(store.value("shadow", "kept_ddl", table_name=table)))
+    return stored_ddl(store.value("shadow", "kept_ddl", table_name=table), "_sync_kept_table.ddl")
 
 
 def ddl_of(store: "Store", table: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from syncengine.errors import MigrationInvalid
 from syncengine.local.identifiers import quoted
 from syncengine.local.sqlite_errors import ConstraintError
+from syncengine.local.stored import SHAPE_VERSION, stored_version
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.declared import DeclaredExecutor
 from syncengine.migrate.paging import pages
@@ -57,7 +58,7 @@ class LateRow:
 def lift_for(store: "Store", registry: "MigrationRegistry", definition: "MigrationDefinition") -> Lift | None:
     """None when every collection still has the shape that the migration writes."""
     written = SchemaVersion.parse(definition.to_version)
-    shapes = {str(row[0]): SchemaVersion.parse(row[3]) for row in store.rows("runs", "collections")}
+    shapes = {str(row[0]): stored_version(row[3], SHAPE_VERSION) for row in store.rows("runs", "collections")}
     moved = [name for name in definition.collections if shapes.get(name, written) > written]
     if not moved:
         return None

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from syncengine.errors import TextUnreadable
 from syncengine.local.identifiers import quoted
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def page_of(
     names = [quoted(name) for name in columns]
     try:
         return store.query(f"SELECT {', '.join(names)}{rest}", bindings)
-    except UnicodeDecodeError:
+    except (TextUnreadable, UnicodeDecodeError):
         # SQLite keeps text as it is given, UTF-8 or not. What is not comes as bytes: that row is wrong, not the page.
         asked = [f"typeof({name}), iif(typeof({name}) = 'text', CAST({name} AS BLOB), {name})" for name in names]
         pairs = store.query(f"SELECT {', '.join(asked)}{rest}", bindings)

@@ -13,6 +13,7 @@ from syncengine.errors import (
     StoreReplaced,
     StoreUnusable,
     SyncEngineError,
+    TextUnreadable,
     WillRetry,
 )
 from syncengine.local.sqlite_errors import (
@@ -56,6 +57,8 @@ _KINDS: tuple[tuple[tuple[type[Exception], ...], Kind], ...] = (
     ((WillRetry, BusyError), Kind.TRANSIENT),
     # What an executor asked for an answer, and did not get one in time.
     ((ConnectionError, TimeoutError, InterruptedError, BlockingIOError), Kind.TRANSIENT),
+    # Some row's text, that a conversion asked for; of the engine's own tables it stands in front of any run.
+    ((TextUnreadable,), Kind.DATA),
     ((DiskFull, StoreDamaged, StoreReplaced, StoreUnusable, ReconciliationFailed), Kind.CRITICAL),
     ((FullError, CorruptError, NotADBError, IOError, ReadOnlyError, NoMemError, InterruptError), Kind.CRITICAL),
     ((MemoryError,), Kind.CRITICAL),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from syncengine.errors import MigrationFailed, MigrationInvalid, ReconciliationFailed, RegistryInvalid
 from syncengine.local.identifiers import quoted
+from syncengine.local.stored import SHAPE_VERSION, stored_version
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.checks import check_references
 from syncengine.migrate.definition import Item
@@ -23,7 +24,7 @@ from syncengine.migrate.rejection import Rejection, rejection_for
 from syncengine.migrate.shape import TableSql, table_exists
 from syncengine.migrate.work import insert_sql, parsed_item
 from syncengine.outbox.set_aside import queue_row
-from syncengine.vocabulary import SchemaVersion, user_scope
+from syncengine.vocabulary import user_scope
 
 if TYPE_CHECKING:
     from syncengine.migrate.executor import BaseMigrationExecutor
@@ -155,7 +156,8 @@ class _Return:
         written = self._item.shape_version or self._version_before() or live
         if live is None or written is None or written == live:
             return ()
-        version, to = SchemaVersion.parse(written), SchemaVersion.parse(live)
+        version = stored_version(written, "_sync_quarantine.shape_version")
+        to = stored_version(live, SHAPE_VERSION)
         if version > to:
             why = f"{collection} is at {live} now, and the row is of {written}"
             raise RetryRefused(Rejection(code=SHAPE_UNKNOWN, text=why))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from syncengine.local.identifiers import quoted
+from syncengine.local.stored import POINT_VERSION, stored_version
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.executor import BaseMigrationExecutor
 from syncengine.migrate.online import OnlineExecutor
@@ -61,7 +62,7 @@ def _applied(row: tuple[Any, ...]) -> Applied:
         migration=row[1],
         scope=row[2],
         state=row[3],
-        hop=Hop((SchemaVersion.parse(row[4]), SchemaVersion.parse(row[5]))),
+        hop=Hop((stored_version(row[4], "_sync_run.from_version"), stored_version(row[5], "_sync_run.to_version"))),
         restore_point_id=row[6],
         rows_read=row[7],
         rows_written=row[8],
@@ -74,7 +75,7 @@ def _left(store: "Store", sources: Mapping[str, Any]) -> Left:
     points = store.rows("rollback", "restore_points")
     return Left(
         kept_tables={(row[0], row[1]): str(row[2]) for row in store.rows("rollback", "kept_tables")},
-        restore_points={int(row[0]): SchemaVersion.parse(row[1]) for row in points},
+        restore_points={int(row[0]): stored_version(row[1], POINT_VERSION) for row in points},
         claimed=frozenset((row[0], row[1]) for row in store.rows("rollback", "claimed_uploads")),
         filling=frozenset(str(row[0]) for row in store.rows("rollback", "filling")),
         sources=sources,

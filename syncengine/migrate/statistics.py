@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from syncengine.errors import SyncEngineError
+from syncengine.local.stored import stored_texts
 from syncengine.migrate.definition import Counts
 from syncengine.vocabulary import STORE_SCOPE, user_scope
 
@@ -90,7 +89,7 @@ def _line(*row: Any) -> HistoryLine:
         duration_ms=duration_ms,
         error_code=error_code,
         error_text=error_text,
-        warnings=tuple(orjson.loads(warnings)),
+        warnings=stored_texts(warnings, "_sync_run.warnings"),
     )
 
 

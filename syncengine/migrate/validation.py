@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError, create_model
 
 from syncengine.local.identifiers import quoted
+from syncengine.local.stored import SHAPE_VERSION, stored_version
 from syncengine.migrate.declared import Change, DeclaredExecutor, Rename
 from syncengine.migrate.definition import Counts
 from syncengine.migrate.paging import pages
 from syncengine.migrate.row_codec import codec_of, why_invalid
 from syncengine.migrate.shape import columns_of, table_exists
 from syncengine.migrate.work import key_columns
-from syncengine.vocabulary import STORE_SCOPE, SchemaVersion
+from syncengine.vocabulary import STORE_SCOPE
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -31,7 +32,11 @@ def validate_collection(
         return counts, [f"{name}: there is no such table"]
     model = checked_shape(store, registry, name)
     collection = registry.collections[name]
-    columns = codec_of(model).columns if model else columns_of(store, name)
+    live = columns_of(store, name)
+    columns = codec_of(model).columns if model else live
+    missing = [column for column in (*columns, collection.key, collection.owner) if column and column not in live]
+    if missing:
+        return counts, [f"{name}: the table has no column {column}" for column in dict.fromkeys(missing)]
     where = f"{quoted(collection.owner)} = :user" if user is not None and collection.owner else "1"
     bindings = {"user": user} if where != "1" else {}
     key = columns.index(collection.key)
@@ -69,10 +74,11 @@ def checked_shape(store: "Store", registry: "MigrationRegistry", name: str) -> t
     """
     from syncengine.migrate.row_migration import RowExecutor
 
-    shape = store.value("runs", "shape_version", name=name)
+    found = store.value("runs", "shape_version", name=name)
+    shape = None if found is None else stored_version(found, SHAPE_VERSION)
     model: type[BaseModel] | None = None
     for listed in sorted(registry.migrations, key=lambda listed: listed.edge.to_version):
-        if shape is None or listed.scope != STORE_SCOPE or listed.edge.to_version > SchemaVersion.parse(shape):
+        if shape is None or listed.scope != STORE_SCOPE or listed.edge.to_version > shape:
             continue
         executor = registry.get_migration_executor(listed.id)
         if isinstance(executor, RowExecutor) and executor.collection == name:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from syncengine.errors import TextUnreadable
 from syncengine.outbox.barrier_page import Barrier
 from syncengine.outbox.delivery import Event, State, next_state
 from syncengine.outbox.entry import Batch, Entry, Kind, entry_of
@@ -84,7 +85,7 @@ def _choose_behind_items(store: "Store", owner: str, limits: Limits) -> list[Ent
         with store.savepoint("choose"):
             hold_behind_open_items(store, owner)
             return _choose(store, owner, limits)
-    except UnicodeDecodeError:
+    except TextUnreadable:
         # A key that an earlier version queued unjudged.
         set_aside_unreadable_keys(store, owner)
     hold_behind_open_items(store, owner)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from syncengine.errors import TextUnreadable
 from syncengine.local.identifiers import quoted
 from syncengine.outbox.delivery import Event, State, next_state
 from syncengine.outbox.entry import Kind
@@ -109,7 +110,7 @@ class _ChildTables:
         """The keys; one that is not UTF-8 is left out, for its row is never sent."""
         try:
             return [key for (key,) in self._store.query(f"SELECT {column} {where}", values)]
-        except UnicodeDecodeError:
+        except TextUnreadable:
             raw = self._store.query(f"SELECT CAST({column} AS BLOB) {where}", values)
             return [key.decode() for (key,) in raw if is_utf8(key)]
 

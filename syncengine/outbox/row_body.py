@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from syncengine.errors import TextUnreadable
 from syncengine.local.identifiers import quoted
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class LiveRows:
         select, columns, owner_column = self._known.get(collection) or self._look_up(collection)
         try:
             found = self._store.query(select, (owner, row_key))
-        except UnicodeDecodeError as error:
+        except TextUnreadable as error:
             raise RowUnreadable("text_not_utf8", "a text of the row is not UTF-8") from error
         if not found:
             return None

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from syncengine.errors import TextUnreadable
 from syncengine.outbox.delivery import Event
 from syncengine.outbox.entry import entry_of
 from syncengine.outbox.sendable import KEY_NOT_UTF8, is_utf8
@@ -25,7 +26,7 @@ def set_aside_unreadable_keys(store: "Store", owner: str, *, after: int = 0) -> 
     while True:
         try:
             page = store.rows("outbox", "waiting_keys", owner=owner, after=after, entries_max=PAGE_ENTRIES)
-        except UnicodeDecodeError:
+        except TextUnreadable:
             page = store.rows("outbox", "waiting_keys_as_bytes", owner=owner, after=after, entries_max=PAGE_ENTRIES)
             _set_aside_those_of(store, dict(page))
         if len(page) < PAGE_ENTRIES:
