@@ -8,6 +8,7 @@ from syncengine.errors import (
     QuarantineBudgetExceeded,
     ReconciliationFailed,
     ShapeDrifted,
+    StoreBusy,
     StoreSuperseded,
 )
 from syncengine.migrate.definition import Counts, MigrationDefinition
@@ -103,6 +104,18 @@ def refuse_drifted(store: "Store", collections: tuple[str, ...]) -> None:
         drifted = store.drifted.get(name)
         if drifted is not None:
             raise ShapeDrifted(drifted.what, why=drifted.why, fix=drifted.fix)
+
+
+def refuse_filling(store: "Store", collections: tuple[str, ...]) -> None:
+    """What another process fills beside the live table is its own until it has ended. Raises StoreBusy."""
+    begun = {str(name): str(migration) for name, migration in store.rows("shadow", "all")}
+    for name in collections:
+        if name in begun:
+            raise StoreBusy(
+                f"Migration {begun[name]} is rewriting {name} in another process.",
+                why="a migration of the same collection would have to wait for its end",
+                fix="Nothing was changed; try again when it has ended, or end that process.",
+            )
 
 
 def refuse_inside(store: "Store", step: "Step") -> None:

@@ -15,6 +15,7 @@ from syncengine.local.version_table import read_installed
 from syncengine.logs import log_event
 from syncengine.migrate.checks import (
     check_found_nothing,
+    refuse_filling,
     refuse_inside,
     refuse_overtaken,
 )
@@ -67,13 +68,13 @@ def run_step(step: "Step", context: RunContext, *, again: bool = False) -> Migra
 
 def _beside(step: "Step", context: RunContext, *, restore_point_id: int | None) -> MigrationResult | None:
     """The result of a run of many transactions; None for a migration that is done in one."""
-    from syncengine.migrate.shadow import NotBeside, drop_other_shadows, run_shadow, wants_shadow
+    from syncengine.migrate.shadow import NotBeside, after_other_process, drop_other_shadows, run_shadow, wants_shadow
 
     executor = context.registry.get_migration_executor(step.id)
     wanted = wants_shadow(step, executor, context)
     drop_other_shadows(step, executor, context, own=not wanted)
     if not wanted:
-        return None
+        return after_other_process(step, executor, context)
     assert isinstance(executor, RebuildingExecutor)
     try:
         return run_shadow(step, executor, context, restore_point_id=restore_point_id)
@@ -98,6 +99,7 @@ def _attempt(
             elif (step.id, step.scope) in installed.completed | installed.queued:
                 return _already(step)
             refuse_overtaken(step, installed.schema_version(STORE_SCOPE) or context.registry.baseline)
+            refuse_filling(store, executor.definition.collections)
             run = Run(step, executor, context, reported=told, restore_point_id=restore_point_id)
             with context.second_look.around(step) if context.second_look else nullcontext():
                 result = run.perform()

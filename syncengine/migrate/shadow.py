@@ -54,7 +54,7 @@ from syncengine.migrate.shadow_rows import LiveReader
 from syncengine.migrate.shadow_size import first_batch_rows, is_large
 from syncengine.migrate.shadow_state import Shadow, ask_of_runner, filling, load, save, with_state
 from syncengine.migrate.shadow_swap import refuse_other_columns, swap
-from syncengine.migrate.shadow_table import NotBeside, code_of, is_ordinary, layout_of, make_beside
+from syncengine.migrate.shadow_table import KeysCompareAlike, NotBeside, code_of, is_ordinary, layout_of, make_beside
 from syncengine.migrate.shadow_triggers import make_triggers
 from syncengine.migrate.shadow_waiting import Waiting
 from syncengine.migrate.shadow_watch import schema_number, seal_of
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NotBeside",
+    "after_other_process",
     "ask_of_runner",
     "drop_kept_tables",
     "drop_other_shadows",
@@ -118,7 +119,7 @@ def run_shadow(
         with _one_at_a_time(context.store, step):
             return _ShadowRun(step, executor, context, restore_point_id).perform()
     except NotBeside as why:
-        if not executor.definition.shadow:
+        if not executor.definition.shadow or isinstance(why, KeysCompareAlike):
             raise
         raise MigrationInvalid(
             f"Migration {step.id} says shadow=True, and {executor.collection} cannot be rewritten that way.",
@@ -150,6 +151,27 @@ def drop_other_shadows(step: "Step", executor: "BaseMigrationExecutor", context:
                 drop_shadow(store, collection)
         finally:
             lease.release()
+
+
+def after_other_process(
+    step: "Step", executor: "BaseMigrationExecutor", context: "RunContext"
+) -> "MigrationResult | None":
+    """Wait while another process rewrites a collection of this step, which is to be done in one transaction.
+
+    None when nothing is in its way any more; else what to give back: `already`, or what was asked for meanwhile.
+    Raises StoreBusy when the other process does not move.
+    """
+    for _ in range(TAKEOVERS_MAX):
+        busy = sorted(set(filling(context.store)) & set(executor.definition.collections))
+        if not busy:
+            break
+        lease = _new_lease(context)
+        ended = Waiting(step, context, collection=busy[0], lease=lease).for_turn()
+        if ended is not None:
+            return ended
+        lease.release()
+        drop_other_shadows(step, executor, context, own=True)
+    return None
 
 
 def _new_lease(context: "RunContext") -> Lease:
@@ -240,6 +262,7 @@ class _ShadowRun:
             shadow.migration == self.step.id
             and shadow.scope == self.step.scope
             and shadow.source == columns_of(self.store, self.collection)
+            and shadow.code is not None
             and shadow.code == code_of(self.executor, self.work)
         )
         if not same:

@@ -34,8 +34,8 @@ class Shadow:
     collection: str
     migration: str
     scope: str
-    code: str
-    """What its code was; other code begins anew."""
+    code: str | None
+    """What its code was; other code begins anew. None: it cannot be told, and any code does."""
     source: tuple[str, ...]
     """The columns of the live table when it began."""
     started_at: str

@@ -1,14 +1,13 @@
 """The new table beside the live one: can it be filled there, and how it is made."""
 
 import hashlib
-import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from syncengine.errors import MigrationInvalid
 from syncengine.local.identifiers import quoted
 from syncengine.local.sqlite_errors import SQLError
-from syncengine.migrate.history import code_hash
+from syncengine.migrate.code_in_use import hash_of_code
 from syncengine.migrate.schema_text import Rewritten, rewrite_schema, sql_of
 from syncengine.migrate.shape import attached
 from syncengine.migrate.sql_text import created_name, index_as, table_as, without_foreign_keys
@@ -24,6 +23,11 @@ INDEX_PREFIX = "_sync_new_"
 
 class NotBeside(Exception):
     """This collection cannot be rewritten beside the live table; the message says why."""
+
+
+class KeysCompareAlike(NotBeside):
+    """Keys that differ can be the same key (COLLATE NOCASE): it is done in one transaction, even where the author
+    wants it beside."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,8 @@ def layout_of(executor: "RebuildingExecutor", work: "Work") -> Layout:
         raise NotBeside("no unique index of the live table is over its key, in one direction")
     if _types(store, live, keys) != _types(store, new, keys):
         raise NotBeside("the type of its key changes")
+    if not _compare_by_bytes(store, live, keys) or not _compare_by_bytes(store, new, keys):
+        raise KeysCompareAlike("its key has a COLLATE of its own")
     if not _is_searched(store, new, keys):
         raise NotBeside("the new table has no index over its key")
     unset = " OR ".join(f"{quoted(key)} IS NULL" for key in keys)
@@ -101,6 +107,10 @@ def _types(store: "Store", table: str, keys: tuple[str, ...]) -> dict[str, str]:
     """Affinities by sqlite.org/datatype3.html#determination_of_column_affinity: a key compares alike in both."""
     rows = store.query("SELECT name, upper(type) FROM pragma_table_xinfo(?)", (table,))
     return {name: _affinity(kind) for name, kind in rows if name in keys}
+
+
+def _compare_by_bytes(store: "Store", table: str, keys: tuple[str, ...]) -> bool:
+    return all(store.connection.column_metadata("main", table, key)[1].upper() == "BINARY" for key in keys)
 
 
 def _affinity(kind: str) -> str:
@@ -165,24 +175,20 @@ def refuse_name_of_another(store: "Store", name: str, *, table: str) -> None:
         )
 
 
-def code_of(executor: "RebuildingExecutor", work: "Work") -> str:
-    """A hash over everything that decides what a row becomes: a run resumes only where it is the same."""
-    models = [getattr(executor, name, None) for name in ("old_model", "new_model")]
+def code_of(executor: "RebuildingExecutor", work: "Work") -> str | None:
+    """A hash over everything that decides what a row becomes: a run resumes only where it is the same.
+
+    None where it cannot be told: then no run resumes.
+    """
+    made = [getattr(executor, name, None) for name in ("function", "old_hint", "new_hint", "table", "changes")]
+    code = hash_of_code((*made, executor.repairs, type(executor)))
+    if code is None:
+        return None
     parts = (
-        code_hash(executor),
+        code,
         executor.source_columns(work),
         executor.new_columns(work),
         executor.new_indexes,
         executor.insert_select(work),
-        getattr(executor, "table", None),
-        getattr(executor, "changes", None),
-        [_source_of(model) for model in models if model is not None],
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _source_of(model: type) -> str:
-    try:
-        return inspect.getsource(model)
-    except (OSError, TypeError):
-        return model.__qualname__  # a frozen app has no sources

@@ -14,8 +14,9 @@ from migrate_world import dump, registry_of
 from shadow_world import BATCH, STEADY, BatchClock, ShadowWorld, agrees, leaves_nothing_behind, result_of
 
 from syncengine import Engine, Settings
-from syncengine.errors import CalledFromInside, DiskFull, MigrationFailed, ReconciliationFailed
+from syncengine.errors import CalledFromInside, DiskFull, MigrationFailed, ReconciliationFailed, StoreBusy
 from syncengine.events import MigrationEnded, MigrationProgressed, MigrationStarted
+from syncengine.migrate.checks import refuse_filling
 from syncengine.migrate.shadow import ask_of_runner, drop_kept_tables, filling, kept_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,10 +52,6 @@ def test_a_run_that_broke_off_goes_on_at_its_last_batch(world):
         engine.migrate()
     seen = []
 
-    def counting(old: JourneyV2) -> JourneyV3:
-        seen.append(old.id)
-        return to_seconds(old)
-
     with world.open(target="2.0.0") as engine:
         (_, rows, _), made = progress_of(engine)[0], engine._store.query("SELECT count(*) FROM journeys_new_")
         assert made == [(rows,)]
@@ -63,8 +60,13 @@ def test_a_run_that_broke_off_goes_on_at_its_last_batch(world):
             db.execute("UPDATE journeys SET minutes = 50 WHERE id = 'w-00001'")
     with world.open() as engine:
         executor = engine._registry.get_migration_executor("seconds-v3")
-        same, executor.function = executor.function, counting
-        counting.__wrapped__ = same  # inspect.getsource looks through it: the code is the same
+        made_of = executor.made_of
+
+        def counting(rows, work):
+            seen.extend(row[1] for row in rows)
+            return made_of(rows, work)
+
+        executor.made_of = counting  # the author's code is the same
         result = result_of(engine.migrate())
         assert (result.counts.read, result.batches) == (100, 10)
         assert seen == [f"w-{n:05}" for n in range(rows, 100)] + ["w-00001"]
@@ -315,6 +317,55 @@ def test_who_waits_for_a_run_that_is_paused_does_not_go_on_with_it(world):
     with world.open(clock=Waiting()) as engine:
         assert result_of(engine.migrations.migrate_all_data()).state == "paused"
         assert [state for state, _, _ in progress_of(engine)] == ["paused"]
+    other.close()
+
+
+def held_by_another(world):
+    """A run broke off, and another process has the right to go on with it."""
+    with world.open(between=stop_at(5)) as engine, pytest.raises(PowerIsGone):
+        engine.migrate()
+    other = world.other_process()
+    other.execute("UPDATE _sync_lease SET holder = 'another', pid = 1, until_ms = until_ms + 600000")
+    return other
+
+
+def test_who_does_it_in_one_transaction_waits_for_the_process_that_fills(world):
+    other = held_by_another(world)
+    waited = []
+
+    class Waiting(BatchClock):
+        def pause(self, wait_ms):
+            waited.append(wait_ms)
+            if len(waited) == 3:
+                other.execute("UPDATE _sync_lease SET holder = ''")
+
+    with world.open(seconds_v3(consent="auto", shadow=False), clock=Waiting()) as engine:
+        result = result_of(engine.migrate())
+        assert (result.state, result.counts.read) == ("completed", 100)
+        assert len(waited) >= 3
+        assert engine._store.query(
+            "SELECT method FROM _sync_run WHERE state = 'completed' AND migration = ?", ("seconds-v3",)
+        ) == [("transaction",)]
+        leaves_nothing_behind(engine._store)
+    other.close()
+
+
+def test_who_does_it_in_one_transaction_is_told_that_another_process_does_not_move(world):
+    other = held_by_another(world)
+    with world.open(seconds_v3(consent="auto", shadow=False), starter_wait_ms_max=100) as engine:
+        with pytest.raises(StoreBusy):
+            engine.migrate()
+        assert engine._store.query("SELECT count(*) FROM journeys WHERE minutes >= 0") == [(100,)]
+        assert filling(engine._store) == {"journeys": "seconds-v3"}
+    other.close()
+
+
+def test_a_filling_that_begins_right_before_the_one_transaction_is_not_disturbed(world):
+    other = held_by_another(world)
+    with world.open(seconds_v3(consent="auto", shadow=False)) as engine:
+        with pytest.raises(StoreBusy, match="is rewriting journeys in another process"), engine._store.transaction():
+            refuse_filling(engine._store, ("journeys",))
+        assert filling(engine._store) == {"journeys": "seconds-v3"}
     other.close()
 
 

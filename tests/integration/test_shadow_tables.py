@@ -2,7 +2,7 @@
 
 import apsw
 import pytest
-from imports import seconds_v3
+from imports import V2, V3, seconds_v3
 from migrate_world import registry_of
 from pydantic import BaseModel, ConfigDict
 from shadow_world import STEADY, BatchClock, ShadowWorld, leaves_nothing_behind, make_tables, result_of
@@ -19,8 +19,8 @@ ROW = "user_id TEXT NOT NULL, id TEXT NOT NULL, minutes REAL NOT NULL, title TEX
 TABLES = {
     "strict, with an autoindex": f"CREATE TABLE journeys ({ROW} UNIQUE, PRIMARY KEY (user_id, id)) STRICT",
     "without rowid": f"CREATE TABLE journeys ({ROW}, PRIMARY KEY (id, user_id)) STRICT, WITHOUT ROWID",
-    "with collations": "CREATE TABLE journeys (user_id TEXT NOT NULL COLLATE NOCASE, "
-    "id TEXT NOT NULL COLLATE NOCASE, minutes REAL NOT NULL, title TEXT COLLATE RTRIM, PRIMARY KEY (user_id, id))",
+    "with collations": "CREATE TABLE journeys (user_id TEXT NOT NULL, "
+    "id TEXT NOT NULL, minutes REAL NOT NULL, title TEXT COLLATE RTRIM, PRIMARY KEY (user_id, id))",
     "in square brackets": "CREATE TABLE [journeys] ([user_id] TEXT NOT NULL, `id` TEXT NOT NULL, "
     "'minutes' REAL NOT NULL, \"title\" TEXT, PRIMARY KEY ([user_id], id))",
     "loosely typed": "CREATE TABLE journeys (user_id TEXT, id TEXT, minutes DOUBLE, title, "
@@ -383,6 +383,22 @@ def _rename_and_fail(store, change):
         plan = store.query("EXPLAIN QUERY PLAN SELECT * FROM journeys INDEXED BY two WHERE title = 'a'")
         assert "two" in plan[0][3]
         raise ZeroDivisionError
+
+
+NOCASE = V2.replace("id TEXT NOT NULL, minutes", "id TEXT NOT NULL COLLATE NOCASE, minutes")
+V3_NOCASE = V3.replace("id TEXT NOT NULL, seconds", "id TEXT NOT NULL COLLATE NOCASE, seconds")
+
+
+@pytest.mark.parametrize(("live", "new"), [(NOCASE, V3_NOCASE), (NOCASE, V3), (V2, V3_NOCASE)])
+@pytest.mark.parametrize("wanted", [None, True])
+def test_a_key_that_compares_without_case_is_rewritten_in_one_transaction(tmp_path, live, new, wanted):
+    world = ShadowWorld(tmp_path, table=live)
+    with world.open(seconds_v3(consent="auto", table=new, shadow=wanted)) as engine:
+        assert result_of(engine.migrate()).counts.read == 100
+        assert engine._store.query("SELECT method FROM _sync_run WHERE migration = 'seconds-v3'") == [
+            ("transaction",)
+        ]
+        leaves_nothing_behind(engine._store)
 
 
 def test_a_row_function_that_changes_nothing_of_the_shape_may_be_rewritten_beside(tmp_path):
