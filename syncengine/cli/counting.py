@@ -25,7 +25,7 @@ def status(store: str, registry: "MigrationRegistry | None", user: str | None, a
     """Where the store stands: versions, outbox, quarantine, cloud.
 
     With --app also what still has to be migrated. Exit status 4 with rows in quarantine, else 3 when something is
-    left to migrate or to send, else 0.
+    left to migrate or to send, or a collection is blocked by what was skipped or rolled back, else 0.
     """
     from syncengine.cli.looking import looking_at
 
@@ -82,10 +82,11 @@ def _collections(look: "Look", registry: "MigrationRegistry") -> dict[str, Any]:
 
 
 def _is_left(found: dict[str, Any]) -> bool:
-    """Is there something to migrate, to send or to look at?"""
+    """Is there something to migrate, to send or to look at? What was skipped or rolled back is left, too."""
     outbox, migration = found["outbox"], found["migration"]
     left = outbox["waiting"] + outbox["claimed"] + outbox["held"] + (migration["pending"] or 0) + migration["queued"]
-    return bool(left or found["quarantined"] or migration["superseded"])
+    is_blocked = any(state["state"] == "blocked" for state in (found["collections"] or {}).values())
+    return bool(left or found["quarantined"] or migration["superseded"] or is_blocked)
 
 
 def _migration(look: "Look", registry: "MigrationRegistry | None", user: str | None) -> dict[str, Any]:

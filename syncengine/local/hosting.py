@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+import apsw
+
 from syncengine.clock import iso
 from syncengine.errors import CalledFromInside, MigrationDenied, SyncEngineError
 from syncengine.local.authorizer import (
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
     from syncengine.local.store import Store
     from syncengine.local.version_table import Readable
+
+NO_MORE_FILES = "too many attached databases"
+"""SQLite's words for its limit: sqlite.org/limits.html."""
 
 Errors = Mapping[str, SyncEngineError]
 
@@ -64,6 +69,8 @@ def reading(store: "Store", *, check: Check) -> Iterator["sqlite_utils.Database"
     read in whatever version it has.
     """
     connection = store.reader()
+    # VACUUM attaches, too. Both may make a file, even where nothing can be written.
+    connection.limit(apsw.SQLITE_LIMIT_ATTACHED, 0)
     bars = None
     try:
         connection.execute("BEGIN")
@@ -77,6 +84,14 @@ def reading(store: "Store", *, check: Check) -> Iterator["sqlite_utils.Database"
     except ReadOnlyError as error:
         raise MigrationDenied(
             "A block that reads tried to write.", why=str(error), fix="Use `with engine.write() as db:`."
+        ) from error
+    except SQLError as error:
+        if not str(error).startswith(NO_MORE_FILES):
+            raise
+        raise MigrationDenied(
+            "A block that reads tried to open another file.",
+            why="it reads one moment of this store; ATTACH and VACUUM are not for it",
+            fix="Work on a copy: `with engine.snapshot() as path:`.",
         ) from error
     finally:
         connection.close(True)

@@ -206,6 +206,30 @@ def test_a_migration_is_left_out_until_it_is_asked_for(app):
     assert shapes(app) == ["user_id,id,seconds", "4"]
 
 
+def test_while_a_collection_is_blocked_by_what_was_skipped_status_says_3_and_a_rehearsal_of_the_rest_is_no_failure(
+    app,
+):
+    filled(app, 5)
+    assert command(app, "skip", "seconds", "--reason", "not now", registry="app:MIDDLE")[0] == 0
+    code, out, err = command(app, "status", registry="app:MIDDLE")
+    assert code == 3, err
+    assert "migration seconds was skipped" in out
+    code, out, err = command(app, "plan", "--rehearse")
+    assert code == 3, err
+    assert "pinned: would not run" in out
+    assert json.loads(command(app, "plan", "--rehearse", "--json")[1])["rehearsal"]["success"] is True
+
+
+def test_while_a_collection_is_blocked_by_what_was_rolled_back_status_says_3(app):
+    filled(app, 2)
+    assert command(app, "migrate", registry="app:MIDDLE")[0] == 0
+    assert command(app, "status", registry="app:MIDDLE")[0] == 0
+    code, _, err = command(app, "rollback", "seconds", "--yes", registry="app:MIDDLE")
+    assert code == 0, err
+    code, out, _ = command(app, "status", registry="app:MIDDLE")
+    assert (code, "migration seconds was rolled back" in out) == (3, True)
+
+
 def test_rows_that_are_not_of_their_shape_are_named_by_key_and_field_without_their_value(app):
     filled(app, 3)
     assert command(app, "migrate")[0] == 0

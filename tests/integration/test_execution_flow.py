@@ -223,7 +223,7 @@ def test_the_log_has_the_start_the_end_the_measures_and_the_kind_of_failure(tmp_
     assert "MemoryError" in str(failed.error_text)
 
 
-def test_what_the_user_agreed_to_is_kept_with_its_time_its_code_and_who_said_so(tmp_path):
+def test_what_the_user_agreed_to_is_kept_with_its_time(tmp_path):
     path = filled(tmp_path / "app.db")
     asking = flow_registry(column("c"), asks_for_major=True)
     agreed = "SELECT name, value FROM _sync_state WHERE name LIKE 'agreed to %'"

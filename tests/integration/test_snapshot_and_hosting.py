@@ -148,6 +148,30 @@ def test_reading_cannot_write_and_sees_one_moment(engine):
     assert keys(engine) == ["b"]
 
 
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ("ATTACH '{}' AS other",),
+        ("COMMIT", "VACUUM INTO '{}'"),
+        ("COMMIT", "ATTACH '{}' AS other"),
+        ("COMMIT", "VACUUM"),
+    ],
+)
+def test_reading_opens_and_makes_no_other_file(engine, tmp_path, statements):
+    before = sorted(tmp_path.iterdir())
+
+    def attempt():
+        with engine.read() as db:
+            for statement in statements:
+                db.execute(statement.format(tmp_path / "other.db"))
+
+    with pytest.raises(MigrationDenied):
+        attempt()
+    assert sorted(tmp_path.iterdir()) == before
+    with engine.read() as db:
+        assert db["notes"].count == 0
+
+
 def test_a_process_of_the_old_version_neither_reads_nor_writes_after_a_newer_one_has_migrated(engine, tmp_path):
     code = """
 import sys
