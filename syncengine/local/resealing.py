@@ -15,6 +15,7 @@ from syncengine.clock import fresh_id, iso, system_random
 from syncengine.errors import RestorePointUnusable, StoreDamaged
 from syncengine.local.keys import sync_folder
 from syncengine.local.private_place import make_restore_folder, plain_place
+from syncengine.local.regular_file import open_regular
 from syncengine.local.restore_folder import restore_folder
 from syncengine.local.restore_points import (
     DAMAGED_ENDS,
@@ -182,7 +183,7 @@ def _damaged(store: "Store", known: _Keys, *, new: "SealingKey") -> Iterator[_Ou
 
 
 def _opens(path: str, *, key: "SealingKey") -> bool:
-    with open(path, "rb") as sealed, suppress(RestorePointUnusable):
+    with open_regular(path) as sealed, suppress(RestorePointUnusable):
         unseal(sealed, None, key=key)
         return True
     return False
@@ -196,7 +197,7 @@ def _resealed_damaged(store: "Store", path: str, known: "tuple[SealingKey, ...]"
         return LeftSealed(name=name, why="it was altered, or it is sealed for a key that was not given")
     with plain_place(folder) as place:
         plain = os.path.join(place, "opened.db")
-        with open(path, "rb") as sealed, open(plain, "xb", opener=private_file) as target:
+        with open_regular(path) as sealed, open(plain, "xb", opener=private_file) as target:
             unseal(sealed, target, key=key)
         seal_copy(store.path, plain, key=new)
         os.replace(os.path.join(place, SEALED_NAME), path)

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from syncengine.errors import (
     RestorePointImpossible,
     RestorePointUnknown,
     RestorePointUnusable,
+    SourceBroken,
     StoreDamaged,
 )
 from syncengine.local.identifiers import quoted
@@ -28,9 +29,11 @@ from syncengine.local.private_place import (
     plain_place,
     remove_leftovers,
 )
+from syncengine.local.regular_file import open_regular
 from syncengine.local.restore_folder import restore_folder
 from syncengine.local.savepoint import raise_translated
 from syncengine.local.sealing import Sealed, seal, sha256_of, unseal
+from syncengine.local.stored import stored_object
 
 if TYPE_CHECKING:
     from syncengine.clock import Clock
@@ -111,12 +114,15 @@ def sealed_name(clock: "Clock") -> str:
 def check_room(store: "Store", folder: str) -> None:
     """Is there space for two copies, and what stays free? Raises RestorePointImpossible."""
     pages, page_bytes = store.query("PRAGMA page_count")[0][0], store.query("PRAGMA page_size")[0][0]
-    needed, free = 2 * pages * page_bytes, shutil.disk_usage(folder).free
-    kept_free = store.settings.restore_point_free_bytes_min
-    if free < needed + kept_free:
+    _check_free(store, folder, needed_bytes=2 * pages * page_bytes, done="made")
+
+
+def _check_free(store: "Store", folder: str, *, needed_bytes: int, done: str) -> None:
+    free, kept_free = shutil.disk_usage(folder).free, store.settings.restore_point_free_bytes_min
+    if free < needed_bytes + kept_free:
         raise RestorePointImpossible(
             "There is not enough space on the disk for a restore point.",
-            why=f"it needs {_megabytes(needed)} MB while it is made, {_megabytes(kept_free)} MB stay free, "
+            why=f"it needs {_megabytes(needed_bytes)} MB while it is {done}, {_megabytes(kept_free)} MB stay free, "
             f"and {_megabytes(free)} MB are free",
             fix="Free some space beside the store and try again. The store was not changed.",
         )
@@ -134,10 +140,10 @@ def no_disk(error: OSError) -> Exception:
         return DiskFull(
             "The disk is full.",
             why=error.strerror or type(error).__name__,
-            fix="No restore point was made and the store was not changed. Free some space and try again.",
+            fix="Nothing was kept, and the store was not changed. Free some space beside it and try again.",
         )
     return RestorePointImpossible(
-        "A restore point could not be written.",
+        "A restore point could not be written or opened.",
         why=error.strerror or type(error).__name__,
         fix="Look at the folder beside the store that ends in -restore. The store was not changed.",
     )
@@ -310,15 +316,15 @@ def restore_point(store: "Store", restore_point_id: int) -> RestorePoint:
 def point_of(row: Sequence[Any], *, store_path: str) -> RestorePoint:
     """What a line of the table says, and what has become of its file."""
     number, path, sha256, size_bytes, recipient, version, rows, reason, made_at, verified_at, keep_until = row
-    absolute = _absolute(store_path, path)
+    file = _file_of(store_path, path)
     return RestorePoint(
         restore_point_id=number,
-        path=absolute,
-        state=_state_of(absolute, sha256=sha256),
+        path=file or path,
+        state="altered" if file is None else _state_of(file, sha256=sha256),
         size_bytes=size_bytes,
         recipient=recipient,
         schema_version=version,
-        rows=json.loads(rows),
+        rows=stored_object(rows, "_sync_restore_point.rows"),
         reason=reason,
         made_at=made_at,
         verified_at=verified_at,
@@ -326,14 +332,21 @@ def point_of(row: Sequence[Any], *, store_path: str) -> RestorePoint:
     )
 
 
-def _absolute(store_path: str, path: str) -> str:
+def _file_of(store_path: str, path: str) -> str | None:
+    """The sealed file that a line of the table names; None where that can be none of a store's folder."""
+    folder, name = os.path.split(path)
+    is_beside = os.path.basename(folder) == folder and folder.endswith(restore_folder(""))
+    if not is_beside or not name.endswith(SEALED_ENDS) or "\0" in path:
+        return None
     return os.path.join(os.path.dirname(store_path), path)
 
 
 def _state_of(path: str, *, sha256: str) -> str:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return "good" if sha256_of(file) == sha256 else "altered"
+    except SourceBroken:
+        return "altered"
     except OSError:
         return "missing"
 
@@ -342,9 +355,12 @@ def _state_of(path: str, *, sha256: str) -> str:
 
 
 @contextmanager
-def opened_restore_point(store: "Store", restore_point_id: int, *, keys: "KeyProvider") -> Iterator[Path]:
+def opened_restore_point(
+    store: "Store", restore_point_id: int, *, keys: "KeyProvider", copies: int = 1
+) -> Iterator[Path]:
     """A private plain copy (0600, beside the store) of what a restore point holds, checked; gone when the block ends.
 
+    `copies` is how many there will be: room is looked for before.
     Raises RestorePointUnknown, RestorePointUnusable when its file is missing, altered or sealed for another key,
     KeyUnavailable, RestorePointImpossible, DiskFull.
     """
@@ -354,15 +370,17 @@ def opened_restore_point(store: "Store", restore_point_id: int, *, keys: "KeyPro
             f"Restore point {restore_point_id} is {point.state}.",
             why="its file is not there"
             if point.state == "missing"
-            else "its file has another hash than when it was made",
+            else "its file is not the one that was made: another hash, another kind, or another place",
             fix="Take another restore point: syncengine restore-points. Nothing was changed.",
         )
     key = keys.identity()
     folder = make_restore_folder(store.path)
-    with plain_place(folder) as place:
-        path = os.path.join(place, "opened.db")
+    _check_free(store, folder, needed_bytes=copies * point.size_bytes, done="opened")
+    with ExitStack() as until_closed:
         try:
-            with open(point.path, "rb") as sealed, open(path, "xb", opener=private_file) as target:
+            place = until_closed.enter_context(plain_place(folder))
+            path = os.path.join(place, "opened.db")
+            with open_regular(point.path) as sealed, open(path, "xb", opener=private_file) as target:
                 unseal(sealed, target, key=key)
         except OSError as error:
             raise no_disk(error) from error
@@ -384,9 +402,11 @@ def prune_restore_points(store: "Store") -> int:
         "restore_points", "over", now=iso(store.clock.now_ms()), kept_max=store.settings.restore_points_max
     )
     for restore_point_id, path in over:
+        file = _file_of(store.path, path)
         try:
             with suppress(FileNotFoundError):
-                os.unlink(_absolute(store.path, path))
+                if file is not None:
+                    os.unlink(file)
         except OSError as error:
             raise no_disk(error) from error
         with store.transaction():

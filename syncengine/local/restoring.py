@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import apsw
 
 from syncengine.clock import iso
-from syncengine.errors import CalledFromInside, RestoreRefused
+from syncengine.errors import CalledFromInside, DiskFull, RestoreRefused
 from syncengine.local.carrying_over import carry_over
 from syncengine.local.difference import Difference, differences
-from syncengine.local.restore_points import make_restore_point, opened_restore_point, restore_point
+from syncengine.local.long_wait import LongWait
+from syncengine.local.restore_points import make_restore_point, no_disk, opened_restore_point, restore_point
 from syncengine.local.savepoint import raise_translated
 from syncengine.local.store import Store
 from syncengine.logs import log_event
@@ -85,7 +86,13 @@ def restore(
     """
     _refuse_inside(store)
     point = restore_point(store, restore_point_id)
-    with _no_migration_here(store), opened_restore_point(store, restore_point_id, keys=keys) as path:
+    copies = 1 if bring_forward is None else 2
+    with (
+        _no_migration_here(store),
+        LongWait(store),
+        _typed(),
+        opened_restore_point(store, restore_point_id, keys=keys, copies=copies) as path,
+    ):
         forward = None
         if bring_forward is not None:
             forward = _brought_forward(store, str(path), bring_forward)
@@ -96,6 +103,17 @@ def restore(
             going.check()
             before = make_restore_point(store, keys=keys, reason=f"before going back to {restore_point_id}")
             return going.go(sealed_before=before.restore_point_id)
+
+
+@contextmanager
+def _typed() -> Iterator[None]:
+    """What the disk says about the private copies, in the engine's words."""
+    try:
+        yield
+    except OSError as error:
+        raise no_disk(error) from error
+    except apsw.Error as error:
+        raise_translated(error)
 
 
 def _refuse_inside(store: Store) -> None:
@@ -130,6 +148,8 @@ def _brought_forward(store: Store, path: str, bring_forward: BringForward) -> st
     copy = Store(forward, settings=store.settings, clock=store.clock)
     try:
         bring_forward(copy)
+    except DiskFull:
+        raise
     except Exception as error:  # noqa: BLE001  (migrations may fail today; the way back must not depend on them)
         log_event(_logger, logging.WARNING, "a copy could not be brought forward", error=type(error).__name__)
     finally:
@@ -254,6 +274,6 @@ class _Undo(Exception):
 def _destination(store: Store) -> apsw.Connection:
     """A connection that nothing else uses: a read on it would end the backup's lock without a word (tried)."""
     connection = apsw.Connection(store.path, flags=apsw.SQLITE_OPEN_READWRITE)
-    connection.set_busy_timeout(store.settings.busy_wait_ms_max)
+    connection.set_busy_timeout(store.settings.starter_wait_ms_max)
     connection.execute("PRAGMA synchronous = FULL").fetchall()
     return connection

@@ -22,6 +22,7 @@ from syncengine.errors import (
     StoreBusy,
     SyncEngineError,
 )
+from syncengine.local.long_wait import LongWait
 from syncengine.local.restore_points import make_restore_point
 from syncengine.local.restoring import restore
 from syncengine.local.savepoint import translated
@@ -176,15 +177,15 @@ class Rollback:
         if simulate:
             return self._in_one_transaction(make_plan, simulate=True)
         lease = Lease(store, name="migrate", holder=fresh_id(system_random()))
-        if not lease.take():
-            raise StoreBusy(
-                "Another process is migrating this store.",
-                fix="Let it end, or cancel it there, and try again. Nothing was changed.",
-            )
-        try:
-            return self._under_lease(make_plan, lease)
-        finally:
-            if store.is_usable:
+        with LongWait(store):
+            if not lease.take():
+                raise StoreBusy(
+                    "Another process is migrating this store.",
+                    fix="Let it end, or cancel it there, and try again. Nothing was changed.",
+                )
+            try:
+                return self._under_lease(make_plan, lease)
+            finally:
                 lease.release()
 
     def _under_lease(self, make_plan: MakePlan, lease: Lease) -> RollbackReport:

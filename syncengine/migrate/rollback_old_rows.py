@@ -11,6 +11,7 @@ from syncengine.local.copies import open_copy
 from syncengine.local.identifiers import quoted
 from syncengine.local.restore_points import opened_restore_point
 from syncengine.local.sameness import same_row
+from syncengine.local.stored import SHAPE_VERSION, stored_version
 from syncengine.migrate.late import LIVE_SUFFIX
 from syncengine.migrate.paging import page_of, rows_of
 from syncengine.migrate.rejection import Rejection
@@ -156,7 +157,7 @@ def _copy_old_rows(undoing: "Undoing", name: str, *, restore_point_id: int) -> S
         open_copy(str(path)) as copy,
     ):
         found = copy.execute("SELECT shape_version FROM _sync_collection WHERE name = ?", (name,)).get
-        shape = None if found is None else SchemaVersion.parse(found)
+        shape = None if found is None else stored_version(found, SHAPE_VERSION)
         if shape is None or shape > undoing.step.hop.from_version:
             raise RollbackRefused(
                 f"Restore point {restore_point_id} does not hold {name} as it was before {undoing.step.id}.",

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from syncengine.local.long_wait import LongWait
+
 if TYPE_CHECKING:
     from syncengine.local.store import Store
 
@@ -16,15 +18,14 @@ class Starter:
     def __init__(self, store: "Store", *, rebuilds: bool) -> None:
         self._store = store
         self._rebuilds = rebuilds
+        self._wait = LongWait(store)
 
     def __enter__(self) -> None:
         self._store.check_usable()
-        connection = self._store.connection
-        connection.set_busy_timeout(self._store.settings.starter_wait_ms_max)
+        self._wait.__enter__()
         if self._rebuilds:
-            connection.execute("PRAGMA foreign_keys = OFF")
+            self._store.connection.execute("PRAGMA foreign_keys = OFF")
 
     def __exit__(self, *_: object) -> None:
-        connection = self._store.connection
-        connection.set_busy_timeout(self._store.settings.busy_wait_ms_max)
-        connection.execute("PRAGMA foreign_keys = ON")
+        self._wait.__exit__()
+        self._store.connection.execute("PRAGMA foreign_keys = ON")

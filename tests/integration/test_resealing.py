@@ -123,7 +123,7 @@ def test_what_cannot_be_opened_is_named_and_left_alone(path, new, tmp_path):
         report = engine.migrations.reseal_restore_points(old_keys=(key_of(path), other))
         assert len(report.resealed) == 2
         assert [left.why for left in report.left] == [
-            "its file has another hash than when it was made",
+            "its file is not the one that was made: another hash, another kind, or another place",
             "its file is not there",
         ]
         assert report.left[0].name in altered.path

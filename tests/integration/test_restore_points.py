@@ -397,6 +397,33 @@ def test_a_file_that_was_touched_is_said_and_never_opened(path, harm):
     assert not list(folder_of(path).glob("plain-*"))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there are no such pipes")
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_no_file_in_the_place_of_one_is_altered_and_nobody_waits_for_it(path, kind):
+    sealed = _made(path)
+    sealed.unlink()
+    (os.mkfifo if kind == "pipe" else os.mkdir)(sealed)
+    with opened(path) as engine:
+        assert [point.state for point in engine.restore_points()] == ["altered"]
+        with pytest.raises(RestorePointUnusable, match="another kind"):
+            engine.restore(1)
+
+
+@pytest.mark.parametrize("named", ["../../{}", "/etc/{}", "{}", "app.db-restore/../{}", "app.db-restore/\0{}.age"])
+def test_a_line_that_names_a_file_elsewhere_is_altered_and_that_file_is_never_touched(path, named):
+    sealed = _made(path)
+    (path.parent / "precious").write_bytes(sealed.read_bytes())
+    with opened(path, settings=Settings(restore_points_max=1)) as engine:
+        with engine._store.transaction():
+            engine._store.query("UPDATE _sync_restore_point SET path = ?", (named.format("precious"),))
+        assert [point.state for point in engine.restore_points()] == ["altered"]
+        with pytest.raises(RestorePointUnusable, match="another place"):
+            engine.restore(1)
+        engine.migrations.make_restore_point()
+        assert prune_restore_points(engine._store) == 1
+    assert (path.parent / "precious").exists()
+
+
 def test_file_and_hash_altered_together_are_refused_all_the_same(path):
     """Who can write to the store can write a hash; sealed bytes cannot be altered without the key."""
     sealed = _made(path)

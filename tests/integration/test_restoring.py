@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from syncengine import Quarantine, migration
-from syncengine.errors import CalledFromInside, CollectionNotReady, RestoreRefused
+from syncengine import Quarantine, Settings, migration
+from syncengine.errors import CalledFromInside, CollectionNotReady, RestorePointImpossible, RestoreRefused, StoreBusy
 from syncengine.local.carrying_over import AS_AT_PRESENT, AS_IT_WAS, BY_OWN_RULE
 from syncengine.local.restore_points import make_restore_point
 from syncengine.local.restoring import restore
@@ -547,6 +547,88 @@ def test_a_process_killed_at_any_moment_leaves_the_store_as_before_or_whole(path
         ends.add(version)
         assert files_with(folder_of(path), CANARY) == []
     assert "2.0.0" in ends
+
+
+def test_no_room_for_the_copies_is_said_before_they_are_made(engine):
+    engine.close()
+    fill_bytes = 2**62
+    with opened(engine._store.path, settings=Settings(restore_point_free_bytes_min=fill_bytes)) as full:
+        before = dump(full._store)
+        with pytest.raises(RestorePointImpossible, match="while it is opened"):
+            full.restore(1, simulate=True)
+        assert dump(full._store) == before
+
+
+FULL = """
+import resource, sys
+from syncengine.errors import SyncEngineError
+from tests.integration.restore_world import opened
+
+with opened(sys.argv[1]) as engine:
+    print("open", flush=True)
+    limit_bytes = int(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+    try:
+        engine.restore(1, simulate=True)
+        print("done", flush=True)
+    except SyncEngineError as error:
+        print(error.code(), flush=True)
+"""
+
+
+def test_a_disk_that_is_full_at_any_of_the_copies_is_told_in_the_engines_words(path):
+    fill(path, [note(f"n-{number:04}", text=CANARY * 100, minutes=1.0) for number in range(1_000)])
+    with opened(path) as engine:
+        engine.migrate()
+        before = dump(engine._store)
+    said = set()
+    for limit_bytes in (10_000, 1_000_000, 1_500_000, 2_000_000):
+        child = subprocess.run(
+            [sys.executable, "-c", FULL, path, str(limit_bytes)], capture_output=True, text=True, check=False, cwd=ROOT
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            check=False,
+        )
+        assert child.returncode == 0, child.stderr
+        said.add(child.stdout.split()[-1])
+    assert said <= {"disk_full", "store_unusable", "done"}
+    assert "disk_full" in said
+    with opened(path) as engine:
+        assert dump(engine._store) == before
+
+
+BUSY = """
+import sqlite3, sys
+
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+print("open", flush=True)
+db.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+sys.stdin.readline()
+db.execute("COMMIT")
+"""
+
+
+@pytest.mark.parametrize(
+    "go_back",
+    [
+        lambda engine: engine.restore(1, consent={"bob"}),
+        lambda engine: engine.migrations.rollback("to-seconds", "ann", consent={"bob"}),
+    ],
+    ids=["restore", "rollback"],
+)
+def test_a_way_back_waits_longer_for_the_lock_than_writes_of_the_app_do(engine, path, go_back):
+    engine.close()
+    with opened(path, settings=Settings(busy_wait_ms_max=100)) as patient:
+        busy = Other(path, BUSY)
+        assert busy.said() == "locked"
+        with pytest.raises(StoreBusy), patient.write() as db:
+            db["notes"].insert(note("new"))
+        threading.Timer(0.6, busy.end).start()
+        go_back(patient)
+        assert patient.status().migration.current == "1.1.0"
+        assert patient._store.query("PRAGMA busy_timeout") == [(100,)]
 
 
 LIMITED = """

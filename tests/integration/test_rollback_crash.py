@@ -108,6 +108,21 @@ def test_while_another_process_migrates_nothing_is_rolled_back(tmp_path):
         assert len(walks_of(engine)) == 3
 
 
+def test_a_lease_that_cannot_be_given_back_hides_neither_what_was_done_nor_what_went_wrong(tmp_path):
+    phone = write_phone(tmp_path / "phone.json", [walk(0)])
+    prepared(tmp_path / "app.db", phone)
+    with open_at(tmp_path / "app.db", *steps(), profile=("profile", "status")) as engine:
+        with engine._store.transaction():
+            engine._store.query(
+                "CREATE TRIGGER full BEFORE UPDATE ON _sync_lease WHEN NEW.holder = '' "
+                "BEGIN SELECT RAISE(ABORT, 'as if the disk were full'); END"
+            )
+        with pytest.raises(RollbackRefused, match="other users"):
+            engine.migrations.rollback("seconds-v3", "ann")
+        assert engine.migrations.rollback("seconds-v3", "ann", consent={"bob"}).state == "rolled_back"
+        assert engine._store.query("SELECT holder <> '' FROM _sync_lease WHERE name = 'migrate'") == [(1,)]
+
+
 def test_a_rollback_inside_a_block_that_writes_is_refused(tmp_path):
     phone = write_phone(tmp_path / "phone.json", [walk(0)])
     prepared(tmp_path / "app.db", phone)
