@@ -1,6 +1,6 @@
-"""`python -m tests.benchmarks`: ratios and differences in one run, printed, never asserted. About five minutes."""
+"""`python -m tests.benchmarks`: ratios and differences in one run, printed, never asserted. About ten minutes."""
 
-from tests.benchmarks import idle_start, import_memory, peers, restore_point, source_reading
+from tests.benchmarks import idle_start, import_memory, large_collection, peers, restore_point, source_reading
 
 if __name__ == "__main__":
     idle_start.report()
@@ -8,3 +8,4 @@ if __name__ == "__main__":
     import_memory.report(few=10_000, many=100_000)
     peers.report(rows_many=1_000_000)
     restore_point.report(megabytes=100)
+    large_collection.report()

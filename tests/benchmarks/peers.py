@@ -53,7 +53,7 @@ def in_turns(*, rows: int, rounds: int) -> dict[str, list[dict[str, float]]]:
     return found
 
 
-def report(*, rows: int = 100_000, rounds: int = 3, rows_many: int = 0) -> None:
+def report(*, rows: int = 100_000, rounds: int = 5, rows_many: int = 0) -> None:
     """Print what was found, and the memory at ten times the rows."""
     found = in_turns(rows=rows, rounds=rounds)
     print(f"{rows:,} rows, {rounds} rounds, load {os.getloadavg()[0]:.1f}; median processor seconds:")
@@ -75,7 +75,7 @@ def report(*, rows: int = 100_000, rounds: int = 3, rows_many: int = 0) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows-many", type=int, default=0)
     chosen = parser.parse_args()
     report(rows=chosen.rows, rounds=chosen.rounds, rows_many=chosen.rows_many)
