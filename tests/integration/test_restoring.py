@@ -584,7 +584,7 @@ def test_a_disk_that_is_full_at_any_of_the_copies_is_told_in_the_engines_words(p
     said = set()
     for limit_bytes in (10_000, 1_000_000, 1_500_000, 2_000_000):
         child = subprocess.run(
-            [sys.executable, "-c", FULL, path, str(limit_bytes)], capture_output=True, text=True, check=False, cwd=ROOT
+            [sys.executable, "-c", FULL, path, str(limit_bytes)],
             capture_output=True,
             text=True,
             cwd=ROOT,
