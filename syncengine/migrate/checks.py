@@ -87,17 +87,6 @@ def check_found_nothing(store: "Store", step: "Step") -> None:
         )
 
 
-def check_references(store: "Store", migration: str) -> None:
-    """No row refers to one that is not there. Raises ReconciliationFailed, which names the tables."""
-    broken = store.query("PRAGMA foreign_key_check")
-    if broken:
-        raise ReconciliationFailed(
-            f"Migration {migration} would leave rows that refer to nothing.",
-            why=f"{len(broken)} rows of {sorted({str(row[0]) for row in broken})}",
-            fix="The store is as it was. Convert parents and children in one version step.",
-        )
-
-
 def refuse_drifted(store: "Store", collections: tuple[str, ...]) -> None:
     """A migration is written for the columns that the one before it left. Raises ShapeDrifted for others."""
     for name in collections:

@@ -1,10 +1,10 @@
 """Rows that refer to a row which a migration has set aside: they are set aside too, instead of stopping it."""
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from syncengine.local.identifiers import quoted
+from syncengine.migrate.references import Link, broken_links
 from syncengine.migrate.rejection import Rejection
 from syncengine.migrate.row_codec import row_as_json
 from syncengine.migrate.shape import columns_of
@@ -19,16 +19,6 @@ if TYPE_CHECKING:
 
 PARENT_SET_ASIDE = "parent_set_aside"
 NO_PARENT = "no_parent"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Link:
-    """One foreign key that some row breaks: `columns` of `child` name the row of `parent` with these `keys`."""
-
-    child: str
-    parent: str
-    columns: tuple[str, ...]
-    keys: tuple[str, ...]
 
 
 class DanglingRows:
@@ -52,23 +42,11 @@ class DanglingRows:
     def set_aside(self) -> "Counter[str]":
         """How many rows of each collection went; one whose parent is gone for another reason stays, for the check."""
         gone: Counter[str] = Counter()
-        while found := sum((self._of(link) for link in self._links()), Counter[str]()):
+        while found := sum((self._of(link) for link in broken_links(self._store)), Counter[str]()):
             gone += found
         return gone
 
-    def _links(self) -> list[_Link]:
-        broken = self._store.query('SELECT DISTINCT "table", parent, fkid FROM pragma_foreign_key_check')
-        return [self._link(str(child), str(parent), int(number)) for child, parent, number in broken]
-
-    def _link(self, child: str, parent: str, number: int) -> _Link:
-        pairs = self._store.query(
-            'SELECT "from", "to" FROM pragma_foreign_key_list(?) WHERE id = ? ORDER BY seq', (child, number)
-        )
-        primary = self._store.query("SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk", (parent,))
-        keys = [str(to) if to is not None else str(primary[place][0]) for place, (_, to) in enumerate(pairs)]
-        return _Link(child=child, parent=parent, columns=tuple(str(row[0]) for row in pairs), keys=tuple(keys))
-
-    def _of(self, link: _Link) -> "Counter[str]":
+    def _of(self, link: Link) -> "Counter[str]":
         collection = self._collections.get(link.child)
         if collection is None:
             return Counter()
@@ -80,21 +58,14 @@ class DanglingRows:
             self._move(link, collection, columns, row)
         return Counter({link.child: len(went)})
 
-    def _broken(self, link: _Link, columns: tuple[str, ...]) -> "list[Row]":
+    def _broken(self, link: Link, columns: tuple[str, ...]) -> "list[Row]":
         names = ", ".join(f"c.{quoted(name)}" for name in columns)
-        given = " AND ".join(f"c.{quoted(name)} IS NOT NULL" for name in link.columns)
-        meets = " AND ".join(
-            f"p.{quoted(key)} = c.{quoted(name)}" for name, key in zip(link.columns, link.keys, strict=True)
-        )
-        return self._store.query(
-            f"SELECT {names} FROM {quoted(link.child)} AS c WHERE {given} "
-            f"AND NOT EXISTS (SELECT 1 FROM {quoted(link.parent)} AS p WHERE {meets})"
-        )
+        return self._store.query(f"SELECT {names} FROM {quoted(link.child)} AS c WHERE {link.nowhere}")
 
-    def _may_go(self, link: _Link, row: "dict[str, object]") -> bool:
+    def _may_go(self, link: Link, row: "dict[str, object]") -> bool:
         return self._from_outside or self._parent_was_set_aside(link, row)
 
-    def _parent_was_set_aside(self, link: _Link, row: "dict[str, object]") -> bool:
+    def _parent_was_set_aside(self, link: Link, row: "dict[str, object]") -> bool:
         parent = self._collections.get(link.parent)
         if parent is None:
             return False
@@ -104,7 +75,7 @@ class DanglingRows:
         aside = self._rows.set_aside_keys.get((link.parent, str(named[parent.key])), set())
         return bool(aside) if parent.owner not in named else str(named[parent.owner]) in aside
 
-    def _move(self, link: _Link, collection: "Collection", columns: tuple[str, ...], row: "Row") -> None:
+    def _move(self, link: Link, collection: "Collection", columns: tuple[str, ...], row: "Row") -> None:
         values = dict(zip(columns, row, strict=True))
         known = self._parent_was_set_aside(link, values)
         why = f"its parent in {link.parent} was set aside" if known else f"its parent in {link.parent} is not there"

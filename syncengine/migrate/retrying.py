@@ -12,7 +12,6 @@ from syncengine.errors import MigrationFailed, MigrationInvalid, ReconciliationF
 from syncengine.local.identifiers import quoted
 from syncengine.local.stored import SHAPE_VERSION, stored_version
 from syncengine.local.version_table import read_installed
-from syncengine.migrate.checks import check_references
 from syncengine.migrate.definition import Item
 from syncengine.migrate.late import LateRow, Lift, come_back, lift_for, step_aside, steps_between
 from syncengine.migrate.migration_run import Run
@@ -20,6 +19,7 @@ from syncengine.migrate.plan import all_steps_of_hop
 from syncengine.migrate.quarantine_item import row_from_json
 from syncengine.migrate.queueing import uploaded_collections
 from syncengine.migrate.rebuild import RebuildingExecutor, present_table
+from syncengine.migrate.references import check_references
 from syncengine.migrate.rejection import Rejection, rejection_for
 from syncengine.migrate.shape import TableSql, table_exists
 from syncengine.migrate.work import insert_sql, parsed_item

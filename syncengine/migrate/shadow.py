@@ -24,7 +24,6 @@ from syncengine.logs import log_event
 from syncengine.migrate.checks import (
     check_budget,
     check_code,
-    check_references,
     check_sum,
     refuse_drifted,
     refuse_overtaken,
@@ -423,7 +422,7 @@ class _ShadowRun:
             swap(executor, self.work, shadow)
             if _refers(store, self.collection):
                 self.run.set_dangling_aside()
-                check_references(store, self.step.id)
+                self.run.check_references()
             executor.verify(self.work)
             check_sum(self.step.id, self.run.tally.counts)
             self.run.record_shapes()
