@@ -1,7 +1,7 @@
 """`new`, `squash` and `freeze`: files beside the migrations. For who writes the app, in its checkout."""
 
-import importlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,12 +9,29 @@ import click
 
 from syncengine.cli.command import EngineCommand
 from syncengine.cli.exit_codes import Exit
-from syncengine.cli.options import app_option
+from syncengine.cli.importing import folder_of_package
+from syncengine.cli.options import Function, app_option
 from syncengine.cli.showing import counted
 from syncengine.errors import MigrationInvalid
 
 if TYPE_CHECKING:
     from syncengine.migrate.registry import MigrationRegistry
+
+
+def package_option() -> Callable[[Function], Function]:
+    """The package of the app's migrations, in the checkout where the command was called."""
+    return click.option(
+        "--package",
+        required=True,
+        metavar="PACKAGE",
+        callback=_in_checkout,
+        help="Where the app's migrations are, like migrations.",
+    )
+
+
+def _in_checkout(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    folder_of_package(value)
+    return value
 
 
 @click.command(cls=EngineCommand)
@@ -28,7 +45,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Declared changes, a row function, or an upload.",
 )
-@click.option("--package", required=True, metavar="PACKAGE", help="Where the app's migrations are, like migrations.")
+@package_option()
 def new(registry: "MigrationRegistry", collection: str, to_version: str, kind: str, package: str) -> Exit:
     """Write a migration file to begin with, and show the line that the list needs.
 
@@ -38,7 +55,7 @@ def new(registry: "MigrationRegistry", collection: str, to_version: str, kind: s
     from syncengine.migrate.template import new_migration
 
     made = new_migration(registry, collection=collection, to_version=to_version, kind=kind, package=package)
-    path = _folder_of(package) / made.file_name
+    path = folder_of_package(package) / made.file_name
     write_new_file(path, made.text)
     click.echo(f"Wrote {path}. Put this into the list of migrations, and raise the registry's target:")
     click.echo(f"    {made.line}")
@@ -47,7 +64,7 @@ def new(registry: "MigrationRegistry", collection: str, to_version: str, kind: s
 
 @click.command(cls=EngineCommand)
 @app_option(required=True)
-@click.option("--package", required=True, metavar="PACKAGE", help="Where the app's migrations are, like migrations.")
+@package_option()
 def squash(registry: "MigrationRegistry", package: str) -> Exit:
     """Write one step that makes the newest tables in a store that has none yet.
 
@@ -57,7 +74,7 @@ def squash(registry: "MigrationRegistry", package: str) -> Exit:
     from syncengine.migrate.squash import squash as squashed
 
     made = squashed(registry, package=package)
-    path = _folder_of(package) / made.file_name
+    path = folder_of_package(package) / made.file_name
     write_new_file(path, made.text)
     click.echo(f"Wrote {path}. Put this at the end of the list of migrations:")
     click.echo(f"    {made.line}")
@@ -84,16 +101,6 @@ def freeze(registry: "MigrationRegistry", lock: Path, check: bool, again: tuple[
     written = frozen_now(registry, lock, again=again)
     click.echo(f"{counted(len(written), 'migration was', 'migrations were')} frozen in {lock}.")
     return Exit.DONE
-
-
-def _folder_of(package: str) -> Path:
-    try:
-        module = importlib.import_module(package)
-    except ImportError as error:
-        raise click.BadParameter(f"{package} cannot be imported: {error}", param_hint="--package") from error
-    if not module.__file__:
-        raise click.BadParameter(f"{package} has no folder.", param_hint="--package")
-    return Path(module.__file__).parent
 
 
 def write_new_file(path: Path, text: str) -> None:

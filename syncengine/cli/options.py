@@ -1,12 +1,11 @@
 """The options that commands share, and what they stand for."""
 
-import sys
 from collections.abc import Callable
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from syncengine.cli.importing import imported
 
 if TYPE_CHECKING:
     from syncengine.migrate.registry import MigrationRegistry
@@ -50,12 +49,10 @@ def _imported(text: str) -> object:
     module, colon, name = text.partition(":")
     if not (module and colon and name):
         raise click.BadParameter(f"{text!r} is not like migrations:REGISTRY.")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    found = imported(module)
     try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
+        return getattr(found, name)
+    except AttributeError as error:
         raise click.BadParameter(f"{text} cannot be imported: {error}") from error
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from syncengine.migrate.quarantine_desk import QuarantineDesk
     from syncengine.migrate.registry import MigrationRegistry
 
+ITEM_NUMBER = click.IntRange(1, 2**63 - 1)
+"""What SQLite counts rows with (sqlite.org/datatype3.html)."""
 ITEM = (
     *("item", "origin", "migration", "owner", "collection", "key", "field", "error", "since", "resolution"),
     "reason",
@@ -60,7 +62,7 @@ def quarantine(
 
 
 @quarantine.command(cls=EngineCommand)
-@click.argument("item", type=int)
+@click.argument("item", type=ITEM_NUMBER)
 @store_option(required=False)
 @json_option()
 @click.pass_context
@@ -92,7 +94,7 @@ def _item(look: "Look", item: int) -> dict[str, Any]:
 
 
 @quarantine.command(cls=EngineCommand)
-@click.argument("items", type=int, nargs=-1, required=True)
+@click.argument("items", type=ITEM_NUMBER, nargs=-1, required=True)
 @store_option(required=False)
 @app_option(required=True)
 @user_option()
@@ -119,7 +121,7 @@ def retry(
 
 
 @quarantine.command(cls=EngineCommand)
-@click.argument("item", type=int)
+@click.argument("item", type=ITEM_NUMBER)
 @click.option(
     "--body", type=click.File(encoding="utf-8"), required=True, help="A file with the new body; - is stdin."
 )
@@ -131,14 +133,18 @@ def edit(
     ctx: click.Context, item: int, body: TextIO, store: str | None, registry: "MigrationRegistry", user: str | None
 ) -> Exit:
     """Give an item another body, checked against the shape that it was written in. Then `retry` it."""
+    try:
+        text = body.read()
+    except UnicodeDecodeError as error:
+        raise click.BadParameter("the file is no UTF-8 text", ctx, param_hint="'--body'") from error
     with _desk(ctx, registry, user) as desk:
-        desk.edit(item, body.read())
+        desk.edit(item, text)
     click.echo(f"item {item} has a new body; see `syncengine quarantine retry {item}`")
     return Exit.DONE
 
 
 @quarantine.command(cls=EngineCommand)
-@click.argument("item", type=int)
+@click.argument("item", type=ITEM_NUMBER)
 @click.option("--reason", required=True, help="Why it is given up; kept with it.")
 @store_option(required=False)
 @app_option(required=True)

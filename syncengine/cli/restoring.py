@@ -113,7 +113,7 @@ def make(store: str | None, key_file: str | None, reason: str, as_json: bool) ->
 
 
 @restore_points.command(cls=EngineCommand)
-@click.argument("restore_point", type=int)
+@click.argument("restore_point", type=click.IntRange(1, 2**63 - 1))
 @store_option(required=False)
 @app_option(required=True)
 @user_option()

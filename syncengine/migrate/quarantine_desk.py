@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from syncengine.migrate.registry import MigrationRegistry
 
 DAY_MS = 24 * 60 * 60 * 1_000
+ROW_NUMBER_MAX = 2**63 - 1
+"""What SQLite counts rows with (sqlite.org/datatype3.html)."""
 OUTBOX = "outbox"
 OF_VALUES = ("shape_invalid", "quarantined_by_rule", OTHER_OWNER)
 """Reasons that lie in the body itself."""
@@ -77,6 +79,8 @@ class QuarantineDesk:
 
     def item(self, item_id: int) -> QuarantineItem:
         """One item, whole, resolved or not. Raises QuarantineItemUnknown."""
+        if not 0 < item_id <= ROW_NUMBER_MAX:
+            raise unknown(item_id)
         rows = self._store.rows("quarantine", "items", user=self._user, resolved=True, item_id=item_id)
         if not rows:
             raise unknown(item_id)

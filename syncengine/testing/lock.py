@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from syncengine.errors import MigrationChanged
+from syncengine.errors import MigrationChanged, MigrationInvalid
 from syncengine.testing.code_of import code_hash_of
 
 if TYPE_CHECKING:
@@ -48,9 +48,17 @@ def frozen(registry: "MigrationRegistry", lockfile: Path) -> None:
 def freeze(registry: "MigrationRegistry", lockfile: Path, *, again: Collection[str] = ()) -> tuple[str, ...]:
     """Write the hashes of migrations that are not frozen yet, and of those in `again`; their ids.
 
-    Raises MigrationChanged, and writes nothing, where another frozen one has changed or is gone.
+    Raises MigrationChanged, and writes nothing, where another frozen one has changed or is gone; MigrationInvalid
+    for an id in `again` that is nobody's, and where the file cannot be written.
     """
     now, then = hashes_of(registry), _read(lockfile) if Path(lockfile).exists() else {}
+    unknown = sorted(set(again) - now.keys() - then.keys())
+    if unknown:
+        raise MigrationInvalid(
+            "There is no such migration to freeze again.",
+            why=", ".join(unknown),
+            fix="Name ids of the registry. Nothing was frozen.",
+        )
     written = tuple(sorted(name for name in now if name not in then or (name in again and now[name] != then[name])))
     kept = {name: found for name, found in then.items() if name not in again}
     wrong = sorted(name for name, found in kept.items() if now.get(name) != found)
@@ -61,8 +69,19 @@ def freeze(registry: "MigrationRegistry", lockfile: Path, *, again: Collection[s
             fix="Bring them back, or name in `again` those that were never released.",
         )
     text = json.dumps({"about": ABOUT, "migrations": dict(sorted(now.items()))}, indent=2)
-    Path(lockfile).write_text(text + "\n", encoding="utf-8")
+    _write(Path(lockfile), text + "\n")
     return written
+
+
+def _write(lockfile: Path, text: str) -> None:
+    try:
+        lockfile.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise MigrationInvalid(
+            f"The lock file {lockfile.name} cannot be written.",
+            why=error.strerror or type(error).__name__,
+            fix="Name a file beside the migrations, in a folder that is there. Nothing was frozen.",
+        ) from error
 
 
 def hashes_of(registry: "MigrationRegistry") -> dict[str, str]:
