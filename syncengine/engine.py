@@ -176,6 +176,9 @@ class Engine:
             ):
                 self._prune()
             return self._tend_quarantine(None)
+        from syncengine.local.private_folder import sweep
+
+        sweep()
         report = self.migrations.migrate_all_data(self._user)
         for result in report.results:
             if result.failure is not None and self._is_critical(result.migration_id):

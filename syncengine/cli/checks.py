@@ -4,6 +4,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from syncengine.cli import migration_checks
@@ -11,10 +12,11 @@ from syncengine.cli.finding import Finding, Verdict
 from syncengine.cli.looking import Look, opened, refuse_foreign
 from syncengine.cli.showing import counted
 from syncengine.clock import SystemClock, iso
-from syncengine.errors import PragmaRefused, SourceBroken, StoreDamaged, StoreForeign, StoreMissing
+from syncengine.errors import PragmaRefused, SourceBroken, SourceMissing, StoreDamaged, StoreForeign, StoreMissing
 from syncengine.local.connection import APPLICATION_ID, set_pragma
 from syncengine.local.copies import open_copy
 from syncengine.local.engine_tables import UPGRADES
+from syncengine.local.private_folder import is_left_behind
 from syncengine.local.sqlite_errors import SqliteError
 
 DAMAGES_SHOWN_MAX = 5
@@ -128,9 +130,9 @@ def _modes(look: Look) -> Finding:
     if os.name != "posix":
         return Finding(check="file modes", verdict=Verdict.OK, found="not looked at on this system")
     open_to_others = [
-        f"{path.name} is {stat.S_IMODE(path.stat().st_mode):04o}"
-        for path in _own_files(look)
-        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+        f"{path.name} is {stat.S_IMODE(found.st_mode):04o}"
+        for path, found in _own_files(look)
+        if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
     ]
     if not open_to_others:
         return Finding(check="file modes", verdict=Verdict.OK, found="open to their owner alone")
@@ -139,8 +141,14 @@ def _modes(look: Look) -> Finding:
     )
 
 
-def _own_files(look: Look) -> list[Path]:
-    return [path for end in ("", "-wal", "-shm") if (path := Path(look.path + end)).exists()]
+def _own_files(look: Look) -> list[tuple[Path, os.stat_result]]:
+    """Those that are there; the last app that closes takes -wal and -shm away at any moment."""
+    files = []
+    for end in ("", "-wal", "-shm"):
+        path = Path(look.path + end)
+        with suppress(FileNotFoundError):
+            files.append((path, path.stat()))
+    return files
 
 
 def _copies(look: Look) -> Finding:
@@ -160,14 +168,14 @@ def _copies(look: Look) -> Finding:
 def _neighbours(look: Look) -> Iterator[Path]:
     """Other stores of this engine in the same folder. The store itself is never opened as a plain file: closing it
     would drop the locks of SQLite in this process."""
-    own = {(found.st_dev, found.st_ino) for found in (path.stat() for path in _own_files(look))}
+    own = {(found.st_dev, found.st_ino) for _, found in _own_files(look)}
     with os.scandir(Path(look.path).resolve().parent) as entries:
         for _, entry in zip(range(NEIGHBOURS_MAX), entries, strict=False):
-            if entry.is_file(follow_symlinks=False):
+            with suppress(FileNotFoundError):  # a neighbour that goes while we look is none
                 found = entry.stat(follow_symlinks=False)
-                path = Path(entry.path)
-                if (found.st_dev, found.st_ino) not in own and _is_store(path):
-                    yield path
+                is_other = stat.S_ISREG(found.st_mode) and (found.st_dev, found.st_ino) not in own
+                if is_other and _is_store(Path(entry.path)):
+                    yield Path(entry.path)
 
 
 def _is_store(path: Path) -> bool:
@@ -184,7 +192,7 @@ def _device_of(path: Path) -> str | None:
     try:
         with open_copy(str(path)) as connection:
             return Look(connection, path=str(path)).value("state", "get", name="device_id")  # type: ignore[no-any-return]  # TEXT NOT NULL
-    except (SourceBroken, StoreDamaged, SqliteError):
+    except (SourceBroken, SourceMissing, StoreDamaged, SqliteError):
         return None
 
 
@@ -195,7 +203,7 @@ def _leftovers(look: Look) -> Finding:
         path.name
         for kind in ("syncengine-snapshot-*", "syncengine-copy-*")
         for path in folder.glob(kind)
-        if iso(int(path.stat().st_mtime * 1000)) < stale
+        if is_left_behind(path.name) or _was_made_before(path, stale)
     ]
     if not found:
         return Finding(check="leftovers", verdict=Verdict.OK, found="none")
@@ -205,6 +213,13 @@ def _leftovers(look: Look) -> Finding:
         found=", ".join(sorted(found)),
         fix=f"delete the folders in {folder}; they hold rows in the clear",
     )
+
+
+def _was_made_before(path: Path, moment: str) -> bool:
+    try:
+        return iso(int(path.stat().st_mtime * 1000)) < moment
+    except OSError:
+        return False  # it went while we looked
 
 
 def _oldest_entry(look: Look) -> Finding:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from syncengine.cli.checks import examined
 from syncengine.cli.looking import looking_at
 from syncengine.cli.migration_checks import space
 from syncengine.local.keys import KeyFile
+from syncengine.local.private_folder import machine
 from syncengine.local.restore_points import make_restore_point
 from tests.integration.open_world import make_store, opened, query, sql
 
@@ -116,6 +118,29 @@ def test_a_key_that_others_may_read_is_bad(path: Path) -> None:
     assert found(path, "key file") == ("ok", "app.db.key is open to its owner alone")
     Path(f"{path}.key").chmod(0o640)
     assert found(path, "key file") == ("bad", "app.db.key is 0640")
+
+
+def test_a_private_copy_of_a_process_that_has_ended_is_a_warning(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / f"syncengine-copy-{os.getpid()}-{machine()}-abc").mkdir()
+    assert leftovers_of(path) == "none"
+    (tmp_path / f"syncengine-copy-99999999-{machine()}-abc").mkdir()
+    assert leftovers_of(path) == f"syncengine-copy-99999999-{machine()}-abc"
+
+
+def test_a_private_copy_that_goes_while_doctor_looks_is_none(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    # What is gone when it is asked for its age: the name is there and leads nowhere.
+    (tmp_path / f"syncengine-copy-{os.getpid()}-{machine()}-abc").symlink_to(tmp_path / "gone")
+    assert leftovers_of(path) == "none"
+
+
+def leftovers_of(path: Path) -> str:
+    return next(finding.found for finding in examined(str(path)) if finding.check == "leftovers")
 
 
 def test_a_disk_without_room_for_a_restore_point_is_a_warning(path: Path) -> None:

@@ -194,6 +194,22 @@ def test_the_command_line_says_what_it_did(path):
     assert "damaged.age" in done.stdout
 
 
+def test_a_store_that_can_be_read_is_replaced_only_after_a_question(path):
+    before = path.read_bytes()
+    command = [sys.executable, "-m", "syncengine", "restore-points", "rescue", sealed_files(path)[0], "--store", path]
+    for answer in ("n\n", "\n", ""):
+        done = subprocess.run(
+            command, cwd=ROOT, input=answer, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 1
+        assert "can be read. Put the sealed file in its place all the same?" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert path.read_bytes() == before
+    done = subprocess.run([*command, "--yes"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode in (0, 4), done.stderr
+    assert "at version 1.1.0 again" in done.stdout
+
+
 def test_every_damage_here_is_one_that_stops_the_engine(path):
     """Else the tests above would rescue what needs no rescue."""
     whole = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Private copies of a store go with their block, and those of killed processes go a day later."""
+"""Private copies of a store go with their block, and those of killed processes with the next one's work."""
 
 import os
 import stat
@@ -12,7 +12,8 @@ import apsw
 import pytest
 
 from syncengine.local.copies import open_copy
-from syncengine.local.private_folder import LEFTOVER_AGE_MS_MIN, private_folder, remove_leftovers
+from syncengine.local.private_folder import LEFTOVER_AGE_MS_MIN, machine, private_folder, remove_leftovers
+from tests.integration.open_world import opened
 
 NOW_MS = 1_700_000_000_000
 
@@ -82,7 +83,7 @@ def test_a_link_with_such_a_name_leads_to_no_deletion(place: Path, dead: int) ->
 def test_a_private_folder_is_for_this_user_only_and_goes_with_its_block(place: Path) -> None:
     with private_folder("copy") as folder:
         assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
-        assert os.path.basename(folder).startswith(f"syncengine-copy-{os.getpid()}-")
+        assert os.path.basename(folder).startswith(f"syncengine-copy-{os.getpid()}-{machine()}-")
     assert list(place.iterdir()) == []
 
 
@@ -100,7 +101,20 @@ with open_copy(sys.argv[1]):
     [folder] = place.iterdir()
     assert (folder / "copy.db").exists()
     with open_copy(path):
-        assert folder.exists()  # it is young
-    os.utime(folder, (0, 0))
-    with open_copy(path):
         assert not folder.exists()
+
+
+def test_a_folder_of_this_machine_goes_as_soon_as_its_process_has_ended(place: Path, dead: int) -> None:
+    gone = left(place, f"syncengine-snapshot-{dead}-{machine()}-abc_12", age_ms=0)
+    alive = left(place, f"syncengine-snapshot-{os.getpid()}-{machine()}-abc_12")
+    elsewhere = left(place, f"syncengine-snapshot-{dead}-{'0' * 8}-abc_12", age_ms=LEFTOVER_AGE_MS_MIN - 1)
+    remove_leftovers(str(place), now_ms=NOW_MS)
+    assert [path.exists() for path in (gone, alive, elsewhere)] == [False, True, True]
+
+
+def test_a_migration_takes_away_what_a_killed_rehearsal_left(place: Path, dead: int) -> None:
+    folder = left(place, f"syncengine-snapshot-{dead}-{machine()}-abc_12", age_ms=0)
+    with opened(place / "app.db") as engine:
+        assert folder.exists()
+        engine.migrate()
+    assert not folder.exists()
