@@ -4,6 +4,10 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from syncengine.local.stored import stored_object
+
+_KEYS = frozenset({"collections", "cloud_version", "works", "cursor", "collection_index", "changed"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
@@ -41,8 +45,8 @@ class Barrier:
 
     @classmethod
     def from_json(cls, text: str) -> "Barrier":
-        """The state in an entry's barrier_json."""
-        data = json.loads(text)
+        """The state in an entry's barrier_json. Raises StoreDamaged."""
+        data = stored_object(text, "_sync_outbox.barrier_json", keys=_KEYS)
         page, again = data.get("page"), data.get("again")
         return cls(
             collections=tuple(data["collections"]),

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from syncengine.local.process_life import has_ended
+from syncengine.local.stored import stored_object
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -42,8 +43,7 @@ class DrainLease:
                 self._store.run("state", "set", name=NAME, value="{}")
 
     def _present(self) -> dict[str, Any]:
-        lease: dict[str, Any] = json.loads(self._store.value("state", "get", name=NAME) or "{}")
-        return lease
+        return stored_object(self._store.value("state", "get", name=NAME) or "{}", f"_sync_state, {NAME}")
 
     def _is_free(self, lease: dict[str, Any], now_ms: int) -> bool:
         if not lease or lease["holder"] == self._holder:
