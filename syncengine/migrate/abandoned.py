@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from syncengine.clock import fresh_id
 from syncengine.migrate.kept_tables import drop_shadow
 from syncengine.migrate.lease import Lease
-from syncengine.migrate.shadow import LEASE
+from syncengine.migrate.shadow_others import LEASE
 from syncengine.migrate.shadow_state import filling
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from syncengine.clock import fresh_id
 from syncengine.errors import (
     CalledFromInside,
     LeaseLost,
@@ -37,7 +36,6 @@ from syncengine.migrate.kept_tables import (
     kept_table,
     sweep,
 )
-from syncengine.migrate.lease import Lease
 from syncengine.migrate.markers import move_markers
 from syncengine.migrate.migration_run import Run
 from syncengine.migrate.pace import Cancelled, Paused
@@ -48,6 +46,7 @@ from syncengine.migrate.rejection import Rejection
 from syncengine.migrate.repair import sentences
 from syncengine.migrate.shadow_check import refuse_unequal, touch_extra, touch_missing
 from syncengine.migrate.shadow_fill import FEW_TOUCHED, Filling
+from syncengine.migrate.shadow_others import TAKEOVERS_MAX, after_other_process, drop_other_shadows, new_lease
 from syncengine.migrate.shadow_pace import Checkpoints, LargerCache
 from syncengine.migrate.shadow_rows import LiveReader
 from syncengine.migrate.shadow_size import first_batch_rows, is_large
@@ -84,8 +83,6 @@ __all__ = [
     "wants_shadow",
 ]
 
-LEASE = "migrate"
-TAKEOVERS_MAX = 100
 SWAPS_MAX = 20
 """The last one takes whatever was touched, however long it holds the lock."""
 BEGUN_ANEW_MAX = 3
@@ -127,56 +124,6 @@ def run_shadow(
         ) from why
 
 
-def drop_other_shadows(step: "Step", executor: "BaseMigrationExecutor", context: "RunContext", *, own: bool) -> None:
-    """What was begun and will never be ended: by a migration that is no longer known or pending, or, of this step's
-    collections, by any other than this step (`own`: by this one, too). Nothing while another process is at it."""
-    store, registry = context.store, context.registry
-    begun = filling(store)
-    if not begun:
-        return
-    known = {listed.id for listed in registry.migrations}
-    done = {migration for migration, _ in read_installed(store).completed}
-    over = [
-        collection
-        for collection, migration in begun.items()
-        if migration not in known
-        or migration in done
-        or (collection in executor.definition.collections and (own or migration != step.id))
-    ]
-    lease = _new_lease(context)
-    if over and lease.take():
-        try:
-            for collection in over:
-                drop_shadow(store, collection)
-        finally:
-            lease.release()
-
-
-def after_other_process(
-    step: "Step", executor: "BaseMigrationExecutor", context: "RunContext"
-) -> "MigrationResult | None":
-    """Wait while another process rewrites a collection of this step, which is to be done in one transaction.
-
-    None when nothing is in its way any more; else what to give back: `already`, or what was asked for meanwhile.
-    Raises StoreBusy when the other process does not move.
-    """
-    for _ in range(TAKEOVERS_MAX):
-        busy = sorted(set(filling(context.store)) & set(executor.definition.collections))
-        if not busy:
-            break
-        lease = _new_lease(context)
-        ended = Waiting(step, context, collection=busy[0], lease=lease).for_turn()
-        if ended is not None:
-            return ended
-        lease.release()
-        drop_other_shadows(step, executor, context, own=True)
-    return None
-
-
-def _new_lease(context: "RunContext") -> Lease:
-    return Lease(context.store, name=LEASE, holder=fresh_id(context.chance))
-
-
 @contextmanager
 def _one_at_a_time(store: "Store", step: "Step") -> Iterator[None]:
     """A lease is between processes; threads of this one wait here."""
@@ -207,7 +154,7 @@ class _ShadowRun:
         self.collection = executor.collection
         self.run = Run(step, executor, context, restore_point_id=restore_point_id, method="shadow")
         self.work = self.run.work
-        self.lease = _new_lease(context)
+        self.lease = new_lease(context)
 
     def perform(self) -> "MigrationResult":
         waiting = Waiting(self.step, self.context, collection=self.collection, lease=self.lease)
