@@ -90,6 +90,11 @@ class Asked:
     only: str | None
     until: str | None
 
+    @property
+    def is_all(self) -> bool:
+        """Is it what an app does at its start?"""
+        return self.again is None and self.only is None and self.until is None
+
 
 def _migrated(
     store: str,
@@ -117,7 +122,9 @@ def _migrated(
             if report.background and report.success:
                 # Nobody waits for this process to start, so it does what an app would do beside its work.
                 later = migrations.run_background(asked.user)
-                return replace(later, results=report.results + later.results)
+                report = replace(later, results=report.results + later.results)
+            if asked.is_all and all(result.failure is None for result in report.results):
+                return engine.quarantine.tend(report) or report
             return report
 
 
@@ -159,6 +166,7 @@ def _report_json(report: "MigrationReport") -> dict[str, Any]:
         "target": str(report.target),
         "success": report.success,
         "quarantined": report.quarantined,
+        "retried": report.retried,
         "blocked": list(report.blocked),
         "deferred": [{"id": left.migration_id, "reason": left.reason} for left in report.deferred],
         "paused": report.paused,
@@ -203,9 +211,13 @@ def _show_report(report: "MigrationReport", registry: "MigrationRegistry") -> No
     if report.queued:
         waiting = counted(len(report.queued), "migration waits", "migrations wait")
         click.echo(f"{waiting} for the cloud; see `syncengine sync`.")
-    if report.quarantined:
-        set_aside = counted(report.quarantined, "row was", "rows were")
-        click.echo(f"{set_aside} set aside; see `syncengine quarantine`.")
+    if report.retried:
+        click.echo(f"{counted(report.retried, 'row', 'rows')} came back from quarantine.")
+    kept = sum(result.counts.quarantined for result in report.results if result.success)
+    if kept:
+        click.echo(f"{counted(kept, 'row was', 'rows were')} set aside; see `syncengine quarantine`.")
+    if any(result.failure is not None for result in report.results):
+        click.echo("What failed was rolled back whole: its counts say how far it came, and nothing of it stays.")
     click.echo(f"The store is at {report.current} of {report.target}.")
 
 

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 @app_option(required=True)
 @user_option()
 @source_option()
+@click.option(
+    "--emergency",
+    is_flag=True,
+    help="In place of one migration: the whole store as its newest good restore point has it, at once.",
+)
 @click.option("--simulate", is_flag=True, help="Say what would be done; change nothing.")
 @click.option(
     "--on-collision",
@@ -39,6 +44,7 @@ def rollback(  # noqa: PLR0913  (one for each option)
     *,
     migration: str | None,
     version: str | None,
+    emergency: bool,
     store: str,
     registry: "MigrationRegistry",
     user: str | None,
@@ -52,16 +58,19 @@ def rollback(  # noqa: PLR0913  (one for each option)
     """Undo a migration and all that builds on it, or with --to all that led past a version.
 
     One transaction: all of it, or nothing. What was rolled back runs again when it is asked for, or when its code is
-    another. Exit status 1 when nothing was done, 4 when rows were set aside, else 0.
+    another. --emergency goes back for all users to the newest good restore point; what is newer goes to quarantine.
+    Exit status 1 when nothing was done, 4 when rows were set aside, else 0.
     """
     from syncengine.cli.looking import looking_at
     from syncengine.engine import Engine
+    from syncengine.settings import Settings
 
-    if (migration is None) is (version is None):
-        raise click.UsageError("Name one migration, or a version with --to.")
+    if (migration is not None) + (version is not None) + emergency != 1:
+        raise click.UsageError("Name one migration, or a version with --to, or --emergency.")
     with looking_at(store):
         pass  # a store that is not there is not made
-    with Engine.open(store, registry=registry, user=user, sources=sources) as engine:
+    settings = Settings(developer_mode=emergency)
+    with Engine.open(store, registry=registry, user=user, sources=sources, settings=settings) as engine:
         asked = _Asked(engine.migrations, migration, version, user=user, on_collision=on_collision, why=why)
         report = asked.simulated()
         if not simulate:
@@ -94,14 +103,23 @@ class _Asked:
         self._on_collision = on_collision
         self._why = why
 
+    @property
+    def is_emergency(self) -> bool:
+        """Is the whole store meant?"""
+        return self._migration is None and self._version is None
+
     def simulated(self) -> "RollbackReport":
         """What would be done."""
+        if self.is_emergency:
+            return self._migrations.rollback("", self._user, simulate=True, emergency=True)
         if self._version is not None:
             return self._migrations.rollback_to(self._version, self._user, simulate=True)
         return self._migrations.rollback(str(self._migration), self._user, simulate=True)
 
     def done(self, *, consent: tuple[str, ...]) -> "RollbackReport":
         """Do it; the users of `consent` have agreed."""
+        if self.is_emergency:
+            return self._migrations.rollback("", self._user, why=self._why, emergency=True)
         if self._version is not None:
             return self._migrations.rollback_to(
                 self._version, self._user, on_collision=self._on_collision, consent=consent, why=self._why
@@ -112,20 +130,26 @@ class _Asked:
 
 
 def _done(asked: _Asked, simulated: "RollbackReport", *, yes: bool, as_json: bool) -> "RollbackReport":
-    assert simulated.plan is not None
-    others = simulated.plan.others
+    others = () if simulated.plan is None else simulated.plan.others
     if not yes and not as_json and is_terminal() and is_terminal(sys.stdin) and simulated.success:
         click.echo(printable(str(simulated), keep="\n"), err=True)
         asking = f" {', '.join(others)} agreed?" if others else ""
         if not click.confirm(printable(f"Go back now?{asking}"), err=True):
             return simulated
         return asked.done(consent=others)
+    if asked.is_emergency and not yes:
+        raise click.UsageError(
+            "An emergency takes back everybody's newest rows: answer on a terminal, or give --yes."
+        )
     return asked.done(consent=others if yes else ())
 
 
 def _say_what_is_next(report: "RollbackReport", *, simulate: bool) -> None:
     if report.state == "stopped":
         click.echo("To go back all the same: --on-collision keep, or overwrite.")
+    elif simulate and report.plan is None:
+        lost = counted(report.lost, "row", "rows")
+        click.echo(f"Restore point {report.restore_point_id}; {lost} would be set aside. For all users (--yes).")
     elif simulate and report.plan is not None and report.plan.others:
         click.echo(printable(f"It needs the consent of {', '.join(report.plan.others)} (--yes)."))
     elif report.changed and report.lost:

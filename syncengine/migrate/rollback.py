@@ -42,7 +42,7 @@ from syncengine.migrate.rollback_plan import (
     plan_of_migration,
     plan_to_version,
 )
-from syncengine.migrate.rollback_report import Collision, RollbackReport, UndoCounts, Undone
+from syncengine.migrate.rollback_report import SAID, Collision, RollbackReport, UndoCounts, Undone
 from syncengine.migrate.rollback_undoing import COLLISIONS_MAX, Undoing
 from syncengine.migrate.rollback_ways import undo
 from syncengine.migrate.run import RunContext
@@ -146,11 +146,13 @@ class Rollback:
                 continue
             if not simulate:
                 self._hold()
-            return RollbackReport(
-                plan=None,
-                state="simulated" if simulate else "restored",
-                restore_point_id=int(point),
-                rows_lost=report.lost,
+            return self._told(
+                RollbackReport(
+                    plan=None,
+                    state="simulated" if simulate else "restored",
+                    restore_point_id=int(point),
+                    rows_lost=report.lost,
+                )
             )
         raise RollbackRefused(
             "There is no good restore point to go back to.",
@@ -198,7 +200,16 @@ class Rollback:
                 return tried
         point = self._restore_point(plan, lease)
         report = self._in_one_transaction(make_plan, simulate=False, lease=lease)
-        return replace(report, restore_point_id=point)
+        return self._told(replace(report, restore_point_id=point))
+
+    def _told(self, report: RollbackReport) -> RollbackReport:
+        """The same; the listener hears what has changed, once it has."""
+        if report.changed:
+            text = SAID[report.state]
+            if report.lost:
+                text += f" In quarantine: {report.lost}."
+            self.context.reporter.show_user_feedback(text, "warning" if report.lost else "info")
+        return report
 
     def goes_on(self, plan: RollbackPlan) -> bool:
         """Is it done although rows collide?"""

@@ -40,6 +40,19 @@ def test_an_item_is_edited_and_tried_again(command: Command) -> None:
     assert [(item["item"], item["resolution"]) for item in listed] == [(2, None), (1, "edited")]
 
 
+def test_migrate_with_mended_code_brings_items_back_and_says_how_many(command: Command) -> None:
+    app = command.folder / "notes_app.py"
+    mended = 'changes=(cast("stars", int),), repairs=(using("stars", lambda text: len(text)),)'
+    app.write_text(
+        app.read_text().replace('changes=(cast("stars", int),)', mended).replace("upload,\n", "upload, using,\n")
+    )
+    ran = command.migrate("THREE", "--yes")
+    assert ran.status in (0, 3), ran.err
+    assert "2 rows came back from quarantine.\n" in ran.out
+    assert notes(command) == [("n1", 5), ("n2", 4), ("n3", 3), ("n4", 4)]
+    assert command.migrate("THREE", "--yes", "--json").json["retried"] == 0
+
+
 def test_a_body_that_does_not_fit_is_refused_by_field_without_the_row(command: Command) -> None:
     (command.folder / "n2.json").write_text(body("n2", "4 or 5"))
     ran = command("quarantine", "edit", "1", "--body", "n2.json", *APP)

@@ -61,6 +61,20 @@ def test_collisions_stop_it_and_say_what_to_do(at_three: Command) -> None:
     assert at_three.query("SELECT count(*) FROM sqlite_schema WHERE name = 'notes'") == [(0,)]
 
 
+def test_an_emergency_takes_the_store_back_to_its_newest_restore_point_only_with_a_yes(at_three: Command) -> None:
+    at_three.execute_many("UPDATE notes SET stars = ? WHERE id = ?", [(9, "n1")])
+    ran = at_three(*BACK, "--emergency", "--simulate")
+    assert ran.status == 0
+    assert "Restore point 1; 3 rows would be set aside." in ran.out
+    assert at_three(*BACK, "--emergency").status == 2
+    assert at_three.query("SELECT typeof(stars) FROM notes") == [("integer",)] * 3
+    ran = at_three(*BACK, "--emergency", "--yes", "--why", "all is wrong")
+    assert ran.status == 4
+    assert "The store is as it was at the restore point" in ran.out
+    assert at_three.query("SELECT id, stars FROM notes ORDER BY id") == [("b1", "4"), ("n1", "5"), ("n2", "3")]
+
+
 def test_one_of_a_migration_and_a_version_is_named(at_three: Command) -> None:
     assert at_three(*BACK).status == 2
     assert at_three(*BACK, "count-stars", "--to", "1.0.0").status == 2
+    assert at_three(*BACK, "count-stars", "--emergency").status == 2

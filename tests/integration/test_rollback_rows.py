@@ -17,6 +17,7 @@ from rollback_world import (
 
 from syncengine import Quarantine, clamp, tables
 from syncengine.errors import RollbackFailed, RollbackRefused
+from syncengine.events import MigrationMessage
 
 ROWS = [("ann", "a-1", 1.5, "one"), ("ann", "a-2", 2.0, None), ("bob", "b-1", 3.25, "three")]
 
@@ -63,6 +64,17 @@ def test_the_store_is_as_it_was_before_the_migration(path):
     assert schema == before[0]
     for table in ("journeys", "_sync_quarantine", "_sync_outbox", "_sync_archive"):
         assert rows[table] == before[1][table]
+
+
+def test_a_listener_hears_of_a_rollback_that_was_done_and_of_no_other(path):
+    heard = []
+    with at_three(path, ("ann", "a", 1.0, "x"), ("ann", "b", 13 / 60, "y"), listener=heard.append) as engine:
+        heard.clear()
+        engine.migrations.rollback("seconds-v3", "ann", simulate=True)
+        engine.migrations.rollback("seconds-v3", "ann")
+        assert heard == []
+        engine.migrations.rollback("seconds-v3", "ann", on_collision="keep")
+        assert heard == [MigrationMessage(message="Rolled back. In quarantine: 1.", type="warning")]
 
 
 def test_edits_that_were_made_since_go_back_too(path):
