@@ -76,9 +76,11 @@ def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None
 
 
 def _collections(look: "Look", registry: "MigrationRegistry") -> dict[str, Any]:
+    from syncengine.clock import SystemClock
     from syncengine.migrate.readiness import bars_of, states_of
 
-    return {name: asdict(state) for name, state in states_of(bars_of(registry, look), registry).items()}
+    bars = bars_of(registry, look, clock=SystemClock())
+    return {name: asdict(state) for name, state in states_of(bars, registry).items()}
 
 
 def _is_left(found: dict[str, Any]) -> bool:

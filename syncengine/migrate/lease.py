@@ -14,7 +14,9 @@ from syncengine.local.process_life import has_ended
 from syncengine.local.sqlite_errors import SqliteError
 
 if TYPE_CHECKING:
+    from syncengine.clock import Clock
     from syncengine.local.store import Store
+    from syncengine.local.version_table import Readable
 
 LEASE_MS = 10_000
 """Renewed in every batch; a batch takes a fraction of a second."""
@@ -76,8 +78,19 @@ class Lease:
         )
 
     def _is_free(self, holder: str, pid: int, boot_id: str, until_ms: int, _fence: int) -> bool:
-        clock = self._store.clock
-        if holder in ("", self._holder) or boot_id != clock.boot_id():
-            return True
         # A process opens a store once, so a lease of this very process is of an earlier one of its engines.
-        return until_ms <= clock.monotonic_ms() or pid == os.getpid() or has_ended(pid)
+        if holder == self._holder or pid == os.getpid():
+            return True
+        return not _is_in_time(holder, pid, boot_id, until_ms, clock=self._store.clock)
+
+
+def is_held(moment: "Readable", name: str, *, clock: "Clock") -> bool:
+    """Has a living process, this one or another, the right called `name` now? Changes nothing."""
+    rows = moment.rows("leases", "get", name=name)
+    return bool(rows) and _is_in_time(*rows[0][:4], clock=clock)
+
+
+def _is_in_time(holder: str, pid: int, boot_id: str, until_ms: int, *, clock: "Clock") -> bool:
+    if holder == "" or boot_id != clock.boot_id():
+        return False
+    return until_ms > clock.monotonic_ms() and not has_ended(pid)

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 from syncengine.errors import CollectionNotReady, SyncEngineError
 from syncengine.local.hosting import Bars
 from syncengine.local.version_table import read_installed
+from syncengine.migrate.lease import is_held
 from syncengine.migrate.planning import plan_of
+from syncengine.migrate.shadow_others import LEASE
 from syncengine.migrate.shadow_state import filling
 from syncengine.vocabulary import STORE_SCOPE
 
 if TYPE_CHECKING:
+    from syncengine.clock import Clock
     from syncengine.local.store import Store
     from syncengine.local.version_table import Readable
     from syncengine.migrate.plan import Plan, Step
@@ -40,7 +43,7 @@ def collection_states(store: "Store", registry: "MigrationRegistry") -> dict[str
         reason = store.read_only
         state = CollectionState(state=READ_ONLY, why=reason.what, fix=reason.fix)
         return {name: replace(state, labels=each.labels) for name, each in registry.collections.items()}
-    return states_of(bars_of(registry, store, drifted=store.drifted), registry)
+    return states_of(bars_of(registry, store, clock=store.clock, drifted=store.drifted), registry)
 
 
 def states_of(bars: Bars, registry: "MigrationRegistry") -> dict[str, CollectionState]:
@@ -57,7 +60,11 @@ def _state(bars: Bars, name: str) -> CollectionState:
 
 
 def bars_of(
-    registry: "MigrationRegistry", moment: "Readable", *, drifted: Mapping[str, SyncEngineError] = NONE_DRIFTED
+    registry: "MigrationRegistry",
+    moment: "Readable",
+    *,
+    clock: "Clock",
+    drifted: Mapping[str, SyncEngineError] = NONE_DRIFTED,
 ) -> Bars:
     """What must not be touched, and what not be written, as one moment of the store has it.
 
@@ -73,7 +80,7 @@ def bars_of(
             if step.scope == STORE_SCOPE and step.when != "background":
                 for name in step.collections:
                     rewrites = being_rewritten.get(name) == step.id
-                    error = _rewritten(name, step) if rewrites else _not_ready(name, step, plan, last)
+                    error = _rewritten(name, step, moment, clock) if rewrites else _not_ready(name, step, plan, last)
                     touch.setdefault(name, error)
     return Bars(touch=touch, write=dict(drifted))
 
@@ -93,12 +100,21 @@ def _not_ready(
     return CollectionNotReady(f"The collection {name} is not ready.", why=why, fix=fix)
 
 
-def _rewritten(name: str, step: "Step") -> CollectionNotReady:
-    return CollectionNotReady(
-        f"The collection {name} is not ready.",
-        why=f"migration {step.id} is rewriting it, or was paused while it did",
-        fix="Wait for it; after a pause: engine.migrations.resume() and engine.migrate().",
-    )
+def _rewritten(name: str, step: "Step", moment: "Readable", clock: "Clock") -> CollectionNotReady:
+    """How far its last committed batch came, and whether anybody is at it."""
+    state, read, total, _ = moment.rows("shadow", "progress", collection=name)[0]
+    rows = f"{read:,} of {total:,} rows"
+    if state == "paused":
+        why = f"migration {step.id}, which rewrites it, was paused at {rows}"
+        fix = (
+            "Call engine.migrate(): it goes on there. Where this engine was paused, engine.migrations.resume() first."
+        )
+    elif is_held(moment, LEASE, clock=clock):
+        why, fix = f"migration {step.id} is rewriting it: {rows}", "Wait for it."
+    else:
+        why = f"migration {step.id} began to rewrite it, and nobody is at it: {rows}"
+        fix = "Call engine.migrate(): it goes on there."
+    return CollectionNotReady(f"The collection {name} is not ready.", why=why, fix=fix)
 
 
 def bars_at(store: "Store", registry: "MigrationRegistry", moment: "Readable") -> Bars:
@@ -106,7 +122,7 @@ def bars_at(store: "Store", registry: "MigrationRegistry", moment: "Readable") -
 
     That is so before the first migration, too.
     """
-    bars = bars_of(registry, moment, drifted=store.drifted)
+    bars = bars_of(registry, moment, clock=store.clock, drifted=store.drifted)
     version = read_installed(moment).schema_version(STORE_SCOPE)
     if bars.touch and (version is None or set(bars.touch) == set(registry.collections)):
         first = next(iter(bars.touch.values()))
