@@ -121,6 +121,12 @@ class KeyFile:
         except OSError as error:
             raise self._refused(error.strerror or type(error).__name__) from error
 
+    def present(self) -> SealingKey:
+        """The key that is there; none is made. Raises KeyUnavailable."""
+        if not os.path.lexists(self._path):
+            raise self._refused("the key file is not there; bring it back, or name another one")
+        return self.identity()
+
     def renew(self, clock: "Clock") -> str:
         """Put a new key in the place of the old one; the path of the old one, kept beside as NAME.old-TIME (0600).
 
@@ -295,3 +301,8 @@ def _unavailable(why: str) -> KeyUnavailable:
         why=why,
         fix="Give the text of one key as `age-keygen` prints it. Nothing was written.",
     )
+
+
+def key_that_is_there(keys: KeyProvider) -> SealingKey:
+    """For opening what was sealed before: a new key would open nothing. Raises KeyUnavailable."""
+    return keys.present() if isinstance(keys, KeyFile) else keys.identity()

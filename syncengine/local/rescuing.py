@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from syncengine.clock import fresh_id, iso, system_random
 from syncengine.errors import RestorePointUnusable, StoreMissing
-from syncengine.local.keys import sync_folder
+from syncengine.local.keys import key_that_is_there, sync_folder
 from syncengine.local.open_files import claim_file, release_file
 from syncengine.local.private_place import give_to_owner_of, make_restore_folder, plain_place
 from syncengine.local.restore_points import DAMAGED_ENDS, SEALED_ENDS, check_copy, no_disk, private_file, sealed_name
@@ -50,7 +50,7 @@ def rescue(
     path = os.path.realpath(store_path)
     if not os.path.isfile(path):
         raise StoreMissing(f"There is no store at {path}.", fix="Check the path; nothing was changed.")
-    key = keys.identity()
+    key = key_that_is_there(keys)
     with _kept_closed(path):
         folder = make_restore_folder(path)
         try:

@@ -22,7 +22,7 @@ from syncengine.errors import (
     StoreDamaged,
 )
 from syncengine.local.identifiers import quoted
-from syncengine.local.keys import sync_folder
+from syncengine.local.keys import key_that_is_there, sync_folder
 from syncengine.local.private_place import (
     give_to_owner_of,
     make_restore_folder,
@@ -373,7 +373,7 @@ def opened_restore_point(
             else "its file is not the one that was made: another hash, another kind, or another place",
             fix="Take another restore point: syncengine restore-points. Nothing was changed.",
         )
-    key = keys.identity()
+    key = key_that_is_there(keys)
     folder = make_restore_folder(store.path)
     _check_free(store, folder, needed_bytes=copies * point.size_bytes, done="opened")
     with ExitStack() as until_closed:

@@ -5,7 +5,9 @@ import os
 import queue
 import shutil
 import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from flow_world import WalkThrough, column, filled, registry
@@ -28,6 +30,7 @@ def migrating(path, **given):
 
 
 FACTS = {"asks_for_major": True}
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_loop_that_polls_hears_every_event_in_order_on_its_own_thread(tmp_path):
@@ -171,7 +174,26 @@ def display(monkeypatch):
 
 @pytest.mark.usefixtures("display")
 def test_a_tk_window_hears_every_event_and_asks_in_its_main_loop(tmp_path):
-    tkinter = pytest.importorskip("tkinter", reason="this Python has no Tk")
+    pytest.importorskip("tkinter", reason="this Python has no Tk")
+    # In a process of its own: what is left of a window must not be collected by another test's thread (Tcl aborts).
+    code = "import sys; from tests.integration.test_callbacks import show_window; show_window(sys.argv[1])"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "integration")])}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "app.db")],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "success True\n"), done.stderr
+
+
+def show_window(path):
+    """The whole life of a window beside a worker that migrates."""
+    import tkinter  # where there is one
+
     root = tkinter.Tk()
     waiting, heard = TkCallbacks(root), []
 
@@ -182,7 +204,7 @@ def test_a_tk_window_hears_every_event_and_asks_in_its_main_loop(tmp_path):
             root.quit()
 
     worker, reports = migrating(
-        filled(tmp_path / "app.db"), consent=waiting.consent(lambda request: True), listener=waiting.listener(hear)
+        filled(path), consent=waiting.consent(lambda request: True), listener=waiting.listener(hear)
     )
     worker.start()
     root.mainloop()
@@ -190,7 +212,7 @@ def test_a_tk_window_hears_every_event_and_asks_in_its_main_loop(tmp_path):
     waiting.stop()
     waiting.stop()
     root.destroy()
-    assert reports[0].success
+    print("success", reports[0].success)
 
 
 class HandRoot:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -578,3 +579,19 @@ def test_memory_does_not_grow_with_the_store(path):
     size_bytes, grown_bytes = map(int, done.stdout.split())
     assert size_bytes > 20_000_000
     assert grown_bytes < 12_000_000
+
+
+def test_a_key_that_is_gone_is_said_and_no_new_one_is_made_to_open_what_was_sealed(path):
+    _made(path)
+    key = Path(key_of(path)._path)
+    key.rename(f"{key}.elsewhere")
+    with opened(path) as engine:
+        [point] = engine.restore_points()
+        for simulate in (True, False):
+            with pytest.raises(KeyUnavailable) as refused:
+                engine.restore(point.restore_point_id, simulate=simulate)
+            assert "not there" in refused.value.why
+    assert not key.exists()
+    Path(f"{key}.elsewhere").rename(key)
+    with opened(path) as engine:
+        assert engine.restore(point.restore_point_id, simulate=True).simulated
