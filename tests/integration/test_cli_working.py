@@ -79,6 +79,7 @@ def test_migrate_for_programs_is_one_json_document(at_two: Command) -> None:
         "target",
         "success",
         "quarantined",
+        "retried",
         "blocked",
         "deferred",
         "paused",
