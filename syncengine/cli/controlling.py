@@ -22,7 +22,8 @@ VERIFIED = ("collection", "rows", "right", "wrong")
 def pause(store: str, registry: "MigrationRegistry") -> Exit:
     """Ask the process that rewrites a large collection to stop after its present batch. What it has done is kept.
 
-    It goes on with `resume` and the next migrate. Exit status 3 when something was paused, 0 when nothing runs.
+    The pause lasts until the next migrate, of the app or of the command line. Where no process is at it, the next
+    migrate hears it and stops at once. Exit status 3 when something was paused, 0 when nothing runs.
     """
     return _told(store, registry, "pause")
 
@@ -31,8 +32,9 @@ def pause(store: str, registry: "MigrationRegistry") -> Exit:
 @store_option()
 @app_option(required=True)
 def resume(store: str, registry: "MigrationRegistry") -> Exit:
-    """Take back a pause. The next migrate, of the app or of the command line, goes on at the last batch.
+    """Take back a pause that no process has heard yet, and say how to go on after one.
 
+    Runs nothing itself: the next migrate, of the app or of the command line, goes on at the last batch.
     Exit status 3 when something is left to migrate, else 0.
     """
     return _told(store, registry, "resume")
@@ -60,6 +62,8 @@ def _told(store: str, registry: "MigrationRegistry", what: str) -> Exit:
         {"pause": migrations.pause, "resume": migrations.resume, "cancel": migrations.cancel}[what]()
         for collection, migration in sorted(running.items()):
             click.echo(printable(f"{what}: {migration}, which rewrites {collection}"))
+        if what == "resume" and running:
+            click.echo("now: syncengine migrate")
     if not running:
         click.echo("No large collection is being rewritten. A migration in one transaction is stopped by Ctrl-C.")
     return Exit.WAITING if running else Exit.DONE

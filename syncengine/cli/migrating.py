@@ -63,6 +63,8 @@ def migrate(
         show_json(_report_json(report))
     else:
         _show_report(report, registry)
+        if report.paused:
+            click.echo("Paused. To go on: syncengine migrate" + (f" --only {only}" if only else ""))
     failed = [result.failure for result in report.results if result.failure is not None]
     for failure in failed:
         show_error(failure, as_json=as_json)

@@ -66,7 +66,7 @@ class DataMigrationService(Looking, GoingBack):
         """
         if only is not None:
             result = self.execute_migration(only, user, options=options)
-            return report_of(self._context(user, {}), results=(result,))
+            return report_of(self._context(user, {}), results=(result,), paused=result.state == "paused")
         to = version_of_plan(self._registry, until)
         return self._go(self._plan(user, to=to), options=options or {}, which="startup")
 
@@ -225,7 +225,7 @@ class DataMigrationService(Looking, GoingBack):
         if filling(self._store):
             from syncengine.migrate.abandoned import give_up_abandoned
 
-            give_up_abandoned(self._store, chance=self._chance)
+            give_up_abandoned(self._store, registry=self._registry, chance=self._chance)
 
     def _tell_other_processes(self, what: str | None) -> None:
         """Only the rewriting of a large collection leaves the store free to be told; without one nothing is written.
@@ -242,16 +242,16 @@ class DataMigrationService(Looking, GoingBack):
             store.lock.release()
 
     def pause(self) -> None:
-        """Stop between two batches, and run nothing more until `resume()`. From any thread.
+        """Stop between two batches, and run nothing more with this engine until `resume()`. From any thread.
 
         What a large collection has got so far is kept, also by another process, which hears of it; a small migration
-        is undone, and done whole later.
+        is undone, and done whole later. For other engines and processes it lasts until their next `migrate()`.
         """
         self._asked = "pause"
         self._tell_other_processes("pause")
 
     def resume(self) -> None:
-        """Let the next `run` go on after `pause()`."""
+        """Let the next `run` of this engine go on after `pause()`; take back one that no process has heard yet."""
         self._asked = None
         self._tell_other_processes(None)
 

@@ -159,8 +159,10 @@ def test_another_process_is_paused_and_what_it_has_done_is_kept(app):
     out, err = process.communicate(timeout=60)
     assert json.loads(out)["results"][0]["state"] == "paused", err
     assert shapes(app) == ["user_id,id,minutes", "900"]
+    assert "was paused at" in command(app, "status")[1]
     (app / "pace.txt").write_text("0")
-    assert command(app, "resume")[0] == 3
+    code, out, _ = command(app, "resume")
+    assert (code, out) == (3, "resume: seconds, which rewrites notes\nnow: syncengine migrate\n")
     code, out, err = command(app, "migrate")
     assert code == 4, err
     assert shapes(app) == ["user_id,id,seconds,pinned", "899"]
@@ -187,7 +189,12 @@ def test_what_a_killed_process_began_is_given_up_at_once(app):
     process = being_rewritten(app)
     process.kill()
     process.communicate()
+    assert "nobody is at it: " in command(app, "status")[1]
+    assert command(app, "pause")[0] == 3
+    _, out, err = command(app, "migrate")
+    assert "Paused. To go on: syncengine migrate\n" in out, err
     assert command(app, "cancel")[0] == 3
+    assert "cancelled" in python(app, "-m", "syncengine", "history", "--store", "app.db")[1]
     code, out, _ = command(app, "cancel")
     assert code == 0
     assert out.startswith("No large collection is being rewritten.")

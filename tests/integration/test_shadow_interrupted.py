@@ -31,7 +31,8 @@ def rolled_back(world):
 def test_what_was_rolled_back_and_asked_for_again_goes_on_after_a_pause(world):
     rolled_back(world)
     with world.open(between=lambda number: engine.migrations.pause() if number == 4 else None) as engine:
-        assert engine.migrations.run(only="seconds-v3").results[0].state == "paused"
+        report = engine.migrations.run(only="seconds-v3")
+        assert (report.results[0].state, report.paused) == ("paused", True)
         assert engine.plan().held_back == ()
         engine.migrations.resume()
         assert result_of(engine.migrate()).state == "completed"
@@ -46,6 +47,8 @@ def test_what_was_rolled_back_and_asked_for_again_goes_on_after_a_crash_but_not_
     with world.open() as engine:
         assert [step.id for step in engine.plan().steps] == ["seconds-v3"]
         engine.migrations.cancel()
+        recorded = "SELECT state, method, rows_read, batches FROM _sync_run ORDER BY run_id DESC LIMIT 1"
+        assert engine._store.query(recorded) == [("cancelled", "shadow", 40, 4)]
         assert [step.id for step in engine.plan().held_back] == ["seconds-v3"]
         assert engine.migrate().results == ()
     with world.open(between=stop_at(4)) as engine, pytest.raises(PowerIsGone):
