@@ -159,7 +159,7 @@ def _status(report: "MigrationReport", *, failed: bool) -> Exit:
         return Exit.MIGRATION_FAILED
     if report.quarantined:
         return Exit.QUARANTINE
-    return Exit.DONE if report.success else Exit.WAITING
+    return Exit.DONE if report.success and not report.left_out else Exit.WAITING
 
 
 def _report_json(report: "MigrationReport") -> dict[str, Any]:
@@ -170,6 +170,7 @@ def _report_json(report: "MigrationReport") -> dict[str, Any]:
         "quarantined": report.quarantined,
         "retried": report.retried,
         "blocked": list(report.blocked),
+        "left_out": list(report.left_out),
         "deferred": [{"id": left.migration_id, "reason": left.reason} for left in report.deferred],
         "paused": report.paused,
         "results": [
@@ -197,19 +198,14 @@ def _show_report(report: "MigrationReport", registry: "MigrationRegistry") -> No
             for result in report.results
         ]
         show_table(COLUMNS, rows)
-    else:
+    elif not (report.deferred or report.left_out or report.blocked):
         click.echo("Nothing to do.")
     for result in report.results:
         for warning in result.warnings:
             click.echo(printable(f"warning: {result.migration_id}: {warning}"))
     for result in report.results:
         _show_empty_import(result, registry)
-    for name in report.blocked:
-        click.echo(f"not run: {name}, because something that it comes after is not done")
-    for left in report.deferred:
-        click.echo(f"not run: {left.migration_id}: {left.reason}")
-    if report.deferred:
-        click.echo("To agree: syncengine migrate --yes")
+    _show_left(report)
     if report.queued:
         waiting = counted(len(report.queued), "migration waits", "migrations wait")
         click.echo(f"{waiting} for the cloud; see `syncengine sync`.")
@@ -221,6 +217,18 @@ def _show_report(report: "MigrationReport", registry: "MigrationRegistry") -> No
     if any(result.failure is not None for result in report.results):
         click.echo("What failed was rolled back whole: its counts say how far it came, and nothing of it stays.")
     click.echo(f"The store is at {report.current} of {report.target}.")
+
+
+def _show_left(report: "MigrationReport") -> None:
+    """What was not run, why, and how it would be."""
+    for name in report.blocked:
+        click.echo(f"not run: {name}, because something that it comes after is not done")
+    for left in report.deferred:
+        click.echo(f"not run: {left.migration_id}: {left.reason}")
+    if report.deferred:
+        click.echo("To agree: syncengine migrate --yes")
+    for name in report.left_out:
+        click.echo(f"not run: {name}, which was skipped or rolled back; to run it: syncengine migrate --only {name}")
 
 
 def _show_empty_import(result: "MigrationResult", registry: "MigrationRegistry") -> None:

@@ -117,6 +117,7 @@ class PathRun:
             blocked=tuple(self._blocked),
             deferred=tuple(self._deferred),
             background=tuple(self._left),
+            left_out=tuple(step.id for step in (*self._plan.skipped, *self._plan.held_back)),
             paused=paused,
         )
 
@@ -128,6 +129,7 @@ def report_of(
     blocked: tuple[str, ...] = (),
     deferred: tuple[Deferred, ...] = (),
     background: tuple[str, ...] = (),
+    left_out: tuple[str, ...] = (),
     paused: bool = False,
 ) -> MigrationReport:
     """The report of what was done, with the version that the store has now."""
@@ -140,6 +142,7 @@ def report_of(
         blocked=blocked,
         deferred=deferred,
         background=background,
+        left_out=left_out,
         paused=paused,
     )
 

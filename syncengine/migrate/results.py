@@ -65,6 +65,8 @@ class MigrationReport:
     """Not run: they wait for the user's consent."""
     background: tuple[str, ...] = ()
     """Left for `engine.start()` or `run_background`."""
+    left_out: tuple[str, ...] = ()
+    """Skipped by a person, or rolled back: each runs again when it is asked for, by `run(only=...)`."""
     paused: bool = False
     """Stopped by `pause()`; after `resume()` the next `migrate()` goes on."""
     retried: int = 0

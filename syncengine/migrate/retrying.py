@@ -48,8 +48,8 @@ class RetryRefused(Exception):
 def bring_back(item: "QuarantineItem", context: "RunContext", *, owner: str | None) -> int:
     """Write the rows that an item becomes; how many. Inside a transaction, with foreign keys off.
 
-    All of them have to be of `owner`, where their collection has owners. Raises RetryRefused with the new reason; what
-    was done until then is the caller's to undo.
+    All of them have to be of `owner`, where their collection has owners. Raises RetryRefused with the new reason;
+    what was done until then is the caller's to undo.
     """
     try:
         return _Return(item, context, owner).perform()

@@ -81,6 +81,7 @@ def test_migrate_for_programs_is_one_json_document(at_two: Command) -> None:
         "quarantined",
         "retried",
         "blocked",
+        "left_out",
         "deferred",
         "paused",
         "results",
