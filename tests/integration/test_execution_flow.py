@@ -190,7 +190,7 @@ def test_ten_times_the_rows_take_no_more_memory(tmp_path):
         peak_bytes(tmp_path / f"warm-{number}.db", 100, settings=settings)  # imports, and models that are compiled
         few = peak_bytes(tmp_path / f"few-{number}.db", 1_200, settings=settings)
         more = peak_bytes(tmp_path / f"many-{number}.db", 12_000, settings=settings)
-        assert more[0] < few[0] + 1_000_000
+        assert more[0] < few[0] + 2_500_000  # beside the live table batches grow to what 50 ms take
         assert more[1] < few[1] + 3_000_000  # SQLite's cache of pages is 2 MB when it is full
 
 
