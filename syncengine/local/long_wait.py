@@ -15,13 +15,16 @@ class LongWait:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._before_ms = store.settings.busy_wait_ms_max
 
     def __enter__(self) -> None:
-        connection = self._store.connection
-        self._before_ms = connection.execute("PRAGMA busy_timeout").get
-        connection.set_busy_timeout(max(self._before_ms, self._store.settings.starter_wait_ms_max))
+        # The connection is one thread's at a time, also for this.
+        with self._store.lock:
+            self._store.long_waits += 1
+            self._store.connection.set_busy_timeout(self._store.settings.starter_wait_ms_max)
 
     def __exit__(self, *_: object) -> None:
-        if self._store.is_usable:
-            self._store.connection.set_busy_timeout(self._before_ms)
+        with self._store.lock:
+            self._store.long_waits -= 1
+            # The last of those that wait long, in whatever order they end.
+            if self._store.is_usable and self._store.long_waits == 0:
+                self._store.connection.set_busy_timeout(self._store.settings.busy_wait_ms_max)

@@ -70,6 +70,8 @@ class Store:
         self.migrating = RLock()
         """Held while a migration runs that takes many transactions."""
         self.is_migrating = False
+        self.long_waits = 0
+        """How many blocks of this process wait long for the write lock now."""
         self._pid = os.getpid()
         self._closed = False
         self.committing = False

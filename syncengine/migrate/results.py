@@ -84,8 +84,8 @@ class MigrationReport:
 
     @property
     def quarantined(self) -> int:
-        """Rows that were set aside."""
-        return sum(result.counts.quarantined for result in self.results)
+        """Rows that were set aside; what failed or was paused has set nothing aside."""
+        return sum(result.counts.quarantined for result in self.results if result.success)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
