@@ -185,7 +185,8 @@ with Engine.open(sys.argv[1], registry=victims_registry(), settings=Settings(**S
     print("ready", flush=True)
     sys.stdin.readline()
     report = engine.migrate()
-    print(report.results[-1].state if report else "nothing", flush=True)
+    # The other one may have ended between the look whether anything is pending and the plan.
+    print(report.results[-1].state if report and report.results else "nothing", flush=True)
 """
 
 
