@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from syncengine.local.store import Row
     from syncengine.migrate.lease import Lease
     from syncengine.migrate.rebuild import RebuildingExecutor
-    from syncengine.migrate.run import RunContext
+    from syncengine.migrate.run_context import RunContext
     from syncengine.migrate.shadow_table import Layout
     from syncengine.migrate.work import Work
 

@@ -11,7 +11,7 @@ from syncengine.migrate.results import MigrationResult
 if TYPE_CHECKING:
     from syncengine.migrate.lease import Lease
     from syncengine.migrate.plan import Step
-    from syncengine.migrate.run import RunContext
+    from syncengine.migrate.run_context import RunContext
 
 LOOK_EVERY_MS = 100
 
