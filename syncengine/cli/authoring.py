@@ -16,6 +16,7 @@ from syncengine.errors import MigrationInvalid
 
 if TYPE_CHECKING:
     from syncengine.migrate.registry import MigrationRegistry
+    from syncengine.migrate.template import NewMigration
 
 
 def package_option() -> Callable[[Function], Function]:
@@ -55,11 +56,7 @@ def new(registry: "MigrationRegistry", collection: str, to_version: str, kind: s
     from syncengine.migrate.template import new_migration
 
     made = new_migration(registry, collection=collection, to_version=to_version, kind=kind, package=package)
-    path = folder_of_package(package) / made.file_name
-    write_new_file(path, made.text)
-    click.echo(f"Wrote {path}. Put this into the list of migrations, and raise the registry's target:")
-    click.echo(f"    {made.line}")
-    return Exit.DONE
+    return _written(made, package, where="into the list of migrations, and raise the registry's target")
 
 
 @click.command(cls=EngineCommand)
@@ -74,11 +71,7 @@ def squash(registry: "MigrationRegistry", package: str) -> Exit:
     from syncengine.migrate.squash import squash as squashed
 
     made = squashed(registry, package=package)
-    path = folder_of_package(package) / made.file_name
-    write_new_file(path, made.text)
-    click.echo(f"Wrote {path}. Put this at the end of the list of migrations:")
-    click.echo(f"    {made.line}")
-    return Exit.DONE
+    return _written(made, package, where="at the end of the list of migrations")
 
 
 @click.command(cls=EngineCommand)
@@ -100,6 +93,14 @@ def freeze(registry: "MigrationRegistry", lock: Path, check: bool, again: tuple[
         return Exit.DONE
     written = frozen_now(registry, lock, again=again)
     click.echo(f"{counted(len(written), 'migration was', 'migrations were')} frozen in {lock}.")
+    return Exit.DONE
+
+
+def _written(made: "NewMigration", package: str, *, where: str) -> Exit:
+    path = folder_of_package(package) / made.file_name
+    write_new_file(path, made.text)
+    click.echo(f"Wrote {path}. Put this {where}:")
+    click.echo(f"    {made.line}")
     return Exit.DONE
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from syncengine.clock import fresh_id
 from syncengine.migrate.definition import Counts
 from syncengine.migrate.history import RunRecord, record_run
-from syncengine.migrate.kept_tables import drop_shadow, give_up
+from syncengine.migrate.kept_tables import give_up, sweep
 from syncengine.migrate.lease import Lease
 from syncengine.migrate.shadow_others import LEASE
 from syncengine.migrate.shadow_state import filling
@@ -44,7 +44,7 @@ def _given_up(
                 lease.renew()
                 _record_cancelled(store, collection, registry)
                 give_up(store, collection)
-            drop_shadow(store, collection)
+            sweep(store, collection)
     finally:
         lease.release()
     return True

@@ -107,12 +107,8 @@ def _went_through(registry: "MigrationRegistry", step: Step, moved: dict[str, Sc
     return executor.collection in moved and step.hop.to_version <= moved[executor.collection]
 
 
-def old_table(registry: "MigrationRegistry", name: str, version: SchemaVersion) -> TableSql:
-    """The last CREATE TABLE for a collection up to a version. Raises MigrationInvalid where there is none."""
-    return _last_create(registry, name, version)[1]
-
-
 def _last_create(registry: "MigrationRegistry", name: str, version: SchemaVersion) -> tuple[SchemaVersion, TableSql]:
+    """The last CREATE TABLE for a collection up to a version, and when. Raises MigrationInvalid without one."""
     found: tuple[SchemaVersion, TableSql] | None = None
     for listed in registry.migrations:
         to_version = listed.edge.to_version

@@ -46,6 +46,7 @@ from syncengine.migrate.rollback_report import SAID, Collision, RollbackReport, 
 from syncengine.migrate.rollback_undoing import COLLISIONS_MAX, Undoing
 from syncengine.migrate.rollback_ways import undo
 from syncengine.migrate.run import RunContext
+from syncengine.migrate.shadow_others import LEASE
 from syncengine.migrate.shape import fingerprint, table_exists
 from syncengine.migrate.starter import Starter
 from syncengine.vocabulary import STORE_SCOPE, SchemaVersion
@@ -178,7 +179,7 @@ class Rollback:
                 )
         if simulate:
             return self._in_one_transaction(make_plan, simulate=True)
-        lease = Lease(store, name="migrate", holder=fresh_id(system_random()))
+        lease = Lease(store, name=LEASE, holder=fresh_id(system_random()))
         with LongWait(store):
             if not lease.take():
                 raise StoreBusy(

@@ -221,23 +221,24 @@ class DataMigrationService(Looking, GoingBack):
         The rewriting of a large collection that no process is at any more, or that was paused, is undone at once.
         """
         self._asked = "cancel"
-        self._tell_other_processes("cancel")
-        if filling(self._store):
+        if self._tell_other_processes("cancel"):
             from syncengine.migrate.abandoned import give_up_abandoned
 
             give_up_abandoned(self._store, registry=self._registry, chance=self._chance)
 
-    def _tell_other_processes(self, what: str | None) -> None:
+    def _tell_other_processes(self, what: str | None) -> tuple[str, ...]:
         """Only the rewriting of a large collection leaves the store free to be told; without one nothing is written.
 
-        A run of this very process has the lock and hears `_asked`: it lets go after its present batch.
+        A run of this very process has the lock and hears `_asked`: it lets go after its present batch. Gives the
+        collections whose rewriting was told.
         """
         store = self._store
         if not store.lock.acquire(timeout=store.settings.busy_wait_ms_max / 1000):
-            return
+            return ()
         try:
             if store.is_usable and not store.connection.in_transaction and filling(store):
-                ask_of_runner(store, what)
+                return ask_of_runner(store, what)
+            return ()
         finally:
             store.lock.release()
 

@@ -35,7 +35,7 @@ class Shadow:
     migration: str
     scope: str
     code: str | None
-    """What its code was; other code begins anew. None: it cannot be told, and any code does."""
+    """What its code was; other code begins anew, and so does code of which nothing can be told (None)."""
     source: tuple[str, ...]
     """The columns of the live table when it began."""
     started_at: str

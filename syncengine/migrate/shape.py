@@ -6,8 +6,6 @@ table, copy, drop the old one, rename. Renaming the old table away first would r
 
 import hashlib
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -131,34 +129,6 @@ def swap_in(store: "Store", *, new: str, table: str, indexes: tuple[str, ...], l
     if not lifting:
         refuse_broken(broken_dependants(store, table) - broken_before, table)
     return gone
-
-
-@contextmanager
-def set_apart(store: "Store", table: str) -> Iterator[list[tuple[str, str]]]:
-    """Take away what makes SQLite refuse DROP COLUMN: the table's indexes and triggers, and the app's views.
-
-    Gives the indexes, (name, SQL), for the caller to make again; the triggers and views come back by themselves.
-    Raises MigrationInvalid for one that no longer compiles.
-    """
-    broken_before = broken_dependants(store, table)
-    indexes = attached(store, table, "index")
-    views = _views(store)
-    triggers = [
-        (on, *found) for on in (table, *(name for name, _ in views)) for found in attached(store, on, "trigger")
-    ]
-    for kind, names in (
-        ("TRIGGER", [name for _, name, _ in triggers]),
-        ("VIEW", [name for name, _ in views]),
-        ("INDEX", [name for name, _ in indexes]),
-    ):
-        for name in names:
-            store.query(f"DROP {kind} {quoted(name)}")
-    yield indexes
-    for _, sql in views:
-        store.query(sql)
-    for on, name, sql in triggers:
-        keep_trigger(store, on, name, sql)
-    refuse_broken(broken_dependants(store, table) - broken_before, table)
 
 
 def broken_dependants(store: "Store", table: str) -> frozenset[str]:

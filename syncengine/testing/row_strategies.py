@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 Row = TypeVar("Row", bound=BaseModel)
 
-COLUMN_INTEGERS = st.integers(-(2**63), 2**63 - 1)
-"""What an INTEGER column holds (sqlite.org/datatype3.html)."""
 JSON_INTEGERS = st.integers(-(2**53) + 1, 2**53 - 1)
 """What every JSON reader keeps exactly (RFC 8259, section 6)."""
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
