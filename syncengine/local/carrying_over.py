@@ -20,6 +20,7 @@ AS_AT_PRESENT = (
     "_sync_drain",  # numbers are never given out twice
     "_sync_quarantine",
     "_sync_restore_point",
+    "_sync_erasure",  # no copy that may be restored is older than one
     "_sync_conflict",
 )
 """Taken over whole."""

@@ -27,7 +27,7 @@ _NOT_WHAT_WE_WRITE = (KeyError, TypeError, ValueError, OverflowError, MemoryErro
 class Facts:
     """What a start finds in a store before it writes anything; all empty in a new one."""
 
-    __slots__ = ("app", "edition", "schema_cookie", "versions")
+    __slots__ = ("app", "edition", "erasing", "schema_cookie", "versions")
 
     def __init__(self, facts: dict[str, str], versions: dict[str, SchemaVersion]) -> None:
         self.edition: Final = int(facts["engine_schema"]) if facts else 0
@@ -35,6 +35,8 @@ class Facts:
         """Whose store it is; None until the first engine with an app has opened it."""
         self.schema_cookie: Final = facts.get("schema_cookie")
         """SQLite's own count of schema changes when the shapes were last found right."""
+        self.erasing: Final = "erasing" in facts
+        """Something that a migration erased may still lie in the files."""
         self.versions: Final = versions
 
 

@@ -107,6 +107,17 @@ class RangeBatch:
     """How many there are, where that is known."""
 
     def apply(self) -> Counts:
+        return self._applied("INSERT")
+
+    def apply_or_leave_half(self) -> Counts:
+        """The same, where the caller undoes more than this batch when it fails.
+
+        SQLite keeps what is needed to undo an INSERT alone: it writes each page that was changed before and is still in
+        its cache twice. OR FAIL needs no such thing (sqlite.org/tempfiles.html#statement_journal_files).
+        """
+        return self._applied("INSERT OR FAIL")
+
+    def _applied(self, insert: str) -> Counts:
         select = self.executor.insert_select(self.work)
         assert select is not None
         asked, predicate = select
@@ -114,7 +125,7 @@ class RangeBatch:
         store, executor = self.work.store, self.executor
         names = ", ".join(map(quoted, executor.new_columns(self.work)))
         store.query(
-            f"INSERT INTO {quoted(executor.new_table)} ({names})"
+            f"{insert} INTO {quoted(executor.new_table)} ({names})"
             f" SELECT {asked} FROM {quoted(executor.collection)} WHERE {plain}",
             self.bindings,
         )

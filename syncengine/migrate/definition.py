@@ -32,6 +32,9 @@ class MigrationDefinition:
     quarantine_ratio_max: float | None = None
     """None: the setting of the same name."""
     lossy: bool = False
+    erases: bool = False
+    """What its collections held before is not to survive on this device: no kept table, no archive, no restore point
+    from before it, no bytes in the store's files. Says `lossy`, and asks the user first."""
     stands_for: tuple[str, ...] = ()
     consent: str | None = None
     """"auto" runs it unasked, "ask" asks the user before; None: a major version asks, others do not."""
@@ -55,11 +58,28 @@ class MigrationDefinition:
                 why="only a migration of all rows of a collection fills a table beside the live one",
                 fix="Leave shadow= out.",
             )
+        if self.erases:
+            self._refuse_erasing_in_part()
+            object.__setattr__(self, "lossy", True)
         for version in (self.from_version, self.to_version):
             try:
                 SchemaVersion.parse(version)
             except ValueError as error:
                 raise MigrationInvalid(f"Migration {self.id} has no good version.", why=str(error)) from error
+
+    def _refuse_erasing_in_part(self) -> None:
+        """Raises MigrationInvalid."""
+        reads = "reads a legacy store, which stays as it is" if self.source is not None else ""
+        online = "changes the cloud, and not this device" if self.online else ""
+        of_user = (
+            "is for one user, and the copies that would go hold the rows of all" if self.scope != "store" else ""
+        )
+        if why := reads or online or of_user:
+            raise MigrationInvalid(
+                f"Migration {self.id} says erases=True, and is not for all rows of this store.",
+                why=f"it {why}",
+                fix="Let a migration of the whole store erase: a row function, declared changes, or an executor.",
+            )
 
     def to_json(self) -> dict[str, Any]:
         """The definition with exactly the keys id, name, description, fromVersion, toVersion, dataTypes,
@@ -82,6 +102,15 @@ def _check_word(migration: str, name: str, given: str | None, known: tuple[str |
             f"Migration {migration} says {name}={given!r}.",
             why=f"it is one of {', '.join(repr(word) for word in known)}",
         )
+
+
+def way_down_refused(definition: MigrationDefinition) -> MigrationInvalid:
+    """The error for a migration that erases and has a way back."""
+    return MigrationInvalid(
+        f"Migration {definition.id} says erases=True, and has a way back.",
+        why="a way back needs values from before, and none of them survive",
+        fix="Leave the way back out, or erases=True. Nothing was changed.",
+    )
 
 
 class Quarantine(Exception):

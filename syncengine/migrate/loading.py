@@ -54,3 +54,4 @@ def _check_truth(listed: "ListedMigration", executor: BaseMigrationExecutor, reg
         )
     registry.check_collections(definition)
     registry.check_labels(executor)
+    registry.check_erasing(executor)

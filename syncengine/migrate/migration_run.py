@@ -5,7 +5,7 @@ its reason.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from syncengine.errors import DiskFull, MigrationFailed, StoreDamaged, StoreUnus
 from syncengine.local.savepoint import translated
 from syncengine.local.sqlite_errors import SqliteError
 from syncengine.logs import log_event
-from syncengine.migrate.batches import Batch, UnitsBatch, log_batch
+from syncengine.migrate.batches import Batch, RangeBatch, UnitsBatch, log_batch
 from syncengine.migrate.checks import (
     check_all_read,
     check_budget,
@@ -31,12 +31,14 @@ from syncengine.migrate.online import OnlineExecutor
 from syncengine.migrate.pace import Cancelled, Paused
 from syncengine.migrate.policy import Kind, kind_of
 from syncengine.migrate.queueing import queue_online
+from syncengine.migrate.rebuild import RebuildingExecutor
 from syncengine.migrate.references import check_references
 from syncengine.migrate.rejection import Rejection
 from syncengine.migrate.repair import sentences
 from syncengine.migrate.results import MigrationResult
 from syncengine.migrate.row_by_row import RowByRow
 from syncengine.migrate.row_codec import row_as_json
+from syncengine.migrate.shadow_pace import LargerCache
 from syncengine.migrate.shape import fingerprint, table_exists
 from syncengine.migrate.taken import take, taken_by
 from syncengine.migrate.unique_rows import UniqueRows
@@ -166,7 +168,7 @@ class Run:
         unique = self._unique_rows()
         self.total = self.executor.estimate(self.work)
         self.report_start()
-        self._batches(self.executor.batches(self.work))
+        self._all_batches()
         unique.drop()
         self.executor.finish(self.work)
         self.executor.verify(self.work)
@@ -207,16 +209,42 @@ class Run:
 
     # Rows.
 
+    def _all_batches(self) -> None:
+        """Where SQL converts the rows, first as if none could fail: without a SAVEPOINT for each batch."""
+        by_sql = isinstance(self.executor, RebuildingExecutor) and self.executor.is_by_sql(self.work)
+        with LargerCache(self.store, wanted=by_sql):
+            if not (by_sql and self._done_in_one_go()):
+                self._batches(self.executor.batches(self.work))
+
+    def _done_in_one_go(self) -> bool:
+        """False, with nothing changed, where a row failed."""
+        warned = self.work.warned
+        try:
+            with self.store.savepoint("all_batches"):
+                self._batches(self.executor.batches(self.work), convert=self._at_once)
+        except Exception as error:
+            if self.rows.rejection(error) is None:
+                raise
+            self.work.forget_warnings(since=warned)
+            self.tally = Tally()
+            return False
+        return True
+
+    def _at_once(self, batch: Batch) -> Counts:
+        self.store.query("SELECT count(*) FROM sqlite_schema")
+        self.store.query("SELECT count(*) FROM _sync_shape_before")
+        return batch.apply_or_leave_half() if isinstance(batch, RangeBatch) else self._batch(batch)
+
     def convert_only(self, item: Item) -> None:
         """One item alone, without what a whole run does at its end."""
         self.executor.prepare(self.work)
         self._batches(iter([UnitsBatch(self.executor, self.work, [[item]])]))
 
-    def _batches(self, batches: Iterator[Batch]) -> None:
+    def _batches(self, batches: Iterator[Batch], *, convert: Callable[[Batch], Counts] | None = None) -> None:
         for batch in batches:
             self.context.pace.between_batches()
             self.tally.batches += 1
-            self._timed(batch)
+            self._timed(batch, convert or self._batch)
             if not self.lifting:
                 self.context.reporter.update_progress(self.tally.counts.read)
         for sentence in sentences(self.rows.repaired):
@@ -226,9 +254,9 @@ class Run:
             check_code(definition, counts, code_faults=self.rows.code_faults, first=self.rows.first)
         check_budget(self.executor.definition, self.tally.counts, settings=self.store.settings, first=self.rows.first)
 
-    def _timed(self, batch: Batch) -> None:
+    def _timed(self, batch: Batch, convert: Callable[[Batch], Counts]) -> None:
         begun_ms, undone = self.store.clock.monotonic_ms(), self.tally.batches_undone
-        counts = self._batch(batch)
+        counts = convert(batch)
         self.tally.counts.add(counts)
         log_batch(
             self.step.id,

@@ -78,6 +78,10 @@ class RebuildingExecutor(BaseMigrationExecutor, ABC):
         exactly the rows that need no Python. None: every row does."""
         return None
 
+    def is_by_sql(self, work: "Work") -> bool:
+        """Does SQL convert most rows by itself? For a new table that is there."""
+        return not self.grouped and self._fills(work) and self.insert_select(work) is not None
+
     def keep_originals(self, rows: "Sequence[Row]", work: "Work") -> None:
         """Write down what the way back needs of these source rows. Twice is once."""
 

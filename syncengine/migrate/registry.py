@@ -159,6 +159,7 @@ class MigrationRegistry:
             raise RegistryInvalid(f"Migration {migration_id} is listed twice.", fix="Give each its own id.")
         self.check_collections(definition)
         self.check_labels(executor)
+        self.check_erasing(executor)
         try:
             self._register(executor)
         except RegistryInvalid:
@@ -192,6 +193,16 @@ class MigrationRegistry:
                     why=f"{name} is not labelled {', '.join(lost)}, and another of its collections is",
                     fix="Label the collection, or say may_lose_labels=True. Nothing was changed.",
                 )
+
+    def check_erasing(self, executor: BaseMigrationExecutor) -> None:
+        """What a migration erases no code of its own may bring back. Raises MigrationInvalid."""
+        if not executor.definition.erases:
+            return
+        from syncengine.migrate.definition import way_down_refused
+        from syncengine.migrate.rollback_ground import has_undo
+
+        if has_undo(executor):
+            raise way_down_refused(executor.definition)
 
     def labels_of(self, names: Iterable[str]) -> tuple[str, ...]:
         """The labels of these collections, each once, in order."""

@@ -126,6 +126,8 @@ class RepairAttempt:
 
     def keep_originals(self) -> None:
         """Put the values as they were into `_sync_archive`, in the transaction of the repaired row."""
+        if self._executor.definition.erases:
+            return
         for field, value in self._kept.items():
             self._work.store.run(
                 "quarantine",

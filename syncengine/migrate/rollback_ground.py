@@ -100,6 +100,8 @@ def _way(
         return Way(method=IMPOSSIBLE, why=f"{filling[0]} is being rewritten now; let that end, or cancel it")
     if isinstance(executor, OnlineExecutor):
         return _way_of_online(run, left)
+    if executor.definition.erases:
+        return Way(method=IMPOSSIBLE, why="it has erased what was there before")
     if has_undo(executor):
         return Way(method="undo")
     if isinstance(executor, TablesExecutor):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints, is_
 from pydantic import BaseModel
 
 from syncengine.errors import MigrationInvalid
-from syncengine.migrate.definition import Item, MigrationDefinition
+from syncengine.migrate.definition import Item, MigrationDefinition, way_down_refused
 from syncengine.migrate.plain_rows import PlainShape
 from syncengine.migrate.rebuild import RebuildingExecutor, way_back
 from syncengine.migrate.row_codec import codec_of
@@ -54,8 +54,13 @@ class HintedRowExecutor(RowFunctionExecutor):
         return tuple(get_type_hints(self.old_hint))
 
     def down(self, function: RowFunction) -> "HintedRowExecutor":
-        """Decorator: the way back from a new row to the old one. Raises MigrationInvalid for missing hints."""
+        """Decorator: the way back from a new row to the old one.
+
+        Raises MigrationInvalid for missing hints, and for a migration that erases.
+        """
         _hints(function, self.definition.id)
+        if self.definition.erases:
+            raise way_down_refused(self.definition)
         self.down_function = function
         return self
 
@@ -119,6 +124,7 @@ def migration(  # noqa: PLR0913  (keyword-only: a definition spelled out)
     after: tuple[str, ...] = (),
     critical: bool = False,
     lossy: bool = False,
+    erases: bool = False,
     quarantine_rows_max: int | None = None,
     quarantine_ratio_max: float | None = None,
     consent: str | None = None,
@@ -135,6 +141,7 @@ def migration(  # noqa: PLR0913  (keyword-only: a definition spelled out)
     in order, on a row that cannot be converted, before it is set aside.
     With `dict` or a TypedDict as a hint, rows are plain dicts: faster, and nothing is checked but the names of the
     columns. JSON columns stay text unless a TypedDict says what is in them.
+    With `erases` nothing of the rows as they were stays on this device, and there is no way back.
     Raises MigrationInvalid at import for hints that are missing.
     """
 
@@ -149,6 +156,7 @@ def migration(  # noqa: PLR0913  (keyword-only: a definition spelled out)
             after=after,
             critical=critical,
             lossy=lossy,
+            erases=erases,
             quarantine_rows_max=quarantine_rows_max,
             quarantine_ratio_max=quarantine_ratio_max,
             consent=consent,

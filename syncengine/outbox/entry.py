@@ -12,6 +12,10 @@ class Kind(StrEnum):
     PUT = "put"
     PATCH = "patch"
     DELETE = "delete"
+    CHANGES = "changes"
+    """Several row changes that one edit became, when a migration split its row; they take effect together."""
+    LIFT = "lift"
+    """A document with the patches of other shapes that lay beside it, brought to one shape."""
     MIGRATION = "migration"
     VOID = "void"
 

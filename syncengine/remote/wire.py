@@ -20,6 +20,8 @@ REQUEST_ID_LENGTH_MAX = 64
 NAME_LENGTH_MAX = 128
 USER_LENGTH_MAX = 200
 ROWS_PER_PAGE_MAX = 1_000
+PULL_ITEMS_MAX = 5_000
+"""What one page is asked for at most; a page that ends within a group holds more, to end with it."""
 WRONG_USER = "wrong_user"
 """The code with 403: the token is good, but not this user's."""
 
@@ -38,6 +40,8 @@ class EntryKind(StrEnum):
     PUT = "put"
     PATCH = "patch"
     DELETE = "delete"
+    CHANGES = "changes"
+    LIFT = "lift"
     MIGRATION = "migration"
     VOID = "void"
 
@@ -83,6 +87,10 @@ class HelloRequest(RequestModel):
     device: ShortName
     epoch: Number
     schema_version: ShortName
+    confirmed_seq: Number = 0
+    """The highest sequence of this epoch that the cloud has confirmed: less at the cloud means that it lost some."""
+    cursor: str | None = None
+    """Where this device would pull on; None for the start."""
 
 
 class Limits(WireModel):
@@ -93,10 +101,16 @@ class Limits(WireModel):
 
 
 class HelloAnswer(AnswerModel):
-    """`device_seq` is the highest sequence applied or rejected of this user, device and epoch; 0 for none."""
+    """`device_seq` is the highest sequence applied or rejected of this user, device and epoch; 0 for none.
+
+    `head` is the highest version that a row of this user has; `floor` the version below which tombstones are gone:
+    a cursor from before it reads from the start (`resync`).
+    """
 
     server_epoch: Number
     device_seq: Number
+    head: Number = 0
+    floor: Number = 0
     cloud_version: str | None
     action: Annotated[Action, Field(strict=False)]
     limits: Limits
@@ -129,6 +143,12 @@ class PushEntry(WireModel):
     migration: str | None = None
     changes: Annotated[tuple[RowChange, ...] | None, Field(strict=False)] = None
     cloud_version: str | None = None
+    token: ShortName | None = None
+    """By chance, given with the number: a duplicate with another token was sent by a copy of the store."""
+    on_conflict: Literal["merge", "refuse"] = "merge"
+    """`refuse`: only on the version `base_version`, else the result is `conflict`."""
+    lifts: Annotated[tuple[Number, ...] | None, Field(strict=False)] = None
+    """Of a lift: the patches that are in its `set` now."""
 
 
 class PushRequest(RequestModel):
@@ -141,11 +161,15 @@ class PushRequest(RequestModel):
 
 
 class EntryResult(WireModel):
-    """What became of one entry. A duplicate repeats in `outcome` and the rest what was told the first time."""
+    """What became of one entry. A duplicate repeats in `outcome` and the rest what was told the first time.
+
+    `merged`: applied on a row that had changed since `base_version`. `conflict`: not applied for that reason, as asked.
+    `reused`: this sequence came before with another token, so another copy of the store used it; nothing was done.
+    """
 
     sequence: EntryNumber
-    status: Literal["applied", "duplicate", "rejected"]
-    outcome: Literal["applied", "rejected"] | None = None
+    status: Literal["applied", "merged", "conflict", "duplicate", "rejected", "reused"]
+    outcome: Literal["applied", "merged", "conflict", "rejected"] | None = None
     version: Number | None = None
     code: str | None = None
     message: str | None = None
@@ -182,6 +206,46 @@ class RowsAnswer(AnswerModel):
 
     rows: Annotated[tuple[CloudRow, ...], Field(strict=False)]
     next: str | None
+
+
+class PullRequest(RequestModel):
+    """What has changed since the cursor; None: from the start."""
+
+    device: ShortName
+    cursor: str | None = None
+    limit: Annotated[int, Field(ge=1, le=PULL_ITEMS_MAX)] = 1_000
+
+
+class BesidePatch(WireModel):
+    """A write under another shape than the document's, kept beside it until a device lifts it.
+
+    `patch` is the row's version that it got: its order, and its name.
+    """
+
+    patch: EntryNumber
+    kind: Annotated[EntryKind, Field(strict=False)]
+    set: Document
+    shape_version: str
+
+
+class PullItem(WireModel):
+    """One row as it is now. `body` None: deleted. `patches` in the order in which they came."""
+
+    collection: str
+    key: str
+    version: Number
+    shape_version: str
+    body: Document | None
+    patches: Annotated[tuple[BesidePatch, ...], Field(strict=False)] = ()
+
+
+class PullAnswer(AnswerModel):
+    """Rows in the order of their last commit, groups whole; `cursor` is where to read on, `more` if there is more."""
+
+    server_epoch: Number
+    items: Annotated[tuple[PullItem, ...], Field(strict=False)]
+    cursor: str
+    more: bool
 
 
 class HealthAnswer(WireModel):

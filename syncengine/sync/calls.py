@@ -15,6 +15,8 @@ class Hello:
     device: str
     epoch: int
     schema_version: str
+    confirmed_seq: int = 0
+    cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,9 @@ class HelloSaid:
     action: str
     entries_max: int
     bytes_max: int
+    server_epoch: int = 0
+    head: int = 0
+    floor: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,5 +78,47 @@ class RowsSaid:
     after: str | None
 
 
-Call = Hello | Push | Rows
-Answer = HelloSaid | PushSaid | RowsSaid
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pull:
+    """What has changed since the cursor; None: from the start."""
+
+    user: str
+    device: str
+    cursor: str | None
+    items_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """A write under another shape than the document's, in the order in which it came; `patch` names it."""
+
+    patch: int
+    kind: str
+    set: dict[str, Any] = field(repr=False)
+    shape_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PulledRow:
+    """A row as the cloud has it now; `body` None: deleted."""
+
+    collection: str
+    key: str
+    version: int
+    shape_version: str
+    body: dict[str, Any] | None = field(repr=False)
+    patches: tuple[Beside, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullSaid:
+    """A page: rows in commit order, groups whole; where to read on; whether there is more now."""
+
+    rows: tuple[PulledRow, ...]
+    cursor: str
+    more: bool
+    server_epoch: int
+
+
+Call = Hello | Push | Rows | Pull
+Answer = HelloSaid | PushSaid | RowsSaid | PullSaid

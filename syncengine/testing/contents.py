@@ -13,8 +13,10 @@ from syncengine.settings import Settings
 LeftOut = Mapping[str, Collection[str]]
 """By table, the columns that are not compared: those that hold the time of a run."""
 
-# Device, leases and copies are of one run; the history is compared by what came of it.
-_NOT_COMPARED = frozenset({"_sync_state", "_sync_lease", "_sync_restore_point", "_sync_run", "_sync_drain"})
+# Device, leases, copies and how far an erasure is are of one run; the history is compared by what came of it.
+_NOT_COMPARED = frozenset(
+    {"_sync_state", "_sync_lease", "_sync_restore_point", "_sync_erasure", "_sync_run", "_sync_drain"}
+)
 _OF_ONE_RUN = re.compile(r".*_(at|until|ms|hash)|(run|entry|item|aside|touch|conflict|parked|restore_point)_id")
 _HISTORY = (
     "SELECT DISTINCT migration, scope, state, rows_read, rows_written, rows_merged, rows_dropped, rows_quarantined "

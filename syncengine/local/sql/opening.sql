@@ -1,10 +1,10 @@
 -- What a start looks at, before it writes anything and after.
 
 -- name: facts
--- Whose store it is, in which edition, and the schema that was last found right.
+-- Whose store it is, in which edition, the schema that was last found right, and whether an erasure is unfinished.
 SELECT name, value
 FROM _sync_state
-WHERE name IN ('engine_schema', 'app', 'schema_cookie');
+WHERE name IN ('engine_schema', 'app', 'schema_cookie', 'erasing');
 
 -- name: versions
 -- The version that each scope has reached.

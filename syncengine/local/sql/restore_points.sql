@@ -3,10 +3,12 @@
 -- name: record
 -- A restore point that was opened and compared; its number.
 INSERT INTO _sync_restore_point (
-  path, sha256, size_bytes, recipient, schema_version, rows, reason, made_at, verified_at, keep_until
+  path, sha256, size_bytes, recipient, schema_version, rows, reason, made_at, verified_at, keep_until,
+  newest_erasure
 )
 VALUES (
-  :path, :sha256, :size_bytes, :recipient, :schema_version, :rows, :reason, :made_at, :verified_at, :keep_until
+  :path, :sha256, :size_bytes, :recipient, :schema_version, :rows, :reason, :made_at, :verified_at, :keep_until,
+  :newest_erasure
 )
 RETURNING restore_point_id;
 
@@ -20,13 +22,19 @@ WHERE gone_at IS NULL
 ORDER BY restore_point_id;
 
 -- name: one
--- One whose file should be there.
+-- One whose file should be there, and that holds nothing that was erased since.
 SELECT
   restore_point_id, path, sha256, size_bytes, recipient, schema_version, rows, reason, made_at, verified_at,
   keep_until
 FROM _sync_restore_point
 WHERE restore_point_id = :restore_point_id
-  AND gone_at IS NULL;
+  AND gone_at IS NULL
+  AND NOT EXISTS (
+    SELECT 1
+    FROM _sync_erasure AS e
+    WHERE e.erasure_id > newest_erasure
+      AND e.scope = 'store'
+  );
 
 -- name: paths
 -- The files that should be there, relative to the store's folder.
@@ -59,17 +67,24 @@ WHERE restore_point_id = :restore_point_id
   AND gone_at IS NULL;
 
 -- name: made_since
--- The newest one that was made at this time or later.
+-- The newest one that was made at this time or later; none that holds what was erased since.
 SELECT restore_point_id
 FROM _sync_restore_point
 WHERE gone_at IS NULL
   AND made_at >= :since
+  AND NOT EXISTS (
+    SELECT 1
+    FROM _sync_erasure AS e
+    WHERE e.erasure_id > newest_erasure
+      AND e.scope = 'store'
+  )
 ORDER BY restore_point_id DESC
 LIMIT 1;
 
 -- name: over
--- Those whose time is over, and all but the newest few.
-SELECT restore_point_id, path
+-- Those whose time is over, and all but the newest few; and why each goes.
+SELECT
+  restore_point_id, path, CASE WHEN keep_until <= :now THEN 'its time was over' ELSE 'there were newer ones' END
 FROM _sync_restore_point
 WHERE gone_at IS NULL
   AND (
@@ -93,10 +108,29 @@ SELECT EXISTS (
     AND keep_until <= :now
 );
 
+-- name: erased
+-- Those that hold what a migration has erased since, and which.
+SELECT p.restore_point_id, p.path, e.migration || ' erased what it holds'
+FROM _sync_restore_point AS p
+JOIN _sync_erasure AS e ON e.erasure_id = (
+  SELECT min(erasure_id)
+  FROM _sync_erasure
+  WHERE erasure_id > p.newest_erasure
+    AND scope = 'store'
+)
+WHERE p.gone_at IS NULL
+ORDER BY p.restore_point_id;
+
+-- name: newest_erasure
+-- The number of the newest erasure.
+SELECT coalesce(max(erasure_id), 0)
+FROM _sync_erasure;
+
 -- name: gone
--- Its file was deleted.
+-- Its file was deleted, and why.
 UPDATE _sync_restore_point
-SET gone_at = :now
+SET gone_at = :now,
+    gone_because = :why
 WHERE restore_point_id = :restore_point_id;
 
 -- name: of_shadow

@@ -58,11 +58,17 @@ WHERE EXISTS (
 );
 
 -- name: restore_points
--- Sealed copies that were checked and are there, newest first.
+-- Sealed copies that were checked and are there, newest first; none that holds what was erased since.
 SELECT restore_point_id, schema_version, made_at
 FROM _sync_restore_point
 WHERE gone_at IS NULL
   AND verified_at IS NOT NULL
+  AND NOT EXISTS (
+    SELECT 1
+    FROM _sync_erasure AS e
+    WHERE e.erasure_id > newest_erasure
+      AND e.scope = 'store'
+  )
 ORDER BY restore_point_id DESC;
 
 -- name: claimed_uploads

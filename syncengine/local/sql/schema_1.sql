@@ -2,7 +2,7 @@
 -- Times are ISO-8601 UTC with milliseconds; states are words; JSON is text. Only SQL that SQLite 3.37 knows.
 
 CREATE TABLE _sync_state (
-  name  TEXT NOT NULL PRIMARY KEY, -- agreed to <hop> for <scope>, app, device_id, engine_schema, edited_at, group_counter, probe_verdict, probe_at,
+  name  TEXT NOT NULL PRIMARY KEY, -- agreed to <hop> for <scope>, app, device_id, engine_schema, edited_at, erasing, group_counter, probe_verdict, probe_at,
                                    -- schema_cookie, quarantine_code [of <user>]
   value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -170,7 +170,23 @@ CREATE TABLE _sync_restore_point (
   made_at          TEXT NOT NULL,
   verified_at      TEXT NOT NULL,    -- when it was checked, sealed, and opened again against its hash
   keep_until       TEXT NOT NULL,
-  gone_at          TEXT              -- when its file was deleted; the line stays for the history
+  gone_at          TEXT,             -- when its file was deleted; the line stays for the history
+  gone_because     TEXT,             -- why
+  newest_erasure   INTEGER NOT NULL DEFAULT 0 -- the last erasure that it has gone through: it holds what later ones took
+) STRICT;
+
+-- A migration that said erases=True: nothing of what its collections held before may stay in the store's files.
+CREATE TABLE _sync_erasure (
+  erasure_id  INTEGER PRIMARY KEY,
+  migration   TEXT NOT NULL,
+  scope       TEXT NOT NULL,             -- 'store'; 'user:<id>' for rows that came late: no copy holds those
+  collections TEXT NOT NULL              -- as a JSON list
+    CONSTRAINT collections_are_json CHECK (json_valid(collections)),
+  entries     TEXT NOT NULL DEFAULT '[]' -- outbox entries that were on their way with old values, as a JSON list
+    CONSTRAINT entries_are_json CHECK (json_valid(entries)),
+  erased_at   TEXT NOT NULL,
+  cleared_at  TEXT,                      -- when the free space of the file was written anew
+  finished_at TEXT                       -- when nothing was left in the files; NULL: the next start goes on
 ) STRICT;
 
 CREATE TABLE _sync_outbox (
@@ -179,14 +195,14 @@ CREATE TABLE _sync_outbox (
   sequence      INTEGER,           -- given at the first claim; with device and epoch the key at the server
   epoch         INTEGER,           -- of the sequence
   kind          TEXT NOT NULL
-    CONSTRAINT kind_is_known CHECK (kind IN ('put', 'patch', 'delete', 'migration', 'void')),
+    CONSTRAINT kind_is_known CHECK (kind IN ('put', 'patch', 'delete', 'changes', 'lift', 'migration', 'void')),
   collection    TEXT NOT NULL,     -- '' for a migration
   row_key       TEXT NOT NULL,     -- '' for a migration
   set_json      TEXT               -- what to write; NULL until claimed for a put that names only its row
     CONSTRAINT set_is_json CHECK (set_json IS NULL OR json_valid(set_json)),
   before_json   TEXT               -- the old values of what changed
     CONSTRAINT before_is_json CHECK (before_json IS NULL OR json_valid(before_json)),
-  base_version  INTEGER,           -- the server's version of the row that the edit was made on
+  base_version  INTEGER,           -- the server's version of the row that the edit stands on; known when claimed
   shape_version TEXT NOT NULL,     -- the shape that set_json is written in
   original_json TEXT               -- as first written, when a migration converted it
     CONSTRAINT original_is_json CHECK (original_json IS NULL OR json_valid(original_json)),
@@ -195,16 +211,20 @@ CREATE TABLE _sync_outbox (
   barrier_json  TEXT               -- of a migration: collections held back, cursor, counts
     CONSTRAINT barrier_is_json CHECK (barrier_json IS NULL OR json_valid(barrier_json)),
   state         TEXT NOT NULL DEFAULT 'waiting'
-    CONSTRAINT state_is_known CHECK (state IN ('waiting', 'claimed', 'held')),
+    CONSTRAINT state_is_known CHECK (state IN ('waiting', 'claimed', 'held', 'squashed')),
+  squashed_into INTEGER,           -- the entry that a squashed one travels in; it leaves together with that one
+  claim_token   TEXT,              -- by chance, given with the number: tells two copies of one store apart
   held_by       INTEGER,           -- the quarantine item that a held entry waits for
   attempts      INTEGER NOT NULL DEFAULT 0,
   last_error    TEXT,
   created_at    TEXT NOT NULL,
   CONSTRAINT claimed_is_numbered CHECK (state <> 'claimed' OR sequence IS NOT NULL),
-  CONSTRAINT held_says_by_what CHECK ((state = 'held') = (held_by IS NOT NULL))
+  CONSTRAINT held_says_by_what CHECK ((state = 'held') = (held_by IS NOT NULL)),
+  CONSTRAINT squashed_says_into_what CHECK ((state = 'squashed') = (squashed_into IS NOT NULL))
 ) STRICT;
 CREATE INDEX _sync_outbox_by_owner ON _sync_outbox (owner, state, entry_id);
 CREATE INDEX _sync_outbox_by_row ON _sync_outbox (collection, owner, row_key);
+CREATE INDEX _sync_outbox_by_survivor ON _sync_outbox (squashed_into) WHERE squashed_into IS NOT NULL;
 CREATE INDEX _sync_outbox_by_migration ON _sync_outbox (migration, owner) WHERE migration IS NOT NULL;
 CREATE UNIQUE INDEX _sync_outbox_by_sequence ON _sync_outbox (owner, epoch, sequence) WHERE sequence IS NOT NULL;
 
@@ -272,16 +292,28 @@ CREATE TABLE _sync_row (
   owner         TEXT NOT NULL,
   row_key       TEXT NOT NULL,
   version       INTEGER NOT NULL, -- the server's
-  shape_version TEXT NOT NULL,    -- of the last write that the server confirmed
+  server_epoch  INTEGER NOT NULL DEFAULT 0, -- the life of the server's database that gave the version
+  shape_version TEXT NOT NULL,    -- of the document that the server has
+  deleted       INTEGER NOT NULL DEFAULT 0 -- 1: a tombstone, kept so that a server that lost it can be told again
+    CONSTRAINT deleted_is_yes_or_no CHECK (deleted IN (0, 1)),
+  resync        INTEGER NOT NULL DEFAULT 0, -- the reading from the start that saw it last
   extra         TEXT              -- fields that a newer client wrote and this one does not know, sent back untouched
     CONSTRAINT extra_is_json CHECK (extra IS NULL OR json_valid(extra)),
   PRIMARY KEY (collection, owner, row_key)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE _sync_cursor (
-  owner      TEXT NOT NULL PRIMARY KEY,
-  cursor     TEXT NOT NULL, -- opaque, the server's
-  updated_at TEXT NOT NULL
+  owner         TEXT NOT NULL PRIMARY KEY,
+  cursor        TEXT,                       -- opaque, the server's; NULL: read from the start
+  server_epoch  INTEGER NOT NULL DEFAULT 0, -- the life of the server's database that the cursor belongs to
+  at_head       INTEGER NOT NULL DEFAULT 0  -- 1: the last page was the end of what the server had
+    CONSTRAINT at_head_is_yes_or_no CHECK (at_head IN (0, 1)),
+  resync        INTEGER NOT NULL DEFAULT 0, -- counts the readings from the start
+  resync_reason TEXT                        -- while one is under way
+    CONSTRAINT resync_reason_is_known CHECK (
+      resync_reason IS NULL OR resync_reason IN ('first', 'below_floor', 'other_epoch')
+    ),
+  updated_at    TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE _sync_conflict (
@@ -293,17 +325,26 @@ CREATE TABLE _sync_conflict (
   local_json  TEXT NOT NULL CONSTRAINT local_is_json CHECK (json_valid(local_json)),
   server_json TEXT NOT NULL CONSTRAINT server_is_json CHECK (json_valid(server_json)),
   winner      TEXT NOT NULL CONSTRAINT winner_is_known CHECK (winner IN ('local', 'server', 'merged')),
+  policy      TEXT NOT NULL, -- the merge policy that decided
+  version     INTEGER,       -- the server's version of the row then
   created_at  TEXT NOT NULL
 ) STRICT;
+CREATE INDEX _sync_conflict_by_row ON _sync_conflict (collection, owner, row_key);
 
 CREATE TABLE _sync_parked (
   parked_id     INTEGER PRIMARY KEY,
   owner         TEXT NOT NULL,
   collection    TEXT NOT NULL,
   row_key       TEXT NOT NULL,
-  shape_version TEXT NOT NULL, -- newer than this app can read
-  body          TEXT NOT NULL CONSTRAINT body_is_json CHECK (json_valid(body)),
-  parked_at     TEXT NOT NULL
+  version       INTEGER NOT NULL, -- the server's
+  shape_version TEXT NOT NULL,
+  reason        TEXT NOT NULL
+    CONSTRAINT reason_is_known CHECK (
+      reason IN ('newer_shape', 'unknown_collection', 'no_way_down', 'parent_missing')
+    ),
+  body          TEXT NOT NULL CONSTRAINT body_is_json CHECK (json_valid(body)), -- the item as it was pulled
+  parked_at     TEXT NOT NULL,
+  UNIQUE (owner, collection, row_key)
 ) STRICT;
 
 -- One row: is everything at the cloud, and if not, what is in the way?
@@ -314,6 +355,8 @@ SELECT
     WHEN (SELECT count(*) FROM _sync_outbox) > 0 THEN 'waiting'
     WHEN EXISTS (SELECT 1 FROM _sync_state WHERE name = 'edited_at') THEN 'edited here'
     WHEN NOT EXISTS (SELECT 1 FROM _sync_drain WHERE last_success_at IS NOT NULL) THEN 'local'
+    WHEN EXISTS (SELECT 1 FROM _sync_parked) THEN 'parked'
+    WHEN EXISTS (SELECT 1 FROM _sync_cursor WHERE NOT at_head) THEN 'reading'
     ELSE 'synced'
   END AS state,
   (SELECT schema_version FROM _sync_version WHERE scope = 'store') AS schema_version,
@@ -321,6 +364,8 @@ SELECT
   (SELECT count(*) FROM _sync_outbox WHERE state = 'claimed') AS claimed,
   (SELECT count(*) FROM _sync_outbox WHERE state = 'held') AS held,
   (SELECT count(*) FROM _sync_quarantine WHERE resolution IS NULL) AS quarantined,
+  (SELECT count(*) FROM _sync_parked) AS parked,
+  (SELECT count(*) FROM _sync_conflict) AS conflicts,
   (SELECT coalesce(sum(confirmed_count), 0) FROM _sync_drain) AS confirmed,
   (SELECT min(created_at) FROM _sync_outbox) AS oldest_waiting,
   (SELECT max(last_success_at) FROM _sync_drain) AS last_success,
@@ -341,6 +386,7 @@ SELECT
   o.shape_version AS shape,
   CASE
     WHEN o.state = 'held' THEN 'behind quarantine item ' || o.held_by
+    WHEN o.state = 'squashed' THEN 'travels in entry ' || o.squashed_into
     WHEN o.last_error IS NOT NULL THEN o.last_error
     WHEN o.state = 'claimed' THEN 'being sent'
     ELSE 'for its turn'
@@ -359,9 +405,15 @@ ORDER BY item_id;
 
 -- Fields that were changed on both sides, and which value stayed.
 CREATE VIEW sync_conflicts AS
-SELECT conflict_id AS conflict, owner, collection, row_key AS "key", field, winner, created_at AS since
+SELECT conflict_id AS conflict, owner, collection, row_key AS "key", field, winner, policy, created_at AS since
 FROM _sync_conflict
 ORDER BY conflict_id;
+
+-- What came from the cloud and cannot be read here yet.
+CREATE VIEW sync_parked AS
+SELECT parked_id AS parked, owner, collection, row_key AS "key", shape_version AS shape, reason, parked_at AS since
+FROM _sync_parked
+ORDER BY parked_id;
 
 -- Where the store and each user stand.
 CREATE VIEW migration_status AS
