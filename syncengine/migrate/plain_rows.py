@@ -1,6 +1,7 @@
 """Rows as plain dicts, for functions with `dict` or TypedDict hints: nothing is validated, and that is the speed."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from syncengine.migrate.definition import Quarantine, WrongReturn
@@ -15,6 +16,9 @@ from syncengine.migrate.row_codec import (
 
 if TYPE_CHECKING:
     from syncengine.local.store import Row
+
+LIVING_MAX = 50
+"""Dicts that a function has made and that are not yet the values of columns."""
 
 
 class PlainShape:
@@ -63,13 +67,17 @@ class PlainShape:
 
         What cannot be stored may be among them: then the insert raises TypeError.
         """
-        made = list(map(function, rows))
-        # Looked at as a whole: a condition for each row would cost a tenth of the conversion.
-        if len(made) != count or not set(map(type, made)) <= {dict} or not set(map(len, made)) <= {len(self.columns)}:
-            return None
-        try:
-            values = list(map(self._values, made))
-        except KeyError:
+        made, values, widths = map(function, rows), list[tuple[Any, ...]](), {len(self.columns)}
+        # A few dicts at a time: they go while the processor's cache has them, and before the garbage collector looks.
+        while few := list(islice(made, LIVING_MAX)):
+            # Looked at together: a condition for each would cost a tenth of the conversion.
+            if not set(map(type, few)) <= {dict} or not set(map(len, few)) <= widths:
+                return None
+            try:
+                values += map(self._values, few)
+            except KeyError:
+                return None
+        if len(values) != count:
             return None
         return columns_encoded(values, json_places=self._json_places, other=scalar_or_json, trusting=True)
 

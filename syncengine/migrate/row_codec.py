@@ -8,6 +8,7 @@ from enum import Enum
 from functools import cache
 from itertools import chain
 from operator import itemgetter
+from sys import intern
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import orjson
@@ -98,7 +99,8 @@ def codec_of(model: type[BaseModel]) -> RowCodec:
 def values_of(columns: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
     """A function that takes the values of these names out of a mapping, in this order."""
     if len(columns) > 1:
-        return itemgetter(*columns)
+        # The very strings that the author's dicts have as keys: nothing else is as quickly found to be the same.
+        return itemgetter(*map(intern, columns))
     return lambda row: tuple(row[name] for name in columns)
 
 
