@@ -62,6 +62,8 @@ class RoundReport:
     ended: str
     pushes: int = 0
     applied: int = 0
+    pulled: int = 0
+    """Rows that came from the cloud."""
     items: tuple[int, ...] = ()
     """Quarantine items that it made."""
     sendable: int = 0
@@ -70,8 +72,20 @@ class RoundReport:
 
     def __repr__(self) -> str:
         """How many items, for there may be thousands."""
-        told = f"pushes={self.pushes}, applied={self.applied}, items={len(self.items)}, sendable={self.sendable}"
-        return f"RoundReport(ended={self.ended!r}, {told}, error={type(self.error).__name__ if self.error else None})"
+        told = f"pushes={self.pushes}, applied={self.applied}, pulled={self.pulled}, items={len(self.items)}"
+        error = type(self.error).__name__ if self.error else None
+        return f"RoundReport(ended={self.ended!r}, {told}, sendable={self.sendable}, error={error})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulled:
+    """What the reading part of a round did. `ended`: "at_head", "bounded" (more is left for the next round),
+    "another_process", or why nothing was read."""
+
+    ended: str
+    rows: int = 0
+    items: tuple[int, ...] = ()
+    """Quarantine items that it made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,14 +116,15 @@ def drain_round(
     A failed call ends the round: the durable wait is recorded, claimed entries stay claimed and are sent again
     under the same numbers. Entries that the cloud rejects, or cannot read even alone, go to quarantine.
     """
-    speaker = _Speaker(app=app, device=device, schema_version=schema_version)
-    round_ = _Draining(outbox, owner, speaker, settings=settings, chance=chance, barriers=barriers)
-    round_.hooks = hooks or RoundHooks()
-    return (yield from round_.run())
+    speaker = Speaker(app=app, device=device, schema_version=schema_version)
+    draining = Draining(outbox, owner, speaker, settings=settings, chance=chance, barriers=barriers, hooks=hooks)
+    return (yield from draining.run(draining.deliver()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Speaker:
+class Speaker:
+    """Who speaks to the cloud."""
+
     app: str
     device: str
     schema_version: str
@@ -136,20 +151,24 @@ def standing(drain: DrainState, *, device_seq: int) -> Standing:
     return Standing.AGREES
 
 
-class _Draining:
-    """The state of one round."""
+class Draining:
+    """The state of one round that sends."""
 
     def __init__(
         self,
         outbox: "Outbox",
         owner: str,
-        speaker: _Speaker,
+        speaker: Speaker,
         *,
         settings: Settings,
         chance: random.Random,
         barriers: Barriers,
+        hooks: RoundHooks | None = None,
     ) -> None:
-        self.hooks = RoundHooks()
+        self.hooks = hooks or RoundHooks()
+        self.said: HelloSaid | None = None
+        """The answer to the last hello."""
+        self.pulled = Pulled(ended="")
         self._outbox = outbox
         self._owner = owner
         self._speaker = speaker
@@ -166,11 +185,12 @@ class _Draining:
         self._epochs = 0
         self._items: list[int] = []
 
-    def run(self) -> Round:
-        if not self._lease.take():
+    def run(self, parts: Generator[Call, Answer, str]) -> Round:
+        """The parts of a round under the lease; how they ended, or what ended them."""
+        if not self.keep_lease():
             return self._report("another_process")
         try:
-            return self._report((yield from self._drain()))
+            return self._report((yield from parts))
         except CALL_FAILURES as error:
             return self._failed(error)
         finally:
@@ -178,13 +198,22 @@ class _Draining:
             with suppress(StoreBusy, EngineClosed):
                 self._lease.release()
 
-    def _drain(self) -> Generator[Call, Answer, str]:
+    def keep_lease(self) -> bool:
+        """Renew the right to send; False when another process has it now."""
+        return self._lease.take()
+
+    def deliver(self) -> Generator[Call, Answer, str]:
+        """Say hello and send the queue."""
         action = yield from self._greet()
         if action in {"upgrade_app", "bounded"}:
             return action
+        return (yield from self.send_all())
+
+    def send_all(self) -> Generator[Call, Answer, str]:
+        """Send until nothing is left that could be sent, or the round's pushes are used up."""
         while self._pushes < self._settings.round_pushes_max:
             self._pushes += 1
-            if not self._lease.take():
+            if not self.keep_lease():
                 return "another_process"
             batch = self._claim(fresh=True)
             if not batch.entries:
@@ -199,7 +228,8 @@ class _Draining:
             ended=ended,
             pushes=self._pushes,
             applied=self._applied,
-            items=tuple(self._items),
+            pulled=self.pulled.rows,
+            items=(*self._items, *self.pulled.items),
             sendable=self._outbox.sendable(self._owner),
             error=error,
         )
@@ -224,6 +254,7 @@ class _Draining:
             drain = self._outbox.drain_state(self._owner)
             said = yield self._hello(drain.epoch)
             assert isinstance(said, HelloSaid)
+            self.said = said
             found = standing(drain, device_seq=said.device_seq)
             if found is Standing.AGREES:
                 break
@@ -370,4 +401,14 @@ class _Draining:
         yield from self._greet()
 
 
-__all__ = ["Round", "RoundHooks", "RoundReport", "Standing", "drain_round", "standing"]
+__all__ = [
+    "Draining",
+    "Pulled",
+    "Round",
+    "RoundHooks",
+    "RoundReport",
+    "Speaker",
+    "Standing",
+    "drain_round",
+    "standing",
+]

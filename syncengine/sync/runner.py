@@ -23,7 +23,8 @@ from syncengine.remote.connectivity_probe import ConnectivityProbe, Finding, Ver
 from syncengine.sync.calls import Answer, Call
 from syncengine.sync.confirm import settling
 from syncengine.sync.courier import carry
-from syncengine.sync.drain import Round, RoundHooks, RoundReport, drain_round
+from syncengine.sync.drain import Draining, Round, RoundHooks, RoundReport, Speaker
+from syncengine.sync.round import sync_round
 from syncengine.vocabulary import STORE_SCOPE
 
 if TYPE_CHECKING:
@@ -406,17 +407,21 @@ class SyncRunner:
 
     def _round_for(self, owner: str) -> Round:
         installed = read_installed(self._store).schema_version(STORE_SCOPE)
-        return drain_round(
-            self._outbox,
-            owner=owner,
-            device=str(self._store.value("state", "get", name="device_id")),
+        speaker = Speaker(
             app=self._registry.app,
+            device=str(self._store.value("state", "get", name="device_id")),
             schema_version=str(installed or self._registry.baseline),
+        )
+        draining = Draining(
+            self._outbox,
+            owner,
+            speaker,
             settings=self._settings,
             chance=self._chance,
             barriers=self._executor,
             hooks=self._hooks,
         )
+        return sync_round(draining)
 
     def _executor(self, migration: str) -> "CloudMigrationExecutor":
         from syncengine.migrate.online import CloudMigrationExecutor
