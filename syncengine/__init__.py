@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from syncengine.local.restore_points import RestorePoint
     from syncengine.local.restoring import RestoreReport
     from syncengine.migrate.consent import ConsentRequest
-    from syncengine.migrate.declared import add, archive, cast, declared, rename
+    from syncengine.migrate.declared import add, archive, cast, declared, erase, rename
     from syncengine.migrate.definition import Item, MigrationDefinition, Put, Quarantine
     from syncengine.migrate.executor import BaseMigrationExecutor
     from syncengine.migrate.online import CloudChange, CloudMigrationExecutor, CloudRow, UploadExecutor, upload
@@ -97,6 +97,7 @@ _HOME = {
     "clamp": "migrate.repair",
     "declared": "migrate.declared",
     "default": "migrate.repair",
+    "erase": "migrate.declared",
     "migration": "migrate.row_migration",
     "open_source": "sources",
     "rename": "migrate.declared",
@@ -162,6 +163,7 @@ __all__ = [
     "clamp",
     "declared",
     "default",
+    "erase",
     "migration",
     "open_source",
     "rename",

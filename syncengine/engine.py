@@ -135,6 +135,8 @@ class Engine:
                 from syncengine.local.private_place import remove_leftovers
 
                 remove_leftovers(restore_folder(store.path))
+            if store.read_only is None and store.facts.erasing:
+                _finish_erasures(store)
             if guard:
                 from syncengine.local.second_library import guard_store
 
@@ -175,6 +177,8 @@ class Engine:
                 "restore_points", "any_is_over", now=iso(self._store.clock.now_ms())
             ):
                 self._prune()
+            if self._store.value("erasures", "is_erasing"):
+                _finish_erasures(self._store)
             return self._tend_quarantine(None)
         from syncengine.local.private_folder import sweep
 
@@ -428,6 +432,13 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _finish_erasures(store: Store) -> None:
+    """A process ended between an erasing migration and the deletion of what no transaction can take back."""
+    from syncengine.migrate.erasing import finish_erasures
+
+    finish_erasures(store)
 
 
 def _check_given(registry: MigrationRegistry, user: str | None) -> None:

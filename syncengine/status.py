@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from syncengine.errors import StoreDamaged, SyncEngineError
 from syncengine.local.version_table import read_installed
+from syncengine.migrate.erasing import NOTHING_ERASED, ErasureState, read_erasures
 from syncengine.migrate.planning import plan_of
 from syncengine.migrate.readiness import CollectionState, collection_states
 from syncengine.vocabulary import STORE_SCOPE, user_scope
@@ -79,6 +80,8 @@ class Status:
     """When the app last changed rows by `engine.write()`; these edits are not sent yet."""
     connectivity: Connectivity
     sync: SyncState
+    erasures: ErasureState
+    """What may still hold values that a migration has erased."""
     collections: dict[str, CollectionState]
     """Which collections the app may use now, and why not."""
 
@@ -95,6 +98,7 @@ def read_status(store: "Store", registry: "MigrationRegistry", *, user: str | No
     network: dict[str, str] = _as_far_as(store, lambda: dict(store.rows("status", "network")), {})
     sync = _as_far_as(store, lambda: _sync_state(store, user, activity), _never_sent(activity))
     edited_at = _as_far_as(store, lambda: store.value("state", "get", name="edited_at"), None)
+    erasures = _as_far_as(store, lambda: read_erasures(store), NOTHING_ERASED)
     collections = _as_far_as(store, lambda: collection_states(store, registry), None)
     left = outbox.waiting + outbox.claimed + outbox.held + quarantined + migration.pending + migration.queued
     read_only = store.read_only
@@ -108,6 +112,7 @@ def read_status(store: "Store", registry: "MigrationRegistry", *, user: str | No
         connectivity=Connectivity(verdict=str(network.get("probe_verdict", "unknown")), at=network.get("probe_at")),
         edited_at=edited_at,
         sync=sync,
+        erasures=erasures,
         collections=collection_states(store, registry) if collections is None else collections,
     )
 

@@ -262,6 +262,7 @@ CHECKS: tuple[tuple[str, Callable[[Look], Finding]], ...] = (
     ("unfinished", migration_checks.unfinished),
     ("kept tables", migration_checks.kept_tables),
     ("restore points", migration_checks.restore_points),
+    ("erasures", migration_checks.erasures),
     ("leases", migration_checks.leases),
     ("outbox", _oldest_entry),
     ("quarantine", _quarantine),

@@ -42,12 +42,15 @@ def status(store: str, registry: "MigrationRegistry | None", user: str | None, a
 
 def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None) -> dict[str, Any]:
     """The keys of the engine's own status, with None for what only the app knows."""
+    from syncengine.migrate.erasing import read_erasures
+
     migration = _migration(look, registry, user)
     waiting, claimed, held, oldest_at = look.rows("looks", "queue", user=user)[0]
     confirmed, attempts, last_success_at, next_try_at, last_error = look.rows("looks", "drain", user=user)[0]
     quarantined = look.value("looks", "quarantined", user=user)
     network = dict(look.rows("status", "network"))
     edited_at = look.value("state", "get", name="edited_at")
+    erasures = read_erasures(look)
     found = {
         "store": look.path,
         "user": user,
@@ -63,6 +66,7 @@ def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None
         },
         "quarantined": quarantined,
         "edited_at": edited_at,
+        "erasures": asdict(erasures),
         "connectivity": {"verdict": network.get("probe_verdict", "unknown"), "at": network.get("probe_at")},
         "sync": {
             "attempts": attempts,
@@ -124,12 +128,24 @@ def _facts(found: dict[str, Any]) -> dict[str, object]:
         "cloud version": migration["cloud"],
         "outbox": f"{outbox['waiting']} waiting, {outbox['claimed']} being sent, {outbox['held']} held{since}",
         "quarantine": found["quarantined"],
+        **_erased(found["erasures"]),
         "confirmed": outbox["confirmed"],
         "network": found["connectivity"]["verdict"],
         "last success": found["sync"]["last_success_at"],
         "next try": found["sync"]["next_try_at"],
         "last error": found["sync"]["last_error"],
     }
+
+
+def _erased(erasures: dict[str, Any]) -> dict[str, object]:
+    """Lines for what may still hold values that a migration has erased."""
+    facts: dict[str, object] = {}
+    if erasures["unfinished"]:
+        facts["erased, not gone yet"] = f"{', '.join(erasures['unfinished'])}: the app's next start goes on"
+    if erasures["quarantined"]:
+        items = ", ".join(map(str, erasures["quarantined"]))
+        facts["old values in quarantine"] = f"{items}: retry or discard each"
+    return facts
 
 
 def _not_ready(collections: dict[str, Any]) -> dict[str, object]:

@@ -12,6 +12,7 @@ from syncengine.clock import SystemClock, iso
 from syncengine.local.process_life import has_ended
 from syncengine.local.restore_points import RestorePoint, point_of
 from syncengine.migrate.drift import drifts_in
+from syncengine.migrate.erasing import read_erasures
 from syncengine.settings import Settings
 
 KEY_SUFFIX = ".key"
@@ -109,6 +110,21 @@ def restore_points(look: Look) -> Finding:
 
 def _is_overdue(point: RestorePoint) -> bool:
     return point.keep_until < iso(SystemClock().now_ms() - OVERDUE_MS)
+
+
+def erasures(look: Look) -> Finding:
+    """What may still hold values that a migration has erased."""
+    state = read_erasures(look)
+    if not state.unfinished and not state.quarantined:
+        return Finding(check="erasures", verdict=Verdict.OK, found="nothing that was erased is left")
+    found, fix = [], []
+    if state.unfinished:
+        found.append(f"what {', '.join(state.unfinished)} erased may still be in a file")
+        fix.append("the app's next start goes on, when nobody else has the store open and nothing waits to be sent")
+    if state.quarantined:
+        found.append(f"quarantine items hold old values: {', '.join(map(str, state.quarantined))}")
+        fix.append("retry or discard each: see `syncengine quarantine`")
+    return Finding(check="erasures", verdict=Verdict.WARN, found="; ".join(found), fix="; ".join(fix))
 
 
 def leases(look: Look) -> Finding:

@@ -33,6 +33,7 @@ from syncengine.local.regular_file import open_regular
 from syncengine.local.restore_folder import restore_folder
 from syncengine.local.savepoint import raise_translated
 from syncengine.local.sealing import Sealed, seal, sha256_of, unseal
+from syncengine.local.statements import statement
 from syncengine.local.stored import stored_object
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class RestorePoint:
 class _Copied:
     rows: dict[str, int]
     schema_version: str
+    newest_erasure: int
 
 
 def make_restore_point(
@@ -161,13 +163,14 @@ def _copy(store: "Store", path: str, *, between: Callable[[], None]) -> _Copied:
         rows = _row_counts(source)
         copy_pages(source, path, between=between)
         version = source.execute("SELECT max(schema_version) FROM _sync_version WHERE scope = 'store'").get
+        newest_erasure = source.execute(statement("restore_points", "newest_erasure")).get
     except apsw.Error as error:
         raise_translated(error)
     finally:
         source.close(True)
     between()
     check_copy(path, rows=rows)
-    return _Copied(rows=rows, schema_version=str(version or ""))
+    return _Copied(rows=rows, schema_version=str(version or ""), newest_erasure=int(newest_erasure))
 
 
 def copy_pages(source: apsw.Connection, path: str, *, between: Callable[[], None]) -> None:
@@ -289,6 +292,7 @@ def _record(
             made_at=made_at,
             verified_at=iso(store.clock.now_ms()),
             keep_until=iso(keep_ms),
+            newest_erasure=copied.newest_erasure,
         )
     return restore_point(store, int(restore_point_id))
 
@@ -397,11 +401,29 @@ def prune_restore_points(store: "Store") -> int:
     The file goes first: a crash in between leaves a line without a file, and no file without a line.
     """
     remove_leftovers(restore_folder(store.path))
-    _remove_unrecorded(store)
+    young_ms = store.clock.now_ms() - max(store.settings.restore_point_keep_days, 1) * DAY_MS
+    _remove_unrecorded(store, made_before=iso(young_ms))
     over = store.rows(
         "restore_points", "over", now=iso(store.clock.now_ms()), kept_max=store.settings.restore_points_max
     )
-    for restore_point_id, path in over:
+    _delete(store, [*store.rows("restore_points", "erased"), *over])
+    return len(over)
+
+
+def forget_erased_points(store: "Store") -> None:
+    """Delete those that hold what a migration has erased since; also plain copies and files that nobody recorded.
+
+    Raises DiskFull, RestorePointImpossible.
+    """
+    remove_leftovers(restore_folder(store.path))
+    _delete(store, store.rows("restore_points", "erased"))
+    erased_at = store.value("restore_points", "erased_at")
+    if erased_at is not None:
+        _remove_unrecorded(store, made_before=str(erased_at))
+
+
+def _delete(store: "Store", points: "Sequence[Sequence[Any]]") -> None:
+    for restore_point_id, path, why in points:
         file = _file_of(store.path, path)
         try:
             with suppress(FileNotFoundError):
@@ -409,19 +431,18 @@ def prune_restore_points(store: "Store") -> int:
                     os.unlink(file)
         except OSError as error:
             raise no_disk(error) from error
+        now = iso(store.clock.now_ms())
         with store.transaction():
-            store.run("restore_points", "gone", restore_point_id=restore_point_id, now=iso(store.clock.now_ms()))
-    return len(over)
+            store.run("restore_points", "gone", restore_point_id=restore_point_id, now=now, why=why)
 
 
-def _remove_unrecorded(store: "Store") -> None:
+def _remove_unrecorded(store: "Store", *, made_before: str) -> None:
     """A process that was killed before it could record its sealed file leaves one that nobody would ever delete."""
     recorded = {os.path.basename(path) for (path,) in store.rows("restore_points", "paths")}
-    young_ms = store.clock.now_ms() - max(store.settings.restore_point_keep_days, 1) * DAY_MS
     with suppress(OSError), os.scandir(restore_folder(store.path)) as entries:
         for entry in entries:
             is_ours = entry.name.endswith(SEALED_ENDS) and not entry.name.endswith(DAMAGED_ENDS)
             if entry.name in recorded:
                 continue
-            if is_ours and entry.stat(follow_symlinks=False).st_mtime_ns // 1_000_000 < young_ms:
+            if is_ours and iso(entry.stat(follow_symlinks=False).st_mtime_ns // 1_000_000) < made_before:
                 os.unlink(entry.path)

@@ -72,6 +72,8 @@ class Store:
         self.is_migrating = False
         self.long_waits = 0
         """How many blocks of this process wait long for the write lock now."""
+        self.zeroing = 0
+        """How many blocks of this process want zeros written over what is deleted."""
         self._pid = os.getpid()
         self._closed = False
         self.committing = False

@@ -16,6 +16,7 @@ import orjson
 from syncengine.clock import iso
 from syncengine.local.identifiers import quoted
 from syncengine.logs import log_event
+from syncengine.migrate.erasing import open_items
 from syncengine.migrate.history import code_hash
 from syncengine.migrate.paging import rows_of
 from syncengine.migrate.safety import is_risky
@@ -50,6 +51,10 @@ class CollectionPreview:
     """The legacy stores that rows are added from, by the app's names."""
     labels: tuple[str, ...] = ()
     """What its rows are, as the app labels the collection."""
+    erases: bool = False
+    """What it holds now is gone for good afterwards: no restore point, and no way back."""
+    in_quarantine: int = 0
+    """Of a collection that is erased: rows that lie in quarantine, and keep their old values there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +66,7 @@ class ConsentRequest:
     """What waits for the answer; the hops before run in any case."""
     preview: tuple[CollectionPreview, ...]
     restore_point: bool
-    """A sealed copy of the store is made before, and this can be taken back."""
+    """A sealed copy of the store is made before, and this can be taken back; what erases deletes it afterwards."""
     estimate_ms: int | None
     """By the speed of earlier migrations of this store; None where there were too few."""
 
@@ -82,11 +87,22 @@ class ConsentRequest:
             lines.append(f"  {preview.collection}: {preview.rows} {'row' if preview.rows == 1 else 'rows'}{labels}")
             lines.extend(f"    {change}" for change in preview.changes)
             lines.extend(f"    rows are added from {source}" for source in preview.imports_from)
+            lines.extend(_of_erased(preview))
         if self.restore_point:
-            lines.append("  A restore point is made before.")
+            erases = any(preview.erases for preview in self.preview)
+            ends = ", and deleted when it has succeeded, with all older ones" if erases else ""
+            lines.append(f"  A restore point is made before{ends}.")
         if self.estimate_ms is not None:
             lines.append(f"  About {max(1, round(self.estimate_ms / 1000))} s.")
         return "\n".join(lines)
+
+
+def _of_erased(preview: CollectionPreview) -> Iterator[str]:
+    if preview.erases:
+        yield "    what it holds now is erased for good: there is no way back"
+    if preview.in_quarantine:
+        rows = "1 row" if preview.in_quarantine == 1 else f"{preview.in_quarantine} rows"
+        yield f"    {rows} of it in quarantine keep their old values until each is retried or discarded"
 
 
 Consent = Callable[[ConsentRequest], bool]
@@ -109,7 +125,7 @@ def consent_request(
     return ConsentRequest(
         plan=plan,
         hops=tuple(dict.fromkeys(step.hop for step in steps)),
-        preview=tuple(_preview(registry, name, rows, steps, sources) for name, rows in counts.items()),
+        preview=tuple(_preview(store, registry, name, rows, steps, sources) for name, rows in counts.items()),
         restore_point=risky and any(counts.values()),
         estimate_ms=_estimate_ms(store, sum(counts.values())),
     )
@@ -203,15 +219,23 @@ def _rows(store: "Store", name: str) -> int:
 
 
 def _preview(
-    registry: "MigrationRegistry", name: str, rows: int, steps: "list[Step]", sources: Collection[str]
+    store: "Store",
+    registry: "MigrationRegistry",
+    name: str,
+    rows: int,
+    steps: "list[Step]",
+    sources: Collection[str],
 ) -> CollectionPreview:
     mine = [registry.get_migration_executor(step.id).definition for step in steps if name in step.collections]
+    erases = any(one.erases for one in mine)
     return CollectionPreview(
         collection=name,
         rows=rows,
         changes=tuple(one.description or one.name for one in mine),
         imports_from=tuple(one.source for one in mine if one.source is not None and one.source in sources),
         labels=registry.collections[name].labels,
+        erases=erases,
+        in_quarantine=open_items(store, [name]) if erases else 0,
     )
 
 

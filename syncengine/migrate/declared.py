@@ -1,4 +1,4 @@
-"""Migrations without any code: columns added, renamed, cast and archived, by `declared(...)`."""
+"""Migrations without any code: columns added, renamed, cast, archived and erased, by `declared(...)`."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -52,7 +52,12 @@ class Archive:
     column: str
 
 
-Change = Add | Rename | Cast | Archive
+@dataclass(frozen=True, slots=True)
+class Erase:
+    column: str
+
+
+Change = Add | Rename | Cast | Archive | Erase
 
 
 def add(column: str, sql_type: str, *, default: str | int | float | None = None) -> Add:
@@ -77,6 +82,11 @@ def cast(column: str, to: type) -> Cast:
 def archive(column: str) -> Archive:
     """Take a column away, but keep its values in `_sync_archive`."""
     return Archive(column)
+
+
+def erase(column: str) -> Erase:
+    """Take a column away with its values, for good; only in a migration that says `erases=True`."""
+    return Erase(column)
 
 
 class _ByColumns(RebuildingExecutor):
@@ -113,10 +123,12 @@ class _ByColumns(RebuildingExecutor):
         return self.plan(work).insert_select()
 
     def keep_originals(self, rows: "Sequence[Row]", work: "Work") -> None:
-        self.plan(work).keep_originals(rows, work)
+        if not self.definition.erases:
+            self.plan(work).keep_originals(rows, work)
 
     def keep_originals_where(self, predicate: str, bindings: dict[str, Any], work: "Work") -> None:
-        self.plan(work).keep_originals_where(predicate, bindings, work)
+        if not self.definition.erases:
+            self.plan(work).keep_originals_where(predicate, bindings, work)
 
     def _present(self, store: "Store") -> TableSql:
         if not table_exists(store, self.collection):
@@ -142,14 +154,14 @@ class _ByColumns(RebuildingExecutor):
 
 
 class DeclaredExecutor(_ByColumns):
-    """Add, rename, cast, archive. Where all are added and renamed columns, ALTER TABLE does it without a row read."""
+    """Add, rename, cast, archive, erase. Added and renamed columns alone ALTER TABLE does without a row read."""
 
     @property
     def _goes_back_as(self) -> str:
         return self.definition.id + BACK
 
     def rewrites_rows(self, store: "Store") -> bool:
-        if any(isinstance(change, Cast | Archive) for change in self.changes):
+        if any(isinstance(change, Cast | Archive | Erase) for change in self.changes):
             return True
         adds = any(isinstance(change, Add) for change in self.changes)
         return adds and anything_kept(store, self.collection, migration=self._goes_back_as)
@@ -179,7 +191,7 @@ class DeclaredExecutor(_ByColumns):
                 # An empty table takes a required column without a default.
                 alterations.append(f"ALTER TABLE {table} DROP COLUMN {quoted(change.column)}")
                 alterations.append(f"ALTER TABLE {table} ADD COLUMN {_cast(change, there.get(change.column))}")
-            elif isinstance(change, Archive):
+            elif isinstance(change, Archive | Erase):
                 alterations.append(f"ALTER TABLE {table} DROP COLUMN {quoted(change.column)}")
         try:
             return altered(old, alterations)
@@ -224,7 +236,7 @@ class DeclaredExecutor(_ByColumns):
     def reversed(self, store: "Store", registry: "MigrationRegistry") -> "RebuildingExecutor | None":
         """None too for a cast of a column that bends values by itself: it could not hold a later edit as it is."""
         before = self.shape_before(store)
-        if before is None or self._cast_columns() & _bending(before):
+        if before is None or self.definition.erases or self._cast_columns() & _bending(before):
             return None
         return _BackExecutor(self, before)
 
@@ -319,12 +331,16 @@ def declared(  # noqa: PLR0913  (keyword-only: all that a migration may say of i
     when: str = "startup",
     backup: str = "auto",
     shadow: bool | None = None,
+    erases: bool = False,
     repairs: "tuple[Repair, ...]" = (),
 ) -> DeclaredExecutor:
-    """A migration that only declares what changes in one collection: add, rename, cast, archive.
+    """A migration that only declares what changes in one collection: add, rename, cast, archive, erase.
 
     `repairs` are tried, in order, on a value that cannot be cast, before its row is set aside.
+    With `erases` nothing of the rows as they were stays on this device, and there is no way back.
+    Raises MigrationInvalid for `archive` in a migration that erases, and for `erase` in one that does not.
     """
+    _refuse_contradiction(id, changes, erases=erases)
     definition = MigrationDefinition(
         id=id,
         name=name or id,
@@ -338,10 +354,28 @@ def declared(  # noqa: PLR0913  (keyword-only: all that a migration may say of i
         when=when,
         backup=backup,
         shadow=shadow,
+        erases=erases,
     )
     executor = DeclaredExecutor(definition, changes)
     executor.repairs = repairs
     return executor
+
+
+def _refuse_contradiction(migration: str, changes: tuple[Change, ...], *, erases: bool) -> None:
+    archived = sorted(change.column for change in changes if isinstance(change, Archive))
+    erased = sorted(change.column for change in changes if isinstance(change, Erase))
+    if erases and archived:
+        raise MigrationInvalid(
+            f"Migration {migration} says erases=True, and archives {', '.join(archived)}.",
+            why="an archive keeps the values on this device, and erases=True promises that none survive",
+            fix="Say erase() instead of archive(), or leave erases=True out.",
+        )
+    if erased and not erases:
+        raise MigrationInvalid(
+            f"Migration {migration} erases {', '.join(erased)}, and does not say erases=True.",
+            why="the values would be gone from the table, and would stay in copies of it",
+            fix="Say erases=True, or archive() instead of erase().",
+        )
 
 
 def _declared(change: Add) -> str:

@@ -59,6 +59,11 @@ class BaseMigrationExecutor:
         """
         raise MigrationInvalid(f"{type(self).__name__} does not say how it is undone.", fix="Write `undo`.")
 
+    @property
+    def has_undo(self) -> bool:
+        """Did the author write `undo`?"""
+        return type(self).undo is not BaseMigrationExecutor.undo
+
     # What the run loop calls, in this order.
 
     def prepare(self, work: "Work") -> None:

@@ -24,6 +24,7 @@ from syncengine.migrate.checks import (
 )
 from syncengine.migrate.dangling import DanglingRows
 from syncengine.migrate.definition import Counts, Item
+from syncengine.migrate.erasing import ZeroedPages, forget_before, forget_late
 from syncengine.migrate.history import RunRecord, code_hash, record_run
 from syncengine.migrate.late import LateRow, Lift, come_back, lift_for, step_aside
 from syncengine.migrate.markers import move_markers
@@ -115,6 +116,7 @@ class Run:
         try:
             with self.store.savepoint(f"migration_{self.step.id}"):
                 state = self._do()
+                self.forget_before()
                 # The record and the markers are the last statements of the change itself.
                 self.record(state)
                 move_markers(self.store, self.context.registry, user=self.context.user)
@@ -176,15 +178,20 @@ class Run:
 
     def _late_rows(self, lift: Lift) -> None:
         """Import in the old shape, then take the new rows through what the store went through since."""
-        step_aside(self.store, lift)
-        for shaping in lift.shaping:
-            self._lifting_run(shaping).convert_rows()
-        self.convert_rows()
-        for between in lift.steps:
-            run = self._lifting_run(between)
-            run.convert_rows()
-            run.record("completed")
-        come_back(self.store, self.context.registry, lift, refuse=self._refuse_lifted)
+        definitions = [self.context.registry.get_migration_executor(step.id).definition for step in lift.steps]
+        erasing = [definition for definition in definitions if definition.erases]
+        with ZeroedPages(self.store, wanted=bool(erasing)):
+            step_aside(self.store, lift)
+            for shaping in lift.shaping:
+                self._lifting_run(shaping).convert_rows()
+            self.convert_rows()
+            for between in lift.steps:
+                run = self._lifting_run(between)
+                run.convert_rows()
+                run.record("completed")
+            come_back(self.store, self.context.registry, lift, refuse=self._refuse_lifted)
+            for definition in erasing:
+                forget_late(self.store, definition, scope=self.step.scope, owner=self.context.user or "")
 
     def _lifting_run(self, step: "Step") -> "Run":
         executor = self.context.registry.get_migration_executor(step.id)
@@ -324,6 +331,11 @@ class Run:
         check_sum(self.step.id, counts)
 
     # Records.
+
+    def forget_before(self) -> None:
+        """Of a migration that erases: what the engine has kept of the rows as they were."""
+        if self.executor.definition.erases:
+            forget_before(self.store, self.executor.definition)
 
     def record_shapes(self) -> None:
         """What its collections are now, and in which version."""

@@ -11,6 +11,7 @@ from syncengine.vocabulary import STORE_SCOPE, SchemaVersion, user_scope
 
 if TYPE_CHECKING:
     from syncengine.local.version_table import Installed
+    from syncengine.migrate.definition import MigrationDefinition
     from syncengine.migrate.rehearsal import Rehearsal
 
 
@@ -30,6 +31,8 @@ class Step:
     """Reads a legacy store. A later run of it takes its rows through what the store went through meanwhile."""
     asks: bool = False
     """The user is asked before it changes or imports rows."""
+    erases: bool = False
+    """Nothing of what its collections hold now survives it."""
     when: str = "startup"
     labels: tuple[str, ...] = ()
     """What the rows of its collections are, as the app labels them."""
@@ -38,6 +41,8 @@ class Step:
         marks = [self.scope, "waits for the cloud" if self.online else "offline"]
         if self.critical:
             marks.append("critical")
+        if self.erases:
+            marks.append("erases")
         if self.asks:
             marks.append("asks first")
         if self.when == "background":
@@ -68,6 +73,7 @@ class Step:
             "online": self.online,
             "critical": self.critical,
             "asks": self.asks,
+            "erases": self.erases,
             "when": self.when,
             "after": list(self.after),
             "collections": list(self.collections),
@@ -113,6 +119,7 @@ class Plan:
         for hop in self.hops:
             lines.append(f"  {hop}")
             lines.extend(f"    {step}" for step in self.steps if step.hop == hop)
+        lines.extend(f"  {erasure(step.id, step.collections)}" for step in self.steps if step.erases)
         return "\n".join([*lines, *self._left_out()])
 
     def _left_out(self) -> list[str]:
@@ -210,7 +217,8 @@ def all_steps_of_hop(hop: Hop, registry: MigrationRegistry, *, user: str | None 
                     after=definition.after,
                     collections=definition.collections,
                     imports=definition.source is not None,
-                    asks=executor.changes_rows and _asks(definition.consent, hop, registry),
+                    asks=executor.changes_rows and _asks(definition, hop, registry),
+                    erases=definition.erases,
                     when=definition.when,
                     labels=registry.labels_of(definition.collections),
                 )
@@ -218,10 +226,26 @@ def all_steps_of_hop(hop: Hop, registry: MigrationRegistry, *, user: str | None 
     return _in_order(steps)
 
 
-def _asks(consent: str | None, hop: Hop, registry: MigrationRegistry) -> bool:
-    if consent is None:
-        return hop.is_major and registry.asks_for_major
-    return consent == "ask"
+def erased_by(plan: Plan) -> frozenset[str]:
+    """The collections that its steps erase."""
+    return frozenset(name for step in plan.steps if step.erases for name in step.collections)
+
+
+def erasure(migration: str, collections: Collection[str]) -> str:
+    """What people read of a migration that erases."""
+    names = ", ".join(collections)
+    return (
+        f"{migration} erases what {names} held before: there is no way back, and restore points from before go. "
+        f"Rows of {names} in quarantine keep their old values until each is retried or discarded: "
+        "syncengine quarantine"
+    )
+
+
+def _asks(definition: "MigrationDefinition", hop: Hop, registry: MigrationRegistry) -> bool:
+    """What cannot be taken back is asked about, whatever the app says of major versions."""
+    if definition.consent is None:
+        return definition.erases or (hop.is_major and registry.asks_for_major)
+    return definition.consent == "ask"
 
 
 def _scope(listed: ListedMigration, user: str | None) -> str | None:

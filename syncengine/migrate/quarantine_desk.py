@@ -17,6 +17,7 @@ from syncengine.errors import (
 )
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.editing import check_new_body, refused
+from syncengine.migrate.erasing import ZeroedPages, finish_erasures, forget_resolved, holds_erased
 from syncengine.migrate.history import code_hash
 from syncengine.migrate.pace import Pace
 from syncengine.migrate.policy import Kind, kind_of
@@ -109,14 +110,20 @@ class QuarantineDesk:
         rewritten; nothing is changed then.
         """
         item = self._open_item(item_id)
-        outcome = self._retry_entry(item) if item.origin == OUTBOX else self._retry_row(item)
+        with ZeroedPages(self._store, wanted=holds_erased(self._store, item_id)):
+            outcome = self._retry_entry(item) if item.origin == OUTBOX else self._retry_row(item)
         if outcome.resolved:
-            self._wake("quarantine")
+            self._settled()
         return outcome
+
+    def _settled(self) -> None:
+        finish_erasures(self._store)
+        self._wake("quarantine")
 
     def _retry_entry(self, item: QuarantineItem) -> RetryOutcome:
         with self._store.transaction(durable=True):
             entries = Outbox(self._store).retry(item.item_id)
+            forget_resolved(self._store, item)
         return RetryOutcome(item_id=item.item_id, resolved=True, entries=entries)
 
     def _retry_row(self, item: QuarantineItem) -> RetryOutcome:
@@ -128,6 +135,7 @@ class QuarantineDesk:
                 with self._store.savepoint("retry"):
                     rows = bring_back(item, self._context(item.owner), owner=self._owner_of(item))
                     self._resolve(item, "edited" if item.edited else "retried")
+                    forget_resolved(self._store, item)
             except Exception as error:
                 why = self._why_refused(error)
                 if why is None:
@@ -232,7 +240,8 @@ class QuarantineDesk:
         raise _Rehearsed
 
     def discard(self, item_id: int, *, reason: str) -> None:
-        """Give an item up. Its body stays, marked as discarded, for `quarantine_keep_days`.
+        """Give an item up. Its body stays, marked as discarded, for `quarantine_keep_days`; of a collection that was
+        erased since, it goes at once.
 
         What waited behind an outbox entry goes on. A row that was queued for its upload is then deleted at the cloud,
         too. Raises MigrationInvalid without a reason, QuarantineItemUnknown.
@@ -248,7 +257,8 @@ class QuarantineDesk:
             else:
                 self._resolve(item, "discarded")
             self._store.run("quarantine", "note", item_id=item_id, note=reason)
-        self._wake("quarantine")
+            forget_resolved(self._store, item)
+        self._settled()
 
     def _resolve(self, item: QuarantineItem, resolution: str) -> None:
         now = iso(self._store.clock.now_ms())

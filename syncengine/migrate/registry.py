@@ -199,9 +199,8 @@ class MigrationRegistry:
         if not executor.definition.erases:
             return
         from syncengine.migrate.definition import way_down_refused
-        from syncengine.migrate.rollback_ground import has_undo
 
-        if has_undo(executor):
+        if executor.has_undo:
             raise way_down_refused(executor.definition)
 
     def labels_of(self, names: Iterable[str]) -> tuple[str, ...]:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from syncengine.local.identifiers import quoted
 from syncengine.local.snapshot import snapshot
 from syncengine.local.store import Store
+from syncengine.migrate.erasing import open_items
 from syncengine.migrate.paging import rows_of
+from syncengine.migrate.plan import erased_by, erasure
 from syncengine.migrate.shape import columns_of, table_exists
 from syncengine.migrate.work import key_columns
 
@@ -76,6 +78,8 @@ class Rehearsal:
     collections: tuple[CollectionRehearsal, ...]
     quarantined: tuple[ForecastItem, ...]
     quarantined_count: int
+    keeping_old_values: int
+    """Rows in quarantine then, of collections that are erased: they keep what they hold."""
     entries_before: int
     """Entries in the outbox now."""
     entries_affected: int
@@ -103,6 +107,7 @@ class Rehearsal:
             "collections": [_jsonable(asdict(collection)) for collection in self.collections],
             "quarantined": [_jsonable(asdict(item)) for item in self.quarantined],
             "quarantinedCount": self.quarantined_count,
+            "keepingOldValues": self.keeping_old_values,
             "outbox": {
                 "before": self.entries_before,
                 "affected": self.entries_affected,
@@ -128,6 +133,9 @@ class Rehearsal:
             labels = f" ({', '.join(collection.labels)})" if collection.labels else ""
             yield f"  {collection.name}{labels}: {collection.rows_before} rows{part} > {collection.rows_after}"
         yield f"  {self.quarantined_count} {'row' if self.quarantined_count == 1 else 'rows'} would be set aside"
+        yield from (f"  {erasure(step.id, step.collections)}" for step in self.plan.steps if step.erases)
+        if self.keeping_old_values:
+            yield f"  rows in quarantine that would keep old values: {self.keeping_old_values}"
         yield f"  outbox: {self.entries_before} entries, {self.entries_affected} affected > {self.entries_after}"
         yield f"  about {self.estimate_ms} ms and {self.disk_bytes} bytes of disk"
 
@@ -211,6 +219,7 @@ def _compared(
             )
         ),
         quarantined_count=int(copy.value("rehearsal", "count_items_since", item_id=last_item)),
+        keeping_old_values=open_items(copy, erased_by(plan)),
         entries_before=sum(entries.values()),
         entries_affected=sum(count for name, count in entries.items() if name in names),
         entries_after=sum(dict(copy.rows("rehearsal", "entries")).values()),

@@ -102,18 +102,13 @@ def _way(
         return _way_of_online(run, left)
     if executor.definition.erases:
         return Way(method=IMPOSSIBLE, why="it has erased what was there before")
-    if has_undo(executor):
+    if executor.has_undo:
         return Way(method="undo")
     if isinstance(executor, TablesExecutor):
         return Way(method="dropped")
     if isinstance(executor, RebuildingExecutor):
         return _way_of_rebuild(store, registry, executor, run=run, left=left)
     return _way_of_import(executor, run=run, left=left)
-
-
-def has_undo(executor: BaseMigrationExecutor) -> bool:
-    """Did the author write `undo`?"""
-    return type(executor).undo is not BaseMigrationExecutor.undo
 
 
 def _way_of_online(run: Applied, left: Left) -> Way:

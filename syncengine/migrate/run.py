@@ -7,6 +7,7 @@ recorded in one of its own.
 
 import logging
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from syncengine.errors import SyncEngineError
@@ -20,6 +21,7 @@ from syncengine.migrate.checks import (
     refuse_overtaken,
 )
 from syncengine.migrate.definition import Counts
+from syncengine.migrate.erasing import NOT_YET, ZeroedPages, finish_erasures
 from syncengine.migrate.migration_run import Run, Undone
 from syncengine.migrate.policy import Kind, kind_of, wait_before_retry_ms
 from syncengine.migrate.queueing import queue_what_came_late
@@ -49,7 +51,18 @@ def run_step(step: "Step", context: RunContext, *, again: bool = False) -> Migra
     """
     with context.store.lock:
         refuse_inside(context.store, step)
-    restore_point_id = protect(step, context.registry.get_migration_executor(step.id), context)
+    executor = context.registry.get_migration_executor(step.id)
+    erases = executor.definition.erases
+    restore_point_id = protect(step, executor, context)
+    with ZeroedPages(context.store, wanted=erases):
+        result = _run(step, context, again=again, restore_point_id=restore_point_id)
+    # A private copy, which has no keys, goes as a whole.
+    if result.state != "completed" or context.keys is None or finish_erasures(context.store, patient=erases):
+        return result
+    return replace(result, warnings=(*result.warnings, NOT_YET)) if erases else result
+
+
+def _run(step: "Step", context: RunContext, *, again: bool, restore_point_id: int | None) -> MigrationResult:
     beside = None if again else _beside(step, context, restore_point_id=restore_point_id)
     if beside is not None:
         return beside

@@ -373,6 +373,7 @@ class _ShadowRun:
             executor.verify(self.work)
             check_sum(self.step.id, self.run.tally.counts)
             self.run.record_shapes()
+            self.run.forget_before()
             store.run("shadow", "remove", collection=self.collection)
             # The record and the markers are the last statements of the change itself.
             self.run.record("completed")

@@ -24,6 +24,7 @@ STATUS_KEYS = [
         "outbox",
         "quarantined",
         "edited_at",
+        "erasures",
         "connectivity",
         "sync",
     ),

@@ -15,10 +15,11 @@ VALUES ('erasing', '1')
 ON CONFLICT (name) DO NOTHING;
 
 -- name: forget_archive
--- Values that migrations took away and kept; of one user where one is named.
+-- Values that migrations took away and kept; of one user, or of one row, where one is named.
 DELETE FROM _sync_archive
 WHERE collection IN (SELECT value FROM json_each(:collections))
-  AND (:owner IS NULL OR owner = :owner);
+  AND (:owner IS NULL OR owner = :owner)
+  AND (:row_key IS NULL OR row_key = :row_key);
 
 -- name: end_kept_tables
 -- Old tables of these collections go at once.
@@ -95,7 +96,8 @@ WHERE set_json IS NOT NULL
 UPDATE _sync_erasure
 SET cleared_at = :now,
     entries = CASE WHEN :are_on_their_way THEN entries ELSE '[]' END
-WHERE finished_at IS NULL;
+WHERE finished_at IS NULL
+  AND erasure_id <= :newest;
 
 -- name: finished
 -- Nothing is left in the files.

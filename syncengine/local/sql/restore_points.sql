@@ -121,6 +121,12 @@ JOIN _sync_erasure AS e ON e.erasure_id = (
 WHERE p.gone_at IS NULL
 ORDER BY p.restore_point_id;
 
+-- name: erased_at
+-- When something was last erased that copies of the store may hold.
+SELECT max(erased_at)
+FROM _sync_erasure
+WHERE scope = 'store';
+
 -- name: newest_erasure
 -- The number of the newest erasure.
 SELECT coalesce(max(erasure_id), 0)

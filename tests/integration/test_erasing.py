@@ -1,0 +1,369 @@
+"""A migration that erases leaves nothing of the old values in any file of the store, whenever a process dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from syncengine import (
+    BaseMigrationExecutor,
+    MigrationDefinition,
+    Quarantine,
+    Settings,
+    SystemClock,
+    archive,
+    cast,
+    clamp,
+    declared,
+    erase,
+    migration,
+    rename,
+)
+from syncengine.local.restore_points import make_restore_point, opened_restore_point, restore_points
+from tests.integration.migrate_world import registry_of
+from tests.integration.restore_world import (
+    MAKE,
+    ROOT,
+    fill,
+    folder_of,
+    key_of,
+    note,
+    opened,
+    sealed_files,
+)
+
+MARKER = "canary-7f3a91"
+KINDS = ("row function", "declared", "executor", "shadow", "shadow by SQL")
+
+
+@pytest.fixture
+def path(tmp_path):
+    (tmp_path / "store").mkdir()
+    return tmp_path / "store" / "app.db"
+
+
+class Note(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    user_id: str
+    id: str
+    text: str | None
+    minutes: float | None
+
+
+def nameless(old: Note) -> Note:
+    if old.minutes == 13:
+        raise Quarantine("thirteen minutes", field="minutes")
+    return Note(user_id=old.user_id, id=old.id, text=None, minutes=old.minutes)
+
+
+class Blanking(BaseMigrationExecutor):
+    """By SQL of its author, in place."""
+
+    definition = MigrationDefinition(
+        id="forget",
+        name="Forget",
+        description="Forgets the texts.",
+        from_version="1.1.0",
+        to_version="2.0.0",
+        collections=("notes",),
+        critical=True,
+        erases=True,
+    )
+
+    def items(self, work):
+        return iter(())
+
+    def finish(self, work):
+        work.db.execute("UPDATE notes SET text = NULL")
+
+
+def forgetting(kind="row function", **facts):
+    facts = {"id": "forget", "from_version": "1.1.0", "to_version": "2.0.0", "erases": True, **facts}
+    if kind == "executor":
+        return Blanking()
+    if "declared" in kind or "SQL" in kind:
+        return declared(collection="notes", changes=(erase("text"),), shadow="shadow" in kind or None, **facts)
+    return migration(collection="notes", shadow=kind == "shadow" or None, **facts)(nameless)
+
+
+def registry_with(*steps, target="2.0.0", **facts):
+    return registry_of(MAKE, *steps, target=target, **facts)
+
+
+def agreeing(path, *steps, target="2.0.0", **facts):
+    facts = {"consent": lambda request: True, **facts}
+    return opened(path, registry=registry_with(*(steps or (forgetting(),)), target=target), **facts)
+
+
+def marked(number, **columns):
+    # Some lie on overflow pages.
+    return note(f"n-{number:05}", text=f"{MARKER}-{number}-" + "x" * (9_000 if number % 10 == 0 else 20), **columns)
+
+
+def with_a_past(path, rows=200):
+    """A store whose rows were changed and deleted before, and that has two restore points."""
+    fill(path, [marked(number, minutes=float(number % 7)) for number in range(rows)])
+    with opened(path, registry=registry_with(target="1.1.0")) as engine:
+        with engine.write() as db:
+            db.execute("DELETE FROM notes WHERE id LIKE '%3'")
+            db.execute("UPDATE notes SET text = text || ' again' WHERE id LIKE '%5'")
+            db.execute("UPDATE notes SET text = 'short' WHERE id LIKE '%0'")
+        for reason in ("by hand", "once more"):
+            make_restore_point(engine._store, keys=key_of(path), reason=reason)
+    return path
+
+
+def found_on_disk(path):
+    """Files beside the store that hold the marker, as another process sees them: this one has locks on them."""
+    done = subprocess.run(
+        ["grep", "--recursive", "--files-with-matches", "--binary-files=text", MARKER, path.parent],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return sorted(os.path.relpath(line, path.parent) for line in done.stdout.splitlines())
+
+
+def found_sealed(path, engine):
+    """Restore points whose content holds the marker."""
+    found = []
+    for point in restore_points(engine._store):
+        with opened_restore_point(engine._store, point.restore_point_id, keys=key_of(path)) as plain:
+            if MARKER.encode() in plain.read_bytes():
+                found.append(point.restore_point_id)
+    return found
+
+
+def nothing_is_left(path, engine):
+    engine.export_diagnostics(path.parent / "diagnostics.json", redact=False)
+    assert found_on_disk(path) == []
+    assert found_sealed(path, engine) == []
+    recorded = {os.path.basename(point.path) for point in restore_points(engine._store)}
+    assert {file.name for file in sealed_files(path)} == recorded
+    assert engine._store.query("SELECT count(*) FROM _sync_erasure WHERE finished_at IS NULL") == [(0,)]
+    assert engine._store.query("SELECT * FROM _sync_state WHERE name = 'erasing'") == []
+    assert engine._store.query("PRAGMA integrity_check") == [("ok",)]
+
+
+# What goes.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_file_of_the_store_holds_an_old_value_while_the_engine_is_still_open(path, kind, caplog):
+    with_a_past(path)
+    assert found_on_disk(path) == ["app.db"]
+    with agreeing(path, forgetting(kind), settings=Settings(batch_rows=20), guard=False) as engine:
+        [result] = engine.migrate().results
+        assert (result.state, result.warnings) == ("completed", ())
+        assert result.counts.read == (0 if kind == "executor" else 180)
+        nothing_is_left(path, engine)
+        assert engine._store.query("SELECT count(*) FROM notes") == [(180,)]
+        assert engine._store.query("SELECT name FROM sqlite_schema WHERE name GLOB '_sync_old_*'") == []
+        assert engine._store.query("PRAGMA secure_delete") == [(0,)]
+    assert MARKER not in caplog.text
+
+
+def test_restore_points_from_before_go_and_say_why(path):
+    with_a_past(path)
+    with agreeing(path) as engine:
+        engine.migrate()
+        assert engine.restore_points() == ()
+        assert engine._store.query("SELECT reason, gone_because, gone_at IS NULL FROM _sync_restore_point") == [
+            ("by hand", "forget erased what it holds", 0),
+            ("once more", "forget erased what it holds", 0),
+            ("before forget", "forget erased what it holds", 0),
+        ]
+        later = make_restore_point(engine._store, keys=key_of(path), reason="afterwards")
+        engine.migrate()
+        assert [point.restore_point_id for point in engine.restore_points()] == [later.restore_point_id]
+
+
+def test_a_file_that_nobody_recorded_goes_if_it_is_older(path):
+    with_a_past(path)
+    older, newer = (folder_of(path) / f"{name}.age" for name in ("older", "newer"))
+    for file, at_s in ((older, 1_000_000_000), (newer, 4_000_000_000)):
+        file.write_bytes(b"sealed by a process that was killed")
+        os.utime(file, (at_s, at_s))
+    with agreeing(path) as engine:
+        engine.migrate()
+    assert (older.exists(), newer.exists()) == (False, True)
+
+
+def test_when_it_fails_every_way_back_is_still_there(path):
+    fill(path, [marked(1, minutes=13.0), marked(2, minutes=1.0)])
+    with agreeing(path, forgetting(quarantine_rows_max=0, quarantine_ratio_max=0.0)) as engine:
+        [result] = engine.migrate().results
+        assert result.state == "failed"
+        assert len(engine.restore_points()) == 1
+        assert found_sealed(path, engine) == [1]
+        assert engine._store.query("SELECT * FROM _sync_erasure") == []
+
+
+def test_a_later_step_of_the_same_start_gets_a_restore_point_of_its_own(path):
+    renamed = declared(
+        id="later", collection="notes", from_version="2.0.0", to_version="2.1.0", changes=(cast("minutes", str),)
+    )
+    with_a_past(path)
+    with agreeing(path, forgetting(), renamed, target="2.1.0") as engine:
+        assert engine.migrate().success
+        assert [point.reason for point in engine.restore_points()] == ["before later"]
+        nothing_is_left(path, engine)
+
+
+def test_what_earlier_migrations_kept_goes_too(path):
+    notes = [note(f"n-{number:05}", text=f"{MARKER}-{number}", minutes=1.0) for number in range(50)]
+    title = migration(
+        id="earlier", collection="notes", from_version="1.1.0", to_version="1.2.0", shadow=True, consent="auto"
+    )(lambda_free)
+    archived = declared(
+        id="archived", collection="notes", from_version="1.2.0", to_version="1.3.0", changes=(archive("text"),)
+    )
+    last = declared(
+        id="forget",
+        collection="notes",
+        from_version="1.3.0",
+        to_version="2.0.0",
+        changes=(rename("minutes", "m"),),
+        erases=True,
+    )
+    fill(path, notes)
+    with agreeing(path, title, archived, target="1.3.0") as engine:
+        engine.migrate()
+        assert engine._store.query("SELECT count(*) FROM _sync_archive") == [(50,)]
+        assert engine._store.query("SELECT count(*) FROM _sync_kept_table") == [(1,)]
+    with agreeing(path, title, archived, last) as engine:
+        engine.migrate()
+        assert engine._store.query("SELECT * FROM _sync_archive") == []
+        assert engine._store.query("SELECT * FROM _sync_kept_table") == []
+        nothing_is_left(path, engine)
+
+
+def lambda_free(old: Note) -> Note:
+    return Note(user_id=old.user_id, id=old.id, text=old.text, minutes=old.minutes)
+
+
+def test_a_repair_rule_of_it_keeps_no_value(path):
+    class Short(Note):
+        minutes: float | None
+
+    def shortened(old: Note) -> Note:
+        if old.minutes is not None and old.minutes > 5:
+            raise Quarantine("too long", field="minutes")
+        return Note(user_id=old.user_id, id=old.id, text=None, minutes=old.minutes)
+
+    step = migration(
+        id="forget",
+        collection="notes",
+        from_version="1.1.0",
+        to_version="2.0.0",
+        erases=True,
+        repairs=(clamp("minutes", at_most=5),),
+    )(shortened)
+    fill(path, [marked(1, minutes=123456.5)])
+    with agreeing(path, step) as engine:
+        [result] = engine.migrate().results
+        assert result.counts.written == 1
+        assert engine._store.query("SELECT * FROM _sync_archive") == []
+
+
+# Whenever a process dies.
+
+VICTIM = """
+import os, signal, sys
+from tests.integration.test_erasing import agreeing, forgetting
+from pathlib import Path
+
+path, kind, at = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+engine = agreeing(path, forgetting(kind))
+
+def watching(cursor, sql, bindings):
+    if at in sql:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return True
+
+engine._store.connection.exec_trace = watching
+engine.migrate()
+"""
+MOMENTS = (
+    "erased what it holds",  # right after the commit
+    "SET gone_at",  # a file is gone, and the line does not say so
+    "VACUUM",
+    "SET cleared_at",
+    "wal_checkpoint(TRUNCATE)",
+    "SET finished_at",
+)
+
+
+@pytest.mark.parametrize("kind", ["row function", "shadow"])
+@pytest.mark.parametrize("at", MOMENTS)
+def test_what_a_process_that_was_killed_left_goes_at_the_next_start(path, kind, at):
+    with_a_past(path)
+    killed_at(path, kind, at)
+    if at != "SET finished_at":
+        assert found_on_disk(path) or sealed_files(path)
+    with agreeing(path, forgetting(kind)) as engine:
+        assert engine._store.query("SELECT DISTINCT schema_version FROM _sync_version") == [("2.0.0",)]
+        nothing_is_left(path, engine)
+        assert engine.migrate() is None
+
+
+def killed_at(path, kind, at):
+    victim = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(VICTIM), path, kind, at], cwd=ROOT, capture_output=True, check=False
+    )
+    assert victim.returncode == -signal.SIGKILL, victim.stderr.decode()
+
+
+READER = """
+import sys, apsw
+connection = apsw.Connection(sys.argv[1])
+connection.execute("BEGIN").fetchall()
+connection.execute("SELECT count(*) FROM notes").fetchall()
+print("reading", flush=True)
+sys.stdin.readline()
+"""
+
+
+class Hurried(SystemClock):
+    def pause(self, wait_ms):
+        super().pause(min(wait_ms, 1))
+
+
+@pytest.mark.parametrize("kind", ["row function", "shadow"])
+def test_while_another_process_reads_the_log_it_says_so_and_the_next_start_goes_on(path, kind):
+    with_a_past(path)
+    reader = subprocess.Popen([sys.executable, "-c", READER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert reader.stdout.readline() == b"reading\n"
+        with agreeing(path, forgetting(kind), clock=Hurried()) as engine:
+            [result] = engine.migrate().results
+            assert result.success
+            assert result.warnings[-1] == "what it erased is not gone from every file yet; the next start goes on"
+            assert engine.status().erasures.unfinished == ("forget",)
+            assert found_on_disk(path)
+            assert engine.restore_points() == ()
+        with agreeing(path, forgetting(kind), clock=Hurried()) as engine:
+            assert engine.status().erasures.unfinished == ("forget",)
+    finally:
+        reader.communicate(b"\n", timeout=30)
+    with agreeing(path, forgetting(kind)) as engine:
+        nothing_is_left(path, engine)
+        assert engine.status().erasures.unfinished == ()
+
+
+def test_a_start_with_nothing_pending_goes_on_too_without_a_new_engine(path):
+    with_a_past(path)
+    reader = subprocess.Popen([sys.executable, "-c", READER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with agreeing(path, clock=Hurried()) as engine:
+        try:
+            assert reader.stdout.readline() == b"reading\n"
+            engine.migrate()
+        finally:
+            reader.communicate(b"\n", timeout=30)
+        assert engine.migrate() is None
+        nothing_is_left(path, engine)
