@@ -103,6 +103,15 @@ class SequenceGap(NeedsDeveloper):
         self.expected = expected
 
 
+class CursorGone(WillRetry):
+    """The backend cannot read on from where this device stood, so the next pull reads from the start."""
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "", reason: str = "other_epoch") -> None:
+        """`reason`: "below_floor" (deletions since then are forgotten) or "other_epoch" (the cloud was restored)."""
+        super().__init__(what, why=why, fix=fix)
+        self.reason = reason
+
+
 class ProtocolViolation(NeedsDeveloper):
     """Our backend answered, but not by the protocol; nothing of the answer was used."""
 
@@ -157,6 +166,10 @@ class StoreAlreadyOpen(NeedsDeveloper):
 
 class TransactionEnded(NeedsDeveloper):
     """SQLite ended a transaction before its block did; nothing of the block was kept."""
+
+
+class GroupTooLarge(NeedsDeveloper):
+    """One block of `engine.write()` made more changes than may travel together; nothing of it was kept."""
 
 
 class CalledFromInside(NeedsDeveloper):

@@ -6,6 +6,8 @@ from syncengine.remote.wire import (
     HealthAnswer,
     HelloAnswer,
     HelloRequest,
+    PullAnswer,
+    PullRequest,
     PushAnswer,
     PushRequest,
     RowsAnswer,
@@ -17,13 +19,13 @@ class Backend(Protocol):
     """The cloud of one signed-in user. A request whose `user` is another one raises AuthRequired and does nothing.
 
     Every call takes a bounded time and raises only: BackendUnreachable, BackendUnavailable, RateLimited,
-    NotOurServer, AuthRequired, BatchRefused, SequenceGap, ProtocolViolation. After BackendUnreachable,
+    NotOurServer, AuthRequired, BatchRefused, SequenceGap, CursorGone, ProtocolViolation. After BackendUnreachable,
     BackendUnavailable, NotOurServer or ProtocolViolation a push may or may not have taken effect; sending the
     same sequences again is safe.
     """
 
     def hello(self, request: HelloRequest) -> HelloAnswer:
-        """Where this device stands at the cloud. Changes nothing there."""
+        """Where this device stands at the cloud. Changes no rows there."""
         ...
 
     def push(self, request: PushRequest) -> PushAnswer:
@@ -31,6 +33,13 @@ class Backend(Protocol):
 
         Raises SequenceGap when an earlier entry is missing, BatchRefused when the request as a whole is not taken;
         then nothing took effect.
+        """
+        ...
+
+    def pull(self, request: PullRequest) -> PullAnswer:
+        """Rows that have changed since the cursor, as they are now; groups whole.
+
+        Raises CursorGone when the cloud cannot tell any more what has changed since.
         """
         ...
 

@@ -17,6 +17,7 @@ from syncengine.errors import (
     BackendUnavailable,
     BackendUnreachable,
     BatchRefused,
+    CursorGone,
     NotOurServer,
     ProtocolViolation,
     RateLimited,
@@ -161,7 +162,7 @@ def after_error(state: ProbeState, error: SyncEngineError, *, at: Moment, settin
         case BackendUnreachable():
             reach = _reach_after_silence(state, error, settings=settings)
             return _after_failure(state, reach=reach, error=error, at=at, settings=settings)
-        case BatchRefused() | SequenceGap() | ProtocolViolation():
+        case BatchRefused() | SequenceGap() | CursorGone() | ProtocolViolation():
             return after_health(state, at=at, settings=settings)
         case _:
             return state

@@ -10,6 +10,7 @@ from syncengine.errors import (
     AuthRequired,
     BackendUnavailable,
     BatchRefused,
+    CursorGone,
     NotOurServer,
     ProtocolViolation,
     RateLimited,
@@ -17,7 +18,7 @@ from syncengine.errors import (
     SyncEngineError,
 )
 from syncengine.remote.json_text import JsonRefused, read_json
-from syncengine.remote.wire import PROTOCOL, PROTOCOL_HEADER, WRONG_USER, ErrorAnswer, wrong_user
+from syncengine.remote.wire import PROTOCOL, PROTOCOL_HEADER, WRONG_USER, ErrorAnswer, cursor_gone, wrong_user
 
 RETRY_AFTER_MS_MIN = 1_000
 
@@ -25,6 +26,7 @@ RETRY_AFTER_MS_MIN = 1_000
 _UNAUTHORIZED = 401
 _FORBIDDEN = 403
 _TOO_SLOW = 408
+_CURSOR_GONE = 410
 _NETWORK_LOGIN = 511
 _REFUSED_FOR_GOOD = (400, 413, 422)
 
@@ -54,7 +56,7 @@ def failure_by_head(
         return _unavailable(status, wait_ms=None)
     if not is_json:
         return _not_ours("the answer is no JSON")
-    if status not in (200, _FORBIDDEN, 409, *_REFUSED_FOR_GOOD):
+    if status not in (200, _FORBIDDEN, 409, _CURSOR_GONE, *_REFUSED_FOR_GOOD):
         return violation(f"status {status} is not in the protocol")
     return None
 
@@ -75,6 +77,10 @@ def answer_of_body(status: int, raw: bytes, *, model: type[Answer], depth_max: i
         )
     if status == 409:
         raise violation("status 409 without the sequence that is expected")
+    if status == _CURSOR_GONE:
+        if refusal.code == CursorGone.code() and refusal.reason is not None:
+            raise cursor_gone(refusal.reason)
+        raise violation("status 410 without saying why the cursor is gone")
     raise BatchRefused(
         "The backend refused the whole request.",
         why=f"status {status}, code {printable(refusal.code)}",

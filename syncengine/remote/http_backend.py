@@ -31,11 +31,14 @@ from syncengine.remote.wire import (
     HealthAnswer,
     HelloAnswer,
     HelloRequest,
+    PullAnswer,
+    PullRequest,
     PushAnswer,
     PushRequest,
     RequestModel,
     RowsAnswer,
     RowsRequest,
+    check_pull_answer,
     check_push_answer,
     check_rows_answer,
 )
@@ -112,6 +115,22 @@ class HttpBackend:
     def push(self, request: PushRequest) -> PushAnswer:
         answer = self._post("push", request, model=PushAnswer)
         check_push_answer(request, answer)
+        return answer
+
+    def pull(self, request: PullRequest) -> PullAnswer:
+        asked = {
+            "request_id": request.request_id,
+            "user": request.user,
+            "device": request.device,
+            "limit": str(request.limit),
+        }
+        if request.cursor is not None:
+            asked["cursor"] = request.cursor
+        answer = self._call(
+            self._client.build_request("GET", self._address("pull"), params=asked, headers=self._signed()),
+            model=PullAnswer,
+        )
+        check_pull_answer(request, _echoed(request, answer))
         return answer
 
     def rows(self, request: RowsRequest) -> RowsAnswer:

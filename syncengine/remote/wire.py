@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from syncengine.errors import AuthRequired, ProtocolViolation
+from syncengine.errors import AuthRequired, CursorGone, ProtocolViolation
 from syncengine.remote.json_text import INTEGER_MAX
 
 PROTOCOL = 1
@@ -22,6 +22,7 @@ USER_LENGTH_MAX = 200
 ROWS_PER_PAGE_MAX = 1_000
 PULL_ITEMS_MAX = 5_000
 """What one page is asked for at most; a page that ends within a group holds more, to end with it."""
+CURSOR_LENGTH_MAX = 512
 WRONG_USER = "wrong_user"
 """The code with 403: the token is good, but not this user's."""
 
@@ -30,6 +31,8 @@ RequestId = Annotated[str, Field(min_length=1, max_length=REQUEST_ID_LENGTH_MAX)
 # \P{Cc}: no control character, by Unicode's general category.
 UserName = Annotated[str, Field(min_length=1, max_length=USER_LENGTH_MAX, pattern=r"^\P{Cc}+$")]
 Number = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
+Cursor = Annotated[str, Field(min_length=1, max_length=CURSOR_LENGTH_MAX)]
+GoneReason = Literal["below_floor", "other_epoch"]
 EntryNumber = Annotated[int, Field(ge=1, le=INTEGER_MAX)]
 Document = dict[str, JsonValue]
 
@@ -89,7 +92,7 @@ class HelloRequest(RequestModel):
     schema_version: ShortName
     confirmed_seq: Number = 0
     """The highest sequence of this epoch that the cloud has confirmed: less at the cloud means that it lost some."""
-    cursor: str | None = None
+    cursor: Cursor | None = None
     """Where this device would pull on; None for the start."""
 
 
@@ -163,7 +166,8 @@ class PushRequest(RequestModel):
 class EntryResult(WireModel):
     """What became of one entry. A duplicate repeats in `outcome` and the rest what was told the first time.
 
-    `merged`: applied on a row that had changed since `base_version`. `conflict`: not applied for that reason, as asked.
+    `merged`: applied on a row that had changed since `base_version`. `conflict`: not applied for that reason, as
+    asked.
     `reused`: this sequence came before with another token, so another copy of the store used it; nothing was done.
     """
 
@@ -212,7 +216,7 @@ class PullRequest(RequestModel):
     """What has changed since the cursor; None: from the start."""
 
     device: ShortName
-    cursor: str | None = None
+    cursor: Cursor | None = None
     limit: Annotated[int, Field(ge=1, le=PULL_ITEMS_MAX)] = 1_000
 
 
@@ -244,7 +248,7 @@ class PullAnswer(AnswerModel):
 
     server_epoch: Number
     items: Annotated[tuple[PullItem, ...], Field(strict=False)]
-    cursor: str
+    cursor: Cursor
     more: bool
 
 
@@ -257,11 +261,12 @@ class HealthAnswer(WireModel):
 
 
 class Refusal(WireModel):
-    """Why the cloud did not do what was asked. `expected` comes with `sequence_gap`."""
+    """Why the cloud did not do what was asked. `expected` comes with `sequence_gap`, `reason` with `cursor_gone`."""
 
     code: str
     message: str
     expected: Number | None = None
+    reason: GoneReason | None = None
 
 
 class ErrorAnswer(WireModel):
@@ -277,6 +282,20 @@ def wrong_user() -> AuthRequired:
         "The token belongs to another user than the one that is signed in.",
         why="nothing was sent or read for either of them",
         fix="Sign in again as this user; the queue is kept.",
+    )
+
+
+def cursor_gone(reason: GoneReason) -> CursorGone:
+    """The error for a cursor that cannot be read on from."""
+    why = {
+        "below_floor": "deletions since then are forgotten there: below_floor",
+        "other_epoch": "its database is not the one that gave the cursor: other_epoch",
+    }
+    return CursorGone(
+        "The backend cannot read on from where this device stood.",
+        why=why[reason],
+        fix="Nothing is lost: the next round reads from the start, and the queue is kept.",
+        reason=reason,
     )
 
 
@@ -301,6 +320,17 @@ def check_rows_answer(request: RowsRequest, answer: RowsAnswer) -> None:
         raise _violation("it holds more rows than were asked for")
     if answer.next is not None and (not keys or answer.next != keys[-1]):
         raise _violation("its next page does not begin after its last row")
+
+
+def check_pull_answer(request: PullRequest, answer: PullAnswer) -> None:
+    """Raises ProtocolViolation unless rows grow by version, each comes once, and paging always moves on."""
+    rows = {(item.collection, item.key) for item in answer.items}
+    if len(rows) != len(answer.items):
+        raise _violation("a page brings one row twice")
+    if any(one.version >= other.version for one, other in pairwise(answer.items)):
+        raise _violation("its rows are not in the order of their versions")
+    if answer.more and (not answer.items or answer.cursor == request.cursor):
+        raise _violation("there is more, but the page does not move on")
 
 
 def _violation(why: str) -> ProtocolViolation:

@@ -8,7 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from syncengine.errors import AuthRequired, BatchRefused, SequenceGap
+from syncengine.errors import AuthRequired, BatchRefused, CursorGone, SequenceGap
 from syncengine.remote.json_text import write_json
 from syncengine.remote.wire import (
     NAME_LENGTH_MAX,
@@ -16,7 +16,9 @@ from syncengine.remote.wire import (
     PROTOCOL_HEADER,
     WRONG_USER,
     ErrorAnswer,
+    GoneReason,
     HelloRequest,
+    PullRequest,
     PushRequest,
     Refusal,
     RequestModel,
@@ -55,6 +57,12 @@ def create_app(cloud: Cloud) -> FastAPI:
         asked = _rows_request(request)
         return _answer(await run_in_threadpool(cloud.rows, user, asked))
 
+    @app.get("/v1/pull")
+    async def pull(request: Request) -> Response:
+        user = await _signed_in(request, cloud=cloud)
+        asked = _pull_request(request)
+        return _text_answer(await run_in_threadpool(cloud.pull_text, user, asked))
+
     return app
 
 
@@ -77,30 +85,54 @@ async def _signed_in(request: Request, *, cloud: Cloud) -> UserId:
 
 def _rows_request(request: Request) -> RowsRequest:
     asked = request.query_params
-    limit = asked.get("limit", "100")
     return validated(
         {
             "request_id": asked.get("request_id", ""),
             "user": asked.get("user", ""),
             "collection": asked.get("collection", ""),
             "after": asked.get("after"),
-            "limit": int(limit) if limit.isascii() and limit.isdigit() and len(limit) <= 4 else None,
+            "limit": _limit(asked.get("limit", "100")),
         },
         model=RowsRequest,
     )
 
 
+def _pull_request(request: Request) -> PullRequest:
+    asked = request.query_params
+    return validated(
+        {
+            "request_id": asked.get("request_id", ""),
+            "user": asked.get("user", ""),
+            "device": asked.get("device", ""),
+            "cursor": asked.get("cursor"),
+            "limit": _limit(asked.get("limit", "1000")),
+        },
+        model=PullRequest,
+    )
+
+
+def _limit(digits: str) -> int | None:
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 4 else None
+
+
 def _answer(body: BaseModel, *, status: int = 200) -> Response:
+    return _text_answer(write_json(body.model_dump()), status=status)
+
+
+def _text_answer(text: bytes, *, status: int = 200) -> Response:
     return Response(
-        content=write_json(body.model_dump()),
+        content=text,
         status_code=status,
         media_type="application/json",
         headers={PROTOCOL_HEADER: str(PROTOCOL), "Cache-Control": "no-store"},
     )
 
 
-def _refusal(status: int, *, code: str, message: str, expected: int | None = None) -> Response:
-    return _answer(ErrorAnswer(error=Refusal(code=code, message=message, expected=expected)), status=status)
+def _refusal(
+    status: int, *, code: str, message: str, expected: int | None = None, reason: GoneReason | None = None
+) -> Response:
+    refusal = Refusal(code=code, message=message, expected=expected, reason=reason)
+    return _answer(ErrorAnswer(error=refusal), status=status)
 
 
 def _answer_errors_by_the_protocol(app: FastAPI) -> None:
@@ -109,7 +141,7 @@ def _answer_errors_by_the_protocol(app: FastAPI) -> None:
     async def answer_error(_: Request, error: Exception) -> Response:
         return _answer_to_error(error)
 
-    for kind in (RequestRefused, AuthRequired, SequenceGap, BatchRefused, HTTPException, Exception):
+    for kind in (RequestRefused, AuthRequired, SequenceGap, CursorGone, BatchRefused, HTTPException, Exception):
         app.add_exception_handler(kind, answer_error)
 
 
@@ -121,6 +153,13 @@ def _answer_to_error(error: Exception) -> Response:
             return _refusal(403, code=WRONG_USER, message=error.what)
         case SequenceGap():
             return _refusal(409, code=error.code(), message=error.what, expected=error.expected)
+        case CursorGone():
+            return _refusal(
+                410,
+                code=error.code(),
+                message=error.what,
+                reason="below_floor" if error.reason == "below_floor" else "other_epoch",
+            )
         case BatchRefused():
             return _refusal(error.status, code=error.code(), message=error.what)
         case HTTPException():

@@ -21,6 +21,8 @@ from syncengine.remote.wire import (
     HelloAnswer,
     HelloRequest,
     Limits,
+    PullAnswer,
+    PullRequest,
     PushAnswer,
     PushEntry,
     PushRequest,
@@ -28,10 +30,13 @@ from syncengine.remote.wire import (
     RowChange,
     RowsAnswer,
     RowsRequest,
+    cursor_gone,
     wrong_user,
 )
+from syncengine.server.changes import ChangesPage, PageHead, Place, as_text, as_values, read_changes
+from syncengine.server.cursor import Position, Standing, read_cursor, standing, written_cursor
 from syncengine.server.judge import GONE, GROUP_REJECTED, EntryRejected, Fault, body_bytes, entry_fault
-from syncengine.server.storage import Lane, Receipt, Storage, StoredDocument
+from syncengine.server.storage import Lane, Receipt, Storage, StoredDocument, Tenant
 from syncengine.vocabulary import SchemaVersion, UserId
 
 
@@ -58,6 +63,7 @@ class Cloud:
         self._storage = storage
         self._clock = clock
         self._lock = threading.Lock()
+        self._cursor_key = storage.cursor_key()
 
     def close(self) -> None:
         """Wait for the call at work, then close the database."""
@@ -89,12 +95,15 @@ class Cloud:
         _refuse_other_user(user, request)
         lane = Lane(user=user, device=request.device, epoch=request.epoch)
         with self._lock:
+            tenant = self._storage.tenant(user)
             return HelloAnswer(
                 request_id=request.request_id,
                 server_time=self._now(),
-                server_epoch=self._storage.server_epoch(),
+                server_epoch=tenant.server_epoch,
                 device_seq=self._storage.device_sequence(lane),
-                cloud_version=self._storage.cloud_version(user),
+                head=tenant.head,
+                floor=tenant.floor,
+                cloud_version=tenant.cloud_version,
                 action=Action.OK,
                 limits=Limits(entries_max=self.limits.entries_max, bytes_max=self.limits.body_bytes_max),
             )
@@ -113,14 +122,73 @@ class Cloud:
             _refuse_gap(request.entries, device_seq=device_seq)
             results = self._duplicates(lane, entries=request.entries, device_seq=device_seq)
             fresh = [entry for entry in request.entries if entry.sequence > device_seq]
+            before = self._storage.tenant(user).head
             for _, members in groupby(fresh, key=lambda entry: entry.group):
                 results += self._settle_group(lane, members=list(members))
+            head = self._storage.tenant(user).head
+            if head > before:
+                self._storage.write_mark(user, last_version=head)
         return PushAnswer(
             request_id=request.request_id,
             server_time=self._now(),
             device_seq=fresh[-1].sequence if fresh else device_seq,
             results=tuple(results),
         )
+
+    def pull(self, user: UserId, request: PullRequest) -> PullAnswer:
+        """What has changed since the cursor. Raises CursorGone."""
+        return as_values(*self._pulled(user, request))
+
+    def pull_text(self, user: UserId, request: PullRequest) -> bytes:
+        """The same answer as JSON. Raises CursorGone."""
+        return as_text(*self._pulled(user, request))
+
+    def _pulled(self, user: UserId, request: PullRequest) -> tuple[ChangesPage, PageHead]:
+        _refuse_other_user(user, request)
+        with self._lock:
+            tenant = self._storage.tenant(user)
+            page = read_changes(
+                self._storage,
+                user,
+                after=self._place(user, cursor=request.cursor, tenant=tenant),
+                head=tenant.head,
+                items_max=request.limit,
+                bytes_max=self.limits.page_bytes_max,
+            )
+            cursor = self._cursor(user, place=page.last, epoch=tenant.server_epoch)
+        head = PageHead(
+            request_id=request.request_id,
+            server_time=self._now(),
+            server_epoch=tenant.server_epoch,
+            cursor=cursor,
+        )
+        return page, head
+
+    def _place(self, user: UserId, *, cursor: str | None, tenant: Tenant) -> Place:
+        """Where to read on. Raises CursorGone; a restored database is noticed here, and then begins another life."""
+        if cursor is None:
+            return (0, 0)
+        position = read_cursor(cursor, user=user, key=self._cursor_key)
+        match self._standing(user, position=position, tenant=tenant):
+            case Standing.BELOW_FLOOR:
+                raise cursor_gone("below_floor")
+            case Standing.CONTRADICTED:
+                self._storage.raise_epoch(user)
+                raise cursor_gone("other_epoch")
+            case Standing.OTHER_EPOCH:
+                raise cursor_gone("other_epoch")
+        assert position is not None
+        return (position.group_version, position.version)
+
+    def _standing(self, user: UserId, *, position: Position | None, tenant: Tenant) -> Standing:
+        mark = self._storage.mark_at(user, version=position.group_version) if position else 0
+        return standing(position, epoch=tenant.server_epoch, head=tenant.head, floor=tenant.floor, mark=mark)
+
+    def _cursor(self, user: UserId, *, place: Place, epoch: int) -> str:
+        group_version, version = place
+        mark = self._storage.mark_at(user, version=group_version)
+        position = Position(epoch=epoch, group_version=group_version, version=version, mark=mark)
+        return written_cursor(position, user=user, key=self._cursor_key)
 
     def rows(self, user: UserId, request: RowsRequest) -> RowsAnswer:
         """One page of the user's living rows."""
@@ -164,8 +232,10 @@ class Cloud:
         receipts: list[Receipt] = []
         try:
             with self._storage.savepoint():
+                before = self._storage.tenant(lane.user).head
                 for entry in members:
                     receipts.append(self._apply(lane.user, entry=entry))
+                self._storage.close_group(lane.user, before=before, last=self._storage.tenant(lane.user).head)
         except EntryRejected as rejected:
             culprit = members[len(receipts)].sequence
             return _all_rejected(members, faults={culprit: rejected.fault})
@@ -199,7 +269,7 @@ class Cloud:
         return found.version if found else 0
 
     def _raise_cloud_version(self, user: UserId, *, reached: str) -> None:
-        before = self._storage.cloud_version(user)
+        before = self._storage.tenant(user).cloud_version
         if before is None or SchemaVersion.parse(reached) > SchemaVersion.parse(before):
             self._storage.write_cloud_version(user, cloud_version=str(SchemaVersion.parse(reached)))
 

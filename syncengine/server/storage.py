@@ -1,15 +1,16 @@
 """The cloud's database: what is stored and in which transaction. Knows nothing of HTTP nor of the rules."""
 
 import json
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import orjson
 
-from syncengine.clock import Clock, iso
+from syncengine.clock import Clock, iso, system_random
 from syncengine.errors import StoreSuperseded
 from syncengine.local.connection import open_server_db
 from syncengine.local.statements import statement, statements
@@ -30,6 +31,40 @@ class Lane:
     user: UserId
     device: str
     epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """Where one user's rows stand: `head` is the highest version given, tombstones up to `floor` are gone."""
+
+    server_epoch: int
+    head: int
+    floor: int
+    cloud_version: str | None
+
+
+class ChangedRow(NamedTuple):
+    """One row of a page of changes; `body` is JSON, None for a tombstone."""
+
+    collection: str
+    key: str
+    version: int
+    group_version: int
+    shape_version: str
+    body_bytes: int
+    patches: int
+    body: str | None
+
+
+class StoredPatch(NamedTuple):
+    """One write beside a row; `body` is JSON."""
+
+    collection: str
+    key: str
+    patch: int
+    kind: str
+    shape_version: str
+    body: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +100,14 @@ class Receipt:
 class Storage:
     """One open database. Not for two threads at once: the Cloud holds a lock around each use."""
 
-    def __init__(self, folder: str, *, clock: Clock) -> None:
+    def __init__(self, folder: str, *, clock: Clock, chance: random.Random | None = None) -> None:
         """Open or make `folder`/cloud.db and bring its tables up to date.
 
         Raises StoreSuperseded when a newer server wrote it, and what `open_server_db` raises.
         """
         Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._clock = clock
+        self._chance = chance or system_random()
         self._connection = open_server_db(str(Path(folder) / DATABASE_NAME))
         self._upgrade()
 
@@ -115,23 +151,69 @@ class Storage:
             for edition in editions[found:]:
                 self._connection.execute(edition).fetchall()
             if found == 0:
-                self._run("write_state", server_epoch=self._clock.now_ms())
+                self._run("write_state", cursor_key=f"{self._chance.getrandbits(256):064x}")
             self._connection.execute(f"PRAGMA user_version = {len(editions)}").fetchall()
 
-    def server_epoch(self) -> int:
-        return int(self._run("server_epoch")[0][0] or 0)
+    def cursor_key(self) -> bytes:
+        """What signs this database's cursors."""
+        return bytes.fromhex(str(self._run("cursor_key")[0][0]))
+
+    def tenant(self, user: UserId) -> Tenant:
+        """Where the rows of a known user stand."""
+        server_epoch, head, floor, cloud_version = self._run("tenant", tenant=user)[0]
+        return Tenant(
+            server_epoch=int(server_epoch or 0),
+            head=int(head or 0),
+            floor=int(floor or 0),
+            cloud_version=_text_or_none(cloud_version),
+        )
+
+    def raise_epoch(self, user: UserId) -> None:
+        """Begin another life of this user's rows: every cursor of the old one is worthless from now on."""
+        with self.transaction():
+            self._run("raise_epoch", tenant=user, server_epoch=self._clock.now_ms())
+
+    def mark_at(self, user: UserId, *, version: int) -> int:
+        """The mark of the commit that gave this version; 0 for none."""
+        found = self._run("mark_at", tenant=user, version=version) if version else ()
+        return int(found[0][0] or 0) if found else 0
+
+    def write_mark(self, user: UserId, *, last_version: int) -> None:
+        self._run("write_mark", tenant=user, last_version=last_version, mark=self._chance.getrandbits(63))
+
+    def close_group(self, user: UserId, *, before: int, last: int) -> None:
+        self._run("close_group", tenant=user, before=before, last=last)
+
+    def changes_after(self, user: UserId, *, group_version: int, version: int) -> Iterator[ChangedRow]:
+        """Rows of every collection in the order of their last commit, one at a time; tombstones too."""
+        found = self._connection.execute(
+            statement("cloud", "changes_after", directory=SERVER_SQL),
+            {"tenant": user, "group_version": group_version, "version": version},
+        )
+        return (ChangedRow(*row) for row in found)
+
+    def patches_between(
+        self, user: UserId, *, after: tuple[int, int], last: tuple[int, int]
+    ) -> Sequence[StoredPatch]:
+        """What lies beside the rows that `changes_after` gives from one place to another, in order for each row."""
+        found = self._run(
+            "patches_between",
+            tenant=user,
+            group_version=after[0],
+            version=after[1],
+            last_group_version=last[0],
+            last_version=last[1],
+        )
+        return [StoredPatch(*row) for row in found]  # type: ignore[arg-type]  # columns are typed by STRICT tables
 
     def add_token(self, user: UserId, *, token_hash: str) -> None:
         with self.transaction():
-            self._run("add_tenant", tenant=user)
+            self._run("add_tenant", tenant=user, server_epoch=self._clock.now_ms())
             self._run("add_token", tenant=user, token_hash=token_hash, created_at=self._now())
 
     def user_of_token(self, token_hash: str) -> UserId | None:
         found = self._run("tenant_of_token", token_hash=token_hash)
         return UserId(str(found[0][0])) if found else None
-
-    def cloud_version(self, user: UserId) -> str | None:
-        return _text_or_none(self._run("cloud_version", tenant=user)[0][0])
 
     def write_cloud_version(self, user: UserId, *, cloud_version: str) -> None:
         self._run("write_cloud_version", tenant=user, cloud_version=cloud_version)
@@ -152,6 +234,7 @@ class Storage:
             key=key,
             version=version,
             body=None if body is None else body.decode(),
+            body_bytes=len(body or b""),
             shape_version=shape_version,
             changed_at=self._now(),
         )

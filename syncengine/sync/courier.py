@@ -10,7 +10,21 @@ from syncengine.errors import AuthRequired, SyncEngineError
 from syncengine.outbox.barrier_page import Barrier
 from syncengine.outbox.entry import Entry, Kind, Result
 from syncengine.remote import wire
-from syncengine.sync.calls import Answer, Call, Hello, HelloSaid, Push, PushSaid, Rows, RowsSaid, SeenRow
+from syncengine.sync.calls import (
+    Answer,
+    Beside,
+    Call,
+    Hello,
+    HelloSaid,
+    Pull,
+    PulledRow,
+    PullSaid,
+    Push,
+    PushSaid,
+    Rows,
+    RowsSaid,
+    SeenRow,
+)
 
 if TYPE_CHECKING:
     from syncengine.remote.backend import Backend
@@ -52,6 +66,8 @@ def _carry(backend: "Backend", call: Call, request_id: str, heard: Heard) -> Ans
             return _push(backend, call, request_id)
         case Rows():
             return _rows(backend, call, request_id)
+        case Pull():
+            return _pull(backend, call, request_id)
 
 
 def _hello(backend: "Backend", call: Hello, request_id: str, heard: Heard) -> HelloSaid:
@@ -63,6 +79,8 @@ def _hello(backend: "Backend", call: Hello, request_id: str, heard: Heard) -> He
             device=call.device,
             epoch=call.epoch,
             schema_version=call.schema_version,
+            confirmed_seq=call.confirmed_seq,
+            cursor=call.cursor,
         )
     )
     heard(answer)
@@ -72,6 +90,9 @@ def _hello(backend: "Backend", call: Hello, request_id: str, heard: Heard) -> He
         action=answer.action.value,
         entries_max=answer.limits.entries_max,
         bytes_max=answer.limits.bytes_max,
+        server_epoch=answer.server_epoch,
+        head=answer.head,
+        floor=answer.floor,
     )
 
 
@@ -101,6 +122,33 @@ def _rows(backend: "Backend", call: Rows, request_id: str) -> RowsSaid:
         for row in answer.rows
     )
     return RowsSaid(rows=rows, after=answer.next)
+
+
+def _pull(backend: "Backend", call: Pull, request_id: str) -> PullSaid:
+    limit = min(call.items_max, wire.PULL_ITEMS_MAX)
+    answer = backend.pull(
+        wire.PullRequest(request_id=request_id, user=call.user, device=call.device, cursor=call.cursor, limit=limit)
+    )
+    return PullSaid(
+        rows=tuple(_pulled_row(item) for item in answer.items),
+        cursor=answer.cursor,
+        more=answer.more,
+        server_epoch=answer.server_epoch,
+    )
+
+
+def _pulled_row(item: wire.PullItem) -> PulledRow:
+    return PulledRow(
+        collection=item.collection,
+        key=item.key,
+        version=item.version,
+        shape_version=item.shape_version,
+        body=item.body,
+        patches=tuple(
+            Beside(patch=each.patch, kind=each.kind.value, set=each.set, shape_version=each.shape_version)
+            for each in item.patches
+        ),
+    )
 
 
 def _on_the_wire(entry: Entry) -> wire.PushEntry:

@@ -7,7 +7,7 @@ import pytest
 from syncengine.errors import AuthRequired, BackendUnreachable, SequenceGap
 from syncengine.remote.backend import Backend
 from syncengine.remote.wire import Action, PushAnswer
-from tests.conformance.device_requests import change, delete, hello, migration, patch, push, put, rows, void
+from tests.conformance.device_requests import change, delete, hello, migration, patch, pull, push, put, rows, void
 
 SignIn = Callable[[str], Backend]
 
@@ -231,6 +231,19 @@ class BackendSuite:
         answer = ann.push(push(put(1, "a", {"one": half}), patch(2, "a", {"two": half})))
         assert answer.results[1].code == "row_too_large"
         assert bodies(ann) == {"a": {"one": half}}
+
+    def test_pages_of_changes_keep_groups_whole_and_end_at_the_head(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(push(*(put(n, f"k{n}", {"n": n}, group=n // 3) for n in range(1, 10))))
+        pages, cursor = [], None
+        for _ in range(10):
+            page = ann.pull(pull(cursor, limit=2))
+            pages.append([item.key for item in page.items])
+            cursor = page.cursor
+            if not page.more:
+                break
+        assert pages == [["k1", "k2"], ["k3", "k4", "k5"], ["k6", "k7", "k8"], ["k9"]]
+        assert ann.pull(pull(cursor)).items == ()
 
     def test_an_empty_push_is_answered(self, sign_in: SignIn) -> None:
         assert sign_in("ann").push(push()).results == ()

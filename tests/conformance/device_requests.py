@@ -5,6 +5,7 @@ import itertools
 from syncengine.remote.wire import (
     EntryKind,
     HelloRequest,
+    PullRequest,
     PushEntry,
     PushRequest,
     RowChange,
@@ -39,6 +40,10 @@ def rows(
     *, user: str = "ann", collection: str = "journeys", after: str | None = None, limit: int = 100
 ) -> RowsRequest:
     return RowsRequest(request_id=request_id(), user=user, collection=collection, after=after, limit=limit)
+
+
+def pull(cursor: str | None = None, *, user: str = "ann", device: str = "phone", limit: int = 1_000) -> PullRequest:
+    return PullRequest(request_id=request_id(), user=user, device=device, cursor=cursor, limit=limit)
 
 
 def put(sequence: int, key: str, body: dict, *, group: int | None = None, shape: str = "1.0.0") -> PushEntry:

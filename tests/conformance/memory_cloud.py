@@ -4,7 +4,7 @@ import copy
 import json
 from itertools import groupby
 
-from syncengine.errors import AuthRequired, BackendUnreachable, SequenceGap
+from syncengine.errors import AuthRequired, BackendUnreachable, CursorGone, SequenceGap
 from syncengine.remote.json_text import value_fault
 from syncengine.remote.wire import (
     Action,
@@ -14,6 +14,9 @@ from syncengine.remote.wire import (
     HelloAnswer,
     HelloRequest,
     Limits,
+    PullAnswer,
+    PullItem,
+    PullRequest,
     PushAnswer,
     PushEntry,
     PushRequest,
@@ -38,6 +41,7 @@ class MemoryUser:
         self.name = name
         self.rows: dict[tuple[str, str], tuple[int, dict | None, str]] = {}
         self.counter = 0
+        self.group_of: dict[int, int] = {}
         self.cloud_version: str | None = None
         self.receipts: dict[tuple[str, int], dict[int, EntryResult]] = {}
 
@@ -71,6 +75,7 @@ class MemoryBackend:
             server_time="2025-07-21T15:30:00.000Z",
             server_epoch=1,
             device_seq=max(receipts, default=0),
+            head=user.counter,
             cloud_version=user.cloud_version,
             action=Action.OK,
             limits=Limits(entries_max=5_000, bytes_max=16 * 1024 * 1024),
@@ -95,6 +100,29 @@ class MemoryBackend:
             server_time="2025-07-21T15:30:00.000Z",
             device_seq=max(receipts, default=0),
             results=tuple(results),
+        )
+
+    def pull(self, request: PullRequest) -> PullAnswer:
+        user = self._signed_in(request)
+        after = int(request.cursor or 0)
+        if after > user.counter:
+            raise CursorGone("ahead", reason="other_epoch")
+        changed = sorted((row[0], place) for place, row in user.rows.items() if row[0] > after)
+        page: list[PullItem] = []
+        for version, (collection, key) in changed:
+            group = user.group_of[version]
+            if len(page) >= request.limit and group != user.group_of[page[-1].version]:
+                break
+            _, body, shape = user.rows[collection, key]
+            page.append(PullItem(collection=collection, key=key, version=version, shape_version=shape, body=body))
+        more = len(page) < len(changed)
+        return PullAnswer(
+            request_id=request.request_id,
+            server_time="2025-07-21T15:30:00.000Z",
+            server_epoch=1,
+            items=tuple(page),
+            cursor=str(page[-1].version if more else user.counter),
+            more=more,
         )
 
     def rows(self, request: RowsRequest) -> RowsAnswer:
@@ -148,6 +176,8 @@ def _settle(user: MemoryUser, members: list[PushEntry]) -> list[EntryResult]:
         except Rejected as rejected:
             codes[entry.sequence] = rejected.args[0]
     if not codes:
+        for version in range(before[1] + 1, user.counter + 1):
+            user.group_of[version] = user.counter
         return results
     user.rows, user.counter, user.cloud_version = before
     return [

@@ -14,6 +14,8 @@ from syncengine.remote.wire import (  # noqa: E402
     HealthAnswer,
     HelloAnswer,
     HelloRequest,
+    PullAnswer,
+    PullRequest,
     PushAnswer,
     PushRequest,
     RowsAnswer,
@@ -54,6 +56,9 @@ class OfOneTest:
 
     def push(self, request: PushRequest) -> PushAnswer:
         return self._backend.push(request.model_copy(update=self._user(request.user)))
+
+    def pull(self, request: PullRequest) -> PullAnswer:
+        return self._backend.pull(request.model_copy(update=self._user(request.user)))
 
     def rows(self, request: RowsRequest) -> RowsAnswer:
         return self._backend.rows(request.model_copy(update=self._user(request.user)))

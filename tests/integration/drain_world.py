@@ -15,6 +15,8 @@ from syncengine.remote.wire import (
     HealthAnswer,
     HelloAnswer,
     HelloRequest,
+    PullAnswer,
+    PullRequest,
     PushAnswer,
     PushRequest,
     RowsAnswer,
@@ -84,6 +86,10 @@ class Line:
             self.lost_answers -= 1
             raise BackendUnreachable("The answer was lost.")
         return answer
+
+    def pull(self, request: PullRequest) -> PullAnswer:
+        self._check_up()
+        return self.cloud.pull(self.user, request)
 
     def rows(self, request: RowsRequest) -> RowsAnswer:
         self._check_up()

@@ -2,18 +2,18 @@
 
 -- name: write_state
 -- Once, when the database is made.
-INSERT INTO cloud_state (only_row, server_epoch)
-VALUES (1, :server_epoch);
+INSERT INTO cloud_state (only_row, cursor_key)
+VALUES (1, :cursor_key);
 
--- name: server_epoch
--- Which life of this database it is.
-SELECT server_epoch
+-- name: cursor_key
+-- What signs cursors.
+SELECT cursor_key
 FROM cloud_state;
 
 -- name: add_tenant
 -- A user, if new.
-INSERT INTO tenant (tenant, row_version, cloud_version)
-VALUES (:tenant, 0, NULL)
+INSERT INTO tenant (tenant, row_version, server_epoch, floor, cloud_version)
+VALUES (:tenant, 0, :server_epoch, 0, NULL)
 ON CONFLICT (tenant) DO NOTHING;
 
 -- name: add_token
@@ -35,11 +35,18 @@ SET row_version = row_version + 1
 WHERE tenant = :tenant
 RETURNING row_version;
 
--- name: cloud_version
--- What the user's documents have reached.
-SELECT cloud_version
+-- name: tenant
+-- Where a user's rows stand.
+SELECT server_epoch, row_version, floor, cloud_version
 FROM tenant
 WHERE tenant = :tenant;
+
+-- name: raise_epoch
+-- The user's rows begin another life.
+UPDATE tenant
+SET server_epoch = max(server_epoch + 1, :server_epoch)
+WHERE tenant = :tenant
+RETURNING server_epoch;
 
 -- name: write_cloud_version
 -- They have got there.
@@ -57,13 +64,61 @@ WHERE tenant = :tenant
 
 -- name: write_document
 -- A row as it is now; body NULL makes it a tombstone.
-INSERT INTO document (tenant, collection, key, version, body, shape_version, changed_at)
-VALUES (:tenant, :collection, :key, :version, :body, :shape_version, :changed_at)
+INSERT INTO document
+  (tenant, collection, key, version, group_version, shape_version, body_bytes, patches, writer, stood_on, changed_at,
+   body)
+VALUES
+  (:tenant, :collection, :key, :version, :version, :shape_version, :body_bytes, 0, '', 0, :changed_at, :body)
 ON CONFLICT (tenant, collection, key) DO UPDATE
 SET version = excluded.version,
+    group_version = excluded.group_version,
+    body_bytes = excluded.body_bytes,
     body = excluded.body,
     shape_version = excluded.shape_version,
     changed_at = excluded.changed_at;
+
+-- name: close_group
+-- What one group changed ends at one version.
+UPDATE document
+SET group_version = :last
+WHERE tenant = :tenant
+  AND group_version > :before;
+
+-- name: write_mark
+-- A commit, so that a copy of the database that counts on from an older state is recognised.
+INSERT INTO commit_mark (tenant, last_version, mark)
+VALUES (:tenant, :last_version, :mark);
+
+-- name: mark_at
+-- The mark of the commit that gave a version.
+SELECT mark
+FROM commit_mark
+WHERE tenant = :tenant
+  AND last_version >= :version
+ORDER BY last_version
+LIMIT 1;
+
+-- name: changes_after
+-- Rows as they are now in the order of their last commit, tombstones too.
+SELECT collection, key, version, group_version, shape_version, body_bytes, patches, body
+FROM document
+WHERE tenant = :tenant
+  AND (group_version, version) > (:group_version, :version)
+ORDER BY group_version, version;
+
+-- name: patches_between
+-- What lies beside the rows of a page, in the order in which it came.
+SELECT p.collection, p.key, p.patch, p.kind, p.shape_version, p.body
+FROM document AS d
+JOIN patch_beside AS p
+  ON p.tenant = d.tenant
+  AND p.collection = d.collection
+  AND p.key = d.key
+WHERE d.tenant = :tenant
+  AND (d.group_version, d.version) > (:group_version, :version)
+  AND (d.group_version, d.version) <= (:last_group_version, :last_version)
+  AND d.patches > 0
+ORDER BY p.collection, p.key, p.patch;
 
 -- name: page
 -- Living rows of one collection after a key, in byte order.

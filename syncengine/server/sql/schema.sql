@@ -2,16 +2,18 @@
 -- The user (tenant) comes first in every key, so that rows of two users cannot meet.
 
 -- name: edition_1
--- State, users, tokens, rows, receipts.
+-- State, users, tokens, rows, patches beside them, commits, receipts.
 CREATE TABLE cloud_state (
-  only_row     INTEGER NOT NULL PRIMARY KEY
+  only_row   INTEGER NOT NULL PRIMARY KEY
     CONSTRAINT one_row_only CHECK (only_row = 1),
-  server_epoch INTEGER NOT NULL -- changes when this database begins anew
+  cursor_key TEXT NOT NULL -- signs cursors, so that only our own are believed; in hex
 ) STRICT;
 
 CREATE TABLE tenant (
   tenant        TEXT NOT NULL PRIMARY KEY, -- the user id
   row_version   INTEGER NOT NULL,          -- the highest version given to a row of this user
+  server_epoch  INTEGER NOT NULL,          -- which life of this user's rows: rises when they were restored
+  floor         INTEGER NOT NULL,          -- tombstones up to this version are gone
   cloud_version TEXT                       -- the schema version that this user's documents have reached
 ) STRICT, WITHOUT ROWID;
 
@@ -29,12 +31,42 @@ CREATE TABLE document (
   collection    TEXT NOT NULL,
   key           TEXT NOT NULL,
   version       INTEGER NOT NULL, -- the user's row_version when this row last changed
-  body          TEXT,             -- JSON object; NULL: deleted, the row stays as a tombstone
-  shape_version TEXT NOT NULL,    -- the newest shape that wrote to it
+  group_version INTEGER NOT NULL, -- the last version of the group that changed it: pages do not cut a group
+  shape_version TEXT NOT NULL,    -- the shape that body is written in
+  body_bytes    INTEGER NOT NULL, -- of body; 0 for a tombstone
+  patches       INTEGER NOT NULL, -- how many writes of other shapes lie beside it
+  writer        TEXT NOT NULL,    -- the device and epoch that changed it last
+  stood_on      INTEGER NOT NULL, -- its version before that writer's latest changes in a row; 0: there was none
   changed_at    TEXT NOT NULL,
+  body          TEXT,             -- JSON object; NULL: deleted, the row stays as a tombstone until the floor passes it
   PRIMARY KEY (tenant, collection, key),
-  CONSTRAINT body_is_json CHECK (body IS NULL OR json_valid(body))
+  CONSTRAINT body_is_json CHECK (body IS NULL OR json_valid(body)),
+  CONSTRAINT version_is_in_its_group CHECK (version <= group_version)
 ) STRICT;
+
+CREATE INDEX document_by_commit ON document (tenant, group_version, version);
+
+CREATE INDEX document_tombstones ON document (tenant, changed_at) WHERE body IS NULL;
+
+CREATE TABLE patch_beside (
+  tenant        TEXT NOT NULL REFERENCES tenant (tenant),
+  collection    TEXT NOT NULL,
+  key           TEXT NOT NULL,
+  patch         INTEGER NOT NULL, -- the version that the row got with it: its order, and its name
+  kind          TEXT NOT NULL
+    CONSTRAINT kind_is_known CHECK (kind IN ('put', 'patch')),
+  shape_version TEXT NOT NULL,
+  body          TEXT NOT NULL
+    CONSTRAINT body_is_json CHECK (json_valid(body)),
+  PRIMARY KEY (tenant, collection, key, patch)
+) STRICT;
+
+CREATE TABLE commit_mark (
+  tenant       TEXT NOT NULL REFERENCES tenant (tenant),
+  last_version INTEGER NOT NULL, -- of one push
+  mark         INTEGER NOT NULL, -- by chance: tells two commits apart that reached one version in two lives
+  PRIMARY KEY (tenant, last_version)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE receipt (
   tenant      TEXT NOT NULL REFERENCES tenant (tenant),
@@ -42,11 +74,12 @@ CREATE TABLE receipt (
   epoch       INTEGER NOT NULL,
   sequence    INTEGER NOT NULL,
   outcome     TEXT NOT NULL
-    CONSTRAINT outcome_is_known CHECK (outcome IN ('applied', 'rejected')),
+    CONSTRAINT outcome_is_known CHECK (outcome IN ('applied', 'merged', 'conflict', 'rejected', 'lost')),
+  token       TEXT,    -- what the entry's sender gave it by chance
   version     INTEGER, -- the row's version after it, where it changed one
   code        TEXT,    -- why it was rejected
   message     TEXT,
-  skipped     TEXT,    -- JSON list of the keys that a migration left alone
+  skipped     TEXT,    -- JSON list of the keys that a migration or a lift left alone
   received_at TEXT NOT NULL,
   PRIMARY KEY (tenant, device, epoch, sequence),
   CONSTRAINT rejected_says_why CHECK ((outcome = 'rejected') = (code IS NOT NULL))
