@@ -1,7 +1,7 @@
 """Rows as plain dicts, for functions with `dict` or TypedDict hints: nothing is validated, and that is the speed."""
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from functools import cache
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from syncengine.migrate.definition import Quarantine, WrongReturn
@@ -9,6 +9,7 @@ from syncengine.migrate.row_codec import (
     as_dicts,
     column_kinds,
     columns_encoded,
+    dict_display,
     json_or_text,
     scalar_or_json,
     values_of,
@@ -16,9 +17,10 @@ from syncengine.migrate.row_codec import (
 
 if TYPE_CHECKING:
     from syncengine.local.store import Row
+    from syncengine.migrate.row_function import RowShape
 
-LIVING_MAX = 50
-"""Dicts that a function has made and that are not yet the values of columns."""
+Loop = Callable[[Callable[[Any], Any], Callable[[Any], tuple[Any, ...]], int, Iterable[Any]], list[tuple[Any, ...]]]
+"""(function, values of a dict, their number, rows): the values for each row that becomes a whole dict."""
 
 
 class PlainShape:
@@ -34,10 +36,12 @@ class PlainShape:
         self._json_places = [columns.index(name) for name in self._json]
         self._bool = tuple(name for name in columns if kinds.get(name) == "bool")
         self._values = values_of(columns)
+        self.is_bare = not self._json and not self._bool
+        """Is every value what the column holds?"""
 
     def decode(self, rows: "Sequence[Row]") -> Iterable[Any]:
         """Raises Quarantine for text that is no JSON where the hint wants it."""
-        if not self._json and not self._bool:
+        if self.is_bare:
             return as_dicts(self.columns, rows)
         plain = list(as_dicts(self.columns, rows))
         for name in self._json:
@@ -61,25 +65,23 @@ class PlainShape:
         return columns_encoded(values, json_places=self._json_places, other=scalar_or_json)
 
     def made_by(
-        self, function: Callable[[Any], Any], rows: Iterable[Any], *, count: int
+        self, function: Callable[[Any], Any], rows: "Sequence[Row]", *, reading: "RowShape"
     ) -> list[tuple[Any, ...]] | None:
         """The columns of what a function makes of each row; None where that is not one whole dict each.
 
         What cannot be stored may be among them: then the insert raises TypeError.
         """
-        made, values, widths = map(function, rows), list[tuple[Any, ...]](), {len(self.columns)}
-        # A few dicts at a time: they go while the processor's cache has them, and before the garbage collector looks.
-        while few := list(islice(made, LIVING_MAX)):
-            # Looked at together: a condition for each would cost a tenth of the conversion.
-            if not set(map(type, few)) <= {dict} or not set(map(len, few)) <= widths:
-                return None
-            try:
-                values += map(self._values, few)
-            except KeyError:
-                return None
-        if len(values) != count:
+        width = len(self.columns)
+        try:
+            if isinstance(reading, PlainShape) and reading.is_bare:
+                made = _loop_over(reading.columns)(function, self._values, width, rows)
+            else:
+                made = _LOOP(function, self._values, width, reading.decode(rows))
+        except KeyError:
+            return None  # one dict has another name in the place of a column's, or the function raised it
+        if len(made) != len(rows):
             return None
-        return columns_encoded(values, json_places=self._json_places, other=scalar_or_json, trusting=True)
+        return columns_encoded(made, json_places=self._json_places, other=scalar_or_json, trusting=True)
 
     def _other_columns(self, rows: Sequence[Any]) -> WrongReturn:
         wanted = set(self.columns)
@@ -87,6 +89,24 @@ class PlainShape:
         # Of what is too much only the number: a key may come from the row itself.
         missing, more = sorted(wanted - wrong), len(wrong - wanted)
         return WrongReturn(f"the function returned a row without {missing} and with {more} other fields")
+
+
+def _loop(rows: str, row: str) -> Loop:
+    # One comprehension that calls the function itself: each further call, `map` or generator costs some hundredths.
+    made: Loop = eval(  # noqa: S307  (of numbers and of the repr of strings alone)
+        f"lambda function, values, width, rows: [values(made) for {rows} in rows"
+        f" if type(made := function({row})) is dict and len(made) == width]",
+        {"__builtins__": {}, "type": type, "dict": dict, "len": len},
+    )
+    return made
+
+
+@cache
+def _loop_over(columns: tuple[str, ...]) -> Loop:
+    return _loop(*dict_display(columns))
+
+
+_LOOP = _loop("row", "row")
 
 
 def _parsed(name: str, text: str) -> Any:

@@ -33,8 +33,10 @@ class RowShape(Protocol):
         """The columns of what the function returned. Raises what is wrong with the first that cannot be stored."""
         ...
 
-    def made_by(self, function: RowFunction, rows: Iterable[Any], *, count: int) -> list[tuple[Any, ...]] | None:
-        """The columns of what a function makes of each of so many rows; None where that is not one row each.
+    def made_by(
+        self, function: RowFunction, rows: "Sequence[Row]", *, reading: "RowShape"
+    ) -> list[tuple[Any, ...]] | None:
+        """The columns of what a function makes of each row that `reading` reads; None where that is not one row each.
 
         What cannot be stored may be among them: then the insert raises TypeError.
         """
@@ -133,19 +135,21 @@ class RowFunctionExecutor(RebuildingExecutor):
         if not self._wants_work and not work.notes.get("uneven") and self._applied_evenly(rows, work):
             return Counts(read=len(rows), written=len(rows))
         made = self._returned(list(self.old_shape(work).decode(rows)), work)
-        return self._apply_uneven(made, self.new_shape(work), work)
+        counts = self._apply_uneven(made, self.new_shape(work), work)
+        work.notes["uneven"] = True
+        return counts
 
     def _applied_evenly(self, rows: "Sequence[Row]", work: "Work") -> bool:
         """The short way, for one row each of values that SQLite takes; False where it has to be the longer one."""
-        old = self.old_shape(work).decode(rows)
-        made = self.new_shape(work).made_by(self.function, old, count=len(rows))
+        made = self.new_shape(work).made_by(self.function, rows, reading=self.old_shape(work))
+        if made is None:
+            return False
         try:
             with work.store.savepoint("evenly"):
-                self.insert(made or [], work)
+                self.insert(made, work)
         except TypeError:
-            made = None  # a list, say, in a column without a hint: it becomes JSON the longer way
-        work.notes["uneven"] = made is None
-        return made is not None
+            return False  # a list, say, in a column without a hint: it becomes JSON the longer way
+        return True
 
     def _apply_uneven(self, made: list[Any], new: RowShape, work: "Work") -> Counts:
         """Some become none, or several."""
