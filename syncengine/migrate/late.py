@@ -91,6 +91,15 @@ def steps_between(
     )
 
 
+def old_table(registry: "MigrationRegistry", name: str, version: SchemaVersion) -> tuple[TableSql, tuple[Step, ...]]:
+    """The last CREATE TABLE for a collection up to a version, and the declared changes from there to that version.
+
+    Raises MigrationInvalid where none is known.
+    """
+    at, table = _last_create(registry, name, version)
+    return table, tuple(_shaping(registry, name, at, version))
+
+
 def _shaping(registry: "MigrationRegistry", name: str, version: SchemaVersion, to: SchemaVersion) -> "Iterator[Step]":
     """The declared changes of a collection from one version to another; row functions bring a table of their own."""
     for hop in registry.get_migration_path(version, to):

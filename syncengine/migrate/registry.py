@@ -10,13 +10,18 @@ from syncengine.vocabulary import STORE_SCOPE, SchemaVersion, user_scope
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
-    from typing import Final
+    from collections.abc import Callable, Container, Iterable, Mapping
+    from typing import Any, Final
 
     from syncengine.local.version_table import Installed
     from syncengine.migrate.definition import MigrationDefinition
     from syncengine.migrate.executor import BaseMigrationExecutor
     from syncengine.migrate.service import DataMigrationService
+
+    Row = Mapping[str, Any]
+    Merge = Callable[[Row | None, Row | None, Row | None], Row | None]
+
+MERGE_POLICIES = ("merge", "server_wins", "client_wins")
 
 
 class Collection:
@@ -24,22 +29,46 @@ class Collection:
 
     `labels` say what its rows are, in the app's words, such as "health" or "location": users see them before they
     agree, and a migration of several collections that could lose one has to say so. Raises RegistryInvalid.
+
+    `merge` says which value stays where this device and another one changed the same field of a row: "merge" or
+    "client_wins" this device's, "server_wins" the other's, which came to the cloud first. They differ in what becomes
+    of a row that another device deleted and this one edited: "merge" and "server_wins" let it go, and set the edit
+    aside; "client_wins" makes it again. A function is asked with the row as it was before the local edits, as it is
+    here, and as it is at the cloud (None: not there), and returns the row as it shall be, or None to delete it; a
+    field that it leaves out is the cloud's. Fields that only one side changed are never lost. Conflicts are recorded.
     """
 
-    __slots__ = ("key", "labels", "name", "owner")
+    __slots__ = ("key", "labels", "merge", "name", "owner")
 
     def __init__(
-        self, name: str, *, key: str = "id", owner: str | None = "user_id", labels: tuple[str, ...] = ()
+        self,
+        name: str,
+        *,
+        key: str = "id",
+        owner: str | None = "user_id",
+        labels: tuple[str, ...] = (),
+        merge: str | Merge = "merge",
     ) -> None:
+        if merge not in MERGE_POLICIES and not callable(merge):
+            raise RegistryInvalid(
+                f"Collection {name} is merged in a way that is not known.",
+                fix=f"merge= is {', '.join(MERGE_POLICIES)}, or a function of (base, local, server).",
+            )
         if isinstance(labels, str) or not all(isinstance(label, str) and label.isprintable() for label in labels):
             raise RegistryInvalid(
                 f"The labels of collection {name} are no tuple of words.", fix='labels=("health",): mind the comma.'
             )
         self.labels: Final = tuple(labels)
+        self.merge: Final = merge
         self.name: Final = name
         self.key: Final = key
         self.owner: Final = owner
         """Part of the primary key, before the key. None: rows of nobody, which are not synced."""
+
+    @property
+    def merge_policy(self) -> str:
+        """The word for `merge` in tables and on the wire: merge, server_wins, client_wins or function."""
+        return self.merge if isinstance(self.merge, str) else "function"
 
 
 class Hop(tuple[SchemaVersion, SchemaVersion]):
