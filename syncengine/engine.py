@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from syncengine.migrate.quarantine_desk import QuarantineDesk
     from syncengine.migrate.results import MigrationReport
     from syncengine.migrate.service import DataMigrationService
+    from syncengine.outbox.reconcile import ReconcileReport
     from syncengine.remote.backend import Backend
     from syncengine.status import Status
     from syncengine.sync.drain import RoundReport
@@ -283,15 +284,30 @@ class Engine:
 
         return reading(self._store, check=self._bars)
 
-    def write(self) -> AbstractContextManager[sqlite_utils.Database]:
+    def write(self, *, atomic: bool = True) -> AbstractContextManager[sqlite_utils.Database]:
         """`with engine.write() as db:` one atomic change to the app's rows; an exception undoes all of it.
 
-        Raises as `read` does, StoreBusy when another process writes for too long, and ShapeDrifted for a collection
-        that another tool has altered.
+        What it changes in synced collections is queued in the same transaction, and reaches the cloud whole or not
+        at all; with `atomic=False`, for bulk loads, in parts. Raises as `read` does, StoreBusy when another process
+        writes for too long, GroupTooLarge, and ShapeDrifted for a collection that another tool has altered.
         """
         from syncengine.local.hosting import writing
 
-        return writing(self._store, check=self._bars)
+        return writing(self._store, check=self._bars, atomic=atomic, queued=lambda: self._wake("edited"))
+
+    def reconcile(self) -> ReconcileReport:
+        """Queue what no trigger saw: rows that the cloud has never heard of, and rows that are gone here.
+
+        For edits that were made while triggers were missing, by blob I/O, or by REPLACE in a program that leaves
+        `recursive_triggers` off. A row that the cloud knows and whose contents alone were changed that way is not
+        found: write it once more. Raises as `write` does.
+        """
+        from syncengine.outbox.reconcile import reconcile
+
+        report = reconcile(self._store)
+        if report.queued:
+            self._wake("edited")
+        return report
 
     def snapshot(self) -> AbstractContextManager[Path]:
         """`with engine.snapshot() as path:` a private copy that any tool may open; gone afterwards."""

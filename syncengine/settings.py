@@ -17,10 +17,13 @@ class Settings:
     starter_wait_ms_max: int = 120_000
     """How long migrate() waits for another process that is migrating; then `StoreBusy`."""
 
+    group_entries_max: int = 5_000
+    """More changes of one engine.write() do not arrive at the cloud as one: `GroupTooLarge`, or `atomic=False`."""
+
     # Migrations.
     batch_rows: int = 100
     """Rows of one SAVEPOINT."""
-    sql_batch_rows: int = 50_000
+    sql_batch_rows: int = 10_000
     """The same where SQL converts the rows by itself."""
     batch_ms_target: int = 50
     """A large collection is rewritten in transactions of about this length; their size adapts to it."""
@@ -127,6 +130,7 @@ def _check_value(name: str, value: float | str) -> None:
 
 
 _ONE_AT_LEAST = (
+    "group_entries_max",
     "batch_rows",
     "sql_batch_rows",
     "batch_ms_target",

@@ -71,13 +71,10 @@ class Status:
     read_only: str | None
     """The code of what makes the store read-only, or None. Of a damaged store, what cannot be read counts as 0."""
     synced: bool
-    """A cloud has confirmed, and nothing is left: outbox empty, nothing in quarantine, no migration pending, and no
-    row edited by the app since, as long as edits are not sent by themselves."""
+    """A cloud has confirmed, and nothing is left: outbox empty, nothing in quarantine, no migration pending."""
     migration: MigrationState
     outbox: OutboxState
     quarantined: int
-    edited_at: str | None
-    """When the app last changed rows by `engine.write()`; these edits are not sent yet."""
     connectivity: Connectivity
     sync: SyncState
     erasures: ErasureState
@@ -97,7 +94,6 @@ def read_status(store: "Store", registry: "MigrationRegistry", *, user: str | No
     quarantined = _as_far_as(store, lambda: int(store.value("status", "quarantined")), 0)
     network: dict[str, str] = _as_far_as(store, lambda: dict(store.rows("status", "network")), {})
     sync = _as_far_as(store, lambda: _sync_state(store, user, activity), _never_sent(activity))
-    edited_at = _as_far_as(store, lambda: store.value("state", "get", name="edited_at"), None)
     erasures = _as_far_as(store, lambda: read_erasures(store), NOTHING_ERASED)
     collections = _as_far_as(store, lambda: collection_states(store, registry), None)
     left = outbox.waiting + outbox.claimed + outbox.held + quarantined + migration.pending + migration.queued
@@ -105,12 +101,11 @@ def read_status(store: "Store", registry: "MigrationRegistry", *, user: str | No
     return Status(
         user=user,
         read_only=None if read_only is None else read_only.code,
-        synced=not left and read_only is None and edited_at is None and sync.last_success_at is not None,
+        synced=not left and read_only is None and sync.last_success_at is not None,
         migration=migration,
         outbox=outbox,
         quarantined=quarantined,
         connectivity=Connectivity(verdict=str(network.get("probe_verdict", "unknown")), at=network.get("probe_at")),
-        edited_at=edited_at,
         sync=sync,
         erasures=erasures,
         collections=collection_states(store, registry) if collections is None else collections,

@@ -49,7 +49,6 @@ def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None
     confirmed, attempts, last_success_at, next_try_at, last_error = look.rows("looks", "drain", user=user)[0]
     quarantined = look.value("looks", "quarantined", user=user)
     network = dict(look.rows("status", "network"))
-    edited_at = look.value("state", "get", name="edited_at")
     erasures = read_erasures(look)
     found = {
         "store": look.path,
@@ -65,7 +64,6 @@ def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None
             "oldest_at": oldest_at,
         },
         "quarantined": quarantined,
-        "edited_at": edited_at,
         "erasures": asdict(erasures),
         "connectivity": {"verdict": network.get("probe_verdict", "unknown"), "at": network.get("probe_at")},
         "sync": {
@@ -166,8 +164,6 @@ def _state(found: dict[str, Any]) -> str:
         return "to be migrated"
     if _is_left(found):
         return "waiting"
-    if found["edited_at"]:
-        return "edited here"
     return "synced" if found["sync"]["last_success_at"] else "local"
 
 

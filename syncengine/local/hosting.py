@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from syncengine.clock import iso
-from syncengine.errors import CalledFromInside, MigrationDenied, SyncEngineError
+from syncengine.errors import CalledFromInside, GroupTooLarge, MigrationDenied, SyncEngineError
 from syncengine.local.authorizer import (
     AUTHORIZED,
     READING,
@@ -98,16 +97,22 @@ def reading(store: "Store", *, check: Check) -> Iterator["sqlite_utils.Database"
 
 
 @contextmanager
-def writing(store: "Store", *, check: Check) -> Iterator["sqlite_utils.Database"]:
+def writing(
+    store: "Store", *, check: Check, atomic: bool = True, queued: Callable[[], None] = lambda: None
+) -> Iterator["sqlite_utils.Database"]:
     """One atomic change by the app: all of the block, or nothing of it; one inside another is a SAVEPOINT of it.
 
-    A block belongs to its thread and task: do not await or yield inside it.
+    A block belongs to its thread and task: do not await or yield inside it. What it queues is one group of the
+    outbox, and with `atomic=False` groups of a bounded size; the outermost block decides. `queued` is called after
+    the commit of a block that has queued something.
 
     `check` looks at the store inside the transaction, where nobody can change it. Raises MigrationDenied when
-    the block writes to the engine's tables or tries to end the transaction. What it was given is of no use later.
+    the block writes to the engine's tables or tries to end the transaction, GroupTooLarge. What it was given is of no
+    use later.
     """
     with store.lock:
         _refuse_strange_blocks(store)
+    entries = 0
     with store.transaction():
         block = _Block()
         store.app_blocks.append(block)
@@ -118,7 +123,7 @@ def writing(store: "Store", *, check: Check) -> Iterator["sqlite_utils.Database"
                     yield database
                     block.check_last(store)
                 return
-            changes = store.connection.total_changes()
+            newest = _newest_entry(store)
             with _lent(store, bars) as database:
                 yield database
                 block.check_last(store)
@@ -126,9 +131,33 @@ def writing(store: "Store", *, check: Check) -> Iterator["sqlite_utils.Database"
             store.app_blocks.remove(block)
             if not store.app_blocks and store.is_usable:
                 store.connection.authorizer = None
-        if store.connection.in_transaction and store.connection.total_changes() != changes:
-            # Edits are not captured: until they are, nobody may say that all is synced.
-            store.run("state", "set", name="edited_at", value=iso(store.clock.now_ms()))
+        if store.connection.in_transaction:
+            entries = _newest_entry(store) - newest
+            if entries:
+                _end_group(store, entries, after=newest, atomic=atomic)
+    if entries:
+        queued()
+
+
+def _newest_entry(store: "Store") -> int:
+    return int(store.value("outbox", "newest"))
+
+
+def _end_group(store: "Store", entries: int, *, after: int, atomic: bool) -> None:
+    """What is written from now on is another group. Only this transaction can have queued what came `after`."""
+    entries_max = store.settings.group_entries_max
+    if entries <= entries_max:
+        store.rows("outbox", "advance_groups", count=1)
+        return
+    if atomic:
+        raise GroupTooLarge(
+            f"A block of engine.write() made {entries} changes that have to arrive at the cloud together.",
+            why=f"one group holds at most {entries_max} (Settings.group_entries_max)",
+            fix="Write less in one block, or say engine.write(atomic=False): then it is sent in parts. "
+            "Nothing was kept.",
+        )
+    store.run("outbox", "cut_into_groups", after=after, entries_max=entries_max)
+    store.rows("outbox", "advance_groups", count=-(-entries // entries_max))
 
 
 class _Block:

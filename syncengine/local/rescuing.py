@@ -112,7 +112,7 @@ def _prepare(copy: str, *, settings: "Settings", clock: "Clock") -> tuple[str, i
                 version=version,
                 now=now,
             )
-            store.run("state", "set", name="edited_at", value=now)
+            store.run("restore_points", "read_on", now=now)
         store.query("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         store.close()

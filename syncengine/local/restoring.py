@@ -252,8 +252,7 @@ class _Going:
             now=now,
         )
         if changes:
-            # The cloud has other rows now than this store.
-            self._copy.run("state", "set", name="edited_at", value=now)
+            self._copy.run("restore_points", "read_on", now=now)
 
     def _refuse_others(self, report: RestoreReport) -> None:
         others = set(report.users) - self._agreed

@@ -18,6 +18,7 @@ from syncengine.local.identifiers import quoted
 from syncengine.local.process_life import has_ended
 from syncengine.local.sqlite_errors import SqliteError
 from syncengine.logs import log_event
+from syncengine.outbox.capture import verify_capture
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -215,6 +216,7 @@ def _put_right(
                 well &= _made_again(store, collection, *part, say=say)
             for table in torn:
                 _drop_if_empty(store, table, say)
+            _capture_again(store, say)
             _end_leases(store)
             if well:
                 store.run("state", "set", name="schema_cookie", value=str(store.value("opening", "cookie")))
@@ -235,6 +237,15 @@ def _made_again(store: "Store", collection: str, kind: str, name: str, sql: str,
     log_event(_logger, logging.WARNING, "a lost part of a table was made again", collection=collection, kind=kind)
     say(f"The {kind} {name} of {collection} was gone; it was made again.")
     return True
+
+
+def _capture_again(store: "Store", say: Say) -> None:
+    for collection in verify_capture(store, but=store.drifted):
+        log_event(_logger, logging.WARNING, "the capture of edits was put right", collection=collection)
+        say(
+            f"Edits of {collection} may not have been queued for the cloud, and are from now on. "
+            "engine.reconcile() finds the rows that were missed."
+        )
 
 
 def _drop_if_empty(store: "Store", table: str, say: Say) -> None:

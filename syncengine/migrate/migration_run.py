@@ -39,11 +39,11 @@ from syncengine.migrate.repair import sentences
 from syncengine.migrate.results import MigrationResult
 from syncengine.migrate.row_by_row import RowByRow
 from syncengine.migrate.row_codec import row_as_json
-from syncengine.migrate.shadow_pace import LargerCache
 from syncengine.migrate.shape import fingerprint, table_exists
 from syncengine.migrate.taken import take, taken_by
 from syncengine.migrate.unique_rows import UniqueRows
 from syncengine.migrate.work import Work
+from syncengine.outbox.capture import capture_off
 from syncengine.vocabulary import STORE_SCOPE
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Run:
     def perform(self) -> MigrationResult:
         try:
             with self.store.savepoint(f"migration_{self.step.id}"):
-                state = self._do()
+                state = self._done_uncaptured()
                 self.forget_before()
                 # The record and the markers are the last statements of the change itself.
                 self.record(state)
@@ -143,6 +143,13 @@ class Run:
         return isinstance(error, SqliteError | DiskFull | StoreDamaged | StoreUnusable) and (
             kind_of(error) is Kind.CRITICAL
         )
+
+    def _done_uncaptured(self) -> str:
+        """What a migration does to rows every device does by itself, so it is not queued; nor are imports."""
+        if isinstance(self.executor, OnlineExecutor):
+            return self._do()
+        with capture_off(self.store, self.executor.definition.collections, reshaping=True):
+            return self._do()
 
     def _do(self) -> str:
         log_event(_logger, logging.INFO, "migration started", migration=self.step.id)
@@ -219,9 +226,8 @@ class Run:
     def _all_batches(self) -> None:
         """Where SQL converts the rows, first as if none could fail: without a SAVEPOINT for each batch."""
         by_sql = isinstance(self.executor, RebuildingExecutor) and self.executor.is_by_sql(self.work)
-        with LargerCache(self.store, wanted=by_sql):
-            if not (by_sql and self._done_in_one_go()):
-                self._batches(self.executor.batches(self.work))
+        if not (by_sql and self._done_in_one_go()):
+            self._batches(self.executor.batches(self.work))
 
     def _done_in_one_go(self) -> bool:
         """False, with nothing changed, where a row failed."""
@@ -238,8 +244,6 @@ class Run:
         return True
 
     def _at_once(self, batch: Batch) -> Counts:
-        self.store.query("SELECT count(*) FROM sqlite_schema")
-        self.store.query("SELECT count(*) FROM _sync_shape_before")
         return batch.apply_or_leave_half() if isinstance(batch, RangeBatch) else self._batch(batch)
 
     def convert_only(self, item: Item) -> None:

@@ -23,6 +23,7 @@ from syncengine.migrate.references import check_references
 from syncengine.migrate.rejection import Rejection, rejection_for
 from syncengine.migrate.shape import TableSql, table_exists
 from syncengine.migrate.work import insert_sql, parsed_item
+from syncengine.outbox.capture import capture_off
 from syncengine.outbox.set_aside import queue_row
 from syncengine.vocabulary import user_scope
 
@@ -52,7 +53,8 @@ def bring_back(item: "QuarantineItem", context: "RunContext", *, owner: str | No
     what was done until then is the caller's to undo.
     """
     try:
-        return _Return(item, context, owner).perform()
+        with capture_off(context.store, context.registry.collections, reshaping=True):
+            return _Return(item, context, owner).perform()
     except MigrationInvalid as error:
         raise RetryRefused(Rejection(code=SHAPE_UNKNOWN, text=error.what)) from error
 
@@ -207,12 +209,14 @@ class _Return:
             raise RetryRefused(why) from error
 
     def _queue(self, rows: list[tuple[str, str | None, str]]) -> None:
-        """Rows of collections that have been uploaded are queued for the cloud."""
+        """Rows of collections that have been uploaded, and those that the cloud knows, are queued for it."""
         for name, owner, key in rows:
-            if owner is not None and name in uploaded_collections(
-                self._registry, read_installed(self._store), scope=user_scope(owner)
-            ):
-                queue_row(self._store, owner=owner, collection=name, row_key=key)
+            if owner is None:
+                continue
+            sent = uploaded_collections(self._registry, read_installed(self._store), scope=user_scope(owner))
+            row = {"owner": owner, "collection": name, "row_key": key}
+            if name in sent or self._store.value("capture", "is_at_cloud", **row):
+                queue_row(self._store, **row)
 
 
 def _element(item: "QuarantineItem") -> Item:

@@ -49,6 +49,7 @@ from syncengine.migrate.run import RunContext
 from syncengine.migrate.shadow_others import LEASE
 from syncengine.migrate.shape import fingerprint, table_exists
 from syncengine.migrate.starter import Starter
+from syncengine.outbox.capture import capture_off
 from syncengine.vocabulary import STORE_SCOPE, SchemaVersion
 
 ON_COLLISION = ("stop", "keep", "overwrite")
@@ -245,7 +246,8 @@ class Rollback:
                 return RollbackReport(plan=plan, state="impossible")
             self._check(plan, simulate=simulate)
             try:
-                with store.savepoint("rollback"):
+                capture = capture_off(store, self._registry.collections, reshaping=True)
+                with store.savepoint("rollback"), capture:
                     return _Going(self, plan, ground, simulate=simulate, keeps=keeps).go()
             except _NothingKept as nothing_kept:
                 return nothing_kept.report

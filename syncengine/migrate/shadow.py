@@ -59,6 +59,7 @@ from syncengine.migrate.shadow_watch import schema_number, seal_of
 from syncengine.migrate.shape import columns_of
 from syncengine.migrate.starter import Starter
 from syncengine.migrate.work import key_columns
+from syncengine.outbox.capture import capture_off
 from syncengine.vocabulary import STORE_SCOPE
 
 if TYPE_CHECKING:
@@ -366,14 +367,15 @@ class _ShadowRun:
             self._judge(shadow)
             refuse_unequal(store, shadow, new_table=executor.new_table)
             self._put_into_quarantine(shadow)
-            swap(executor, self.work, shadow)
-            if _refers(store, self.collection):
-                self.run.set_dangling_aside()
-                self.run.check_references()
-            executor.verify(self.work)
-            check_sum(self.step.id, self.run.tally.counts)
-            self.run.record_shapes()
-            self.run.forget_before()
+            with capture_off(store, (self.collection,), reshaping=True):
+                swap(executor, self.work, shadow)
+                if _refers(store, self.collection):
+                    self.run.set_dangling_aside()
+                    self.run.check_references()
+                executor.verify(self.work)
+                check_sum(self.step.id, self.run.tally.counts)
+                self.run.record_shapes()
+                self.run.forget_before()
             store.run("shadow", "remove", collection=self.collection)
             # The record and the markers are the last statements of the change itself.
             self.run.record("completed")

@@ -1,4 +1,4 @@
-"""The body of an entry that names only its row: the live row, read when the entry is numbered."""
+"""Bodies of entries: the live row of an entry that names only its row, and what capture wrote, as both are sent."""
 
 import base64
 import math
@@ -8,13 +8,14 @@ import orjson
 
 from syncengine.errors import TextUnreadable
 from syncengine.local.identifiers import quoted
+from syncengine.outbox.sendable import NOT_FINITE, TEXT_HOLDS_NUL
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
 
 
 class RowUnreadable(ValueError):
-    """A live row cannot be written as JSON; `code` says why, without its values."""
+    """A row cannot be written as JSON; `code` says why, without its values."""
 
     def __init__(self, code: str, why: str) -> None:
         super().__init__(why)
@@ -48,8 +49,12 @@ class LiveRows:
 
     def _look_up(self, collection: str) -> tuple[str, list[str], str]:
         key_column, owner_column, _ = collection_columns(self._store, collection)
-        select = f"SELECT * FROM {quoted(collection)} WHERE {quoted(owner_column)} = ? AND {quoted(key_column)} = ?"
-        known = select, column_names(self._store, collection), owner_column
+        columns = column_names(self._store, collection)
+        select = (
+            f"SELECT {', '.join(map(quoted, columns))} FROM {quoted(collection)} "
+            f"WHERE {quoted(owner_column)} = ? AND {quoted(key_column)} = ?"
+        )
+        known = select, columns, owner_column
         self._known[collection] = known
         return known
 
@@ -63,8 +68,35 @@ def collection_columns(store: "Store", collection: str) -> tuple[str, str, str]:
 
 
 def column_names(store: "Store", collection: str) -> list[str]:
-    """The columns that SELECT * gives, in its order."""
-    return [name for (name,) in store.query("SELECT name FROM pragma_table_info(?) ORDER BY cid", (collection,))]
+    """The columns that a statement can write, in order: not what SQLite computes."""
+    return [str(name) for name, _ in store.rows("capture", "columns", collection=collection)]
+
+
+def sendable_json(text: str) -> str:
+    """What capture wrote, as it is sent: a blob is `{"$blob": "<base64>"}`. Mostly the same text.
+
+    Raises RowUnreadable for a text with NUL and for a number that is not finite.
+    """
+    if '"$hex"' not in text and '"$real"' not in text and "\\u0000" not in text:
+        return text
+    said = orjson.loads(text)
+    sendable = _sendable(said)
+    return text if sendable == said else orjson.dumps(sendable).decode()
+
+
+def _sendable(value: Any) -> Any:
+    """Values of rows are never objects or lists: what looks like that, the engine wrote."""
+    if isinstance(value, list):
+        return [_sendable(part) for part in value]
+    if isinstance(value, str) and "\0" in value:
+        raise RowUnreadable(TEXT_HOLDS_NUL.code, TEXT_HOLDS_NUL.why)
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"$hex"}:
+        return {"$blob": base64.b64encode(bytes.fromhex(value["$hex"])).decode("ascii")}
+    if value.keys() == {"$real"}:
+        raise RowUnreadable(NOT_FINITE.code, NOT_FINITE.why)
+    return {name: _sendable(part) for name, part in value.items()}
 
 
 def _json_value(column: str, value: Any) -> Any:

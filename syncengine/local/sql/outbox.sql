@@ -7,6 +7,12 @@ VALUES ('group_counter', :count)
 ON CONFLICT (name) DO UPDATE SET value = CAST(CAST(value AS INTEGER) + :count AS TEXT)
 RETURNING CAST(value AS INTEGER);
 
+-- name: cut_into_groups
+-- Give the entries that one transaction wrote to as many groups as their number needs.
+UPDATE _sync_outbox
+SET group_id = group_id + (entry_id - :after - 1) / :entries_max
+WHERE entry_id > :after;
+
 -- name: collection
 -- Where the key and the owner of a synced collection stand, and the shape of its rows.
 SELECT key_column, owner_column, shape_version

@@ -236,6 +236,16 @@ SELECT entry_id
 FROM _sync_outbox
 ORDER BY entry_id;
 
+-- name: read_on
+-- The rows are those of an earlier time: whoever has sent or read is not up to date before the cloud was read again.
+INSERT INTO _sync_cursor (owner, at_head, updated_at)
+SELECT owner, 0, :now
+FROM (SELECT owner FROM _sync_drain UNION SELECT owner FROM _sync_cursor)
+WHERE true
+ON CONFLICT (owner) DO UPDATE SET
+  at_head = 0,
+  updated_at = excluded.updated_at;
+
 -- name: record_rescue
 -- In the history: the store before this one was damaged.
 INSERT INTO _sync_run (

@@ -2,7 +2,7 @@
 -- Times are ISO-8601 UTC with milliseconds; states are words; JSON is text. Only SQL that SQLite 3.37 knows.
 
 CREATE TABLE _sync_state (
-  name  TEXT NOT NULL PRIMARY KEY, -- agreed to <hop> for <scope>, app, device_id, engine_schema, edited_at, erasing, group_counter, probe_verdict, probe_at,
+  name  TEXT NOT NULL PRIMARY KEY, -- agreed to <hop> for <scope>, app, device_id, engine_schema, erasing, group_counter, probe_verdict, probe_at,
                                    -- schema_cookie, quarantine_code [of <user>]
   value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -353,7 +353,6 @@ SELECT
   CASE
     WHEN (SELECT count(*) FROM _sync_quarantine WHERE resolution IS NULL) > 0 THEN 'needs attention'
     WHEN (SELECT count(*) FROM _sync_outbox) > 0 THEN 'waiting'
-    WHEN EXISTS (SELECT 1 FROM _sync_state WHERE name = 'edited_at') THEN 'edited here'
     WHEN NOT EXISTS (SELECT 1 FROM _sync_drain WHERE last_success_at IS NOT NULL) THEN 'local'
     WHEN EXISTS (SELECT 1 FROM _sync_parked) THEN 'parked'
     WHEN EXISTS (SELECT 1 FROM _sync_cursor WHERE NOT at_head) THEN 'reading'

@@ -1,0 +1,67 @@
+-- The triggers that capture edits, and what they are made from.
+
+-- name: synced
+-- Every collection whose rows are sent and whose table is there.
+SELECT name
+FROM _sync_collection
+WHERE owner_column IS NOT NULL
+  AND name IN (SELECT name FROM sqlite_schema WHERE type = 'table')
+ORDER BY name;
+
+-- name: columns
+-- The columns of a table that a statement can write, in order.
+SELECT name, type
+FROM pragma_table_xinfo(:collection)
+WHERE hidden = 0
+ORDER BY cid;
+
+-- name: is_strict
+-- 1 for a table that keeps to its types.
+SELECT strict
+FROM pragma_table_list(:collection)
+WHERE schema = 'main';
+
+-- name: triggers
+-- The triggers of capture that are there.
+SELECT name, sql
+FROM sqlite_schema
+WHERE type = 'trigger'
+  AND name GLOB :pattern;
+
+-- name: all_triggers
+-- Every trigger of the store.
+SELECT name
+FROM sqlite_schema
+WHERE type = 'trigger';
+
+-- name: schema_is_known
+-- 1 when the schema is the one that was last found right.
+SELECT EXISTS (
+  SELECT 1
+  FROM _sync_state
+  WHERE name = 'schema_cookie'
+    AND value = (SELECT CAST(schema_version AS TEXT) FROM pragma_schema_version)
+);
+
+-- name: know_schema
+-- What has changed in the schema was the engine's own doing.
+UPDATE _sync_state
+SET value = (SELECT CAST(schema_version AS TEXT) FROM pragma_schema_version)
+WHERE name = 'schema_cookie';
+
+-- name: owners_since
+-- Whose entries were queued after this one.
+SELECT DISTINCT owner
+FROM _sync_outbox
+WHERE entry_id > :after;
+
+-- name: is_at_cloud
+-- 1 where the cloud has this row, as far as this device knows.
+SELECT EXISTS (
+  SELECT 1
+  FROM _sync_row
+  WHERE collection = :collection
+    AND owner = :owner
+    AND row_key = :row_key
+    AND NOT deleted
+);

@@ -1,0 +1,122 @@
+"""Capture: triggers write every edit of a synced collection to the outbox, in the transaction of whoever edits.
+
+They are made from the table as it is, and belong to one shape: a migration drops them, changes the table, and has
+them made anew, all in its own transaction. Rows that come from the cloud are written while they are off.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from syncengine.local.identifiers import quoted
+from syncengine.outbox.capture_triggers import (
+    PREFIX,
+    CapturedTable,
+    Column,
+    trigger_names,
+    triggers_of,
+    types_in,
+)
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+
+
+def install_capture(store: "Store", collection: str) -> None:
+    """From the end of this transaction on every edit of a synced collection is queued. Others are left as they are.
+
+    Replaces triggers of another shape.
+    """
+    wanted = _wanted(store, collection)
+    there = _there(store)
+    for name in trigger_names(collection):
+        if name in there and there[name] != wanted.get(name):
+            store.query(f"DROP TRIGGER {quoted(name)}")
+    for name, sql in wanted.items():
+        if there.get(name) != sql:
+            store.query(sql)
+
+
+def drop_capture(store: "Store", collection: str) -> None:
+    """From the end of this transaction on no edit of a collection is queued."""
+    for name in trigger_names(collection):
+        store.query(f"DROP TRIGGER IF EXISTS {quoted(name)}")
+
+
+def verify_capture(store: "Store", *, but: Collection[str] = ()) -> tuple[str, ...]:
+    """Put right the triggers that are not as they ought to be; the collections of which edits may have been missed.
+
+    Inside a transaction. Those `but` are left as they are: a person has to look at their tables first.
+    """
+    recorded = {str(name) for (name,) in store.rows("capture", "synced")} - set(but)
+    there, mended = _there(store), set()
+    for collection in recorded:
+        wanted = _wanted(store, collection)
+        if any(there.get(name) != wanted.get(name) for name in trigger_names(collection)):
+            install_capture(store, collection)
+            mended.add(collection)
+    spared = {name for collection in (*recorded, *but) for name in trigger_names(collection)}
+    for name in there.keys() - spared:
+        store.query(f"DROP TRIGGER {quoted(name)}")
+    return tuple(sorted(mended))
+
+
+@contextmanager
+def capture_off(store: "Store", collections: Collection[str], *, reshaping: bool = False) -> Iterator[None]:
+    """`with capture_off(store, ("walks",)):` no edit of these is queued; the app's own triggers go on firing.
+
+    Inside a transaction; an exception undoes the block. At its end the triggers are made from the collections as they
+    are then, in their new shape and under their new record. `reshaping` says that the block may change tables.
+    A start does not look at the schema again because of it.
+    """
+    if not reshaping and _all_triggers_are_of(store, collections):
+        # Nothing else would fire, so none is dropped: no other connection has to read the schema again.
+        with store.without_triggers():
+            yield
+        return
+    known = store.value("capture", "schema_is_known")
+    with store.savepoint("batch_without_capture"):
+        for collection in collections:
+            drop_capture(store, collection)
+        yield
+        for collection in collections:
+            install_capture(store, collection)
+        if known:
+            store.run("capture", "know_schema")
+
+
+def synced_collections(store: "Store") -> tuple[str, ...]:
+    """The recorded collections whose rows have an owner."""
+    return tuple(str(name) for (name,) in store.rows("capture", "synced"))
+
+
+def _all_triggers_are_of(store: "Store", collections: Collection[str]) -> bool:
+    own = {name for collection in collections for name in trigger_names(collection)}
+    return own.issuperset(str(name) for (name,) in store.rows("capture", "all_triggers"))
+
+
+def _there(store: "Store") -> dict[str, str]:
+    return {str(name): str(sql) for name, sql in store.rows("capture", "triggers", pattern=f"{PREFIX}*")}
+
+
+def _wanted(store: "Store", collection: str) -> dict[str, str]:
+    """The triggers by name; none for what is not synced, or has no table with its key and owner."""
+    recorded = store.row("outbox", "collection", collection=collection)
+    if recorded is None:
+        return {}
+    key, owner, shape_version = map(str, recorded)
+    strict = bool(store.value("capture", "is_strict", collection=collection))
+    columns = [
+        Column(str(name), types_in(str(declared), strict=strict))
+        for name, declared in store.rows("capture", "columns", collection=collection)
+    ]
+    if not {key, owner} <= {column.name for column in columns}:
+        return {}
+    table = CapturedTable(
+        name=collection,
+        key=key,
+        owner=owner,
+        shape_version=shape_version,
+        columns=tuple(column for column in columns if column.name != owner),
+    )
+    return triggers_of(table)

@@ -1,0 +1,226 @@
+"""The text of the triggers that write every edit of a collection to the outbox; pure, from the table's columns.
+
+Built-in SQL of SQLite 3.37 only, so that the `sqlite3` command line and any other program is captured, too. Values
+are written as JSON that says exactly what the row holds:
+
+- integers, text and NULL as they are;
+- a REAL with as many digits as bring it back bit for bit (`_REAL`);
+- a number that is not finite as `{"$real": "inf"}` or `"-inf"`, which is like no other value and is never sent;
+- a blob as `{"$hex": "<hex>"}`, all that SQLite 3.37 can do; `row_body` makes `{"$blob": "<base64>"}` of it.
+
+The bodies are joined from pieces: `json_object` takes at most 127 arguments (sqlite.org/limits.html), and writes 15
+digits of a REAL in older versions.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from syncengine.local.identifiers import quoted
+
+PREFIX = "_sync_capture_"
+
+Expression = str
+"""A piece of SQL that has a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column that an edit is read from. `holds` are the types that its values may have."""
+
+    name: str
+    holds: frozenset[str]
+
+
+ANYTHING = frozenset({"integer", "real", "text", "blob"})
+
+
+def types_in(declared: str, *, strict: bool) -> frozenset[str]:
+    """Which types a column of this declared type may hold, besides NULL.
+
+    STRICT tables keep to it (sqlite.org/stricttables.html); elsewhere only TEXT affinity excludes something: numbers
+    become text (sqlite.org/datatype3.html#determination_of_column_affinity).
+    """
+    kind = declared.upper()
+    if strict:
+        exact = {"INT": "integer", "INTEGER": "integer", "REAL": "real", "TEXT": "text", "BLOB": "blob"}
+        return frozenset({exact[kind]}) if kind in exact else ANYTHING
+    is_text = "INT" not in kind and any(word in kind for word in ("CHAR", "CLOB", "TEXT"))
+    return frozenset({"text", "blob"}) if is_text else ANYTHING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapturedTable:
+    """What the triggers of one collection are made from."""
+
+    name: str
+    key: str
+    owner: str
+    shape_version: str
+    columns: tuple[Column, ...]
+    """In the table's order, without the owner and what SQLite computes."""
+
+
+def trigger_names(collection: str) -> tuple[str, ...]:
+    """What the triggers of a collection are called."""
+    return tuple(f"{PREFIX}{collection}_{event}" for event in ("insert", "update", "rekey", "delete"))
+
+
+def triggers_of(table: CapturedTable) -> dict[str, str]:
+    """The CREATE TRIGGER statements by name.
+
+    A row without owner or key is nobody's and is passed over. Where the key or the owner changes, the old row is
+    deleted and the new one put; else an update writes what it changed, and one that changes nothing writes nothing.
+    """
+    insert, update, rekey, delete = trigger_names(table.name)
+    stays = f"{_is_same(table.key)} AND {_is_same(table.owner)}"
+    return {
+        insert: _trigger(insert, table, "INSERT", _belongs(table, "NEW"), [_put(table)]),
+        update: _trigger(
+            update,
+            table,
+            "UPDATE",
+            f"{_belongs(table, 'NEW')} AND {stays} AND {_any_changed(table)}",
+            [_patch(table)],
+        ),
+        rekey: _trigger(
+            rekey,
+            table,
+            "UPDATE",
+            f"NOT ({stays})",
+            [_delete(table, where=_belongs(table, "OLD")), _put(table, where=_belongs(table, "NEW"))],
+        ),
+        delete: _trigger(delete, table, "DELETE", _belongs(table, "OLD"), [_delete(table)]),
+    }
+
+
+def _trigger(name: str, table: CapturedTable, event: str, when: Expression, statements: list[str]) -> str:
+    # Exactly as SQLite keeps it, so that it can be compared with what is there.
+    body = " ".join(f"{statement};" for statement in statements)
+    return f"CREATE TRIGGER {quoted(name)} AFTER {event} ON {quoted(table.name)} WHEN {when} BEGIN {body} END"
+
+
+# What is written.
+
+
+def _put(table: CapturedTable, *, where: Expression = "") -> str:
+    return _entry(table, "put", "NEW", set_json=_whole(table, "NEW"), where=where)
+
+
+def _delete(table: CapturedTable, *, where: Expression = "") -> str:
+    return _entry(table, "delete", "OLD", before_json=_whole(table, "OLD"), where=where)
+
+
+def _patch(table: CapturedTable) -> str:
+    return _entry(table, "patch", "NEW", set_json=_changed(table, "NEW"), before_json=_changed(table, "OLD"))
+
+
+def _entry(
+    table: CapturedTable,
+    kind: str,
+    row: str,
+    *,
+    set_json: Expression = "NULL",
+    before_json: Expression = "NULL",
+    where: Expression = "",
+) -> str:
+    values = (
+        f"CAST({row}.{quoted(table.owner)} AS TEXT)",
+        literal(kind),
+        literal(table.name),
+        f"CAST({row}.{quoted(table.key)} AS TEXT)",
+        set_json,
+        before_json,
+        literal(table.shape_version),
+        "coalesce((SELECT CAST(value AS INTEGER) FROM _sync_state WHERE name = 'group_counter'), 0)",
+        "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
+    )
+    return (
+        "INSERT INTO _sync_outbox (owner, kind, collection, row_key, set_json, before_json, shape_version, group_id, "
+        f"created_at) SELECT {', '.join(values)}" + (f" WHERE {where}" if where else "")
+    )
+
+
+def _whole(table: CapturedTable, row: str) -> Expression:
+    pieces: list[Expression] = []
+    for place, column in enumerate(table.columns):
+        pieces.append(literal(("," if place else "{") + _json_name(column.name)))
+        pieces.append(_json_value(f"{row}.{quoted(column.name)}", column.holds))
+    return _joined([*pieces, "'}'"], " || ")
+
+
+def _changed(table: CapturedTable, row: str) -> Expression:
+    pieces = [
+        f"CASE WHEN {_is_changed(column)} THEN {literal(',' + _json_name(column.name))} || "
+        f"{_json_value(f'{row}.{quoted(column.name)}', column.holds)} ELSE '' END"
+        for column in table.columns
+        if column.name != table.key
+    ]
+    return f"'{{' || substr({_joined(pieces, ' || ')}, 2) || '}}'" if pieces else "'{}'"
+
+
+# Values.
+
+_REAL = (
+    # quote() is the shortest that comes back, but before 3.43 SQLite read its own text less exactly than others do;
+    # 17 digits are not enough there either, 19 are.
+    "CASE WHEN sqlite_version() >= '3.43' THEN quote({0}) ELSE printf('%!.19g', {0}) END"
+)
+_NOT_FINITE = 'CASE WHEN {0} > 0 THEN \'{{"$real":"inf"}}\' ELSE \'{{"$real":"-inf"}}\' END'
+_FINITE_OR_NOT = f"CASE WHEN abs({{0}}) < 9e999 THEN {_REAL} ELSE {_NOT_FINITE} END"
+_HEX = "'{{\"$hex\":\"' || hex({0}) || '\"}}'"
+
+
+def _json_value(value: Expression, holds: frozenset[str]) -> Expression:
+    """The JSON text of a value that has one of these types, or is NULL."""
+    if holds == {"integer"}:
+        return f"ifnull({value}, 'null')"
+    if holds == {"real"}:
+        return f"CASE WHEN {value} IS NULL THEN 'null' ELSE {_FINITE_OR_NOT.format(value)} END"
+    if holds == {"blob"}:
+        return f"CASE WHEN {value} IS NULL THEN 'null' ELSE {_HEX.format(value)} END"
+    if holds == {"text"}:
+        return f"json_quote({value})"
+    real = f" WHEN 'real' THEN {_FINITE_OR_NOT.format(value)}" if "real" in holds else ""
+    return f"CASE typeof({value}) WHEN 'blob' THEN {_HEX.format(value)}{real} ELSE json_quote({value}) END"
+
+
+def _json_name(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False) + ":"
+
+
+def literal(text: str) -> Expression:
+    """A text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+# Comparisons: by bytes, whatever the column's COLLATE.
+
+
+def _belongs(table: CapturedTable, row: str) -> Expression:
+    return f"{row}.{quoted(table.owner)} <> '' AND {row}.{quoted(table.key)} IS NOT NULL"
+
+
+def _is_same(name: str) -> Expression:
+    return f"OLD.{quoted(name)} IS NEW.{quoted(name)} COLLATE BINARY"
+
+
+def _is_changed(column: Column) -> Expression:
+    old, new = f"OLD.{quoted(column.name)}", f"NEW.{quoted(column.name)}"
+    differs = f"{old} IS NOT {new} COLLATE BINARY"
+    if {"integer", "real"} <= column.holds:
+        # 1 is 1.0 in a comparison.
+        return f"({differs} OR typeof({old}) <> typeof({new}))"
+    return differs
+
+
+def _any_changed(table: CapturedTable) -> Expression:
+    return _joined([_is_changed(column) for column in table.columns if column.name != table.key] or ["0"], " OR ")
+
+
+def _joined(pieces: Sequence[Expression], operator: str) -> Expression:
+    """As a balanced tree: SQLite takes expressions of at most 1,000 levels, and tables of 2,000 columns."""
+    if len(pieces) == 1:
+        return pieces[0]
+    middle = len(pieces) // 2
+    return f"({_joined(pieces[:middle], operator)}{operator}{_joined(pieces[middle:], operator)})"

@@ -1,0 +1,130 @@
+"""Find what no trigger saw, by comparing the live rows with what is queued and what the cloud is known to have.
+
+Edits can pass the triggers by: blob I/O (sqlite.org/c3ref/blob_open.html), REPLACE in a program that leaves
+`recursive_triggers` off, triggers that somebody dropped. Entries made here name only their row; its body is read when
+it is sent.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from syncengine.clock import iso
+from syncengine.local.identifiers import quoted
+from syncengine.outbox.capture import synced_collections
+from syncengine.outbox.row_body import collection_columns
+from syncengine.outbox.unreadable_keys import set_aside_unreadable_keys
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciled:
+    """What one collection lacked in the queue."""
+
+    collection: str
+    puts: int
+    """Rows that the cloud has never heard of."""
+    deletes: int
+    """Rows that the cloud has and that are gone here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconcileReport:
+    """What was queued, by collection; those where nothing was missed are not listed."""
+
+    collections: tuple[Reconciled, ...] = ()
+
+    @property
+    def queued(self) -> int:
+        return sum(found.puts + found.deletes for found in self.collections)
+
+
+def reconcile(store: "Store") -> ReconcileReport:
+    """Queue a put for each live row that is neither queued nor known to be at the cloud, and a delete for each row
+    that is known to be there and gone here; each is a group of its own. One transaction; safe to repeat.
+
+    A row in quarantine or parked is not gone.
+    """
+    with store.transaction():
+        newest = store.value("outbox", "newest")
+        found = [_reconciled(store, collection) for collection in synced_collections(store)]
+        for (owner,) in store.rows("capture", "owners_since", after=newest):
+            set_aside_unreadable_keys(store, owner, after=newest)
+    return ReconcileReport(collections=tuple(one for one in found if one.puts or one.deletes))
+
+
+def _reconciled(store: "Store", collection: str) -> Reconciled:
+    puts = _queue(store, collection, _missing_puts(store, collection))
+    deletes = _queue(store, collection, _missing_deletes(store, collection))
+    return Reconciled(collection=collection, puts=puts, deletes=deletes)
+
+
+def _queue(store: "Store", collection: str, select: str) -> int:
+    """Queue what a SELECT of owner, kind and key finds; how many."""
+    first_group = store.value("outbox", "advance_groups", count=1)
+    _, _, shape_version = collection_columns(store, collection)
+    store.query(
+        "INSERT INTO _sync_outbox (owner, kind, collection, row_key, shape_version, group_id, created_at) "
+        "SELECT owner, kind, :collection, row_key, :shape_version, "
+        f":group + row_number() OVER (ORDER BY owner, row_key) - 1, :now FROM ({select}) ORDER BY owner, row_key",
+        {
+            "collection": collection,
+            "shape_version": shape_version,
+            "group": first_group,
+            "now": iso(store.clock.now_ms()),
+        },
+    )
+    queued = store.connection.changes()
+    if queued:
+        store.rows("outbox", "advance_groups", count=queued)
+    return queued
+
+
+_LAST_ENTRY = (
+    "(SELECT {what} FROM _sync_outbox AS o WHERE o.collection = :collection AND o.owner = row.owner "
+    "AND o.row_key = row.row_key ORDER BY o.entry_id DESC LIMIT 1)"
+)
+_LAST_KIND = _LAST_ENTRY.format(what="o.kind")
+_AT_CLOUD = (
+    "EXISTS (SELECT 1 FROM _sync_row AS r WHERE r.collection = :collection AND r.owner = row.owner "
+    "AND r.row_key = row.row_key AND NOT r.deleted)"
+)
+
+
+def _missing_puts(store: "Store", collection: str) -> str:
+    rows = _live_rows(store, collection)
+    return (
+        f"SELECT owner, 'put' AS kind, row_key FROM ({rows}) AS row "
+        f"WHERE CASE WHEN {_LAST_KIND} IS NULL THEN NOT {_AT_CLOUD} ELSE {_LAST_KIND} = 'delete' END"
+    )
+
+
+def _missing_deletes(store: "Store", collection: str) -> str:
+    """A put that names only its row becomes a delete by itself when the row is gone."""
+    key, owner, _ = collection_columns(store, collection)
+    names_only = _LAST_ENTRY.format(what="o.kind = 'put' AND o.set_json IS NULL")
+    known = (
+        "SELECT owner, row_key FROM _sync_row WHERE collection = :collection AND NOT deleted "
+        "UNION SELECT owner, row_key FROM _sync_outbox WHERE collection = :collection AND kind IN ('put', 'patch')"
+    )
+    live = (
+        f"SELECT 1 FROM {quoted(collection)} AS l "
+        f"WHERE l.{quoted(owner)} = row.owner AND l.{quoted(key)} = row.row_key"
+    )
+    return (
+        f"SELECT owner, 'delete' AS kind, row_key FROM ({known}) AS row WHERE NOT EXISTS ({live}) "
+        f"AND CASE WHEN {_LAST_KIND} IS NULL THEN 1 ELSE {_LAST_KIND} IN ('put', 'patch') AND NOT {names_only} END "
+        "AND NOT EXISTS (SELECT 1 FROM _sync_quarantine AS q WHERE q.collection = :collection "
+        "AND q.owner = row.owner AND q.row_key = row.row_key AND q.resolution IS NULL) "
+        "AND NOT EXISTS (SELECT 1 FROM _sync_parked AS p WHERE p.collection = :collection "
+        "AND p.owner = row.owner AND p.row_key = row.row_key)"
+    )
+
+
+def _live_rows(store: "Store", collection: str) -> str:
+    key, owner, _ = collection_columns(store, collection)
+    return (
+        f"SELECT CAST({quoted(owner)} AS TEXT) AS owner, CAST({quoted(key)} AS TEXT) AS row_key "
+        f"FROM {quoted(collection)} WHERE {quoted(owner)} <> '' AND {quoted(key)} IS NOT NULL"
+    )
