@@ -279,6 +279,12 @@ def _record(
                 why="another process gave this store a new key meanwhile",
                 fix="Try again. Nothing was written.",
             )
+        if store.value("restore_points", "newest_erasure") != copied.newest_erasure:
+            raise RestorePointImpossible(
+                "What a restore point holds was erased while it was made.",
+                why="a migration that erases ended meanwhile",
+                fix="Try again. Nothing was written.",
+            )
         restore_point_id = store.value(
             "restore_points",
             "record",

@@ -76,10 +76,11 @@ def forget_before(store: "Store", definition: "MigrationDefinition") -> None:
     names = _json(definition.collections)
     store.run("erasures", "forget_archive", collections=names, owner=None, row_key=None)
     store.run("erasures", "end_kept_tables", collections=names, past=_PAST)
+    store.run("erasures", "forget_before", collections=names, shape_version=definition.to_version)
     store.run("erasures", "unfreeze_puts", collections=names, shape_version=definition.to_version)
-    store.run("erasures", "forget_before", collections=names)
+    store.run("erasures", "forget_originals", collections=names, shape_version=definition.to_version)
     store.run("erasures", "forget_conflicts", collections=names)
-    _note(store, migration=definition.id, scope=STORE_SCOPE, collections=names)
+    _note(store, migration=definition.id, scope=STORE_SCOPE, collections=names, shape_version=definition.to_version)
     store.run("erasures", "blank_resolved")
 
 
@@ -87,7 +88,7 @@ def forget_late(store: "Store", definition: "MigrationDefinition", *, scope: str
     """The same for rows of one user that came late and went through it: no copy of the store has ever held those."""
     names = _json(definition.collections)
     store.run("erasures", "forget_archive", collections=names, owner=owner, row_key=None)
-    _note(store, migration=definition.id, scope=scope, collections=names)
+    _note(store, migration=definition.id, scope=scope)
 
 
 def holds_erased(store: "Store", item_id: int) -> bool:
@@ -103,10 +104,18 @@ def forget_resolved(store: "Store", item: "QuarantineItem") -> None:
         names = _json([item.collection])
         store.run("erasures", "forget_archive", collections=names, owner=item.owner or "", row_key=item.key)
         # Only pages of live tables were changed, and zeroed: the free space is as it was.
-        _note(store, migration=item.migration or "quarantine", scope="quarantine", collections=names, is_clear=True)
+        _note(store, migration=item.migration or "quarantine", scope="quarantine", is_clear=True)
 
 
-def _note(store: "Store", *, migration: str, scope: str, collections: str, is_clear: bool = False) -> None:
+def _note(
+    store: "Store",
+    *,
+    migration: str,
+    scope: str,
+    collections: str = "[]",
+    shape_version: str = "",
+    is_clear: bool = False,
+) -> None:
     now = iso(store.clock.now_ms())
     store.run(
         "erasures",
@@ -114,6 +123,7 @@ def _note(store: "Store", *, migration: str, scope: str, collections: str, is_cl
         migration=migration,
         scope=scope,
         collections=collections,
+        shape_version=shape_version,
         now=now,
         cleared_at=now if is_clear else None,
     )
@@ -153,16 +163,17 @@ def _finish(store: "Store", *, patient: bool) -> bool:
     while not drop_kept_tables(store):
         pass
     unfinished = store.rows("erasures", "unfinished")
-    newest = max((erasure_id for erasure_id, _, _ in unfinished), default=0)
+    newest = max((erasure_id for erasure_id, _ in unfinished), default=0)
     on_their_way = int(store.value("erasures", "on_their_way"))
-    has_arrived = not on_their_way and any(entries != "[]" for _, _, entries in unfinished)
-    if has_arrived or any(cleared_at is None for _, cleared_at, _ in unfinished):
-        if not _has_room(store) or filling(store):
-            _empty_log(store, attempts_max=1)
-            return False
-        _write_anew(store, newest=newest, on_their_way=bool(on_their_way))
-    is_empty = _empty_log(store, attempts_max=_ATTEMPTS_MAX if patient else 1)
-    if on_their_way or not is_empty:
+    is_clear = all(cleared_at is not None for _, cleared_at in unfinished)
+    # Entries that are on their way leave old bytes once more: at the end of the run, and when they have arrived.
+    if not is_clear and (patient or not on_their_way) and _may_write_anew(store):
+        store.query("VACUUM")
+        is_clear = not on_their_way
+        if is_clear:
+            with store.transaction(durable=True):
+                store.run("erasures", "cleared", newest=newest, now=iso(store.clock.now_ms()))
+    if not (_empty_log(store, attempts_max=_ATTEMPTS_MAX if patient else 1) and is_clear):
         return False
     with store.transaction(durable=True):
         store.run("erasures", "finished", newest=newest, now=iso(store.clock.now_ms()))
@@ -170,21 +181,14 @@ def _finish(store: "Store", *, patient: bool) -> bool:
     return True
 
 
-def _write_anew(store: "Store", *, newest: int, on_their_way: bool) -> None:
-    """Free pages and the gaps in others may hold rows that were changed or deleted long ago: none of them is copied.
+def _may_write_anew(store: "Store") -> bool:
+    """VACUUM copies no free page and no gap in another: they may hold rows that were changed or deleted long ago.
 
-    Not while a large collection is rewritten: its cursor may be a row id, which VACUUM may change.
+    It needs room, and not a large collection that is being rewritten: its cursor may be a row id, which may change.
     """
-    store.query("VACUUM")
-    with store.transaction(durable=True):
-        now = iso(store.clock.now_ms())
-        store.run("erasures", "cleared", newest=newest, now=now, are_on_their_way=on_their_way)
-
-
-def _has_room(store: "Store") -> bool:
     file = Path(store.path)
     needed = _FREE_TIMES * file.stat().st_size + store.settings.restore_point_free_bytes_min
-    return shutil.disk_usage(file.parent).free >= needed
+    return shutil.disk_usage(file.parent).free >= needed and not filling(store)
 
 
 def _empty_log(store: "Store", *, attempts_max: int) -> bool:
@@ -230,7 +234,7 @@ def read_erasures(moment: "Readable") -> ErasureState:
     """As the store has it now."""
     return ErasureState(
         unfinished=tuple(str(name) for (name,) in moment.rows("erasures", "outstanding")),
-        quarantined=tuple(int(item) for item, _ in moment.rows("erasures", "with_old_values")),
+        quarantined=tuple(int(item) for (item,) in moment.rows("erasures", "with_old_values")),
     )
 
 

@@ -1,5 +1,6 @@
 """A migration that erases leaves nothing of the old values in any file of the store, whenever a process dies."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,11 @@ from pydantic import BaseModel, ConfigDict
 
 from syncengine import (
     BaseMigrationExecutor,
+    Collection,
+    Engine,
+    ListedMigration,
     MigrationDefinition,
+    MigrationRegistry,
     Quarantine,
     Settings,
     SystemClock,
@@ -23,7 +28,25 @@ from syncengine import (
     migration,
     rename,
 )
-from syncengine.local.restore_points import make_restore_point, opened_restore_point, restore_points
+from syncengine.cli.checks import examined
+from syncengine.errors import MigrationInvalid, RestorePointImpossible, RestorePointUnknown, RollbackRefused
+from syncengine.local.restore_points import (
+    make_restore_point,
+    opened_restore_point,
+    restore_point,
+    restore_points,
+)
+from syncengine.local.store import Store
+from syncengine.migrate.erasing import forget_before
+from tests.integration.imports import (
+    ImportExecutor,
+    JourneyV2,
+    JourneyV3,
+    make_v2,
+    seconds_v3,
+    walk,
+    write_phone,
+)
 from tests.integration.migrate_world import registry_of
 from tests.integration.restore_world import (
     MAKE,
@@ -113,6 +136,8 @@ def with_a_past(path, rows=200):
             db.execute("DELETE FROM notes WHERE id LIKE '%3'")
             db.execute("UPDATE notes SET text = text || ' again' WHERE id LIKE '%5'")
             db.execute("UPDATE notes SET text = 'short' WHERE id LIKE '%0'")
+        with engine._store.transaction():
+            engine._store.query("DELETE FROM _sync_outbox")  # as if all had been sent
         for reason in ("by hand", "once more"):
             make_restore_point(engine._store, keys=key_of(path), reason=reason)
     return path
@@ -366,4 +391,279 @@ def test_a_start_with_nothing_pending_goes_on_too_without_a_new_engine(path):
         finally:
             reader.communicate(b"\n", timeout=30)
         assert engine.migrate() is None
+        nothing_is_left(path, engine)
+
+
+def fill_unseen(path, rows):
+    """Rows that nobody queues for the cloud."""
+    with opened(path, registry=registry_with(target="1.1.0")) as engine:
+        engine.migrate()
+        store = engine._store
+        with store.transaction(), store.without_triggers():
+            for row in rows:
+                store.query("INSERT INTO notes VALUES (:user_id, :id, :text, :minutes)", row)
+
+
+@pytest.mark.parametrize("kind", ["row function", "declared", "shadow", "shadow by SQL"])
+def test_without_room_to_write_the_file_anew_what_it_deletes_itself_is_zeroed_at_once(path, kind):
+    settings = Settings(restore_point_free_bytes_min=2**60)
+    step = forgetting(kind, backup="never")
+    fill_unseen(path, [marked(number, minutes=1.0) for number in range(200)])
+    with agreeing(path, step, settings=settings) as engine:
+        [result] = engine.migrate().results
+        assert result.success
+        assert engine.status().erasures.unfinished == ("forget",)
+        assert found_on_disk(path) == []
+    with agreeing(path, step) as engine:
+        nothing_is_left(path, engine)
+
+
+# Ways back.
+
+
+def test_a_restore_point_that_is_doomed_is_no_way_back_even_while_its_file_is_there(path):
+    with_a_past(path)
+    killed_at(path, "row function", "erased what it holds")
+    store = Store(str(path), settings=Settings(), clock=SystemClock())
+    try:
+        assert len(sealed_files(path)) == 3
+        with pytest.raises(RestorePointUnknown):
+            restore_point(store, 1)
+    finally:
+        store.close()
+
+
+def test_a_copy_that_was_begun_before_is_no_restore_point(path):
+    with_a_past(path)
+    erased = []
+
+    def erase_once():
+        if not erased:
+            erased.append(True)
+            with engine._store.transaction():
+                forget_before(engine._store, Blanking.definition)
+
+    with opened(path, registry=registry_with(target="1.1.0")) as engine:
+        with pytest.raises(RestorePointImpossible, match="erased while it was made"):
+            make_restore_point(engine._store, keys=key_of(path), reason="too late", between=erase_once)
+        assert len(sealed_files(path)) == 2
+        assert engine._store.query("SELECT count(*) FROM _sync_restore_point") == [(2,)]
+
+
+def test_there_is_no_rollback_and_the_plan_says_why(path):
+    with_a_past(path)
+    with agreeing(path) as engine:
+        engine.migrate()
+        with pytest.raises(RollbackRefused, match="it has erased what was there before"):
+            engine.migrations.rollback("forget", "ann", consent=["ann"])
+
+
+def test_what_contradicts_it_is_refused_when_it_is_defined():
+    step = forgetting()
+    with pytest.raises(MigrationInvalid, match="has a way back"):
+        step.down(nameless)
+    with pytest.raises(MigrationInvalid, match="archives text"):
+        declared(
+            id="x",
+            collection="notes",
+            from_version="1.1.0",
+            to_version="2.0.0",
+            changes=(archive("text"),),
+            erases=True,
+        )
+    with pytest.raises(MigrationInvalid, match="does not say erases=True"):
+        declared(id="x", collection="notes", from_version="1.1.0", to_version="2.0.0", changes=(erase("text"),))
+
+
+@pytest.mark.parametrize("facts", [{"scope": "user"}, {"online": True, "scope": "user"}, {"source": "phone"}])
+def test_only_a_migration_of_all_rows_of_the_store_may_erase(facts):
+    with pytest.raises(MigrationInvalid, match="not for all rows"):
+        MigrationDefinition(
+            id="x",
+            name="",
+            description="",
+            from_version="1.0.0",
+            to_version="2.0.0",
+            collections=(),
+            erases=True,
+            **facts,
+        )
+
+
+def test_an_executor_with_an_undo_is_refused_when_it_is_registered_or_loaded():
+    class Undoing(Blanking):
+        def undo(self, work):
+            pass
+
+    registry = registry_with(target="1.1.0")
+    with pytest.raises(MigrationInvalid, match="has a way back"):
+        registry.register_migration("forget", Undoing())
+    listed = MigrationRegistry(
+        app="test",
+        baseline="1.1.0",
+        target="2.0.0",
+        collections=[Collection("notes")],
+        migrations=[ListedMigration("forget", "1.1.0 > 2.0.0", Undoing)],
+    )
+    with pytest.raises(MigrationInvalid, match="has a way back"):
+        listed.get_migration_executor("forget")
+
+
+def test_it_is_lossy_by_itself():
+    assert forgetting().definition.lossy
+
+
+# What people are told.
+
+
+def test_the_user_is_asked_also_for_a_minor_version_and_nothing_goes_without_a_yes(path):
+    with_a_past(path)
+    step = migration(collection="notes", id="forget", from_version="1.1.0", to_version="1.2.0", erases=True)(nameless)
+    asked = []
+
+    def no(request):
+        asked.append(request)
+        return False
+
+    with agreeing(path, step, target="1.2.0", consent=no) as engine:
+        assert engine.migrate().deferred[0].migration_id == "forget"
+        assert len(engine.restore_points()) == 2
+    [preview] = asked[0].preview
+    assert (preview.erases, preview.in_quarantine) == (True, 0)
+    assert str(asked[0]).splitlines()[2:] == [
+        "    nameless",
+        "    what it holds now is erased for good: there is no way back",
+        "  A restore point is made before, and deleted when it has succeeded, with all older ones.",
+    ]
+    unasked = migration(
+        collection="notes", id="forget", from_version="1.1.0", to_version="1.2.0", erases=True, consent="auto"
+    )(nameless)
+    with opened(path, registry=registry_with(unasked, target="1.2.0")) as engine:
+        assert engine.migrate().success
+
+
+def test_the_plan_and_a_rehearsal_say_that_it_erases_and_what_stays_in_quarantine(path):
+    fill(path, [marked(1, minutes=13.0), marked(2, minutes=1.0)])
+    sentence = (
+        "forget erases what notes held before: there is no way back, and restore points from before go. Rows of "
+        "notes in quarantine keep their old values until each is retried or discarded: syncengine quarantine"
+    )
+    with agreeing(path) as engine:
+        plan = engine.plan()
+        assert "    forget  (store, offline, erases, asks first)" in str(plan).splitlines()
+        assert f"  {sentence}" in str(plan).splitlines()
+        assert plan.to_json()["steps"][-1]["erases"] is True
+        rehearsal = engine.migrations.plan("ann", rehearse=True).rehearsal
+        assert rehearsal.keeping_old_values == rehearsal.to_json()["keepingOldValues"] == 1
+        assert f"  {sentence}" in str(rehearsal).splitlines()
+        assert "  rows in quarantine that would keep old values: 1" in str(rehearsal).splitlines()
+        assert engine._store.query("SELECT * FROM _sync_erasure") == []
+
+
+def test_rows_in_quarantine_are_kept_and_named_until_each_is_discarded(path):
+    fill(path, [marked(1, minutes=13.0), marked(2, minutes=1.0)])
+    with agreeing(path) as engine:
+        engine.migrate()
+        [item] = engine.quarantine.items()
+        assert MARKER in item.body
+        assert engine.status().erasures.quarantined == (item.item_id,)
+        assert found_on_disk(path) == ["app.db"]
+    findings = {finding.check: finding for finding in examined(str(path))}
+    assert "quarantine items hold old values: 1" in findings["erasures"].found
+    with agreeing(path) as engine:
+        engine.quarantine.discard(item.item_id, reason="to be forgotten")
+        assert engine.status().erasures.quarantined == ()
+        assert engine.quarantine.item(item.item_id).body == ""
+        nothing_is_left(path, engine)
+    assert {finding.check: finding.verdict.name for finding in examined(str(path))}["erasures"] == "OK"
+
+
+def test_a_row_that_comes_back_from_quarantine_leaves_no_old_value(path):
+    fill(path, [marked(1, minutes=13.0), marked(2, minutes=1.0)])
+    with agreeing(path) as engine:
+        engine.migrate()
+
+    def mended(old: Note) -> Note:
+        return Note(user_id=old.user_id, id=old.id, text=None, minutes=old.minutes)
+
+    step = migration(collection="notes", id="forget", from_version="1.1.0", to_version="2.0.0", erases=True)(mended)
+    with agreeing(path, step, settings=Settings(retry_quarantined=False)) as engine:
+        assert engine.quarantine.retry(1).resolved
+        assert engine._store.query("SELECT id, text FROM notes ORDER BY id") == [("n-00001", None), ("n-00002", None)]
+        nothing_is_left(path, engine)
+
+
+def test_what_was_resolved_before_needs_its_body_no_longer(path):
+    fill(path, [marked(1, minutes=1.0)])
+    with opened(path, registry=registry_with(target="1.1.0")) as engine, engine._store.transaction():
+        engine._store.query(
+            "INSERT INTO _sync_quarantine (origin, collection, body, body_original, error_code, error_text, "
+            "resolution, created_at) "
+            "VALUES ('migration', 'notes', ?, ?, '', '', 'discarded', '2020-01-01T00:00:00.000Z')",
+            (MARKER, MARKER),
+        )
+    with agreeing(path) as engine:
+        engine.migrate()
+        assert engine._store.query("SELECT body, body_original FROM _sync_quarantine") == [("", None)]
+        nothing_is_left(path, engine)
+
+
+# What is on its way to the cloud.
+
+
+def queue(engine, key, *, state, sequence):
+    with engine._store.transaction():
+        engine._store.query(
+            "INSERT INTO _sync_outbox (owner, sequence, epoch, kind, collection, row_key, set_json, before_json, "
+            "shape_version, group_id, state, created_at) "
+            "VALUES ('ann', ?, 1, 'put', 'notes', ?, ?, ?, '1.0.0', 1, ?, '2020-01-01T00:00:00.000Z')",
+            (sequence, key, json.dumps({"text": MARKER}), json.dumps({"text": MARKER}), state),
+        )
+
+
+def test_a_queued_row_without_a_number_is_read_anew_and_its_old_body_goes(path):
+    with_a_past(path)
+    with opened(path, registry=registry_with(target="1.1.0")) as engine:
+        queue(engine, "n-00001", state="waiting", sequence=None)
+    with agreeing(path) as engine:
+        engine.migrate()
+        assert engine._store.query("SELECT set_json, before_json, shape_version FROM _sync_outbox") == [
+            (None, None, "2.0.0")
+        ]
+        nothing_is_left(path, engine)
+
+
+def test_what_may_be_at_the_cloud_stays_as_it_was_sent_and_goes_when_it_has_arrived(path):
+    with_a_past(path)
+    with opened(path, registry=registry_with(target="1.1.0")) as engine:
+        queue(engine, "n-00001", state="claimed", sequence=1)
+    with agreeing(path) as engine:
+        [result] = engine.migrate().results
+        assert result.warnings[-1].startswith("what it erased is not gone from every file yet")
+        assert engine._store.query("SELECT set_json IS NOT NULL, before_json FROM _sync_outbox") == [(1, None)]
+        assert engine.status().erasures.unfinished == ("forget",)
+        with engine._store.transaction():
+            engine._store.query("DELETE FROM _sync_outbox")
+    with agreeing(path) as engine:
+        nothing_is_left(path, engine)
+
+
+# Who comes late.
+
+
+def test_rows_of_a_user_who_comes_late_leave_nothing_either(path, tmp_path):
+    def untitled(old: JourneyV2) -> JourneyV3:
+        return JourneyV3(user_id=old.user_id, id=old.id, seconds=round(old.minutes * 60), title=None)
+
+    phone = write_phone(tmp_path / "phone.json", [walk(n, title=f"{MARKER}-{n}") for n in range(1, 60)])
+    steps = (make_v2(), ImportExecutor(), seconds_v3(untitled, erases=True))
+    registry = registry_of(*steps, target="3.0.0")
+    with Engine.open(path, registry=registry, consent=lambda request: True) as engine:
+        engine.migrate()
+        assert engine._store.query("SELECT count(*) FROM _sync_erasure") == [(1,)]
+        point = make_restore_point(engine._store, keys=key_of(path), reason="in between").restore_point_id
+    with Engine.open(path, registry=registry, user="ann", sources={"phone": phone}) as engine:
+        assert engine.migrate().success
+        assert engine._store.query("SELECT count(*), max(title) FROM journeys") == [(59, None)]
+        assert point in [kept.restore_point_id for kept in engine.restore_points()]
         nothing_is_left(path, engine)

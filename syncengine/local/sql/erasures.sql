@@ -1,12 +1,26 @@
 -- What migrations have erased, and what of it may still lie in the store's files.
 
 -- name: note
--- Something was erased, in the transaction that erased it; the entries that are on their way with old values.
-INSERT INTO _sync_erasure (migration, scope, collections, entries, erased_at, cleared_at)
-SELECT :migration, :scope, :collections, json_group_array(entry_id), :now, :cleared_at
-FROM _sync_outbox
-WHERE set_json IS NOT NULL
-  AND collection IN (SELECT value FROM json_each(:collections));
+-- Something was erased, in the transaction that erased it; entries and items that are in another shape kept old values.
+INSERT INTO _sync_erasure (migration, scope, collections, entries, items, erased_at, cleared_at)
+VALUES (
+  :migration, :scope, :collections,
+  (
+    SELECT json_group_array(entry_id)
+    FROM _sync_outbox
+    WHERE set_json IS NOT NULL
+      AND shape_version <> :shape_version
+      AND collection IN (SELECT value FROM json_each(:collections))
+  ),
+  (
+    SELECT json_group_array(item_id)
+    FROM _sync_quarantine
+    WHERE resolution IS NULL
+      AND shape_version IS NOT :shape_version
+      AND collection IN (SELECT value FROM json_each(:collections))
+  ),
+  :now, :cleared_at
+);
 
 -- name: begin
 -- The next start looks for what is left.
@@ -28,22 +42,33 @@ SET keep_until = :past
 WHERE collection IN (SELECT value FROM json_each(:collections));
 
 -- name: unfreeze_puts
--- A whole row that has no number yet is read anew when it is sent: in its new shape.
+-- A whole row that has no number yet, and was not converted, is read anew when it is sent: in its new shape.
 UPDATE _sync_outbox
 SET set_json = NULL,
     shape_version = :shape_version
-WHERE collection IN (SELECT value FROM json_each(:collections))
+WHERE shape_version <> :shape_version
+  AND collection IN (SELECT value FROM json_each(:collections))
   AND kind = 'put'
   AND state IN ('waiting', 'held')
   AND sequence IS NULL;
 
 -- name: forget_before
--- What entries remember of the time before their edit, or before they were converted.
+-- What entries remember of the time before they were converted, or before their edit where they were not.
 UPDATE _sync_outbox
-SET before_json = NULL,
-    original_json = NULL
+SET original_json = NULL,
+    before_json = CASE shape_version WHEN :shape_version THEN before_json END
 WHERE collection IN (SELECT value FROM json_each(:collections))
   AND (before_json IS NOT NULL OR original_json IS NOT NULL);
+
+-- name: forget_originals
+-- The same of open items that were converted.
+UPDATE _sync_quarantine
+SET body = json_set(body, '$.original', NULL),
+    body_original = NULL
+WHERE origin = 'outbox'
+  AND resolution IS NULL
+  AND shape_version = :shape_version
+  AND collection IN (SELECT value FROM json_each(:collections));
 
 -- name: forget_conflicts
 -- Which values lost against which; that there was a conflict stays.
@@ -53,7 +78,7 @@ SET local_json = 'null',
 WHERE collection IN (SELECT value FROM json_each(:collections));
 
 -- name: blank_resolved
--- What was decided about before, or since, needs its old body no longer.
+-- What was decided about, before or since, needs its old body no longer.
 UPDATE _sync_quarantine AS q
 SET body = '',
     body_original = NULL
@@ -68,19 +93,23 @@ WHERE q.resolution IS NOT NULL
       AND (
         q.created_at <= e.erased_at
         OR q.shape_version IS NULL
-        OR CASE WHEN q.origin = 'outbox' THEN json_extract(q.body, '$.created_at') <= e.erased_at END
+        OR (
+          q.origin = 'outbox'
+          AND CASE WHEN json_valid(q.body) THEN json_extract(q.body, '$.entry_id') END
+            IN (SELECT value FROM json_each(e.entries))
+        )
       )
   );
 
 -- name: unfinished
 -- What may still be in the files, oldest first.
-SELECT erasure_id, cleared_at, entries
+SELECT erasure_id, cleared_at
 FROM _sync_erasure
 WHERE finished_at IS NULL
 ORDER BY erasure_id;
 
 -- name: on_their_way
--- How many of the entries that held old values have not arrived.
+-- How many of the entries that had old values are still in the outbox.
 SELECT count(*)
 FROM _sync_outbox
 WHERE set_json IS NOT NULL
@@ -92,10 +121,9 @@ WHERE set_json IS NOT NULL
   );
 
 -- name: cleared
--- The file was written anew. Entries that are on their way will leave old bytes once more.
+-- The file was written anew, after the last entry with old values had left.
 UPDATE _sync_erasure
-SET cleared_at = :now,
-    entries = CASE WHEN :are_on_their_way THEN entries ELSE '[]' END
+SET cleared_at = :now
 WHERE finished_at IS NULL
   AND erasure_id <= :newest;
 
@@ -125,7 +153,7 @@ ORDER BY migration;
 
 -- name: with_old_values
 -- Open quarantine items that hold values from before an erasure.
-SELECT q.item_id, q.collection
+SELECT q.item_id
 FROM _sync_quarantine AS q
 WHERE q.resolution IS NULL
   AND EXISTS (
@@ -135,9 +163,13 @@ WHERE q.resolution IS NULL
     WHERE c.value = q.collection
       AND e.scope = 'store'
       AND (
-        q.created_at <= e.erased_at
+        q.item_id IN (SELECT value FROM json_each(e.items))
         OR q.shape_version IS NULL
-        OR CASE WHEN q.origin = 'outbox' THEN json_extract(q.body, '$.created_at') <= e.erased_at END
+        OR (
+          q.origin = 'outbox'
+          AND CASE WHEN json_valid(q.body) THEN json_extract(q.body, '$.entry_id') END
+            IN (SELECT value FROM json_each(e.entries))
+        )
       )
   )
 ORDER BY q.item_id;

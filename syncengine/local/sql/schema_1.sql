@@ -182,10 +182,12 @@ CREATE TABLE _sync_erasure (
   scope       TEXT NOT NULL,             -- 'store'; 'user:<id>' for rows that came late: no copy holds those
   collections TEXT NOT NULL              -- as a JSON list
     CONSTRAINT collections_are_json CHECK (json_valid(collections)),
-  entries     TEXT NOT NULL DEFAULT '[]' -- outbox entries that were on their way with old values, as a JSON list
+  entries     TEXT NOT NULL              -- outbox entries that had old values then, as a JSON list
     CONSTRAINT entries_are_json CHECK (json_valid(entries)),
+  items       TEXT NOT NULL              -- open quarantine items that had old values then, as a JSON list
+    CONSTRAINT items_are_json CHECK (json_valid(items)),
   erased_at   TEXT NOT NULL,
-  cleared_at  TEXT,                      -- when the free space of the file was written anew
+  cleared_at  TEXT,                      -- when the file was written anew, without what lay in free space
   finished_at TEXT                       -- when nothing was left in the files; NULL: the next start goes on
 ) STRICT;
 
@@ -340,7 +342,7 @@ CREATE TABLE _sync_parked (
   shape_version TEXT NOT NULL,
   reason        TEXT NOT NULL
     CONSTRAINT reason_is_known CHECK (
-      reason IN ('newer_shape', 'unknown_collection', 'no_way_down', 'parent_missing', 'children_left', 'clash')
+      reason IN ('newer_shape', 'unknown_collection', 'no_way_down', 'parent_missing')
     ),
   body          TEXT NOT NULL CONSTRAINT body_is_json CHECK (json_valid(body)), -- the item as it was pulled
   parked_at     TEXT NOT NULL,
