@@ -19,7 +19,8 @@ LEFTOVER_AGE_MS_MIN = 24 * 60 * 60 * 1000
 """A younger folder is left alone unless its name says that this very machine made it."""
 
 _MACHINE_DIGITS = 8
-_NAME = re.compile(r"syncengine-(?:copy|snapshot)-([0-9]{1,9})-(?:([0-9a-f]{8})-)?\w+")
+_PREFIX = "syncengine-"
+_NAME = re.compile(_PREFIX + r"(?:copy|snapshot)-([0-9]{1,9})-(?:([0-9a-f]{8})-)?\w+")
 
 
 @contextmanager
@@ -57,6 +58,8 @@ def remove_leftovers(place: str, *, now_ms: int) -> None:
         return  # there, asking whether a process lives would end it
     with suppress(OSError), os.scandir(place) as entries:
         for entry in entries:
+            if not entry.name.startswith(_PREFIX):
+                continue
             # A leftover that resists stays for the next time: it is no reason not to open a store.
             with suppress(OSError):
                 if _is_leftover(entry, now_ms=now_ms):
@@ -76,4 +79,4 @@ def _is_leftover(entry: os.DirEntry[str], *, now_ms: int) -> bool:
 def is_left_behind(name: str) -> bool:
     """Does a private folder of this name belong to a process of this machine that has ended?"""
     named = _NAME.fullmatch(name)
-    return named is not None and named[2] == machine() and has_ended(int(named[1]))
+    return named is not None and named[2] is not None and named[2] == machine() and has_ended(int(named[1]))

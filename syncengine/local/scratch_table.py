@@ -3,9 +3,13 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import apsw
+
+TEXTS_KEPT = 64
+"""One migration asks about the same few texts again and again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,7 @@ def altered(create: str, alterations: Sequence[str]) -> str:
         return str(connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'table'").get)
 
 
+@lru_cache(maxsize=TEXTS_KEPT)
 def columns_declared(create: str) -> tuple[ColumnFacts, ...]:
     """The columns of a CREATE TABLE in order. Raises apsw.SQLError for what SQLite refuses."""
     with _table(create) as connection:

@@ -168,6 +168,10 @@ class ColumnPlan:
 
     def insert_select(self) -> tuple[str, str]:
         """(select list, predicate) over the live table by its own name."""
+        return self._insert_select
+
+    @cached_property
+    def _insert_select(self) -> tuple[str, str]:
         asked, where = [], []
         for column in self.columns:
             if column.source is None:

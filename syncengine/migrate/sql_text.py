@@ -6,9 +6,13 @@ Grammar: sqlite.org/lang_createtable.html, lang_createindex.html, syntax/foreign
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from syncengine.errors import MigrationInvalid
 from syncengine.local.identifiers import quoted
+
+TEXTS_KEPT = 64
+"""One migration asks about the same few texts again and again."""
 
 _TOKEN = re.compile(
     r"""(?P<blank>\s+|--[^\n]*|/\*.*?(?:\*/|\Z))
@@ -41,13 +45,14 @@ class Token:
         return self.text[1:-1].replace(closing * 2, closing)
 
 
-def tokens_of(sql: str) -> list[Token]:
+@lru_cache(maxsize=TEXTS_KEPT)
+def tokens_of(sql: str) -> tuple[Token, ...]:
     """What stands in a statement; blanks and comments left out."""
-    return [
+    return tuple(
         Token(str(found.lastgroup), found.group(), found.start(), found.end())
         for found in _TOKEN.finditer(sql)
         if found.lastgroup != "blank"
-    ]
+    )
 
 
 def column_comments(sql: str) -> dict[str, str]:

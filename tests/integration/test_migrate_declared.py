@@ -182,3 +182,19 @@ def test_a_change_that_cannot_be_declared_is_refused_at_once():
         cast("minutes", bool)
     with pytest.raises(MigrationInvalid):
         add("x", "TEXT; DROP TABLE notes")
+
+
+def test_a_row_that_fails_in_a_late_batch_leaves_each_row_counted_kept_and_written_once(world):
+    rows = [note(key, "5", mood="calm") for key in "abcdef"]
+    world.fill(*rows, note("g", "many", mood="calm"))
+    few = Settings(quarantine_rows_max=1000, sql_batch_rows=2)
+    with world.open(cast("minutes", int), archive("mood"), settings=few) as engine:
+        result = engine.migrations.migrate_all_data().results[-1]
+        assert result.success, result.errors
+        assert (result.counts, result.batches) == (Counts(read=7, written=6, quarantined=1), 4)
+        assert result.batches_undone >= 1
+        assert engine._store.query("SELECT id, minutes FROM notes ORDER BY id") == [(key, 5) for key in "abcdef"]
+        assert engine._store.query("SELECT row_key FROM _sync_archive ORDER BY row_key") == [
+            (key,) for key in "abcdef"
+        ]
+        assert engine._store.query("SELECT row_key FROM _sync_quarantine") == [("g",)]
