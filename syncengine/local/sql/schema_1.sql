@@ -342,7 +342,7 @@ CREATE TABLE _sync_parked (
   shape_version TEXT NOT NULL,
   reason        TEXT NOT NULL
     CONSTRAINT reason_is_known CHECK (
-      reason IN ('newer_shape', 'unknown_collection', 'no_way_down', 'parent_missing')
+      reason IN ('newer_shape', 'unknown_collection', 'no_way_down', 'parent_missing', 'children_left', 'clash')
     ),
   body          TEXT NOT NULL CONSTRAINT body_is_json CHECK (json_valid(body)), -- the item as it was pulled
   parked_at     TEXT NOT NULL,
