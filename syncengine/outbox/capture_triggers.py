@@ -137,7 +137,7 @@ def _entry(
     )
     return (
         "INSERT INTO _sync_outbox (owner, kind, collection, row_key, set_json, before_json, shape_version, group_id, "
-        f"created_at) SELECT {', '.join(values)}" + (f" WHERE {where}" if where else "")
+        "created_at) " + (f"SELECT {', '.join(values)} WHERE {where}" if where else f"VALUES ({', '.join(values)})")
     )
 
 

@@ -52,6 +52,9 @@ CREATE TABLE _sync_run (
   rows_merged      INTEGER NOT NULL DEFAULT 0, -- joined into another row, by rule
   rows_dropped     INTEGER NOT NULL DEFAULT 0, -- left out, by rule
   rows_quarantined INTEGER NOT NULL DEFAULT 0,
+  entries_read        INTEGER NOT NULL DEFAULT 0, -- queued in the shape of before, open quarantine items with them
+  entries_converted   INTEGER NOT NULL DEFAULT 0, -- they say the same in the new shape, or nothing
+  entries_quarantined INTEGER NOT NULL DEFAULT 0, -- they cannot, and lie in quarantine with their original
   batches          INTEGER NOT NULL DEFAULT 0,
   batches_undone   INTEGER NOT NULL DEFAULT 0, -- rolled back to their SAVEPOINT and done again row by row
   started_at       TEXT NOT NULL,
@@ -65,7 +68,8 @@ CREATE TABLE _sync_run (
   note             TEXT,                      -- of a rollback: who asked for it, and why
   CONSTRAINT rows_add_up CHECK (
     state <> 'completed' OR rows_read = rows_written + rows_merged + rows_dropped + rows_quarantined
-  )
+  ),
+  CONSTRAINT entries_add_up CHECK (state <> 'completed' OR entries_read = entries_converted + entries_quarantined)
 ) STRICT;
 CREATE INDEX _sync_run_by_migration ON _sync_run (migration, scope, state);
 
@@ -197,7 +201,9 @@ CREATE TABLE _sync_outbox (
   sequence      INTEGER,           -- given at the first claim; with device and epoch the key at the server
   epoch         INTEGER,           -- of the sequence
   kind          TEXT NOT NULL
-    CONSTRAINT kind_is_known CHECK (kind IN ('put', 'patch', 'delete', 'changes', 'lift', 'migration', 'void')),
+    CONSTRAINT kind_is_known CHECK ( -- no IN: SQLite would build its list anew for each entry, which costs more than the rest
+      kind = 'put' OR kind = 'patch' OR kind = 'delete' OR kind = 'changes' OR kind = 'lift' OR kind = 'migration' OR kind = 'void'
+    ),
   collection    TEXT NOT NULL,     -- '' for a migration
   row_key       TEXT NOT NULL,     -- '' for a migration
   set_json      TEXT               -- what to write; NULL until claimed for a put that names only its row
@@ -213,7 +219,7 @@ CREATE TABLE _sync_outbox (
   barrier_json  TEXT               -- of a migration: collections held back, cursor, counts
     CONSTRAINT barrier_is_json CHECK (barrier_json IS NULL OR json_valid(barrier_json)),
   state         TEXT NOT NULL DEFAULT 'waiting'
-    CONSTRAINT state_is_known CHECK (state IN ('waiting', 'claimed', 'held', 'squashed')),
+    CONSTRAINT state_is_known CHECK (state = 'waiting' OR state = 'claimed' OR state = 'held' OR state = 'squashed'),
   squashed_into INTEGER,           -- the entry that a squashed one travels in; it leaves together with that one
   claim_token   TEXT,              -- by chance, given with the number: tells two copies of one store apart
   held_by       INTEGER,           -- the quarantine item that a held entry waits for
