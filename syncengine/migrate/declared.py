@@ -227,6 +227,15 @@ class DeclaredExecutor(_ByColumns):
             anything_kept=anything_kept(work.store, self.collection, migration=self._goes_back_as),
         )
 
+    def final_columns(self, work: "Work") -> tuple[str, ...]:
+        return tuple(map(self._renamed, self.new_columns(work)))
+
+    def _renamed(self, column: str) -> str:
+        for change in self.changes:
+            if isinstance(change, Rename) and change.column == column:
+                column = change.to
+        return column
+
     def after_swap(self, work: "Work") -> None:
         for change in self.changes:
             if isinstance(change, Rename):

@@ -182,3 +182,22 @@ class Counts:
     @property
     def accounted(self) -> int:
         return self.written + self.merged + self.dropped + self.quarantined
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryCounts:
+    """What became of the queued entries of a run; they add up."""
+
+    read: int = 0
+    converted: int = 0
+    quarantined: int = 0
+    queued: int = 0
+    """New ones, for rows that the cloud knows under other keys."""
+
+    def plus(self, other: "EntryCounts") -> "EntryCounts":
+        return EntryCounts(
+            read=self.read + other.read,
+            converted=self.converted + other.converted,
+            quarantined=self.quarantined + other.quarantined,
+            queued=self.queued + other.queued,
+        )

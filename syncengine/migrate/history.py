@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from syncengine.clock import iso
-from syncengine.migrate.definition import Counts
+from syncengine.migrate.definition import Counts, EntryCounts
 from syncengine.migrate.results import CompletedMigration
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class RunRecord:
     restore_point_id: int | None = None
     """The sealed copy that was made before it, if one was."""
     counts: Counts = field(default_factory=Counts)
+    entries: EntryCounts = field(default_factory=EntryCounts)
     started_at: str
     duration_ms: int = 0
     batches: int = 0
@@ -58,6 +59,9 @@ def record_run(store: "Store", record: RunRecord) -> None:
         rows_merged=record.counts.merged,
         rows_dropped=record.counts.dropped,
         rows_quarantined=record.counts.quarantined,
+        entries_read=record.entries.read,
+        entries_converted=record.entries.converted,
+        entries_quarantined=record.entries.quarantined,
         batches=record.batches,
         batches_undone=record.batches_undone,
         code_hash=record.code_hash,

@@ -23,7 +23,8 @@ from syncengine.migrate.checks import (
     refuse_drifted,
 )
 from syncengine.migrate.dangling import DanglingRows
-from syncengine.migrate.definition import Counts, Item
+from syncengine.migrate.definition import Counts, EntryCounts, Item
+from syncengine.migrate.entries_of_run import QueuedEntries
 from syncengine.migrate.erasing import ZeroedPages, forget_before, forget_late
 from syncengine.migrate.history import RunRecord, code_hash, record_run
 from syncengine.migrate.late import LateRow, Lift, come_back, lift_for, step_aside
@@ -111,6 +112,7 @@ class Run:
             lifting=lifting,
         )
         self.rows = RowByRow(executor, self.work)
+        self.entries = QueuedEntries(executor, self.work)
 
     def perform(self) -> MigrationResult:
         try:
@@ -173,13 +175,16 @@ class Run:
 
     def convert_rows(self) -> None:
         """All of the executor's own work, without marker and record."""
+        self.entries.before_rows()
         self.executor.prepare(self.work)
         unique = self._unique_rows()
         self.total = self.executor.estimate(self.work)
         self.report_start()
         self._all_batches()
         unique.drop()
+        self.entries.with_rows()
         self.executor.finish(self.work)
+        self.entries.after_rows()
         self.executor.verify(self.work)
         self._check()
 
@@ -358,7 +363,6 @@ class Run:
                     shape_version=definition.to_version,
                     fingerprint=fingerprint(self.store, name),
                 )
-                self.store.run("runs", "relabel_waiting_puts", name=name, shape_version=definition.to_version)
 
     def _source_belongs_to_another(self) -> bool:
         """A legacy store has no user in it: it goes to the user who is signed in first, and to nobody else."""
@@ -406,6 +410,7 @@ class Run:
                 method=self.method,
                 restore_point_id=self.restore_point_id,
                 counts=counts,
+                entries=self.entries.counts if migration == self.step.id else EntryCounts(),
                 started_at=self.started_at,
                 duration_ms=self.store.clock.monotonic_ms() - self.started_ms,
                 batches=self.tally.batches,
@@ -464,6 +469,7 @@ class Run:
             scope=self.step.scope,
             state=state,
             counts=self.tally.counts,
+            entries=self.entries.counts,
             batches=self.tally.batches,
             batches_undone=self.tally.batches_undone,
             duration_ms=self.store.clock.monotonic_ms() - self.started_ms,

@@ -37,6 +37,10 @@ class RebuildingExecutor(BaseMigrationExecutor, ABC):
     """False for a way back: it goes to a shape that is known."""
     new_indexes: tuple[str, ...] = ()
     """CREATE INDEX texts that the author gave; the others of the live table are kept where they fit."""
+    keeps_keys: bool = False
+    """True where each row stays one row of the same key, whatever it holds."""
+    group_by: str | None = None
+    """The column by which rows are merged; None where each is converted by itself."""
 
     @property
     def new_table(self) -> str:
@@ -64,6 +68,10 @@ class RebuildingExecutor(BaseMigrationExecutor, ABC):
     @abstractmethod
     def new_columns(self, work: "Work") -> tuple[str, ...]:
         """What is written to the new table, in order."""
+
+    def final_columns(self, work: "Work") -> tuple[str, ...]:
+        """What `new_columns` are called when all is done."""
+        return self.new_columns(work)
 
     @abstractmethod
     def made_of(self, rows: "Sequence[Row]", work: "Work") -> list[list[tuple[Any, ...]]]:

@@ -1,9 +1,9 @@
 """What a host hears of migrations: result of one run, status of one user, progress; JSON as the design has it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from syncengine.migrate.definition import Counts
+from syncengine.migrate.definition import Counts, EntryCounts
 from syncengine.vocabulary import SchemaVersion
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ class MigrationResult:
     state: str
     """completed, queued (waits for the cloud), failed, cancelled, paused, or already (had run before)."""
     counts: Counts
+    entries: EntryCounts = field(default_factory=EntryCounts)
+    """What became of the outbox entries that were queued in the shape of before."""
     batches: int = 0
     batches_undone: int = 0
     duration_ms: int = 0

@@ -4,11 +4,12 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where an entry is. The first three are words of the outbox table; a void entry is stored as claimed."""
+    """Where an entry is. The first four are words of the outbox table; a void entry is stored as claimed."""
 
     WAITING = "waiting"
     HELD = "held"
     CLAIMED = "claimed"
+    SQUASHED = "squashed"
     VOID = "void"
     CONFIRMED = "confirmed"
     QUARANTINED = "quarantined"
@@ -19,13 +20,17 @@ class Event(StrEnum):
     """What can happen to an entry."""
 
     CLAIM = "claim"
+    SQUASH = "squash"
     UNREADABLE = "unreadable"
+    NOT_CONVERTED = "not_converted"
+    NOTHING_LEFT = "nothing_left"
     BLOCKED = "blocked"
     RELEASED = "released"
     NOT_NEEDED = "not_needed"
     APPLIED = "applied"
     PAGE_APPLIED = "page_applied"
     PAGE_UNCHANGED = "page_unchanged"
+    CONFLICT = "conflict"
     REJECTED = "rejected"
     NO_ANSWER = "no_answer"
     REFUSED_ALONE = "refused_alone"
@@ -41,13 +46,28 @@ ENDS = frozenset({State.CONFIRMED, State.DISCARDED})
 TRANSITIONS: dict[tuple[State, Event], State] = {
     # Numbered and frozen on disk before a byte is sent, so no number can ever mean two bodies.
     (State.WAITING, Event.CLAIM): State.CLAIMED,
+    # A later edit of a row is joined to the one that is claimed; it leaves the outbox together with that one.
+    (State.WAITING, Event.SQUASH): State.SQUASHED,
+    # The entry that it travels in has left the outbox, with this edit in it: to the cloud, or to a person.
+    (State.SQUASHED, Event.APPLIED): State.CONFIRMED,
     # Its row, or its key, cannot be read or can never be sent; no number was used up.
     (State.WAITING, Event.UNREADABLE): State.QUARANTINED,
+    # A migration changed the shape of its row, and cannot say what it is in the new one.
+    (State.WAITING, Event.NOT_CONVERTED): State.QUARANTINED,
+    # The same of one that waits behind another.
+    (State.HELD, Event.NOT_CONVERTED): State.QUARANTINED,
+    # The same of one that may be at the cloud: its number stays and is sent empty, unless the first copy arrived.
+    (State.CLAIMED, Event.NOT_CONVERTED): State.VOID,
+    # In the new shape of its row it changes nothing.
+    (State.WAITING, Event.NOTHING_LEFT): State.CONFIRMED,
+    # The same of one that waits behind another.
+    (State.HELD, Event.NOTHING_LEFT): State.CONFIRMED,
     # Something that it builds on (its row, parent, group or migration) lies in quarantine.
     (State.WAITING, Event.BLOCKED): State.HELD,
     # A person resolved what it waited for.
     (State.HELD, Event.RELEASED): State.WAITING,
-    # Nothing of a migration step is left to do, or another device has brought the cloud to its version.
+    # Nothing of a migration step is left to do, or another device has brought the cloud to its version; or a row came
+    # and went before the cloud heard of it.
     (State.WAITING, Event.NOT_NEEDED): State.CONFIRMED,
     # The cloud has it for good, now or since an answer that was lost.
     (State.CLAIMED, Event.APPLIED): State.CONFIRMED,
@@ -55,6 +75,8 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.CLAIMED, Event.PAGE_APPLIED): State.WAITING,
     # A page of cloud rows held nothing to change, so nothing is sent for it.
     (State.WAITING, Event.PAGE_UNCHANGED): State.WAITING,
+    # Its row has changed at the cloud, and its collection asks to look first: it waits for what the cloud has.
+    (State.CLAIMED, Event.CONFLICT): State.WAITING,
     # The cloud will never take it, and said why; its number is used up.
     (State.CLAIMED, Event.REJECTED): State.QUARANTINED,
     # Timeout, 5xx, cut cable: the cloud may or may not have it. The same number and body are sent again.

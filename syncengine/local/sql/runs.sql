@@ -4,12 +4,14 @@
 -- One attempt, when it ends.
 INSERT INTO _sync_run (
   migration, scope, from_version, to_version, code_hash, state, method, restore_point_id, probe_verdict,
-  rows_read, rows_written, rows_merged, rows_dropped, rows_quarantined, batches, batches_undone,
+  rows_read, rows_written, rows_merged, rows_dropped, rows_quarantined,
+  entries_read, entries_converted, entries_quarantined, batches, batches_undone,
   started_at, ended_at, duration_ms, error_code, error_text, warnings
 )
 VALUES (
   :migration, :scope, :from_version, :to_version, :code_hash, :state, :method, :restore_point_id, :probe_verdict,
-  :rows_read, :rows_written, :rows_merged, :rows_dropped, :rows_quarantined, :batches, :batches_undone,
+  :rows_read, :rows_written, :rows_merged, :rows_dropped, :rows_quarantined,
+  :entries_read, :entries_converted, :entries_quarantined, :batches, :batches_undone,
   :started_at, :ended_at, :duration_ms, :error_code, :error_text, :warnings
 );
 

@@ -1,0 +1,308 @@
+-- Queued entries on their way through a change of shape: read by rows, written in their new form.
+
+-- name: any
+-- Has a collection entries, open items, or rows that the cloud knows?
+SELECT EXISTS (SELECT 1 FROM _sync_outbox WHERE collection = :collection)
+    OR EXISTS (SELECT 1 FROM _sync_row WHERE collection = :collection)
+    OR EXISTS (
+      SELECT 1
+      FROM _sync_quarantine
+      WHERE collection = :collection
+        AND origin = 'outbox'
+        AND resolution IS NULL
+    );
+
+-- name: count
+-- How many entries and open items of a collection there are. The body of a void entry is counted with its item, and a
+-- squashed entry with the one that it travels in.
+SELECT
+  (
+    SELECT count(*)
+    FROM _sync_outbox
+    WHERE collection = :collection
+      AND kind NOT IN ('migration', 'void')
+      AND state <> 'squashed'
+  ) + (
+    SELECT count(*)
+    FROM _sync_quarantine
+    WHERE collection = :collection
+      AND origin = 'outbox'
+      AND resolution IS NULL
+  );
+
+-- name: count_converted
+-- How many of those that were there before are in the new shape now.
+SELECT
+  (
+    SELECT count(*)
+    FROM _sync_outbox
+    WHERE collection = :collection
+      AND kind NOT IN ('migration', 'void')
+      AND state <> 'squashed'
+      AND shape_version = :shape_version
+      AND entry_id <= :newest
+  ) + (
+    SELECT count(*)
+    FROM _sync_quarantine
+    WHERE collection = :collection
+      AND origin = 'outbox'
+      AND resolution IS NULL
+      AND shape_version = :shape_version
+  );
+
+-- name: count_set_aside
+-- How many open items of a collection are not in the new shape.
+SELECT count(*)
+FROM _sync_quarantine
+WHERE collection = :collection
+  AND origin = 'outbox'
+  AND resolution IS NULL
+  AND shape_version IS NOT :shape_version;
+
+-- name: newest_entry
+-- The highest number that an entry has had.
+SELECT coalesce(max(seq), 0)
+FROM sqlite_sequence
+WHERE name = '_sync_outbox';
+
+-- name: rows_page
+-- The next rows that have entries with a body, by owner and key.
+SELECT DISTINCT owner, row_key
+FROM _sync_outbox
+WHERE collection = :collection
+  AND kind NOT IN ('migration', 'void')
+  AND (owner, row_key) > (:owner, :row_key)
+ORDER BY owner, row_key
+LIMIT :rows_max;
+
+-- name: of_rows
+-- The entries of these rows, oldest first in each.
+SELECT entry_id, owner, row_key, kind, set_json, before_json, shape_version, state
+FROM _sync_outbox
+WHERE collection = :collection
+  AND (owner, row_key) > (:owner, :row_key)
+  AND (owner, row_key) <= (:last_owner, :last_key)
+  AND kind NOT IN ('migration', 'void')
+ORDER BY owner, row_key, entry_id;
+
+-- name: of_owner
+-- All entries of one owner's rows, in the order of writing.
+SELECT entry_id, owner, row_key, kind, set_json, before_json, shape_version, state
+FROM _sync_outbox
+WHERE collection = :collection
+  AND owner = :owner
+  AND kind NOT IN ('migration', 'void')
+ORDER BY entry_id;
+
+-- name: of_several_rows
+-- Entries that change several rows each.
+SELECT entry_id, owner, row_key, kind, set_json, before_json, shape_version, state
+FROM _sync_outbox
+WHERE collection = :collection
+  AND kind = 'changes'
+ORDER BY entry_id;
+
+-- name: with_body
+-- What of a collection says more than the name of its row.
+SELECT entry_id
+FROM _sync_outbox
+WHERE collection = :collection
+  AND kind NOT IN ('migration', 'void')
+  AND state <> 'squashed'
+  AND NOT (kind = 'put' AND set_json IS NULL)
+ORDER BY entry_id;
+
+-- name: of_row
+-- The entries of one row, oldest first.
+SELECT entry_id, owner, row_key, kind, set_json, before_json, shape_version, state
+FROM _sync_outbox
+WHERE collection = :collection
+  AND owner = :owner
+  AND row_key = :row_key
+  AND kind NOT IN ('migration', 'void')
+ORDER BY entry_id;
+
+-- name: items
+-- Open quarantine items that came from the outbox: they are members of their rows' chains.
+SELECT
+  json_extract(body, '$.entry_id'), owner, row_key, json_extract(body, '$.kind'), json_extract(body, '$.set'),
+  json_extract(body, '$.before'), shape_version, 'quarantined', item_id
+FROM _sync_quarantine
+WHERE collection = :collection
+  AND origin = 'outbox'
+  AND resolution IS NULL
+ORDER BY json_extract(body, '$.entry_id');
+
+-- name: owners
+-- Whose rows of a collection have entries or open items.
+SELECT owner
+FROM _sync_outbox
+WHERE collection = :collection
+  AND kind NOT IN ('migration', 'void')
+UNION
+SELECT owner
+FROM _sync_quarantine
+WHERE collection = :collection
+  AND origin = 'outbox'
+  AND resolution IS NULL;
+
+-- name: rewrite
+-- An entry in its new form; as it was first written, or sent, is kept until the cloud has it.
+UPDATE _sync_outbox
+SET original_json = coalesce(
+      original_json,
+      json_object(
+        'kind', kind,
+        'row_key', row_key,
+        'set', json(set_json),
+        'before', json(before_json),
+        'shape_version', shape_version
+      )
+    ),
+    kind = :kind,
+    row_key = :row_key,
+    set_json = :set_json,
+    before_json = :before_json,
+    shape_version = :shape_version
+WHERE entry_id = :entry_id;
+
+-- name: relabel
+-- An entry that says the same in the new shape: it names only its row, or it travels in another one.
+UPDATE _sync_outbox
+SET shape_version = :shape_version
+WHERE entry_id = :entry_id;
+
+-- name: relabel_all
+-- The same for all entries of a collection, whose columns have not changed.
+UPDATE _sync_outbox
+SET shape_version = :shape_version
+WHERE collection = :collection
+  AND kind NOT IN ('migration', 'void');
+
+-- name: relabel_items
+-- And for its open items.
+UPDATE _sync_quarantine
+SET shape_version = :shape_version,
+    body = json_set(body, '$.shape_version', :shape_version)
+WHERE collection = :collection
+  AND origin = 'outbox'
+  AND resolution IS NULL;
+
+-- name: leave
+-- Nothing of an entry is left in the new shape, nor of what travels in it.
+DELETE FROM _sync_outbox
+WHERE entry_id = :entry_id
+   OR squashed_into = :entry_id;
+
+-- name: relabel_item
+-- An open item that says the same in the new shape.
+UPDATE _sync_quarantine
+SET shape_version = :shape_version,
+    body = json_set(body, '$.shape_version', :shape_version)
+WHERE item_id = :item_id;
+
+-- name: rewrite_item
+-- An open item in its new form.
+UPDATE _sync_quarantine
+SET body = json_set(
+      body,
+      '$.original', json(
+        coalesce(
+          json_extract(body, '$.original'),
+          json_object(
+            'kind', json_extract(body, '$.kind'),
+            'row_key', row_key,
+            'set', json_extract(body, '$.set'),
+            'before', json_extract(body, '$.before'),
+            'shape_version', shape_version
+          )
+        )
+      ),
+      '$.kind', :kind,
+      '$.set', json(:set_json),
+      '$.before', json(:before_json),
+      '$.shape_version', :shape_version
+    ),
+    row_key = :row_key,
+    shape_version = :shape_version
+WHERE item_id = :item_id;
+
+-- name: queue
+-- A change that follows from new keys, behind all that is queued.
+INSERT INTO _sync_outbox (
+  owner, kind, collection, row_key, set_json, shape_version, group_id, created_at
+)
+VALUES (:owner, 'changes', :collection, :row_key, :set_json, :shape_version, :group_id, :now);
+
+-- name: cloud_has
+-- Is a row at the cloud, as far as this device has heard?
+SELECT EXISTS (
+  SELECT 1
+  FROM _sync_row
+  WHERE collection = :collection
+    AND owner = :owner
+    AND row_key = :row_key
+    AND NOT deleted
+);
+
+-- name: known_page
+-- The next rows that the cloud has, may have, or will get whole.
+SELECT owner, row_key
+FROM _sync_row
+WHERE collection = :collection
+  AND NOT deleted
+  AND (owner, row_key) > (:owner, :row_key)
+UNION
+SELECT owner, row_key
+FROM _sync_outbox
+WHERE collection = :collection
+  AND entry_id <= :newest
+  AND kind NOT IN ('migration', 'void')
+  AND (state = 'claimed' OR kind = 'put' AND set_json IS NULL)
+  AND (owner, row_key) > (:owner, :row_key)
+ORDER BY owner, row_key
+LIMIT :rows_max;
+
+-- name: with_extra
+-- Rows with fields that this app did not know so far.
+SELECT owner, row_key, extra
+FROM _sync_row
+WHERE collection = :collection
+  AND extra IS NOT NULL
+ORDER BY owner, row_key;
+
+-- name: keep_extra
+-- What is still not known of a row.
+UPDATE _sync_row
+SET extra = :extra
+WHERE collection = :collection
+  AND owner = :owner
+  AND row_key = :row_key;
+
+-- name: rows_set_aside
+-- The rows that a migration itself has put into quarantine.
+SELECT owner, row_key
+FROM _sync_quarantine
+WHERE origin = 'migration'
+  AND migration = :migration
+  AND collection = :collection
+  AND resolution IS NULL;
+
+-- name: version_at_cloud
+-- The server's version of a row that this device has last heard of.
+SELECT version
+FROM _sync_row
+WHERE collection = :collection
+  AND owner = :owner
+  AND row_key = :row_key;
+
+-- name: is_queued
+-- 1 when an edit of this row waits, or is on its way.
+SELECT EXISTS (
+  SELECT 1
+  FROM _sync_outbox
+  WHERE collection = :collection
+    AND owner = :owner
+    AND row_key = :row_key
+    AND entry_id <= :newest
+);

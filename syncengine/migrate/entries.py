@@ -1,0 +1,155 @@
+"""Queued entries go through a change of shape together with their rows, in its transaction.
+
+Each entry is converted by rebuilding its row before and after it: its new form is the difference of what the two
+become. What cannot be converted goes to quarantine with its original. Nothing is left in the old shape, and all of it
+is counted.
+"""
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from syncengine.errors import ReconciliationFailed
+from syncengine.local.identifiers import quoted
+from syncengine.migrate.definition import EntryCounts
+from syncengine.migrate.entries_chain import Change, Queued
+from syncengine.migrate.entries_form import form_of
+from syncengine.migrate.entries_keys import queue_new_keys
+from syncengine.migrate.entries_made import Making
+from syncengine.migrate.entries_states import Became, EditName, GroupOutcomes, name_of, row_outcomes
+from syncengine.migrate.entries_units import RowName, Unit, units_of_owners, units_of_rows
+from syncengine.migrate.entries_written import EntryWriter
+from syncengine.migrate.rejection import Rejection
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+    from syncengine.migrate.rebuild import RebuildingExecutor
+    from syncengine.migrate.work import Work
+
+OLDER_SHAPE = Rejection(code="older_shape", text="it was written in a shape from before the last one")
+UNREADABLE = "entry_unreadable"
+
+
+def convert_entries(executor: "RebuildingExecutor", work: "Work") -> EntryCounts:
+    """Convert every queued entry and open item of the executor's collection. Inside the run's transaction.
+
+    When the new table is filled, and the live one is still there. Raises ReconciliationFailed where an entry is
+    neither in the new shape nor in quarantine afterwards, and what is no entry's fault.
+    """
+    if not has_entries(executor, work):
+        return EntryCounts()
+    warned = work.warned
+    counts = _Conversion(executor, work).done()
+    work.forget_warnings(since=warned)  # the rows themselves have warned when they were converted
+    return counts
+
+
+def convert_beside(executor: "RebuildingExecutor", work: "Work") -> EntryCounts:
+    """The same where ALTER TABLE changes the live table: before it does, by a new table that stays empty."""
+    if not has_entries(executor, work):
+        return EntryCounts()
+    executor.make_new_table(work)
+    counts = convert_entries(executor, work)
+    work.store.query(f"DROP TABLE {quoted(executor.new_table)}")
+    return counts
+
+
+def has_entries(executor: "RebuildingExecutor", work: "Work") -> bool:
+    """Is there anything of the collection in the outbox, in quarantine, or known at the cloud?"""
+    collection = work.collections[executor.collection]
+    return collection.owner is not None and bool(work.store.value("entries", "any", collection=collection.name))
+
+
+class _Conversion:
+    """One run's entries."""
+
+    def __init__(self, executor: "RebuildingExecutor", work: "Work") -> None:
+        self.executor = executor
+        self.work = work
+        self.store: Store = work.store
+        self.name = executor.collection
+        self.making = Making(executor, work)
+        self.writer = EntryWriter(self.store, shape_version=executor.definition.to_version)
+        self._shape_before = self.store.value("runs", "shape_version", name=self.name)
+        self._set_aside: Collection[RowName] = frozenset(
+            (str(owner), str(key))
+            for owner, key in self.store.rows(
+                "entries", "rows_set_aside", migration=executor.definition.id, collection=self.name
+            )
+        )
+
+    def done(self) -> EntryCounts:
+        read = int(self.store.value("entries", "count", collection=self.name))
+        newest = int(self.store.value("entries", "newest_entry"))
+        pages = units_of_owners if self.executor.grouped else units_of_rows
+        for units in pages(self.store, self.name):
+            self._convert(units)
+        known = {"collection": self.name, "shape_version": self.executor.definition.to_version}
+        converted = int(self.store.value("entries", "count_converted", newest=newest, **known)) + self.writer.left
+        quarantined = int(self.store.value("entries", "count_set_aside", **known))
+        check_entries(self.executor.definition.id, read=read, converted=converted, quarantined=quarantined)
+        queued = queue_new_keys(self.executor, self.work, self.making, newest=newest)
+        return EntryCounts(read=read, converted=converted, quarantined=quarantined, queued=queued)
+
+    def _convert(self, units: list[Unit]) -> None:
+        readable = [Unit(owner=unit.owner, edits=tuple(filter(self._is_readable, unit.edits))) for unit in units]
+        outcomes = self._outcomes(readable)
+        for unit in units:
+            self._write_unit(unit, outcomes)
+        self.writer.flush()
+
+    def _outcomes(self, units: list[Unit]) -> dict[EditName, list[Became]]:
+        group_by = self.executor.group_by
+        if group_by is None:
+            return row_outcomes(units, self.making, set_aside=self._set_aside)
+        found: dict[EditName, list[Became]] = {}
+        for unit in units:
+            groups = GroupOutcomes(unit, self.making, self.store, collection=self.name, group_by=group_by)
+            found |= groups.found(set_aside=self._set_aside)
+        return found
+
+    def _is_readable(self, edit: Queued) -> bool:
+        return self._fault(edit) is None
+
+    def _fault(self, edit: Queued) -> Rejection | None:
+        if edit.fault is not None:
+            return Rejection(code=UNREADABLE, text=edit.fault)
+        return OLDER_SHAPE if self._shape_before not in (None, edit.shape_version) else None
+
+    def _write_unit(self, unit: Unit, outcomes: dict[EditName, list[Became]]) -> None:
+        failed, told = False, set[str]()
+        for edit in unit.edits:
+            became = outcomes.get(name_of(edit), [])
+            why = self._fault(edit) or next((one.rejection for one in became if one.rejection), None)
+            if why is not None:
+                failed = True
+                self.writer.set_aside(edit, why)
+            elif edit.state == "squashed" or any(change.names_only_its_row for change in edit.changes):
+                self.writer.relabel(edit)
+            else:
+                changes = self._changes(edit, became, told)
+                # Behind what went to quarantine an entry has to be found by the key that it had.
+                takes_new_key = not failed and edit.item_id is None
+                form = form_of(edit, changes, collection=self.name, takes_new_key=takes_new_key)
+                self.writer.write(edit, form)
+
+    def _changes(self, edit: Queued, became: list[Became], told: set[str]) -> list[Change]:
+        """`told` are the keys that the unit's earlier entries have put."""
+
+        def has(key: str) -> bool:
+            row = {"collection": self.name, "owner": edit.owner, "row_key": key}
+            return key in told or bool(self.store.value("entries", "cloud_has", **row))
+
+        known = self.making.columns.source
+        changes = [change for one in became for change in one.changes(known=known, has=has)]
+        told |= {change.key for change in changes if change.kind == "put"}
+        return changes
+
+
+def check_entries(migration: str, *, read: int, converted: int, quarantined: int) -> None:
+    """Every entry that was queued is in the new shape or in quarantine. Raises ReconciliationFailed."""
+    if read != converted + quarantined:
+        raise ReconciliationFailed(
+            f"Migration {migration} does not add up in the outbox.",
+            why=f"{read} entries were queued, but {converted} were converted and {quarantined} set aside",
+            fix="The store is as it was. This is a mistake of the engine; please report it.",
+        )

@@ -1,0 +1,81 @@
+"""The values that a queued entry carries, as columns keep them, and as JSON again."""
+
+import base64
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+Values = dict[str, Any]
+"""Column values by name: of a whole row but its owner, or of what has changed."""
+
+
+def values_of(body: str | None) -> Values | None:
+    """The column values in an entry's JSON; None where there is none. Raises ValueError for what is no object."""
+    if body is None:
+        return None
+    found = json.loads(body)
+    if not isinstance(found, dict):
+        raise ValueError("no object")  # noqa: TRY004  (what is asked of the caller is one kind of error)
+    return column_values(found)
+
+
+def column_values(found: Mapping[str, Any]) -> Values:
+    """The same of a parsed object."""
+    return {name: _column_value(value) for name, value in found.items()}
+
+
+def json_of(values: Mapping[str, Any] | None) -> str | None:
+    """Column values as an entry carries them: numbers bit for bit, blobs as `{"$blob": "<base64>"}`."""
+    return None if values is None else json_text(values)
+
+
+def json_text(found: Any) -> str:
+    """JSON text of anything that is made of column values."""
+    try:
+        return _dumped(found)
+    except ValueError:  # a number that is not finite, somewhere
+        return _dumped(_sayable(found))
+
+
+def _dumped(found: Any) -> str:
+    text = json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_blob)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can say
+        return json.dumps(found, allow_nan=False, separators=(",", ":"), default=_blob)
+    return text
+
+
+def _blob(value: Any) -> dict[str, str]:
+    if isinstance(value, bytes):
+        return {"$blob": base64.b64encode(value).decode()}
+    raise TypeError(f"{type(value).__name__} is no column's value")
+
+
+def _sayable(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {name: _sayable(value) for name, value in found.items()}
+    if isinstance(found, list):
+        return [_sayable(value) for value in found]
+    if isinstance(found, float) and not math.isfinite(found):
+        return {"$real": repr(found)}
+    return found
+
+
+def _column_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, dict):
+        return _marked_value(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+
+
+def _marked_value(value: dict[str, Any]) -> Any:
+    if value.keys() == {"$blob"}:
+        return base64.b64decode(value["$blob"])
+    if value.keys() == {"$hex"}:
+        return bytes.fromhex(value["$hex"])
+    if value.keys() == {"$real"}:
+        return float(value["$real"])
+    return json.dumps(value, ensure_ascii=False)
