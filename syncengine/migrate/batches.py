@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from syncengine.local.identifiers import quoted
+from syncengine.local.page_cache import PageCache
 from syncengine.logs import log_event
 from syncengine.migrate.definition import Counts, Item
 from syncengine.migrate.paging import PAGE_ROWS, behind, page_of, pages, rows_of, up_to
@@ -112,8 +113,8 @@ class RangeBatch:
     def apply_or_leave_half(self) -> Counts:
         """The same, where the caller undoes more than this batch when it fails.
 
-        SQLite keeps what is needed to undo an INSERT alone: it writes each page that was changed before and is still in
-        its cache twice. OR FAIL needs no such thing (sqlite.org/tempfiles.html#statement_journal_files).
+        To be able to undo this INSERT alone, SQLite would copy pages that earlier batches changed into a statement
+        journal; OR FAIL needs none (sqlite.org/tempfiles.html#statement_journal_files).
         """
         return self._applied("INSERT OR FAIL")
 
@@ -179,9 +180,11 @@ def of_rows(executor: "RebuildingExecutor", work: "Work", *, rows_max: int) -> I
     """The table in key order, so many rows at a time."""
     columns, keys = executor.source_columns(work), executor.order(work)
     page_rows = max(rows_max, PAGE_ROWS)
+    cache = PageCache(work.store)
     for page in pages(work.store, executor.collection, columns=columns, keys=keys, page_rows=page_rows):
         for start in range(0, len(page), rows_max):
             yield RowsBatch(executor, work, page[start : start + rows_max])
+            cache.settle()
 
 
 def of_ranges(

@@ -89,6 +89,22 @@ def test_a_typed_dict_says_which_columns_are_json_and_which_are_bool(world):
     assert (found, aside) == ([("x", 60, '["ä","b"]', 1), ("y", 0, '["b"]', 0)], [])
 
 
+class Turned(TypedDict):
+    tags: str
+    done: int
+    seconds: int
+    id: str
+
+
+def test_values_come_into_their_own_columns_whatever_the_order_of_the_hint(world):
+    def turned(old: dict) -> Turned:
+        return {"tags": old["tags"], "done": old["done"], "seconds": int(old["minutes"] * 60), "id": old["id"]}
+
+    _, found, aside = world(turned, rows(12))
+    assert found == [(f"r{number:03}", number * 30, '["a"]', number % 2) for number in range(12)]
+    assert aside == []
+
+
 def test_text_that_is_no_json_where_the_hint_wants_it_is_set_aside_whole(world):
     result, found, aside = world(with_hints, [*rows(12), ("z", 1.0, "no json", 1)])
     assert (len(found), result.counts.quarantined) == (12, 1)
