@@ -69,13 +69,13 @@ def capture_off(store: "Store", collections: Collection[str], *, reshaping: bool
     are then, in their new shape and under their new record. `reshaping` says that the block may change tables.
     A start does not look at the schema again because of it.
     """
-    if not reshaping and _all_triggers_are_of(store, collections):
-        # Nothing else would fire, so none is dropped: no other connection has to read the schema again.
-        with store.without_triggers():
-            yield
-        return
-    known = store.value("capture", "schema_is_known")
     with store.savepoint("batch_without_capture"):
+        if not reshaping and _all_triggers_are_of(store, collections):
+            # Nothing else would fire, so none is dropped: no other connection has to read the schema again.
+            with store.without_triggers():
+                yield
+            return
+        known = store.value("capture", "schema_is_known")
         for collection in collections:
             drop_capture(store, collection)
         yield
