@@ -66,9 +66,15 @@ class Settings:
     """One walk, one place; a larger one goes to quarantine by its first bytes, and the rest is read."""
 
     # Sending.
-    push_entries_max: int = 500
-    push_bytes_max: int = 1_000_000
+    push_entries_first: int = 500
+    """What the first push holds; later ones grow up to the next where the line and the cloud are quick."""
+    push_entries_max: int = 5_000
+    push_bytes_max: int = 4_000_000
     """One push holds at most so much; a single larger entry is sent alone."""
+    push_ms_target: int = 2_000
+    """Pushes that take longer get smaller."""
+    compress: str = "auto"
+    """"auto": the bodies of pushes are compressed where the line is slow or metered; "always"; "never"."""
     attempts_before_halving: int = 2
     """A batch refused so often is cut in half, down to the one entry that is at fault."""
     attempts_of_one_entry_max: int = 5
@@ -121,19 +127,21 @@ class Settings:
 
 def _check_value(name: str, value: float | str) -> None:
     if isinstance(value, str):
-        if value not in ("normal", "full"):
-            raise ValueError(f"setting {name} is normal or full, not {value!r}")
+        if value not in _WORDS[name]:
+            raise ValueError(f"setting {name} is {' or '.join(_WORDS[name])}, not {value!r}")
     elif name == "cpu_share_max" and not 0.01 <= value <= 1:
         raise ValueError(f"setting {name} is a share from 0.01 to 1, not {value}")
     elif value < (1 if name in _ONE_AT_LEAST else 0):
         raise ValueError(f"setting {name} is too small: {value}")
 
 
+_WORDS = {"durability": ("normal", "full"), "compress": ("auto", "always", "never")}
 _ONE_AT_LEAST = (
     "group_entries_max",
     "batch_rows",
     "sql_batch_rows",
     "batch_ms_target",
+    "push_entries_first",
     "push_entries_max",
     "push_bytes_max",
     "round_pushes_max",

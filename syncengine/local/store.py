@@ -31,7 +31,7 @@ from syncengine.local.statements import statement
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     from syncengine.clock import Clock
@@ -181,6 +181,18 @@ class Store:
                 raise
             return self.connection.changes()
 
+    def run_many(self, file: str, name: str, /, values: Iterable[Mapping[str, Any]]) -> None:
+        """Execute a named statement that writes once for each of the values. Only inside a transaction."""
+        with self.lock:
+            self.check_usable()
+            if not self.connection.in_transaction:
+                raise AssertionError("what the engine writes, it writes inside a transaction")
+            try:
+                self.connection.executemany(statement(file, name), values).fetchall()
+            except (apsw.CorruptError, apsw.NotADBError) as error:
+                self.note_damage(error)
+                raise
+
     def rows(self, file: str, name: str, /, **values: Any) -> list[Row]:
         """All rows of a named statement. Raises StoreDamaged where the engine's tables are not what it asks."""
         try:
@@ -251,6 +263,10 @@ class Store:
             return open_reader(self.path, busy_wait_ms=self.settings.busy_wait_ms_max)
         except apsw.Error as error:
             raise_translated(error)
+
+    def has_dangling_references(self) -> bool:
+        """Would a COMMIT now fail, because a row refers to one that is not there? For deferred foreign keys."""
+        return bool(self.connection.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0])
 
     def data_version(self) -> int:
         """A number that changes when another process has committed."""

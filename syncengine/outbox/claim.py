@@ -1,78 +1,62 @@
 """Choose what is sent next, give it numbers, and freeze it on disk before a byte leaves the device."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from itertools import groupby
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from syncengine.errors import TextUnreadable
-from syncengine.outbox.barrier_page import Barrier
+from syncengine.outbox.choice import Choice, Limits, pages, units
 from syncengine.outbox.delivery import Event, State, next_state
 from syncengine.outbox.entry import Batch, Entry, Kind, entry_of
 from syncengine.outbox.holding import hold_behind_open_items
-from syncengine.outbox.numbering import ensure_drain
-from syncengine.outbox.row_body import LiveRows, RowUnreadable
-from syncengine.outbox.sendable import entry_fault
-from syncengine.outbox.set_aside import set_aside
-from syncengine.outbox.unreadable_keys import set_aside_unreadable_keys
+from syncengine.outbox.numbering import DrainState, ensure_drain
+from syncengine.outbox.squash import Row, row_of
+from syncengine.outbox.unreadable_keys import set_aside_unreadable
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
 
-PAGE_ENTRIES = 500
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How much one batch holds; a single larger group goes alone."""
-
-    entries_max: int
-    bytes_max: int
-
-
-@dataclass(slots=True)
-class _Filling:
-    """A batch while it is filled."""
-
-    limits: Limits
-    entries: list[Entry] = field(default_factory=list)
-    size_bytes: int = 0
-
-    def takes(self, unit: list[Entry]) -> bool:
-        """Add a group if there is room for all of it; an empty batch takes any."""
-        size_bytes = sum(entry.size_bytes for entry in unit)
-        too_many = len(self.entries) + len(unit) > self.limits.entries_max
-        if self.entries and (too_many or self.size_bytes + size_bytes > self.limits.bytes_max):
-            return False
-        self.entries += unit
-        self.size_bytes += size_bytes
-        return True
-
-
-def claim(store: "Store", owner: str, *, limits: Limits, fresh: bool = True) -> Batch:
+def claim(
+    store: "Store",
+    owner: str,
+    *,
+    limits: Limits,
+    token: str | None = None,
+    fresh: bool = True,
+    behind: Batch | None = None,
+) -> Batch:
     """The next batch of one queue, durable before it is returned; empty when nothing can be sent.
 
     First comes what is claimed already: same numbers, same bodies, same order. Only then are waiting entries
-    numbered, oldest first and groups whole (`fresh=False`: never). What a migration step or a quarantine item
-    holds back is passed over. A step of a migration comes alone, and without a number.
+    numbered, oldest first and groups whole (`fresh=False`: never), and edits of one row joined. What a migration step
+    or a quarantine item holds back is passed over. A step of a migration comes alone, and without a number.
+
+    `token` is by chance, another one each time: it tells this claim from that of a copy of the store. `behind` is a
+    batch that is on its way now: what comes after it is claimed, and no step of a migration.
     """
     with store.transaction(durable=True):
         drain = ensure_drain(store, owner)
-        claimed = _claimed_again(store, owner, limits)
-        if claimed or not fresh:
-            return Batch(owner=owner, epoch=drain.epoch, entries=tuple(claimed))
-        chosen = _choose_behind_items(store, owner, limits)
-        if chosen and chosen[0].kind is not Kind.MIGRATION:
-            chosen = _number(store, chosen, epoch=drain.epoch, first=drain.next_sequence)
-        return Batch(owner=owner, epoch=drain.epoch, entries=tuple(chosen))
+        refusing = frozenset(name for (name,) in store.rows("outbox", "refusing_collections"))
+        entries = _claimed_again(store, owner, limits, epoch=drain.epoch, after=_last_sequence(behind))
+        if not entries and fresh:
+            entries = _claimed_now(store, owner, limits, drain, token=token, behind=behind, refusing=refusing)
+        return Batch(owner=owner, epoch=drain.epoch, entries=tuple(entries), refusing=refusing)
 
 
-def _claimed_again(store: "Store", owner: str, limits: Limits) -> list[Entry]:
-    batch = _Filling(limits)
-    for unit in _units(_pages(store, "claimed", owner)):
-        if not batch.takes(unit):
+def _last_sequence(behind: Batch | None) -> int:
+    return (behind.entries[-1].sequence or 0) if behind is not None and behind.entries else 0
+
+
+def _claimed_again(store: "Store", owner: str, limits: Limits, *, epoch: int, after: int) -> list[Entry]:
+    batch: list[Entry] = []
+    size_bytes = 0
+    found = pages(store, "claimed", owner, limits.page_entries, by=2, after=after, epoch=epoch)
+    for unit in units(map(entry_of, found)):
+        size_bytes += sum(entry.size_bytes for entry in unit)
+        if batch and (len(batch) + len(unit) > limits.entries_max or size_bytes > limits.bytes_max):
             break
-    return [_emptied(entry) for entry in batch.entries]
+        batch += unit
+    return [_emptied(entry) for entry in batch]
 
 
 def _emptied(entry: Entry) -> Entry:
@@ -80,153 +64,114 @@ def _emptied(entry: Entry) -> Entry:
     return replace(entry, collection="", row_key="") if entry.kind is Kind.VOID else entry
 
 
-def _choose_behind_items(store: "Store", owner: str, limits: Limits) -> list[Entry]:
+def _claimed_now(
+    store: "Store",
+    owner: str,
+    limits: Limits,
+    drain: DrainState,
+    *,
+    token: str | None,
+    behind: Batch | None,
+    refusing: frozenset[str],
+) -> list[Entry]:
+    in_flight = frozenset(row_of(entry) for entry in behind.entries) if behind is not None else frozenset()
+    chosen, choice = _choose_behind_items(store, owner, limits, in_flight=in_flight, refusing=refusing)
+    if not chosen or chosen[0].kind is Kind.MIGRATION:
+        return chosen
+    return _number(store, chosen, choice, drain, token=token)
+
+
+def _choose_behind_items(
+    store: "Store", owner: str, limits: Limits, *, in_flight: frozenset[Row], refusing: frozenset[str]
+) -> tuple[list[Entry], Choice]:
     try:
         with store.savepoint("choose"):
             hold_behind_open_items(store, owner)
-            return _choose(store, owner, limits)
+            return _choose(store, owner, limits, in_flight=in_flight, refusing=refusing)
     except TextUnreadable:
-        # A key that an earlier version queued unjudged.
-        set_aside_unreadable_keys(store, owner)
+        # A key or a text that no request can carry.
+        set_aside_unreadable(store, owner)
     hold_behind_open_items(store, owner)
-    return _choose(store, owner, limits)
+    return _choose(store, owner, limits, in_flight=in_flight, refusing=refusing)
 
 
-def _choose(store: "Store", owner: str, limits: Limits) -> list[Entry]:
+def _choose(
+    store: "Store", owner: str, limits: Limits, *, in_flight: frozenset[Row], refusing: frozenset[str]
+) -> tuple[list[Entry], Choice]:
     while True:
-        choice = _Choice(store, owner, limits)
-        entries = choice.made()
-        # Each time round, one more unreadable entry has left the queue.
-        if entries or not choice.has_set_aside:
-            return entries
+        choice = Choice(store, owner, limits, in_flight=in_flight, refusing=refusing)
+        entries = choice.entries()
+        # Each time round, an entry has left the queue: it is unreadable, or its row came and went.
+        if entries or not (choice.has_set_aside or choice.squash.vanished):
+            return entries, choice
+        if not choice.has_set_aside:
+            _let_vanish(store, choice)
 
 
-class _Choice:
-    """One walk through the queue, oldest first."""
-
-    def __init__(self, store: "Store", owner: str, limits: Limits) -> None:
-        self._store = store
-        self._owner = owner
-        self._batch = _Filling(limits)
-        self._live_rows = LiveRows(store)
-        self._barriers = [
-            (entry_id, frozenset(Barrier.from_json(text).collections))
-            for entry_id, _, text in store.rows("outbox", "barriers", owner=owner)
-        ]
-        self._rows_passed: set[tuple[str, str]] = set()
-        self.has_set_aside = False
-
-    def made(self) -> list[Entry]:
-        """The entries of the next batch, bodies frozen; or one migration step; or none."""
-        for unit in _units(_pages(self._store, "waiting", self._owner)):
-            if unit[0].kind is Kind.MIGRATION:
-                # Its turn comes when nothing that was written before it is left to send.
-                if not self._batch.entries:
-                    return unit
-            elif not self._is_held_back(unit):
-                frozen = self._frozen(unit)
-                if self.has_set_aside:
-                    return []  # what was chosen may be held now
-                if not self._batch.takes(frozen):
-                    break
-            else:
-                # What is written later to the same rows must not overtake.
-                self._rows_passed.update((entry.collection, entry.row_key) for entry in unit)
-        return self._batch.entries
-
-    def _is_held_back(self, unit: list[Entry]) -> bool:
-        return any(
-            (entry.collection, entry.row_key) in self._rows_passed or self._is_behind_barrier(entry) for entry in unit
-        )
-
-    def _is_behind_barrier(self, entry: Entry) -> bool:
-        return any(
-            entry_id < entry.entry_id and entry.collection in collections for entry_id, collections in self._barriers
-        )
-
-    def _frozen(self, unit: list[Entry]) -> list[Entry]:
-        frozen = [_freeze(self._store, entry, self._live_rows) for entry in unit]
-        self.has_set_aside = None in frozen
-        return [entry for entry in frozen if entry is not None]
-
-
-def _freeze(store: "Store", entry: Entry, live_rows: LiveRows) -> Entry | None:
-    """The entry with the body that will be sent; None when it went to quarantine instead."""
-    fault = entry_fault(entry)
-    if fault is not None:
-        set_aside(store, entry, event=Event.UNREADABLE, error_code=fault.code, error_text=fault.why)
-        return None
-    if entry.kind is not Kind.PUT or entry.set_json is not None:
-        return entry
-    try:
-        body = live_rows.body_json(entry.collection, owner=entry.owner, row_key=entry.row_key)
-    except RowUnreadable as error:
-        set_aside(store, entry, event=Event.UNREADABLE, error_code=error.code, error_text=error.why)
-        return None
-    if body is not None:
-        return replace(entry, set_json=body)
-    if _row_is_set_aside(store, entry):
-        why = "its row lies in quarantine"
-        set_aside(store, entry, event=Event.UNREADABLE, error_code="row_in_quarantine", error_text=why)
-        return None
-    # The user deleted the row after it was queued. An earlier upload may have reached the cloud, so it is deleted
-    # there too; deleting what the cloud never had does no harm.
-    return replace(entry, kind=Kind.DELETE)
-
-
-def _row_is_set_aside(store: "Store", entry: Entry) -> bool:
-    return bool(
-        store.value(
-            "quarantine",
-            "row_is_set_aside",
-            collection=entry.collection,
-            owner=entry.owner,
-            row_key=entry.row_key,
-        )
-    )
-
-
-def _number(store: "Store", chosen: list[Entry], *, epoch: int, first: int) -> list[Entry]:
+def _number(
+    store: "Store", chosen: list[Entry], choice: Choice, drain: DrainState, *, token: str | None
+) -> list[Entry]:
     claimed = next_state(State.WAITING, Event.CLAIM)
     numbered = [
-        replace(entry, sequence=first + index, epoch=epoch, state=claimed) for index, entry in enumerate(chosen)
+        replace(entry, sequence=sequence, epoch=drain.epoch, state=claimed, last_error=None, claim_token=token)
+        for sequence, entry in enumerate(chosen, start=drain.next_sequence)
     ]
-    for entry in numbered:
-        write_number(store, entry)
-    store.run("drain", "take_sequences", owner=chosen[0].owner, next_sequence=first + len(chosen))
+    write_numbers(store, numbered)
+    _write_joined(store, choice)
+    _let_vanish(store, choice)
+    next_sequence = drain.next_sequence + len(numbered)
+    store.run("drain", "take_sequences", owner=numbered[0].owner, next_sequence=next_sequence)
     # What is written from now on is another group, even by a process that began before.
     store.rows("outbox", "advance_groups", count=1)
     return numbered
 
 
-def write_number(store: "Store", entry: Entry) -> None:
-    """Write down the number and the frozen body. Inside a durable transaction."""
-    store.run(
+def _write_joined(store: "Store", choice: Choice) -> None:
+    squashed = next_state(State.WAITING, Event.SQUASH)
+    travels = choice.squash.travels
+    pairs = [(_survivor(entry_id, travels), entry_id) for entry_id in travels]
+    store.run_many("outbox", "squash", ({"state": squashed, "into": into, "entry_id": each} for into, each in pairs))
+    store.run_many("outbox", "squash_again", ({"into": into, "entry_id": each} for into, each in pairs))
+
+
+def _survivor(entry_id: int, travels: dict[int, int]) -> int:
+    """Where it ends up: what it was joined to may have been joined itself."""
+    while entry_id in travels:
+        entry_id = travels[entry_id]
+    return entry_id
+
+
+def _let_vanish(store: "Store", choice: Choice) -> None:
+    """Entries of rows that came and went leave, and those that were joined to them."""
+    next_state(State.WAITING, Event.NOT_NEEDED)
+    travels = choice.squash.travels
+    gone = set(choice.squash.vanished)
+    gone |= {entry_id for entry_id in travels if _survivor(entry_id, travels) in gone}
+    store.run_many("outbox", "delete_squashed", ({"entry_id": entry_id} for entry_id in gone))
+    store.run_many("outbox", "delete", ({"entry_id": entry_id} for entry_id in gone))
+
+
+def write_numbers(store: "Store", entries: list[Entry]) -> None:
+    """Write down the numbers and the frozen bodies. Inside a durable transaction."""
+    store.run_many(
         "outbox",
         "number",
-        entry_id=entry.entry_id,
-        sequence=entry.sequence,
-        epoch=entry.epoch,
-        state=entry.state,
-        kind=entry.kind,
-        set_json=entry.set_json,
-        barrier_json=entry.barrier_json,
+        (
+            {
+                "entry_id": entry.entry_id,
+                "sequence": entry.sequence,
+                "epoch": entry.epoch,
+                "state": entry.state,
+                "kind": entry.kind,
+                "set_json": entry.set_json,
+                "before_json": entry.before_json,
+                "base_version": entry.base_version,
+                "barrier_json": entry.barrier_json,
+                "claim_token": entry.claim_token,
+            }
+            for entry in entries
+        ),
     )
 
 
-def _units(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
-    """Neighbours of one group together."""
-    for _, unit in groupby(entries, key=lambda entry: entry.group_id):
-        yield list(unit)
-
-
-def _pages(store: "Store", name: str, owner: str) -> Iterator[Entry]:
-    """Entries page by page: a queue may be longer than memory should hold."""
-    after = 0
-    while True:
-        rows = store.rows("outbox", name, owner=owner, after=after, entries_max=PAGE_ENTRIES)
-        page = [entry_of(row) for row in rows]
-        yield from page
-        if len(page) < PAGE_ENTRIES:
-            return
-        after = page[-1].sequence or page[-1].entry_id
+__all__ = ["Limits", "claim", "write_numbers"]

@@ -20,6 +20,8 @@ class Kind(StrEnum):
     VOID = "void"
 
 
+CONFLICT = "conflict"
+"""The error of an entry that the cloud did not apply, as it had asked, because its row has changed there."""
 ENTRY_BYTES_AROUND = 256
 """Room that one entry takes beside its body: names, numbers, JSON punctuation."""
 
@@ -50,6 +52,8 @@ class Entry:
     attempts: int
     last_error: str | None
     created_at: str
+    claim_token: str | None = None
+    """By chance, given with the number: a copy of the store that gives the same number gives it another token."""
 
     def key(self, device: str) -> str:
         """The name of this entry for the cloud, the same however often it is sent."""
@@ -73,6 +77,8 @@ class Batch:
     owner: str
     epoch: int
     entries: tuple[Entry, ...] = ()
+    refusing: frozenset[str] = frozenset()
+    """Collections whose entries the cloud shall not apply on a row that has changed since `base_version`."""
 
     @property
     def barrier(self) -> Entry | None:
@@ -98,21 +104,37 @@ class Result:
     skipped: tuple[str, ...] = ()
 
     @property
+    def first_answer(self) -> str | None:
+        """What became of it when it came for the first time."""
+        return self.outcome if self.status == "duplicate" else self.status
+
+    @property
     def took_effect(self) -> bool:
-        return self.status == "applied" or (self.status == "duplicate" and self.outcome == "applied")
+        return self.first_answer in ("applied", "merged")
 
     @property
     def was_rejected(self) -> bool:
-        return self.status == "rejected" or (self.status == "duplicate" and self.outcome == "rejected")
+        return self.first_answer == "rejected"
+
+    @property
+    def was_in_conflict(self) -> bool:
+        """Its row had changed, and it had asked not to be applied then."""
+        return self.first_answer == "conflict"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """What a confirmation did: how many entries took effect, and which quarantine items came of the others."""
+    """What a confirmation did: how many entries took effect, with those that travelled in them, and which
+    quarantine items came of the others.
+
+    `reused`: another copy of this store had used the numbers of so many; nothing was done with them.
+    """
 
     applied: int
     unanswered: int
     items: tuple[int, ...] = ()
+    conflicts: int = 0
+    reused: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,10 +144,12 @@ class Counts:
     waiting: int = 0
     claimed: int = 0
     held: int = 0
+    squashed: int = 0
+    """They travel in one of the others."""
 
     @property
     def depth(self) -> int:
-        return self.waiting + self.claimed + self.held
+        return self.waiting + self.claimed + self.held + self.squashed
 
 
 def entry_of(row: Sequence[Any]) -> Entry:
@@ -151,4 +175,5 @@ def entry_of(row: Sequence[Any]) -> Entry:
         attempts=row[17],
         last_error=row[18],
         created_at=row[19],
+        claim_token=row[20],
     )

@@ -9,6 +9,7 @@ from syncengine.outbox.delivery import Event, State, next_state
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
+    from syncengine.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ def drain_state(store: "Store", owner: str) -> DrainState:
     """The user's state; that of a new queue when nothing was ever sent."""
     found = store.row("drain", "get", owner=owner)
     if found is None:
-        found = (1, 1, 0, 0, store.settings.push_entries_max, 0, None, None, None)
+        found = (1, 1, 0, 0, first_batch_entries(store.settings), 0, None, None, None)
     return DrainState(
         epoch=found[0],
         next_sequence=found[1],
@@ -44,9 +45,14 @@ def drain_state(store: "Store", owner: str) -> DrainState:
     )
 
 
+def first_batch_entries(settings: "Settings") -> int:
+    """How many entries the first batch of a new queue holds."""
+    return min(settings.push_entries_first, settings.push_entries_max)
+
+
 def ensure_drain(store: "Store", owner: str) -> DrainState:
     """The same, written down. Inside a transaction."""
-    store.run("drain", "begin", owner=owner, entries_max=store.settings.push_entries_max)
+    store.run("drain", "begin", owner=owner, entries_max=first_batch_entries(store.settings))
     return drain_state(store, owner)
 
 

@@ -85,14 +85,25 @@ class Outbox:
 
     # Send.
 
-    def claim(self, owner: str, *, entries_max: int, bytes_max: int, fresh: bool = True) -> Batch:
+    def claim(
+        self,
+        owner: str,
+        *,
+        entries_max: int,
+        bytes_max: int,
+        token: str | None = None,
+        fresh: bool = True,
+        behind: Batch | None = None,
+    ) -> Batch:
         """The next batch, durable before it is returned; see `claim.claim`."""
         limits = claiming.Limits(entries_max=entries_max, bytes_max=bytes_max)
-        return claiming.claim(self.store, owner, limits=limits, fresh=fresh)
+        return claiming.claim(self.store, owner, limits=limits, token=token, fresh=fresh, behind=behind)
 
-    def confirm(self, batch: Batch, results: Iterable[Result], *, also: Also | None = None) -> Settled:
+    def confirm(
+        self, batch: Batch, results: Iterable[Result], *, server_epoch: int = 0, also: Also | None = None
+    ) -> Settled:
         """Settle a batch by what the cloud said; see `settlement.confirm`."""
-        return settlement.confirm(self.store, batch, results, also=also)
+        return settlement.confirm(self.store, batch, results, server_epoch=server_epoch, also=also)
 
     def count_attempt(self, entries: Iterable[Entry], *, error_code: str) -> int:
         """Remember that the cloud could not take these alone; how often that was, for the one most tried."""
@@ -116,7 +127,7 @@ class Outbox:
 
     # Steps of online migrations.
 
-    def freeze_page(self, step: Entry, page: Page) -> Batch:
+    def freeze_page(self, step: Entry, page: Page, *, token: str | None = None) -> Batch:
         """Give a step's page its number, durable before it is returned."""
         with self.store.transaction(durable=True):
             drain = numbering.ensure_drain(self.store, step.owner)
@@ -128,8 +139,9 @@ class Outbox:
                 epoch=drain.epoch,
                 state=claimed,
                 barrier_json=barrier.to_json(),
+                claim_token=token,
             )
-            claiming.write_number(self.store, numbered)
+            claiming.write_numbers(self.store, [numbered])
             after = drain.next_sequence + 1
             self.store.run("drain", "take_sequences", owner=step.owner, next_sequence=after)
         return Batch(owner=step.owner, epoch=drain.epoch, entries=(numbered,))
@@ -218,6 +230,11 @@ class Outbox:
     def resize_batches(self, owner: str, *, entries_max: int) -> None:
         """Later batches hold at most so many entries."""
         numbering.resize_batches(self.store, owner, entries_max=entries_max)
+
+    def cursor(self, owner: str) -> str | None:
+        """Where this user's reading stands; None: at the start."""
+        cursor: str | None = self.store.value("drain", "cursor", owner=owner)
+        return cursor
 
     def next_try_ms(self, owner: str) -> int:
         """How long to wait before trying by ourselves; 0: now."""

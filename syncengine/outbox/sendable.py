@@ -14,6 +14,8 @@ BODY_DEPTH_MAX = 60
 """The protocol refuses more than 64 levels of JSON; four of them are around a body."""
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
 
+_DOUBTFUL = re.compile(r"\\u|[0-9]{19}|[eE][+-]?[0-9]{3}")
+"""Every text, integer or exponent that can be at fault in JSON has one of these."""
 _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -30,6 +32,7 @@ BAD_KEY = Fault(
     code="bad_key", why=f"its key is empty, longer than {KEY_BYTES_MAX} bytes, or holds control characters"
 )
 KEY_NOT_UTF8 = Fault(code="key_not_utf8", why="its key is not UTF-8; the row is where it was")
+TEXT_NOT_UTF8 = Fault(code="text_not_utf8", why="a text of the row is not UTF-8")
 TEXT_HOLDS_NUL = Fault(code="text_holds_nul", why="a text of the row holds the character NUL")
 NO_OBJECT = Fault(code="bad_value", why="its body is not a JSON object")
 TOO_DEEP = Fault(code="bad_value", why=f"its body nests deeper than {BODY_DEPTH_MAX} levels")
@@ -39,28 +42,57 @@ TOO_LARGE_INTEGER = Fault(code="bad_value", why="an integer of its body does not
 
 
 def entry_fault(entry: Entry) -> Fault | None:
-    """Why this change of a row can never be sent, or None. A body that is not read yet is not judged."""
-    if entry.kind not in {Kind.PUT, Kind.PATCH, Kind.DELETE}:
+    """Why this change of rows can never be sent, or None. A body that is not read yet is not judged."""
+    if entry.kind is Kind.CHANGES:
+        return _changes_fault(entry.set_json or "[]")
+    if entry.kind not in {Kind.PUT, Kind.PATCH, Kind.DELETE, Kind.LIFT}:
         return None
-    key = entry.row_key
-    if not key or _CONTROL.search(key) or len(key.encode()) > KEY_BYTES_MAX:
-        return BAD_KEY
-    return None if entry.set_json is None else body_fault(entry.set_json)
+    return key_fault(entry.row_key) or (None if entry.set_json is None else body_fault(entry.set_json))
+
+
+def key_fault(key: str) -> Fault | None:
+    """Why no row can have this key at the cloud, or None."""
+    if key.isascii() and key.isprintable() and 0 < len(key) <= KEY_BYTES_MAX:
+        return None
+    return BAD_KEY if not key or _CONTROL.search(key) or len(key.encode()) > KEY_BYTES_MAX else None
+
+
+def _changes_fault(changes_json: str) -> Fault | None:
+    """The first fault of several row changes; they are sent together or not at all."""
+    if (fault := _text_fault(changes_json)) is not None:
+        return fault
+    for change in json.loads(changes_json):
+        body = change.get("set")
+        fault = key_fault(change["key"]) or (None if body is None else _value_fault(body))
+        if fault is not None:
+            return fault
+    return None
 
 
 def body_fault(set_json: str) -> Fault | None:
     """Why this JSON text can never be a row's body, or None."""
+    if not set_json.startswith("{"):
+        return NO_OBJECT
+    if not _DOUBTFUL.search(set_json) and set_json.count("{") + set_json.count("[") <= BODY_DEPTH_MAX:
+        return None
+    return _text_fault(set_json) or _value_fault(json.loads(set_json))
+
+
+def _text_fault(text: str) -> Fault | None:
+    """Why Python cannot read JSON that SQLite has checked."""
     try:
-        body = json.loads(set_json)
+        json.loads(text)
     except RecursionError:
         return TOO_DEEP
     except ValueError:
-        # SQLite has checked that it is JSON; what is left is an integer of thousands of digits.
+        # What is left is an integer of thousands of digits.
         return TOO_LARGE_INTEGER
-    return _value_fault(body) if isinstance(body, dict) else NO_OBJECT
+    return None
 
 
-def _value_fault(body: dict[str, Any]) -> Fault | None:
+def _value_fault(body: Any) -> Fault | None:
+    if not isinstance(body, dict):
+        return NO_OBJECT
     unseen: list[tuple[Any, int]] = [(body, 1)]
     while unseen:
         part, depth = unseen.pop()

@@ -27,6 +27,7 @@ def set_aside(store: "Store", entry: Entry, *, event: Event, error_code: str, er
         error_text=error_text[:REASON_LENGTH_MAX],
         now=iso(store.clock.now_ms()),
     )
+    store.run("outbox", "delete_squashed", entry_id=entry.entry_id)  # they are in its body
     if after is State.VOID:
         store.run("outbox", "make_void", entry_id=entry.entry_id)
     else:

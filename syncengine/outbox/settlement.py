@@ -1,12 +1,12 @@
 """What the cloud's answers do to the outbox, in one durable transaction."""
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from syncengine.local.version_table import read_installed, write_cloud_version
 from syncengine.outbox.barrier_page import Barrier, Page
 from syncengine.outbox.delivery import Event, State, next_state
-from syncengine.outbox.entry import Batch, Entry, Kind, Result, Settled, entry_of
+from syncengine.outbox.entry import CONFLICT, Batch, Entry, Kind, Result, Settled, entry_of
 from syncengine.outbox.set_aside import resolve_void, set_aside
 from syncengine.vocabulary import SchemaVersion, user_scope
 
@@ -17,49 +17,126 @@ Also = Callable[[str], None]
 """Called with the owner inside the transaction that confirms, after the entries are gone."""
 
 
-def confirm(store: "Store", batch: Batch, results: Iterable[Result], *, also: Also | None = None) -> Settled:
+def confirm(
+    store: "Store",
+    batch: Batch,
+    results: Iterable[Result],
+    *,
+    server_epoch: int = 0,
+    also: Also | None = None,
+) -> Settled:
     """Settle each entry of a batch by its result; all of it, or nothing when the transaction fails.
 
-    An entry without a result stays claimed and is sent again. One that another process has settled meanwhile, or
-    whose epoch has ended, is passed over.
+    An entry without a result stays claimed and is sent again, and so does one whose number another copy of this store
+    had used. One that another process has settled meanwhile, or whose epoch has ended, is passed over.
+    `server_epoch`: the life of the cloud's rows that its versions belong to.
     """
     answers = {result.sequence: result for result in results}
-    applied, unanswered, items = 0, 0, []
     with store.transaction(durable=True):
+        settling = _Settling(store, batch, server_epoch=server_epoch)
         for sent in batch.entries:
-            answer = answers.get(sent.sequence or 0)
-            if answer is None or not (answer.took_effect or answer.was_rejected):
-                unanswered += 1
-                continue
-            entry = _still_claimed(store, sent)
-            if entry is not None:
-                item = _settle(store, entry, answer)
-                items += [item] if item is not None else []
-                applied += answer.took_effect
-        store.run("drain", "confirm", owner=batch.owner, applied=applied)
+            settling.settle(sent, answers.get(sent.sequence or 0))
+        settling.write()
+        store.run("drain", "confirm", owner=batch.owner, applied=settling.applied)
         if also is not None:
             also(batch.owner)
-    return Settled(applied=applied, unanswered=unanswered, items=tuple(items))
+    return settling.settled()
 
 
-def _still_claimed(store: "Store", sent: Entry) -> Entry | None:
-    found = store.row("outbox", "by_sequence", owner=sent.owner, epoch=sent.epoch, sequence=sent.sequence)
-    return entry_of(found) if found else None
+class _Settling:
+    """What the answers say, gathered: what leaves is written in a few statements."""
+
+    def __init__(self, store: "Store", batch: Batch, *, server_epoch: int) -> None:
+        self.applied = 0
+        self._store = store
+        self._batch = batch
+        self._server_epoch = server_epoch
+        self._present = _present(store, batch)
+        self._leaving: list[int] = []
+        self._versions: list[dict[str, Any]] = []
+        self._items: list[int] = []
+        self._unanswered = self._conflicts = self._reused = 0
+
+    def settle(self, sent: Entry, answer: Result | None) -> None:
+        if answer is None:
+            self._unanswered += 1
+        elif answer.first_answer == "reused":
+            self._reused += 1
+        elif sent.sequence in self._present:
+            entry_id, kind = self._present[sent.sequence]
+            if answer.took_effect and kind == sent.kind and kind in _PLAIN:
+                self._leaves(sent, answer)
+            else:
+                self._settle_one(entry_id, answer)
+
+    def write(self) -> None:
+        """What took effect leaves, and what travelled in it; the versions of its rows are remembered."""
+        ids = self._leaving
+        self._store.run_many("outbox", "delete", ({"entry_id": entry_id} for entry_id in ids))
+        if ids:
+            self.applied += len(ids)
+            self.applied += self._store.run("outbox", "delete_squashed_of", first=min(ids), last=max(ids))
+        self._store.run_many("outbox", "remember_version", self._versions)
+
+    def settled(self) -> Settled:
+        return Settled(
+            applied=self.applied,
+            unanswered=self._unanswered,
+            items=tuple(self._items),
+            conflicts=self._conflicts,
+            reused=self._reused,
+        )
+
+    def _leaves(self, entry: Entry, answer: Result) -> None:
+        self._leaving.append(entry.entry_id)
+        # Several changes have several versions, and a lift that was passed over has changed nothing: pulling tells.
+        if answer.version is not None and entry.kind is not Kind.CHANGES and not answer.skipped:
+            self._versions.append(
+                {
+                    "collection": entry.collection,
+                    "owner": entry.owner,
+                    "row_key": entry.row_key,
+                    "version": answer.version,
+                    "server_epoch": self._server_epoch,
+                    "shape_version": entry.shape_version,
+                    "deleted": entry.kind is Kind.DELETE,
+                }
+            )
+
+    def _settle_one(self, entry_id: int, answer: Result) -> None:
+        entry = entry_of(self._store.rows("outbox", "entry", entry_id=entry_id)[0])
+        self.applied += answer.took_effect
+        if entry.kind is Kind.VOID:
+            _settle_void(self._store, entry, answer)
+        elif answer.was_in_conflict:
+            self._conflicts += 1
+            _set_back(self._store, entry)
+        elif answer.was_rejected:
+            self._items.append(
+                _reject(self._store, entry, code=answer.code or "rejected", message=answer.message or "")
+            )
+        else:
+            item = _settle_page(self._store, entry, skipped=answer.skipped)
+            self._items += [item] if item is not None else []
 
 
-def _settle(store: "Store", entry: Entry, answer: Result) -> int | None:
-    """Settle one entry; the quarantine item that came of it, if any."""
-    if entry.kind is Kind.VOID:
-        _settle_void(store, entry, answer)
-    elif answer.was_rejected:
-        return _reject(store, entry, code=answer.code or "rejected", message=answer.message or "")
-    elif entry.kind is Kind.MIGRATION:
-        return _settle_page(store, entry, skipped=answer.skipped)
-    else:
-        next_state(State.CLAIMED, Event.APPLIED)
-        _remember_version(store, entry, answer.version)
-        store.run("outbox", "delete", entry_id=entry.entry_id)
-    return None
+_PLAIN = frozenset({Kind.PUT, Kind.PATCH, Kind.DELETE, Kind.CHANGES, Kind.LIFT})
+"""Entries that leave when they have taken effect."""
+
+
+def _present(store: "Store", batch: Batch) -> dict[int, tuple[int, str]]:
+    """By number: the entries of the batch that are still here, as they are now."""
+    if not batch.entries:
+        return {}
+    first, last = batch.entries[0].sequence, batch.entries[-1].sequence
+    rows = store.rows("outbox", "still_claimed", owner=batch.owner, epoch=batch.epoch, first=first, last=last)
+    return {sequence: (entry_id, kind) for sequence, entry_id, kind in rows}
+
+
+def _set_back(store: "Store", entry: Entry) -> None:
+    """It waits until a row of its group has been pulled."""
+    waiting = next_state(State.CLAIMED, Event.CONFLICT)
+    store.run("outbox", "set_back", entry_id=entry.entry_id, state=waiting, last_error=CONFLICT)
 
 
 def _reject(store: "Store", entry: Entry, *, code: str, message: str) -> int:
@@ -76,14 +153,6 @@ def _settle_void(store: "Store", void: Entry, answer: Result) -> None:
     else:
         next_state(State.VOID, Event.REJECTED if answer.was_rejected else Event.APPLIED)
     store.run("outbox", "delete", entry_id=void.entry_id)
-
-
-def _remember_version(store: "Store", entry: Entry, version: int | None) -> None:
-    row = {"collection": entry.collection, "owner": entry.owner, "row_key": entry.row_key}
-    if entry.kind is Kind.DELETE:
-        store.run("outbox", "forget_version", **row)
-    elif version is not None:
-        store.run("outbox", "remember_version", version=version, shape_version=entry.shape_version, **row)
 
 
 def _settle_page(store: "Store", entry: Entry, *, skipped: tuple[str, ...]) -> int | None:

@@ -1,11 +1,11 @@
-"""Entries whose key is no UTF-8. SQLite keeps such text as it is given; no request can carry it."""
+"""Entries whose key, or whose texts, are no UTF-8. SQLite keeps such text as it is given; no request can carry it."""
 
 from typing import TYPE_CHECKING
 
 from syncengine.errors import TextUnreadable
 from syncengine.outbox.delivery import Event
 from syncengine.outbox.entry import entry_of
-from syncengine.outbox.sendable import KEY_NOT_UTF8, is_utf8
+from syncengine.outbox.sendable import KEY_NOT_UTF8, TEXT_NOT_UTF8, is_utf8
 from syncengine.outbox.set_aside import set_aside
 
 if TYPE_CHECKING:
@@ -16,6 +16,28 @@ PAGE_ENTRIES = 500
 SUBSTITUTE = "\x1a"
 """ECMA-48: stands in the place of a character that was found to be invalid. It makes a key that is never sent, so a
 retried item cannot name another row."""
+
+
+def set_aside_unreadable(store: "Store", owner: str) -> None:
+    """Quarantine what waits and has a key or a text that is no UTF-8. Inside a transaction.
+
+    The item's texts have U+FFFD for each byte that is none; the row itself stays as it is.
+    """
+    set_aside_unreadable_keys(store, owner)
+    after = 0
+    while True:
+        page = store.rows("outbox", "waiting_texts_as_bytes", owner=owner, after=after, entries_max=PAGE_ENTRIES)
+        unreadable = [row for row in page if not all(text is None or is_utf8(text) for text in row[1:])]
+        for entry_id, *texts in unreadable:
+            set_json, before_json = (None if text is None else text.decode(errors="replace") for text in texts)
+            store.run("outbox", "rewrite_texts", entry_id=entry_id, set_json=set_json, before_json=before_json)
+        for entry_id, *_ in unreadable:
+            entry = entry_of(store.rows("outbox", "entry", entry_id=entry_id)[0])
+            fault = TEXT_NOT_UTF8
+            set_aside(store, entry, event=Event.UNREADABLE, error_code=fault.code, error_text=fault.why)
+        if len(page) < PAGE_ENTRIES:
+            return
+        after = page[-1][0]
 
 
 def set_aside_unreadable_keys(store: "Store", owner: str, *, after: int = 0) -> None:

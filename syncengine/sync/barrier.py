@@ -27,7 +27,7 @@ class StepSetAside:
 
 
 def next_page(
-    outbox: "Outbox", step: Entry, *, barriers: Barriers, also: "Also | None"
+    outbox: "Outbox", step: Entry, *, barriers: Barriers, token: str, also: "Also | None"
 ) -> Generator[Call, Answer, Batch | StepSetAside | None]:
     """The step's next page, numbered and ready to be sent; None when it held nothing to change.
 
@@ -36,7 +36,7 @@ def next_page(
     """
     barrier = Barrier.from_json(step.barrier_json or "")
     if barrier.reads is None:
-        return outbox.freeze_page(step, _no_changes(barrier))
+        return outbox.freeze_page(step, _no_changes(barrier), token=token)
     rows_max = outbox.store.settings.batch_rows
     said = yield Rows(user=step.owner, collection=barrier.reads, after=barrier.cursor, rows_max=rows_max)
     assert isinstance(said, RowsSaid)
@@ -47,7 +47,7 @@ def next_page(
         code = "cloud_changes_failed"
         return StepSetAside(item_id=outbox.set_step_aside(step, code=code, message=message), code=code)
     if page.changes:
-        return outbox.freeze_page(step, page)
+        return outbox.freeze_page(step, page, token=token)
     outbox.go_on(step, barrier.after_page(page, skipped=()), also=also)
     return None
 

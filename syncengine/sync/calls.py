@@ -31,16 +31,20 @@ class HelloSaid:
     server_epoch: int = 0
     head: int = 0
     floor: int = 0
+    took_ms: int = 0
+    """Between request and answer, by the clock of whoever carried them; 0: nobody has measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Push:
-    """Take these entries."""
+    """Take these entries. `encoded`: the same as the JSON list that travels, where that was made beforehand."""
 
     user: str
     device: str
     schema_version: str
     batch: Batch
+    encoded: bytes | None = field(default=None, repr=False)
+    compress: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,24 @@ class PushSaid:
     """What became of each; an entry that is missing here was not acknowledged."""
 
     results: tuple[Result, ...]
+    took_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """Carry this push, and go on at once; the answer is `Begun`. Nothing else is asked before its `End`."""
+
+    push: Push
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """The answer to the push that was begun, or the error that it ended with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """It is on its way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,5 +142,7 @@ class PullSaid:
     server_epoch: int
 
 
-Call = Hello | Push | Rows | Pull
-Answer = HelloSaid | PushSaid | RowsSaid | PullSaid
+Carried = Hello | Push | Rows | Pull
+"""What goes to the cloud by itself."""
+Call = Carried | Begin | End
+Answer = HelloSaid | PushSaid | RowsSaid | PullSaid | Begun

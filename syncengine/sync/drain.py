@@ -5,9 +5,9 @@ It never blocks, sleeps or reads a clock; no transaction is open while a call is
 """
 
 import random
-from collections.abc import Callable, Generator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -26,12 +26,13 @@ from syncengine.errors import (
     SyncEngineError,
 )
 from syncengine.events import BatchConfirmed, BatchSent, EntryQuarantined, Listener
-from syncengine.outbox.entry import Batch, Kind
+from syncengine.outbox.entry import Batch, Kind, Settled
 from syncengine.outbox.numbering import DrainState
 from syncengine.settings import Settings
 from syncengine.sync.backoff import wait_after_failure_ms
 from syncengine.sync.barrier import Barriers, StepSetAside, next_page
-from syncengine.sync.calls import Answer, Call, Hello, HelloSaid, Push, PushSaid
+from syncengine.sync.calls import Answer, Begin, Call, End, Hello, HelloSaid, Push, PushSaid
+from syncengine.sync.line import Line, next_entries_max
 
 if TYPE_CHECKING:
     from syncengine.outbox.queue import Outbox
@@ -40,6 +41,8 @@ EPOCHS_PER_ROUND_MAX = 4
 """New epochs that one round may begin before it gives up until the next."""
 EPOCH_STEP_MAX = 1_000_000
 """Two copies of one device begin epochs of their own: a step by chance keeps them apart."""
+COUNTED_ENTRIES_MAX = 10_000
+"""A longer queue is not counted anew after each batch."""
 UNAVAILABLE_FACTOR = 4
 """A lone entry that the cloud breaks on (5xx) gets this many times the tries of one that it refuses (4xx)."""
 
@@ -94,6 +97,23 @@ class RoundHooks:
 
     settle: Callable[[str], None] | None = None
     tell: Listener = lambda event: None
+
+
+Encode = Callable[[Batch], bytes]
+"""The entries of a batch as the JSON list that travels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carriage:
+    """What whoever carries the calls of a round can do, and knows of the line."""
+
+    overlaps: bool = False
+    """It takes `Begin` and `End`: the next batch is claimed while a push is on its way."""
+    encode: Encode | None = None
+    """It takes pushes whose entries are encoded already."""
+    metered: bool = False
+    line: Line = field(default_factory=Line)
+    """What earlier rounds have shown."""
 
 
 Round = Generator[Call, Answer, RoundReport]
@@ -164,8 +184,11 @@ class Draining:
         chance: random.Random,
         barriers: Barriers,
         hooks: RoundHooks | None = None,
+        carriage: Carriage | None = None,
     ) -> None:
         self.hooks = hooks or RoundHooks()
+        self._carriage = carriage or Carriage()
+        self.line = self._carriage.line
         self.said: HelloSaid | None = None
         """The answer to the last hello."""
         self.pulled = Pulled(ended="")
@@ -179,6 +202,12 @@ class Draining:
         self._lease = outbox.lease(fresh_id(chance), lease_ms=2 * settings.request_wait_ms_max)
         self._entries_max = settings.push_entries_max
         self._bytes_max = settings.push_bytes_max
+        self._ahead: Batch | None = None
+        self._ahead_encoded: tuple[Batch, bytes] | None = None
+        self._settling = False
+        self._copied: Batch | None = None
+        """The last batch with numbers that another copy of the store had used."""
+        self._sendable = 0
         self._pushes = 0
         self._applied = 0
         self._refusals = 0
@@ -204,6 +233,7 @@ class Draining:
 
     def deliver(self) -> Generator[Call, Answer, str]:
         """Say hello and send the queue."""
+        self._sendable = self._outbox.sendable(self._owner)
         action = yield from self._greet()
         if action in {"upgrade_app", "bounded"}:
             return action
@@ -215,7 +245,8 @@ class Draining:
             self._pushes += 1
             if not self.keep_lease():
                 return "another_process"
-            batch = self._claim(fresh=True)
+            batch = self._ahead or self._claim()
+            self._ahead = None
             if not batch.entries:
                 self._pushes -= 1
                 self._outbox.record_success(self._owner)
@@ -252,9 +283,10 @@ class Draining:
         """
         while True:
             drain = self._outbox.drain_state(self._owner)
-            said = yield self._hello(drain.epoch)
+            said = yield self._hello(drain)
             assert isinstance(said, HelloSaid)
             self.said = said
+            self.line = self.line.heard(took_ms=said.took_ms)
             found = standing(drain, device_seq=said.device_seq)
             if found is Standing.AGREES:
                 break
@@ -267,23 +299,31 @@ class Draining:
             self._outbox.cloud_has_reached(self._owner, said.cloud_version, also=self.hooks.settle)
         return said.action
 
-    def _hello(self, epoch: int) -> Hello:
+    def _hello(self, drain: DrainState) -> Hello:
         speaker = self._speaker
         return Hello(
             user=self._owner,
             app=speaker.app,
             device=speaker.device,
-            epoch=epoch,
+            epoch=drain.epoch,
             schema_version=speaker.schema_version,
+            confirmed_seq=drain.confirmed_sequence,
+            cursor=self._outbox.cursor(self._owner),
         )
 
     def _settle_claimed(self) -> Generator[Call, Answer, bool]:
-        """What has a number that the cloud knows is settled by the cloud's first answer; True when all is."""
-        while (batch := self._claim(fresh=False)).entries:
+        """What has a number that the cloud knows is settled by the cloud's first answer.
+
+        What is still claimed afterwards has a number that another copy of this store used for something else. False
+        when the round has no pushes left.
+        """
+        self._copied = None
+        while (batch := self._claim(fresh=False, behind=self._copied)).entries:
             if self._pushes >= self._settings.round_pushes_max:
                 return False
             self._pushes += 1
-            yield from self._send(batch)
+            with self._nothing_ahead():
+                yield from self._send(batch)
         return True
 
     def _begin_epoch(self) -> None:
@@ -298,16 +338,25 @@ class Draining:
 
     # Send.
 
-    def _claim(self, *, fresh: bool) -> Batch:
+    def _claim(self, *, fresh: bool = True, behind: Batch | None = None) -> Batch:
         entries_max = min(self._entries_max, self._outbox.drain_state(self._owner).batch_entries_max)
-        return self._outbox.claim(self._owner, entries_max=entries_max, bytes_max=self._bytes_max, fresh=fresh)
+        return self._outbox.claim(
+            self._owner,
+            entries_max=entries_max,
+            bytes_max=min(self._bytes_max, self.line.bytes_max(self._settings)),
+            token=fresh_id(self._chance),
+            fresh=fresh,
+            behind=behind,
+        )
 
     def _send(self, batch: Batch) -> Generator[Call, Answer, None]:
         step = batch.barrier
         if step is None or step.sequence is not None:
             yield from self._push(batch)
             return
-        page = yield from next_page(self._outbox, step, barriers=self._barriers, also=self.hooks.settle)
+        page = yield from next_page(
+            self._outbox, step, barriers=self._barriers, token=fresh_id(self._chance), also=self.hooks.settle
+        )
         if isinstance(page, StepSetAside):
             self._tell_items((page.item_id,), code=page.code)
         elif page is not None:
@@ -316,24 +365,95 @@ class Draining:
     def _push(self, batch: Batch) -> Generator[Call, Answer, None]:
         first = batch.entries[0].sequence or 0
         self.hooks.tell(BatchSent(entries=len(batch.entries), epoch=batch.epoch, first_sequence=first))
-        speaker = self._speaker
         try:
-            said = yield Push(
-                user=batch.owner, device=speaker.device, schema_version=speaker.schema_version, batch=batch
-            )
+            push = self._as_push(batch)
+            said = yield from self._carried(push)
         except BatchRefused as error:
+            self._ahead = None
             self._refused(batch, error)
         except SequenceGap as gap:
+            self._ahead = None
             yield from self._gap(gap, first=first)
         except (BackendUnavailable, BackendUnreachable) as error:
             self._not_taken(batch, error)
             raise
         else:
-            assert isinstance(said, PushSaid)
-            self._confirm(batch, said)
+            yield from self._answered(push, said)
 
-    def _confirm(self, batch: Batch, said: PushSaid) -> None:
-        settled = self._outbox.confirm(batch, said.results, also=self.hooks.settle)
+    def _as_push(self, batch: Batch) -> Push:
+        """Raises BatchRefused for what cannot be written as JSON."""
+        if self._ahead_encoded is not None and self._ahead_encoded[0] is batch:
+            encoded: bytes | None = self._ahead_encoded[1]
+        else:
+            encoded = self._encoded(batch)
+        self._ahead_encoded = None
+        return Push(
+            user=batch.owner,
+            device=self._speaker.device,
+            schema_version=self._speaker.schema_version,
+            batch=batch,
+            encoded=encoded,
+            compress=self.line.compresses(self._settings, metered=self._carriage.metered),
+        )
+
+    def _encoded(self, batch: Batch) -> bytes | None:
+        return None if self._carriage.encode is None else self._carriage.encode(batch)
+
+    def _carried(self, push: Push) -> Generator[Call, Answer, PushSaid]:
+        """The answer to a push; while it is on its way, the next batch is claimed and encoded."""
+        if not self._carriage.overlaps:
+            said = yield push
+        else:
+            yield Begin(push=push)
+            self._claim_ahead(push.batch)
+            said = yield End()
+        assert isinstance(said, PushSaid)
+        return said
+
+    def _claim_ahead(self, batch: Batch) -> None:
+        if self._settling or batch.barrier is not None or self._pushes >= self._settings.round_pushes_max:
+            return
+        ahead = self._claim(behind=batch)
+        if not ahead.entries or ahead.barrier is not None:
+            return
+        self._ahead = ahead
+        # What cannot be written as JSON is found when its turn comes.
+        with suppress(BatchRefused):
+            encoded = self._encoded(ahead)
+            self._ahead_encoded = None if encoded is None else (ahead, encoded)
+
+    @contextmanager
+    def _nothing_ahead(self) -> Iterator[None]:
+        """Nothing is claimed ahead while it is open what the numbers mean."""
+        self._settling = True
+        try:
+            yield
+        finally:
+            self._settling = False
+
+    def _answered(self, push: Push, said: PushSaid) -> Generator[Call, Answer, None]:
+        sent_bytes = len(push.encoded) if push.encoded else sum(entry.size_bytes for entry in push.batch.entries)
+        self.line = self.line.pushed(sent_bytes=sent_bytes, took_ms=said.took_ms, compressed=push.compress)
+        settled = self._confirm(push.batch, said)
+        if not settled.reused:
+            return
+        self._copied = push.batch
+        if not self._settling:
+            yield from self._leave_to_the_copy()
+
+    def _leave_to_the_copy(self) -> Generator[Call, Answer, None]:
+        """Another copy of this store has used our numbers: what is ours is sent under a new epoch.
+
+        First all that has a number is settled, for some of it may have arrived.
+        """
+        self._ahead = None
+        if (yield from self._settle_claimed()):
+            self._begin_epoch()
+            yield from self._greet()
+
+    def _confirm(self, batch: Batch, said: PushSaid) -> Settled:
+        server_epoch = self.said.server_epoch if self.said is not None else 0
+        settled = self._outbox.confirm(batch, said.results, server_epoch=server_epoch, also=self.hooks.settle)
         if settled.unanswered == len(batch.entries):
             raise ProtocolViolation(
                 "The backend answered a push without a word about any of its entries.",
@@ -342,19 +462,28 @@ class Draining:
         self._refusals = 0
         self._applied += settled.applied
         self._outbox.record_success(self._owner)
-        self._grow()
-        self.hooks.tell(BatchConfirmed(applied=settled.applied, sendable=self._outbox.sendable(self._owner)))
+        self._resize(sent=len(batch.entries), took_ms=said.took_ms)
+        self.hooks.tell(BatchConfirmed(applied=settled.applied, sendable=self._left_after(len(batch.entries))))
         self._tell_items(settled.items, code="rejected")
+        return settled
+
+    def _left_after(self, sent: int) -> int:
+        """How many entries are left. Counting takes as long as the queue; where many are left, about will do."""
+        self._sendable -= sent
+        if self._sendable < COUNTED_ENTRIES_MAX:
+            self._sendable = self._outbox.sendable(self._owner)
+        return self._sendable
 
     def _tell_items(self, items: tuple[int, ...], *, code: str) -> None:
         self._items += items
         for item_id in items:
             self.hooks.tell(EntryQuarantined(item_id=item_id, error_code=code))
 
-    def _grow(self) -> None:
-        batch_max = self._outbox.drain_state(self._owner).batch_entries_max
-        if batch_max < self._settings.push_entries_max:
-            self._outbox.resize_batches(self._owner, entries_max=2 * batch_max)
+    def _resize(self, *, sent: int, took_ms: int) -> None:
+        present = self._outbox.drain_state(self._owner).batch_entries_max
+        entries_max = next_entries_max(present, sent=sent, took_ms=took_ms, settings=self._settings)
+        if entries_max != present:
+            self._outbox.resize_batches(self._owner, entries_max=entries_max)
 
     def _refused(self, batch: Batch, error: BatchRefused) -> None:
         """The cloud cannot read the request: halve it, down to the one entry or group at fault."""
@@ -402,6 +531,7 @@ class Draining:
 
 
 __all__ = [
+    "Carriage",
     "Draining",
     "Pulled",
     "Round",

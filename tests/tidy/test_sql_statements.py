@@ -32,7 +32,7 @@ FUNCTIONS_OF_3_37 = frozenset(
     """,
     )
 )
-CALLS_OF_THE_STORE = frozenset({"run", "rows", "row", "value", "statement"})
+CALLS_OF_THE_STORE = frozenset({"run", "run_many", "rows", "row", "value", "statement"})
 
 Name = tuple[str, str]
 

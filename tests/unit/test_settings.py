@@ -6,7 +6,7 @@ from syncengine.settings import Settings
 
 
 def test_what_is_not_set_has_its_default():
-    assert (Settings(batch_rows=7).batch_rows, Settings(batch_rows=7).push_entries_max) == (7, 500)
+    assert (Settings(batch_rows=7).batch_rows, Settings(batch_rows=7).push_entries_max) == (7, 5_000)
     assert Settings().batch_rows == 100
 
 

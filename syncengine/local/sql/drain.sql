@@ -66,3 +66,9 @@ WHERE owner = :owner;
 UPDATE _sync_drain
 SET batch_entries_max = :entries_max
 WHERE owner = :owner;
+
+-- name: cursor
+-- Where a user's reading stands.
+SELECT cursor
+FROM _sync_cursor
+WHERE owner = :owner;

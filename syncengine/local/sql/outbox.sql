@@ -42,7 +42,8 @@ VALUES (
 -- One entry by its local id.
 SELECT
   entry_id, owner, sequence, epoch, kind, collection, row_key, set_json, before_json, base_version,
-  shape_version, original_json, group_id, migration, barrier_json, state, held_by, attempts, last_error, created_at
+  shape_version, original_json, group_id, migration, barrier_json, state, held_by, attempts, last_error, created_at,
+  claim_token
 FROM _sync_outbox
 WHERE entry_id = :entry_id;
 
@@ -50,7 +51,8 @@ WHERE entry_id = :entry_id;
 -- The oldest entries of one queue, or of all, for people to look at.
 SELECT
   entry_id, owner, sequence, epoch, kind, collection, row_key, set_json, before_json, base_version,
-  shape_version, original_json, group_id, migration, barrier_json, state, held_by, attempts, last_error, created_at
+  shape_version, original_json, group_id, migration, barrier_json, state, held_by, attempts, last_error, created_at,
+  claim_token
 FROM _sync_outbox
 WHERE :owner IS NULL
    OR owner = :owner
@@ -61,25 +63,53 @@ LIMIT :entries_max;
 -- The oldest entries that have a number: they may or may not be at the cloud.
 SELECT
   entry_id, owner, sequence, epoch, kind, collection, row_key, set_json, before_json, base_version,
-  shape_version, original_json, group_id, migration, barrier_json, state, held_by, attempts, last_error, created_at
+  shape_version, original_json, group_id, migration, barrier_json, state, held_by, attempts, last_error, created_at,
+  claim_token
 FROM _sync_outbox
 WHERE owner = :owner
-  AND state = 'claimed'
+  AND epoch = :epoch
   AND sequence > :after
+  AND state = 'claimed'
 ORDER BY sequence
 LIMIT :entries_max;
 
 -- name: waiting
--- One page of what has no number yet, in the order of writing.
+-- One page of what has no number yet, with what is known of its rows at the cloud, in the order of writing.
 SELECT
-  entry_id, owner, sequence, epoch, kind, collection, row_key, set_json, before_json, base_version,
-  shape_version, original_json, group_id, migration, barrier_json, state, held_by, attempts, last_error, created_at
-FROM _sync_outbox
-WHERE owner = :owner
-  AND state = 'waiting'
-  AND entry_id > :after
-ORDER BY entry_id
+  o.entry_id, o.owner, o.sequence, o.epoch, o.kind, o.collection, o.row_key, o.set_json, o.before_json,
+  CASE WHEN o.kind IN ('put', 'patch', 'delete', 'changes') THEN r.version ELSE o.base_version END,
+  o.shape_version, o.original_json, o.group_id, o.migration, o.barrier_json, o.state, o.held_by, o.attempts,
+  o.last_error, o.created_at, o.claim_token,
+  CASE WHEN r.deleted = 0 THEN r.extra END,
+  o.last_error = 'conflict' AND o.base_version IS r.version
+FROM _sync_outbox AS o
+LEFT JOIN _sync_row AS r
+  ON r.collection = o.collection
+  AND r.owner = o.owner
+  AND r.row_key = o.row_key
+WHERE o.owner = :owner
+  AND o.state = 'waiting'
+  AND o.entry_id > :after
+ORDER BY o.entry_id
 LIMIT :entries_max;
+
+-- name: refusing_collections
+-- Whose entries the cloud shall not apply on a row that has changed: somebody decides first.
+SELECT name
+FROM _sync_collection
+WHERE merge_policy IN ('server_wins', 'function')
+  AND owner_column IS NOT NULL;
+
+-- name: edits_after
+-- What was written later to a row and is not sent yet, with the old values.
+SELECT kind, before_json
+FROM _sync_outbox
+WHERE collection = :collection
+  AND owner = :owner
+  AND row_key = :row_key
+  AND entry_id > :entry_id
+  AND state IN ('waiting', 'held')
+ORDER BY entry_id;
 
 -- name: waiting_keys
 -- The keys of one page of what has no number yet.
@@ -100,6 +130,23 @@ WHERE owner = :owner
   AND entry_id > :after
 ORDER BY entry_id
 LIMIT :entries_max;
+
+-- name: waiting_texts_as_bytes
+-- What is to be written, and the old values, as bytes: they may not be UTF-8.
+SELECT entry_id, CAST(set_json AS BLOB), CAST(before_json AS BLOB)
+FROM _sync_outbox
+WHERE owner = :owner
+  AND state = 'waiting'
+  AND entry_id > :after
+ORDER BY entry_id
+LIMIT :entries_max;
+
+-- name: rewrite_texts
+-- Give an entry that goes to quarantine texts that can be read.
+UPDATE _sync_outbox
+SET set_json = :set_json,
+    before_json = :before_json
+WHERE entry_id = :entry_id;
 
 -- name: rename_key
 -- Give an entry that goes to quarantine a key that can be read.
@@ -124,28 +171,65 @@ SET sequence = :sequence,
     state = :state,
     kind = :kind,
     set_json = :set_json,
-    barrier_json = :barrier_json
+    before_json = :before_json,
+    base_version = :base_version,
+    barrier_json = :barrier_json,
+    claim_token = :claim_token,
+    last_error = nullif(last_error, 'conflict')
 WHERE entry_id = :entry_id;
+
+-- name: squash
+-- A later edit of a row travels in the one that is claimed.
+UPDATE _sync_outbox
+SET state = :state,
+    squashed_into = :into
+WHERE entry_id = :entry_id;
+
+-- name: squash_again
+-- What travels in an entry that travels in another one now goes along.
+UPDATE _sync_outbox
+SET squashed_into = :into
+WHERE squashed_into = :entry_id;
+
+-- name: delete_squashed
+-- What travelled in an entry leaves together with it.
+DELETE FROM _sync_outbox
+WHERE squashed_into = :entry_id;
+
+-- name: delete_squashed_of
+-- The same for all entries of a batch that have left.
+DELETE FROM _sync_outbox
+WHERE squashed_into BETWEEN :first AND :last
+  AND NOT EXISTS (SELECT 1 FROM _sync_outbox AS survivor WHERE survivor.entry_id = _sync_outbox.squashed_into);
 
 -- name: put_back
 -- An entry without a number waits again, with this barrier state.
 UPDATE _sync_outbox
 SET sequence = NULL,
     epoch = NULL,
+    claim_token = NULL,
     state = :state,
     barrier_json = :barrier_json
 WHERE entry_id = :entry_id;
 
--- name: by_sequence
--- The claimed entry that was sent under a number, if it is still here.
-SELECT
-  entry_id, owner, sequence, epoch, kind, collection, row_key, set_json, before_json, base_version,
-  shape_version, original_json, group_id, migration, barrier_json, state, held_by, attempts, last_error, created_at
+-- name: still_claimed
+-- Which entries of a batch are still here under their numbers, and as what.
+SELECT sequence, entry_id, kind
 FROM _sync_outbox
 WHERE owner = :owner
   AND epoch = :epoch
-  AND sequence = :sequence
+  AND sequence BETWEEN :first AND :last
   AND state = 'claimed';
+
+-- name: set_back
+-- An entry that the cloud did not apply, as it had asked, waits for what the cloud has; its number is used up.
+UPDATE _sync_outbox
+SET sequence = NULL,
+    epoch = NULL,
+    claim_token = NULL,
+    state = :state,
+    last_error = :last_error
+WHERE entry_id = :entry_id;
 
 -- name: delete
 -- The entry has left the outbox: it is at the cloud, or whole in quarantine.
@@ -174,6 +258,7 @@ WHERE entry_id = :entry_id;
 UPDATE _sync_outbox
 SET sequence = NULL,
     epoch = NULL,
+    claim_token = NULL,
     state = :state
 WHERE owner = :owner
   AND state = 'claimed'
@@ -186,20 +271,17 @@ WHERE owner = :owner
   AND kind = 'void';
 
 -- name: remember_version
--- The version that the server gave to a row of ours.
-INSERT INTO _sync_row (collection, owner, row_key, version, shape_version)
-VALUES (:collection, :owner, :row_key, :version, :shape_version)
+-- The version that the server gave to a row of ours, also to one that is deleted.
+INSERT INTO _sync_row (collection, owner, row_key, version, server_epoch, shape_version, deleted)
+VALUES (:collection, :owner, :row_key, :version, :server_epoch, :shape_version, :deleted)
 ON CONFLICT (collection, owner, row_key) DO UPDATE SET
   version = excluded.version,
-  shape_version = excluded.shape_version
-WHERE excluded.version > version;
-
--- name: forget_version
--- The row is deleted at the server.
-DELETE FROM _sync_row
-WHERE collection = :collection
-  AND owner = :owner
-  AND row_key = :row_key;
+  server_epoch = excluded.server_epoch,
+  shape_version = excluded.shape_version,
+  deleted = excluded.deleted,
+  extra = CASE WHEN excluded.deleted THEN NULL ELSE extra END
+WHERE excluded.server_epoch <> server_epoch
+   OR excluded.version > version;
 
 -- name: hold_row
 -- Entries of a row that were written after a quarantined or held one wait behind it; their groups, and which they are.

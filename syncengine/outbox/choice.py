@@ -1,0 +1,190 @@
+"""Which waiting entries make up the next batch: one walk through the queue, oldest first."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from syncengine.outbox.barrier_page import Barrier
+from syncengine.outbox.entry import CONFLICT, Entry, Kind, entry_of
+from syncengine.outbox.freezing import Freezer
+from syncengine.outbox.squash import Row, Squash, row_of
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+
+WINDOW_ENTRIES = 20_000
+"""A walk that has something to send looks at no more than this, however much is joined into it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much one batch holds; a single larger group goes alone."""
+
+    entries_max: int
+    bytes_max: int
+
+    @property
+    def page_entries(self) -> int:
+        """How many entries are read at once: a little more than a batch, for its last group may go on."""
+        return min(max(self.entries_max + 8, 64), 2_000)
+
+
+class Choice:
+    """The entries of the next batch, and what became of others on the way.
+
+    `in_flight`: rows whose entries are on their way now. `refusing`: collections whose entries the cloud judges by
+    the version that they stand on, so that one row has one entry on its way.
+    """
+
+    def __init__(
+        self, store: "Store", owner: str, limits: Limits, *, in_flight: frozenset[Row], refusing: frozenset[str]
+    ) -> None:
+        self._store = store
+        self._owner = owner
+        self._limits = limits
+        self._in_flight = in_flight
+        self._refusing = refusing
+        self._freezer = Freezer(store)
+        self._barriers = [
+            (entry_id, frozenset(Barrier.from_json(text).collections))
+            for entry_id, _, text in store.rows("outbox", "barriers", owner=owner)
+        ]
+        self._passed: set[Row] = set()
+        self._taken: set[Row] = set()
+        self._extra: dict[int, str] = {}
+        self._unpulled: set[int] = set()
+        self._uploads: set[int] = set()
+        self._size_bytes = 0
+        self.squash = Squash(self._is_new)
+        self.has_set_aside = False
+
+    def entries(self) -> list[Entry]:
+        """The entries of the next batch, bodies frozen; or one migration step; or none."""
+        looked_at = 0
+        for unit in units(self._waiting()):
+            looked_at += len(unit)
+            if unit[0].kind is Kind.MIGRATION:
+                # Its turn comes when nothing that was written before it is left to send, or on its way.
+                if not self._taken and not self._in_flight:
+                    return unit
+                self.squash.fence()
+            elif self._is_held_back(unit):
+                # What is written later to the same rows must not overtake.
+                self._passed.update(map(row_of, unit))
+            elif not self._takes(unit) or (looked_at >= WINDOW_ENTRIES and self._taken):
+                break
+        return [] if self.has_set_aside else self.squash.entries
+
+    def _waiting(self) -> Iterator[Entry]:
+        for row in pages(self._store, "waiting", self._owner, self._limits.page_entries, by=0):
+            entry = entry_of(row)
+            extra, is_unpulled = row[-2:]
+            if extra is not None:
+                self._extra[entry.entry_id] = extra
+            if is_unpulled:
+                self._unpulled.add(entry.entry_id)
+            yield entry
+
+    def _is_held_back(self, unit: list[Entry]) -> bool:
+        return self._waits_for_pull(unit) or any(
+            row_of(entry) in self._passed or (bool(self._barriers) and self._is_behind_barrier(entry))
+            for entry in unit
+        )
+
+    def _waits_for_pull(self, unit: list[Entry]) -> bool:
+        """The cloud refused the group for a row that has changed there, and no row of it has been pulled since."""
+        refused = [entry for entry in unit if entry.last_error == CONFLICT]
+        return bool(refused) and all(entry.entry_id in self._unpulled for entry in refused)
+
+    def _is_behind_barrier(self, entry: Entry) -> bool:
+        return any(
+            entry_id < entry.entry_id and entry.collection in collections for entry_id, collections in self._barriers
+        )
+
+    def _takes(self, unit: list[Entry]) -> bool:
+        """Take a group if there is room for all of it; False when the batch is to be sent without it."""
+        frozen = self._frozen(unit)
+        if self.has_set_aside:
+            return False  # what was chosen may be held now
+        group = Squash(self._is_new)
+        for entry in frozen:
+            group.add(entry)
+        if not self._joins(group.entries) and not self._adds(group.entries):
+            return False
+        self.squash.take_notes(group)
+        return True
+
+    def _joins(self, entries: list[Entry]) -> bool:
+        """One edit of one row may join an earlier one whose group had no other row."""
+        if len(entries) != 1 or self._size_bytes + entries[0].size_bytes > self._limits.bytes_max:
+            return False
+        if not self.squash.joins(entries[0]):
+            return False
+        self._size_bytes += entries[0].size_bytes
+        return True
+
+    def _adds(self, entries: list[Entry]) -> bool:
+        if not self._has_room(entries) or self._waits_for_an_answer(entries):
+            return False
+        if len({row_of(entry) for entry in entries}) == 1:
+            for entry in entries:
+                self.squash.add(entry)
+        else:
+            self.squash.append_group(entries)
+        self._taken.update(map(row_of, entries))
+        self._size_bytes += sum(entry.size_bytes for entry in entries)
+        return True
+
+    def _frozen(self, unit: list[Entry]) -> list[Entry]:
+        self._uploads.update(entry.entry_id for entry in unit if entry.set_json is None)
+        frozen = [self._freezer.frozen(entry, extra=self._extra.get(entry.entry_id)) for entry in unit]
+        self.has_set_aside = None in frozen
+        return [entry for entry in frozen if entry is not None]
+
+    def _has_room(self, entries: list[Entry]) -> bool:
+        """An empty batch has room for any group."""
+        if not self._taken:
+            return True
+        size_bytes = self._size_bytes + sum(entry.size_bytes for entry in entries)
+        count = len(self.squash) + len(entries)
+        return count <= self._limits.entries_max and size_bytes <= self._limits.bytes_max
+
+    def _waits_for_an_answer(self, entries: list[Entry]) -> bool:
+        """The version that an entry stands on is known when its row's last entry has been answered."""
+        return bool(self._refusing) and any(
+            entry.collection in self._refusing and (row_of(entry) in self._taken or row_of(entry) in self._in_flight)
+            for entry in entries
+        )
+
+    def _is_new(self, entry: Entry) -> bool:
+        """The cloud would hear of this row for the first time, and here is where it began."""
+        row = row_of(entry)
+        return (
+            entry.kind is Kind.PUT
+            and entry.base_version is None
+            and entry.entry_id not in self._uploads
+            and row not in self._in_flight
+            and row not in self._taken
+        )
+
+
+def units(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
+    """Neighbours of one group together."""
+    for _, unit in groupby(entries, key=lambda entry: entry.group_id):
+        yield list(unit)
+
+
+def pages(
+    store: "Store", name: str, owner: str, page_entries: int, *, by: int, after: int = 0, **more: Any
+) -> Iterator[tuple[Any, ...]]:
+    """Rows of the outbox page by page, in the order of column `by`: a queue may be longer than memory should hold."""
+    while True:
+        page = store.rows("outbox", name, owner=owner, after=after, entries_max=page_entries, **more)
+        yield from page
+        if len(page) < page_entries:
+            return
+        after = page[-1][by]
+
+
+__all__ = ["Choice", "Limits", "pages", "units"]

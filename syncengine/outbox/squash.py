@@ -1,0 +1,169 @@
+"""Two unsent edits of one row as one. Pure: what may be joined, and what the joined edit says."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from enum import Enum
+from typing import Any
+
+import orjson
+
+from syncengine.outbox.entry import Entry, Kind
+from syncengine.outbox.sendable import body_fault
+
+ROW_KINDS = frozenset({Kind.PUT, Kind.PATCH, Kind.DELETE})
+"""Entries of any other kind touch more than one row, or none: nothing is joined over them."""
+
+Row = tuple[str, str]
+"""Collection and key."""
+
+
+class Vanished(Enum):
+    """A row that came and went before the cloud heard of it: nothing is left to send."""
+
+    VANISHED = 1
+
+
+VANISHED = Vanished.VANISHED
+
+
+def row_of(entry: Entry) -> Row:
+    return entry.collection, entry.row_key
+
+
+def joined(earlier: Entry, later: Entry, *, cloud_never_had_it: bool = False) -> Entry | Vanished | None:
+    """`earlier` with `later` in it, at the place of `earlier`; None where two entries they must stay.
+
+    Sending the joined entry does to the cloud's row what sending both in order does. `cloud_never_had_it`: neither
+    this row nor an earlier entry of it has been sent, and `earlier` is where it began.
+    """
+    if row_of(earlier) != row_of(later) or earlier.shape_version != later.shape_version:
+        return None
+    match earlier.kind, later.kind:
+        case ((Kind.PUT | Kind.PATCH), Kind.PATCH):
+            return _with_fields(earlier, later)
+        case Kind.PUT, Kind.DELETE:
+            if cloud_never_had_it:
+                return VANISHED
+            return replace(earlier, kind=Kind.DELETE, set_json=None, before_json=later.before_json)
+        case Kind.PATCH, Kind.DELETE:
+            return _deletion(earlier, later)
+    # What follows a deletion begins anew, and a whole row over a part of one does not only add to it.
+    return None
+
+
+def _with_fields(earlier: Entry, later: Entry) -> Entry | None:
+    """The later value of each field, and the value that it had before the first."""
+    if earlier.set_json is None or later.set_json is None:
+        return None
+    now = _both(earlier.set_json, later.set_json)
+    if earlier.kind is Kind.PUT:
+        return None if now is None else replace(earlier, set_json=now)
+    before = _both(later.before_json or "{}", earlier.before_json or "{}")
+    if now is None or before is None:
+        return None
+    return replace(earlier, set_json=now, before_json=before)
+
+
+def _deletion(earlier: Entry, later: Entry) -> Entry | None:
+    """The row as it was before both is what this deletion takes away."""
+    before = later.before_json
+    if before is not None and earlier.before_json is not None:
+        before = _both(before, earlier.before_json)
+        if before is None:
+            return None
+    return replace(earlier, kind=Kind.DELETE, set_json=None, before_json=before)
+
+
+def _both(under: str, over: str) -> str | None:
+    """The fields of both objects, those of `over` on top; None for what cannot be written again as it is."""
+    if body_fault(under) is not None or body_fault(over) is not None:
+        return None
+    return _written({**_object(under), **_object(over)})
+
+
+def _object(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(text)
+    return found
+
+
+def _written(fields: dict[str, Any]) -> str:
+    return orjson.dumps(fields).decode()
+
+
+class Squash:
+    """Entries in order, each joined to an earlier one of its row where that is safe.
+
+    `is_new`: whether an entry is the first that the cloud would hear of its row.
+    """
+
+    def __init__(self, is_new: Callable[[Entry], bool]) -> None:
+        self.travels: dict[int, int] = {}
+        """An entry that is joined to another one, and which."""
+        self.vanished: list[int] = []
+        """Entries that leave unsent."""
+        self._is_new = is_new
+        self._places: list[Entry | None] = []
+        self._joinable: dict[Row, int] = {}
+        self._began: set[int] = set()
+        self._left_out = 0
+
+    @property
+    def entries(self) -> list[Entry]:
+        """What is left to send."""
+        return [entry for entry in self._places if entry is not None]
+
+    def __len__(self) -> int:
+        return len(self._places) - self._left_out
+
+    def add(self, entry: Entry) -> None:
+        """The next entry: joined, or with a place of its own."""
+        if entry.kind not in ROW_KINDS:
+            self.fence()
+            self._places.append(entry)
+        elif not self.joins(entry):
+            self.append(entry)
+
+    def append(self, entry: Entry) -> None:
+        """An entry with a place of its own; later ones of its row may join it."""
+        row = row_of(entry)
+        if row not in self._joinable and self._is_new(entry):
+            self._began.add(len(self._places))
+        self._joinable[row] = len(self._places)
+        self._places.append(entry)
+
+    def append_group(self, entries: list[Entry]) -> None:
+        """Members of a group of several rows: nothing is joined to them, nor over them."""
+        for entry in entries:
+            self._joinable.pop(row_of(entry), None)
+        self._places += entries
+
+    def joins(self, entry: Entry) -> bool:
+        """Join an entry to the last one of its row, if that is safe."""
+        place = self._joinable.get(row_of(entry))
+        earlier = None if place is None else self._places[place]
+        if place is None or earlier is None:
+            return False
+        both = joined(earlier, entry, cloud_never_had_it=place in self._began)
+        if both is None:
+            return False
+        if isinstance(both, Vanished):
+            self.vanished += (earlier.entry_id, entry.entry_id)
+            self._places[place] = None
+            self._left_out += 1
+            del self._joinable[row_of(entry)]
+        else:
+            self.travels[entry.entry_id] = earlier.entry_id
+            self._places[place] = both
+        return True
+
+    def fence(self) -> None:
+        """Nothing that comes from now on joins what was before."""
+        self._joinable.clear()
+
+    def take_notes(self, other: "Squash") -> None:
+        """What another one has joined and left out is so here, too."""
+        self.travels |= other.travels
+        self.vanished += other.vanished
+
+
+__all__ = ["ROW_KINDS", "VANISHED", "Row", "Squash", "Vanished", "joined", "row_of"]
