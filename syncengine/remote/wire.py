@@ -5,7 +5,7 @@ docs/protocol.md tells the rules; the golden files under tests/golden/wire hold 
 
 from enum import StrEnum
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -64,6 +64,11 @@ class WireModel(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
 
 
+def lean(message: WireModel) -> dict[str, Any]:
+    """A request or an answer as it travels: what is null or says nothing new is left out, the protocol never."""
+    return {"protocol": PROTOCOL, **message.model_dump(exclude_defaults=True)}
+
+
 class RequestModel(WireModel):
     """What every request carries. The answer repeats `request_id`, so it cannot be another request's.
 
@@ -114,7 +119,7 @@ class HelloAnswer(AnswerModel):
     device_seq: Number
     head: Number = 0
     floor: Number = 0
-    cloud_version: str | None
+    cloud_version: str | None = None
     action: Annotated[Action, Field(strict=False)]
     limits: Limits
 
@@ -138,8 +143,8 @@ class PushEntry(WireModel):
     sequence: EntryNumber
     group: Number
     kind: Annotated[EntryKind, Field(strict=False)]
-    collection: str
-    key: str
+    collection: str = ""
+    key: str = ""
     set: Document | None = None
     base_version: Number | None = None
     shape_version: ShortName
@@ -209,7 +214,7 @@ class RowsAnswer(AnswerModel):
     """`next` is the `after` of the next page, None at the end. A page may be shorter than asked for."""
 
     rows: Annotated[tuple[CloudRow, ...], Field(strict=False)]
-    next: str | None
+    next: str | None = None
 
 
 class PullRequest(RequestModel):

@@ -1,11 +1,11 @@
 """Protocol 1 over HTTP: authenticate, read with limits, hand to the Cloud, answer. No rule is decided here."""
 
+import gzip
 from collections.abc import Callable
 from typing import TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from syncengine.errors import AuthRequired, BatchRefused, CursorGone, SequenceGap
@@ -23,10 +23,15 @@ from syncengine.remote.wire import (
     Refusal,
     RequestModel,
     RowsRequest,
+    WireModel,
+    lean,
 )
 from syncengine.server.cloud import Cloud
-from syncengine.server.request_body import RequestRefused, parse_body, read_body, validated
+from syncengine.server.request_body import RequestRefused, parse_body, read_body, unpacked, validated
 from syncengine.vocabulary import UserId
+
+PACKED_BYTES_MIN = 1_024
+_GZIP_LEVEL = 1
 
 Asked = TypeVar("Asked", bound=RequestModel)
 
@@ -43,36 +48,50 @@ def create_app(cloud: Cloud) -> FastAPI:
             raise RequestRefused(400, code="malformed", message="Give a nonce of 1 to 128 characters.")
         return _answer(cloud.health(nonce))
 
+    def answer_hello(user: UserId, asked: HelloRequest, _: bool) -> bytes:
+        return write_json(lean(cloud.hello(user, asked)))
+
+    def answer_push(user: UserId, asked: PushRequest, values_are_good: bool) -> bytes:
+        return cloud.push_text(user, asked, values_are_good=values_are_good)
+
     @app.post("/v1/hello")
     async def hello(request: Request) -> Response:
-        return await _answer_post(request, cloud=cloud, model=HelloRequest, work=cloud.hello)
+        return await _answer_post(request, cloud=cloud, model=HelloRequest, work=answer_hello)
 
     @app.post("/v1/push")
     async def push(request: Request) -> Response:
-        return await _answer_post(request, cloud=cloud, model=PushRequest, work=cloud.push)
+        return await _answer_post(request, cloud=cloud, model=PushRequest, work=answer_push)
 
     @app.get("/v1/rows")
     async def rows(request: Request) -> Response:
         user = await _signed_in(request, cloud=cloud)
         asked = _rows_request(request)
-        return _answer(await run_in_threadpool(cloud.rows, user, asked))
+        return await run_in_threadpool(lambda: _answer(cloud.rows(user, asked), request=request))
 
     @app.get("/v1/pull")
     async def pull(request: Request) -> Response:
         user = await _signed_in(request, cloud=cloud)
         asked = _pull_request(request)
-        return _text_answer(await run_in_threadpool(cloud.pull_text, user, asked))
+        return await run_in_threadpool(lambda: _text_answer(cloud.pull_text(user, asked), request=request))
 
     return app
 
 
 async def _answer_post(
-    request: Request, *, cloud: Cloud, model: type[Asked], work: Callable[[UserId, Asked], BaseModel]
+    request: Request, *, cloud: Cloud, model: type[Asked], work: Callable[[UserId, Asked, bool], bytes]
 ) -> Response:
     user = await _signed_in(request, cloud=cloud)
-    raw = await read_body(request, bytes_max=cloud.limits.body_bytes_max)
-    # Parsing, storing and writing JSON all leave the event loop free for others.
-    return await run_in_threadpool(lambda: _answer(work(user, parse_body(raw, model=model))))
+    bytes_max = cloud.limits.body_bytes_max
+    raw = await read_body(request, bytes_max=bytes_max)
+    encoding = request.headers.get("Content-Encoding", "")
+
+    def answered() -> Response:
+        body = unpacked(raw, encoding=encoding, bytes_max=bytes_max)
+        asked, values_are_good = parse_body(body, model=model)
+        return _text_answer(work(user, asked, values_are_good), request=request)
+
+    # Unpacking, parsing, storing and writing JSON all leave the event loop free for others.
+    return await run_in_threadpool(answered)
 
 
 async def _signed_in(request: Request, *, cloud: Cloud) -> UserId:
@@ -115,17 +134,22 @@ def _limit(digits: str) -> int | None:
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 4 else None
 
 
-def _answer(body: BaseModel, *, status: int = 200) -> Response:
-    return _text_answer(write_json(body.model_dump()), status=status)
+def _answer(body: WireModel, *, status: int = 200, request: Request | None = None) -> Response:
+    return _text_answer(write_json(lean(body)), status=status, request=request)
 
 
-def _text_answer(text: bytes, *, status: int = 200) -> Response:
-    return Response(
-        content=text,
-        status_code=status,
-        media_type="application/json",
-        headers={PROTOCOL_HEADER: str(PROTOCOL), "Cache-Control": "no-store"},
-    )
+def _text_answer(text: bytes, *, status: int = 200, request: Request | None = None) -> Response:
+    headers = {PROTOCOL_HEADER: str(PROTOCOL), "Cache-Control": "no-store"}
+    if request is not None and len(text) > PACKED_BYTES_MIN and _takes_gzip(request):
+        text = gzip.compress(text, _GZIP_LEVEL, mtime=0)
+        headers["Content-Encoding"] = "gzip"
+    return Response(content=text, status_code=status, media_type="application/json", headers=headers)
+
+
+def _takes_gzip(request: Request) -> bool:
+    """A coding with a weight counts as not taken: our clients give none (RFC 9110, section 12.5.3)."""
+    codings = request.headers.get("Accept-Encoding", "").split(",")
+    return "gzip" in (each.strip().lower() for each in codings)
 
 
 def _refusal(

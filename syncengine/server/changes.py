@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import orjson
 
 from syncengine.remote.wire import PROTOCOL, BesidePatch, EntryKind, PullAnswer, PullItem
-from syncengine.server.storage import ChangedRow, Storage, StoredPatch
+from syncengine.server.rules import Patch, Place
+from syncengine.server.storage import ChangedRow, Storage
 from syncengine.vocabulary import UserId
 
 GROUP_BYTES_MAX = 12 * 1024 * 1024
@@ -14,7 +15,7 @@ GROUP_BYTES_MAX = 12 * 1024 * 1024
 ROW_BYTES_AROUND = 200
 """Names, numbers and punctuation of a row on the wire."""
 
-Place = tuple[int, int]
+Reached = tuple[int, int]
 """Group version and version: everything up to there."""
 
 
@@ -23,8 +24,8 @@ class ChangesPage:
     """Rows as they are now, what lies beside them, and the place up to which that is everything."""
 
     rows: tuple[ChangedRow, ...]
-    patches: dict[tuple[str, str], list[StoredPatch]]
-    last: Place
+    patches: dict[Place, tuple[Patch, ...]]
+    last: Reached
     more: bool
 
 
@@ -39,22 +40,20 @@ class PageHead:
 
 
 def read_changes(
-    storage: Storage, user: UserId, *, after: Place, head: int, items_max: int, bytes_max: int
+    storage: Storage, user: UserId, *, after: Reached, head: int, items_max: int, bytes_max: int
 ) -> ChangesPage:
     """At most `items_max` rows and about `bytes_max` bytes; more only to end with a group that does not fit."""
     rows, last, more = _rows(storage, user, after=after, items_max=items_max, bytes_max=bytes_max)
     if not more:
         last = (head, head)
-    patches: dict[tuple[str, str], list[StoredPatch]] = {}
-    if any(row.patches for row in rows):
-        for patch in storage.patches_between(user, after=after, last=last):
-            patches.setdefault((patch.collection, patch.key), []).append(patch)
+    has_patches = any(row.patches for row in rows)
+    patches = storage.patches_between(user, after=after, last=last) if has_patches else {}
     return ChangesPage(rows=tuple(rows), patches=patches, last=last, more=more)
 
 
 def _rows(
-    storage: Storage, user: UserId, *, after: Place, items_max: int, bytes_max: int
-) -> tuple[list[ChangedRow], Place, bool]:
+    storage: Storage, user: UserId, *, after: Reached, items_max: int, bytes_max: int
+) -> tuple[list[ChangedRow], Reached, bool]:
     """The rows, the last of their places, and whether others follow."""
     rows: list[ChangedRow] = []
     size_bytes = whole_groups = 0
@@ -62,7 +61,7 @@ def _rows(
         begins_group = not rows or row.group_version != rows[-1].group_version
         if begins_group:
             whole_groups = len(rows)
-        size_bytes += row.body_bytes + ROW_BYTES_AROUND
+        size_bytes += row.bytes + ROW_BYTES_AROUND
         if rows and (len(rows) >= items_max or size_bytes > bytes_max):
             if whole_groups:
                 group = rows[whole_groups - 1].group_version
@@ -79,13 +78,13 @@ def as_values(page: ChangesPage, head: PageHead) -> PullAnswer:
         request_id=head.request_id,
         server_time=head.server_time,
         server_epoch=head.server_epoch,
-        items=tuple(_item(row, page.patches.get((row.collection, row.key), [])) for row in page.rows),
+        items=tuple(_item(row, page.patches.get((row.collection, row.key), ())) for row in page.rows),
         cursor=head.cursor,
         more=page.more,
     )
 
 
-def _item(row: ChangedRow, patches: list[StoredPatch]) -> PullItem:
+def _item(row: ChangedRow, patches: tuple[Patch, ...]) -> PullItem:
     return PullItem(
         collection=row.collection,
         key=row.key,
@@ -113,14 +112,14 @@ def as_text(page: ChangesPage, head: PageHead) -> bytes:
             "request_id": head.request_id,
             "server_time": head.server_time,
             "server_epoch": head.server_epoch,
-            "items": [_item_text(row, patches.get((row.collection, row.key))) for row in page.rows],
+            "items": [_item_text(row, patches.get((row.collection, row.key), ())) for row in page.rows],
             "cursor": head.cursor,
             "more": page.more,
         }
     )
 
 
-def _item_text(row: ChangedRow, patches: list[StoredPatch] | None) -> dict[str, object]:
+def _item_text(row: ChangedRow, patches: tuple[Patch, ...]) -> dict[str, object]:
     item: dict[str, object] = {
         "collection": row.collection,
         "key": row.key,

@@ -1,4 +1,4 @@
-"""The cloud's rules: exactly once by sequence, groups whole, users apart. No HTTP here, only typed values.
+"""The cloud's calls: exactly once by sequence, groups whole, users apart. No HTTP here, only typed values.
 
 The server calls it from its request handlers and the simulator calls it directly.
 """
@@ -6,16 +6,18 @@ The server calls it from its request handlers and the simulator calls it directl
 import hashlib
 import random
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import pairwise
+
+import orjson
 
 from syncengine.clock import Clock, iso
 from syncengine.errors import BatchRefused, SequenceGap
 from syncengine.remote.wire import (
+    PROTOCOL,
     Action,
     CloudRow,
-    Document,
-    EntryKind,
     EntryResult,
     HealthAnswer,
     HelloAnswer,
@@ -27,17 +29,23 @@ from syncengine.remote.wire import (
     PushEntry,
     PushRequest,
     RequestModel,
-    RowChange,
     RowsAnswer,
     RowsRequest,
     cursor_gone,
     wrong_user,
 )
-from syncengine.server.changes import ChangesPage, PageHead, Place, as_text, as_values, read_changes
+from syncengine.server.changes import ChangesPage, PageHead, Reached, as_text, as_values, read_changes
 from syncengine.server.cursor import Position, Standing, read_cursor, standing, written_cursor
-from syncengine.server.judge import GONE, GROUP_REJECTED, EntryRejected, Fault, body_bytes, entry_fault
-from syncengine.server.storage import Lane, Receipt, Storage, StoredDocument, Tenant
+from syncengine.server.judge import entry_fault
+from syncengine.server.rows_at_work import RowsAtWork
+from syncengine.server.settling import Settling, places_of
+from syncengine.server.storage import Lane, Receipt, Storage, Tenant
 from syncengine.vocabulary import SchemaVersion, UserId
+
+FORGET_ROWS_MAX = 10_000
+"""Tombstones of one transaction."""
+
+_DAY_MS = 24 * 60 * 60 * 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +55,17 @@ class CloudLimits:
     entries_max: int = 5_000
     """More in one push: refused whole with 413. As many as the engine's largest group has."""
     body_bytes_max: int = 16 * 1024 * 1024
-    """A larger request: refused with 413."""
+    """A larger request, unpacked: refused with 413."""
     page_bytes_max: int = 4 * 1024 * 1024
-    """A page of rows ends when it holds this much; a single larger row comes alone."""
+    """A page of rows ends when it holds this much; a single larger row or group comes alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """What became of a push: a status and a receipt for each entry."""
+
+    device_seq: int
+    results: tuple[tuple[str, Receipt], ...]
 
 
 class Cloud:
@@ -58,8 +74,17 @@ class Cloud:
     `user` is whom the caller has authenticated. Raises AuthRequired, and does nothing, for another user's request.
     """
 
-    def __init__(self, storage: Storage, *, clock: Clock, limits: CloudLimits | None = None) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        clock: Clock,
+        limits: CloudLimits | None = None,
+        schema_min: Mapping[str, SchemaVersion] | None = None,
+    ) -> None:
+        """`schema_min`: by app, the lowest schema version that may still read; older ones hand over their queues."""
         self.limits = limits or CloudLimits()
+        self._schema_min = schema_min or {}
         self._storage = storage
         self._clock = clock
         self._lock = threading.Lock()
@@ -91,48 +116,50 @@ class Cloud:
         return HealthAnswer(nonce=nonce, server_time=self._now())
 
     def hello(self, user: UserId, request: HelloRequest) -> HelloAnswer:
-        """Where this device and this user stand. Changes nothing."""
+        """Where this device and this user stand. Changes no rows; a restored database begins another life here."""
         _refuse_other_user(user, request)
         lane = Lane(user=user, device=request.device, epoch=request.epoch)
-        with self._lock:
+        with self._lock, self._storage.transaction():
+            may_read_on = self._may_read_on(user, cursor=request.cursor)
+            has_lost = self._has_lost(lane, confirmed_seq=request.confirmed_seq)
             tenant = self._storage.tenant(user)
-            return HelloAnswer(
-                request_id=request.request_id,
-                server_time=self._now(),
-                server_epoch=tenant.server_epoch,
-                device_seq=self._storage.device_sequence(lane),
-                head=tenant.head,
-                floor=tenant.floor,
-                cloud_version=tenant.cloud_version,
-                action=Action.OK,
-                limits=Limits(entries_max=self.limits.entries_max, bytes_max=self.limits.body_bytes_max),
-            )
+            device_seq = self._storage.device_sequence(lane)
+        return HelloAnswer(
+            request_id=request.request_id,
+            server_time=self._now(),
+            server_epoch=tenant.server_epoch,
+            device_seq=device_seq,
+            head=tenant.head,
+            floor=tenant.floor,
+            cloud_version=tenant.cloud_version,
+            action=self._action(request, may_read_on=may_read_on and not has_lost),
+            limits=Limits(entries_max=self.limits.entries_max, bytes_max=self.limits.body_bytes_max),
+        )
 
     def push(self, user: UserId, request: PushRequest) -> PushAnswer:
         """Each entry's effect and its receipt, in one transaction for the whole request.
 
         Raises SequenceGap, or BatchRefused for too many entries; then nothing was changed.
         """
-        _refuse_other_user(user, request)
-        if len(request.entries) > self.limits.entries_max:
-            raise BatchRefused(f"A push holds at most {self.limits.entries_max} entries.", status=413)
-        lane = Lane(user=user, device=request.device, epoch=request.epoch)
-        with self._lock, self._storage.transaction():
-            device_seq = self._storage.device_sequence(lane)
-            _refuse_gap(request.entries, device_seq=device_seq)
-            results = self._duplicates(lane, entries=request.entries, device_seq=device_seq)
-            fresh = [entry for entry in request.entries if entry.sequence > device_seq]
-            before = self._storage.tenant(user).head
-            for _, members in groupby(fresh, key=lambda entry: entry.group):
-                results += self._settle_group(lane, members=list(members))
-            head = self._storage.tenant(user).head
-            if head > before:
-                self._storage.write_mark(user, last_version=head)
+        pushed = self._pushed(user, request, values_are_good=False)
         return PushAnswer(
             request_id=request.request_id,
             server_time=self._now(),
-            device_seq=fresh[-1].sequence if fresh else device_seq,
-            results=tuple(results),
+            device_seq=pushed.device_seq,
+            results=tuple(EntryResult.model_validate(_result(status, receipt)) for status, receipt in pushed.results),
+        )
+
+    def push_text(self, user: UserId, request: PushRequest, *, values_are_good: bool) -> bytes:
+        """The same answer as JSON. `values_are_good`: who read the text has looked at all its values."""
+        pushed = self._pushed(user, request, values_are_good=values_are_good)
+        return orjson.dumps(
+            {
+                "protocol": PROTOCOL,
+                "request_id": request.request_id,
+                "server_time": self._now(),
+                "device_seq": pushed.device_seq,
+                "results": [_result(status, receipt) for status, receipt in pushed.results],
+            }
         )
 
     def pull(self, user: UserId, request: PullRequest) -> PullAnswer:
@@ -143,55 +170,8 @@ class Cloud:
         """The same answer as JSON. Raises CursorGone."""
         return as_text(*self._pulled(user, request))
 
-    def _pulled(self, user: UserId, request: PullRequest) -> tuple[ChangesPage, PageHead]:
-        _refuse_other_user(user, request)
-        with self._lock:
-            tenant = self._storage.tenant(user)
-            page = read_changes(
-                self._storage,
-                user,
-                after=self._place(user, cursor=request.cursor, tenant=tenant),
-                head=tenant.head,
-                items_max=request.limit,
-                bytes_max=self.limits.page_bytes_max,
-            )
-            cursor = self._cursor(user, place=page.last, epoch=tenant.server_epoch)
-        head = PageHead(
-            request_id=request.request_id,
-            server_time=self._now(),
-            server_epoch=tenant.server_epoch,
-            cursor=cursor,
-        )
-        return page, head
-
-    def _place(self, user: UserId, *, cursor: str | None, tenant: Tenant) -> Place:
-        """Where to read on. Raises CursorGone; a restored database is noticed here, and then begins another life."""
-        if cursor is None:
-            return (0, 0)
-        position = read_cursor(cursor, user=user, key=self._cursor_key)
-        match self._standing(user, position=position, tenant=tenant):
-            case Standing.BELOW_FLOOR:
-                raise cursor_gone("below_floor")
-            case Standing.CONTRADICTED:
-                self._storage.raise_epoch(user)
-                raise cursor_gone("other_epoch")
-            case Standing.OTHER_EPOCH:
-                raise cursor_gone("other_epoch")
-        assert position is not None
-        return (position.group_version, position.version)
-
-    def _standing(self, user: UserId, *, position: Position | None, tenant: Tenant) -> Standing:
-        mark = self._storage.mark_at(user, version=position.group_version) if position else 0
-        return standing(position, epoch=tenant.server_epoch, head=tenant.head, floor=tenant.floor, mark=mark)
-
-    def _cursor(self, user: UserId, *, place: Place, epoch: int) -> str:
-        group_version, version = place
-        mark = self._storage.mark_at(user, version=group_version)
-        position = Position(epoch=epoch, group_version=group_version, version=version, mark=mark)
-        return written_cursor(position, user=user, key=self._cursor_key)
-
     def rows(self, user: UserId, request: RowsRequest) -> RowsAnswer:
-        """One page of the user's living rows."""
+        """One page of the user's living rows, without what lies beside them."""
         _refuse_other_user(user, request)
         rows: list[CloudRow] = []
         size_bytes = 0
@@ -204,7 +184,9 @@ class Cloud:
                 more = len(rows) == request.limit or (bool(rows) and size_bytes > self.limits.page_bytes_max)
                 if more:
                     break
-                rows.append(_cloud_row(found.key, found.document))
+                rows.append(
+                    CloudRow(key=found.key, version=found.version, body=found.body, shape_version=found.shape_version)
+                )
         return RowsAnswer(
             request_id=request.request_id,
             server_time=self._now(),
@@ -212,99 +194,158 @@ class Cloud:
             next=rows[-1].key if more else None,
         )
 
-    def _duplicates(self, lane: Lane, *, entries: tuple[PushEntry, ...], device_seq: int) -> list[EntryResult]:
-        """What was answered before. Bodies are not compared: the sequence alone says that it is the same entry."""
-        known = [entry.sequence for entry in entries if entry.sequence <= device_seq]
+    def compact(self, *, keep_days: int) -> int:
+        """Forget rows that were deleted more than so many days ago; how many. Cursors from before read anew."""
+        before_ms = self._clock.now_ms() - keep_days * _DAY_MS
+        with self._lock:
+            return sum(self._compact(user, before_ms=before_ms) for user in self._storage.users())
+
+    def _compact(self, user: UserId, *, before_ms: int) -> int:
+        forgotten = 0
+        while True:
+            with self._storage.transaction():
+                old = self._storage.old_tombstones(user, before_ms=before_ms, rows_max=FORGET_ROWS_MAX)
+                if not old:
+                    return forgotten
+                self._storage.forget(user, tombstones=old)
+            forgotten += len(old)
+
+    def _action(self, request: HelloRequest, *, may_read_on: bool) -> Action:
+        lowest = self._schema_min.get(request.app)
+        if lowest is not None and _version_or_none(request.schema_version, lowest=lowest) is None:
+            return Action.DRAIN_ONLY
+        return Action.OK if may_read_on else Action.RESYNC
+
+    def _has_lost(self, lane: Lane, *, confirmed_seq: int) -> bool:
+        """Whether the database lacks what it had confirmed. Then it is an older copy: the user's epoch is raised.
+
+        The lost numbers stay used up, so that the device goes on with its next one.
+        """
+        if confirmed_seq <= self._storage.device_sequence(lane):
+            return False
+        self._storage.write_receipts(lane, receipts=[Receipt(confirmed_seq, "lost")])
+        self._storage.raise_epoch(lane.user)
+        return True
+
+    def _may_read_on(self, user: UserId, *, cursor: str | None) -> bool:
+        if cursor is None:
+            return True
+        _, found = self._stood(user, cursor=cursor, tenant=self._storage.tenant(user))
+        if found is Standing.CONTRADICTED:
+            self._storage.raise_epoch(user)
+        return found is Standing.GOOD
+
+    def _pushed(self, user: UserId, request: PushRequest, *, values_are_good: bool) -> Pushed:
+        _refuse_other_user(user, request)
+        entries = request.entries
+        if len(entries) > self.limits.entries_max:
+            raise BatchRefused(f"A push holds at most {self.limits.entries_max} entries.", status=413)
+        lane = Lane(user=user, device=request.device, epoch=request.epoch)
+        with self._lock, self._storage.transaction():
+            device_seq = self._storage.device_sequence(lane)
+            _refuse_gap(entries, device_seq=device_seq)
+            results = self._repeated(lane, entries=entries, device_seq=device_seq)
+            fresh = entries[len(results) :]
+            if fresh:
+                results += self._settled(lane, entries=fresh, values_are_good=values_are_good)
+                device_seq = fresh[-1].sequence
+        return Pushed(device_seq=device_seq, results=tuple(results))
+
+    def _repeated(self, lane: Lane, *, entries: Sequence[PushEntry], device_seq: int) -> list[tuple[str, Receipt]]:
+        """What was answered before. Bodies are not compared: sequence and token alone say that it is the same entry.
+
+        Behind a number that another copy of the store used nothing is done: the order of this one's edits would be
+        lost.
+        """
+        known = [entry for entry in entries if entry.sequence <= device_seq]
         if not known:
             return []
-        receipts = self._storage.receipts(lane, first=known[0], last=known[-1])
-        return [_result(receipts[sequence], duplicate=True) for sequence in known]
+        receipts = self._storage.receipts(lane, first=known[0].sequence, last=known[-1].sequence)
+        repeated = [_told_again(entry, receipts.get(entry.sequence)) for entry in known]
+        if any(status == "reused" for status, _ in repeated):
+            repeated += [("reused", Receipt(entry.sequence, "lost")) for entry in entries[len(known) :]]
+        return repeated
 
-    def _settle_group(self, lane: Lane, *, members: list[PushEntry]) -> list[EntryResult]:
-        """All members applied or none; each gets its receipt, and its sequence is used up either way."""
-        faults = {entry.sequence: fault for entry in members if (fault := entry_fault(entry))}
-        receipts = _all_rejected(members, faults=faults) if faults else self._apply_group(lane, members=members)
-        for receipt in receipts:
-            self._storage.write_receipt(lane, receipt=receipt)
-        return [_result(receipt, duplicate=False) for receipt in receipts]
+    def _settled(
+        self, lane: Lane, *, entries: Sequence[PushEntry], values_are_good: bool
+    ) -> list[tuple[str, Receipt]]:
+        faults = {
+            entry.sequence: fault
+            for entry in entries
+            if (fault := entry_fault(entry, values_are_good=values_are_good))
+        }
+        sound = [entry for entry in entries if entry.sequence not in faults] if faults else entries
+        tenant = self._storage.tenant(lane.user)
+        rows = RowsAtWork(self._storage, lane.user, places=places_of(sound), head=tenant.head)
+        settling = Settling(rows, writer=lane.writer, cloud_version=tenant.cloud_version, faults=faults)
+        receipts = settling.settle(entries)
+        rows.write()
+        self._storage.write_receipts(lane, receipts=receipts)
+        if rows.head > tenant.head:
+            self._storage.write_mark(lane.user, last_version=rows.head)
+        self._storage.write_tenant(lane.user, head=rows.head, cloud_version=settling.cloud_version)
+        return [(receipt.outcome, receipt) for receipt in receipts]
 
-    def _apply_group(self, lane: Lane, *, members: list[PushEntry]) -> list[Receipt]:
-        receipts: list[Receipt] = []
-        try:
-            with self._storage.savepoint():
-                before = self._storage.tenant(lane.user).head
-                for entry in members:
-                    receipts.append(self._apply(lane.user, entry=entry))
-                self._storage.close_group(lane.user, before=before, last=self._storage.tenant(lane.user).head)
-        except EntryRejected as rejected:
-            culprit = members[len(receipts)].sequence
-            return _all_rejected(members, faults={culprit: rejected.fault})
-        return receipts
-
-    def _apply(self, user: UserId, *, entry: PushEntry) -> Receipt:
-        if entry.kind is EntryKind.VOID:
-            return Receipt(sequence=entry.sequence, outcome="applied")
-        if entry.kind is EntryKind.MIGRATION:
-            return self._apply_migration(user, entry=entry)
-        change = RowChange(kind=entry.kind, collection=entry.collection, key=entry.key, set=entry.set)
-        version = self._change_row(user, change=change, shape_version=entry.shape_version)
-        return Receipt(sequence=entry.sequence, outcome="applied", version=version)
-
-    def _apply_migration(self, user: UserId, *, entry: PushEntry) -> Receipt:
-        """Changes whose row moved on are skipped: the row was rewritten by someone who knew better."""
-        version: int | None = None
-        skipped: list[str] = []
-        for change in entry.changes or ():
-            if change.if_version is not None and change.if_version != self._version_of(user, change=change):
-                skipped.append(change.key)
-            else:
-                version = self._change_row(user, change=change, shape_version=entry.shape_version)
-        if entry.cloud_version is not None:
-            self._raise_cloud_version(user, reached=entry.cloud_version)
-        return Receipt(sequence=entry.sequence, outcome="applied", version=version, skipped=tuple(skipped))
-
-    def _version_of(self, user: UserId, *, change: RowChange) -> int:
-        """The row's version, of a tombstone too; 0 for a row that never was."""
-        found = self._storage.document(user, collection=change.collection, key=change.key)
-        return found.version if found else 0
-
-    def _raise_cloud_version(self, user: UserId, *, reached: str) -> None:
-        before = self._storage.tenant(user).cloud_version
-        if before is None or SchemaVersion.parse(reached) > SchemaVersion.parse(before):
-            self._storage.write_cloud_version(user, cloud_version=str(SchemaVersion.parse(reached)))
-
-    def _change_row(self, user: UserId, *, change: RowChange, shape_version: str) -> int:
-        """Write the row as it is after the change; return its version. Raises EntryRejected."""
-        found = self._storage.document(user, collection=change.collection, key=change.key)
-        body = _changed_body(change, found=found)
-        return self._storage.write_document(
-            user,
-            collection=change.collection,
-            key=change.key,
-            body=None if body is None else body_bytes(body),
-            shape_version=_shape_after(change, found=found, shape_version=shape_version),
+    def _pulled(self, user: UserId, request: PullRequest) -> tuple[ChangesPage, PageHead]:
+        _refuse_other_user(user, request)
+        with self._lock:
+            after = self._read_on(user, cursor=request.cursor)
+            with self._storage.reading():
+                tenant = self._storage.tenant(user)
+                page = read_changes(
+                    self._storage,
+                    user,
+                    after=after,
+                    head=tenant.head,
+                    items_max=request.limit,
+                    bytes_max=self.limits.page_bytes_max,
+                )
+                cursor = self._cursor(user, reached=page.last, epoch=tenant.server_epoch)
+        head = PageHead(
+            request_id=request.request_id,
+            server_time=self._now(),
+            server_epoch=tenant.server_epoch,
+            cursor=cursor,
         )
+        return page, head
+
+    def _read_on(self, user: UserId, *, cursor: str | None) -> Reached:
+        """Where to read on. Raises CursorGone; a restored database is noticed here, and then begins another life."""
+        if cursor is None:
+            return (0, 0)
+        position, found = self._stood(user, cursor=cursor, tenant=self._storage.tenant(user))
+        if found is Standing.BELOW_FLOOR:
+            raise cursor_gone("below_floor")
+        if found is Standing.CONTRADICTED:
+            with self._storage.transaction():
+                self._storage.raise_epoch(user)
+        if position is None or found is not Standing.GOOD:
+            raise cursor_gone("other_epoch")
+        return (position.group_version, position.version)
+
+    def _stood(self, user: UserId, *, cursor: str, tenant: Tenant) -> tuple[Position | None, Standing]:
+        position = read_cursor(cursor, user=user, key=self._cursor_key)
+        mark = self._storage.mark_at(user, version=position.group_version) if position else 0
+        found = standing(position, epoch=tenant.server_epoch, head=tenant.head, floor=tenant.floor, mark=mark)
+        return position, found
+
+    def _cursor(self, user: UserId, *, reached: Reached, epoch: int) -> str:
+        group_version, version = reached
+        mark = self._storage.mark_at(user, version=group_version)
+        position = Position(epoch=epoch, group_version=group_version, version=version, mark=mark)
+        return written_cursor(position, user=user, key=self._cursor_key)
 
     def _now(self) -> str:
         return iso(self._clock.now_ms())
 
 
-def _changed_body(change: RowChange, *, found: StoredDocument | None) -> Document | None:
-    """The whole document after the change; None for deleted. A patch never brings a row back."""
-    if change.kind is EntryKind.DELETE:
+def _version_or_none(text: str, *, lowest: SchemaVersion) -> SchemaVersion | None:
+    """The version if it is at least `lowest`."""
+    try:
+        found = SchemaVersion.parse(text)
+    except ValueError:
         return None
-    if change.kind is EntryKind.PUT:
-        return change.set
-    if found is None or found.body is None:
-        raise EntryRejected(GONE)
-    return {**found.body, **(change.set or {})}
-
-
-def _shape_after(change: RowChange, *, found: StoredDocument | None, shape_version: str) -> str:
-    """A patch leaves columns of the newer of the two shapes behind; a put or delete leaves only its own."""
-    if change.kind is not EntryKind.PATCH or found is None:
-        return shape_version
-    return max(found.shape_version, shape_version, key=SchemaVersion.parse)
+    return found if found >= lowest else None
 
 
 def _refuse_other_user(user: UserId, request: RequestModel) -> None:
@@ -327,28 +368,26 @@ def _gap(expected: int) -> SequenceGap:
     return SequenceGap(f"The next sequence of this device is {expected}.", expected=expected)
 
 
-def _all_rejected(members: list[PushEntry], *, faults: dict[int, Fault]) -> list[Receipt]:
-    return [_rejected(entry.sequence, fault=faults.get(entry.sequence, GROUP_REJECTED)) for entry in members]
+def _told_again(entry: PushEntry, receipt: Receipt | None) -> tuple[str, Receipt]:
+    """Another token, or a number of which nothing is known any more: it was another entry's."""
+    tokens = {entry.token, receipt.token if receipt else None} - {None}
+    if receipt is None or receipt.outcome == "lost" or len(tokens) > 1:
+        return "reused", Receipt(entry.sequence, "lost")
+    return "duplicate", receipt
 
 
-def _rejected(sequence: int, *, fault: Fault) -> Receipt:
-    return Receipt(sequence=sequence, outcome="rejected", code=fault.code, message=fault.message)
+def _result(status: str, receipt: Receipt) -> dict[str, object]:
+    """As it travels: what says nothing is left out."""
+    result: dict[str, object] = {"sequence": receipt.sequence, "status": status}
+    if status == "duplicate":
+        result["outcome"] = receipt.outcome
+    for name, value in zip(_TOLD, receipt[3:], strict=True):
+        if value is not None:
+            result[name] = value
+    return result
 
 
-def _result(receipt: Receipt, *, duplicate: bool) -> EntryResult:
-    return EntryResult(
-        sequence=receipt.sequence,
-        status="duplicate" if duplicate else receipt.outcome,
-        outcome=receipt.outcome if duplicate else None,
-        version=receipt.version,
-        code=receipt.code,
-        message=receipt.message,
-        skipped=receipt.skipped,
-    )
-
-
-def _cloud_row(key: str, document: StoredDocument) -> CloudRow:
-    return CloudRow(key=key, version=document.version, body=document.body or {}, shape_version=document.shape_version)
+_TOLD = ("version", "code", "message", "skipped")
 
 
 def _hashed(token: str) -> str:

@@ -65,7 +65,7 @@ def standing(position: Position | None, *, epoch: int, head: int, floor: int, ma
         return Standing.OTHER_EPOCH
     if position.group_version > head:
         return Standing.CONTRADICTED
-    if position.group_version < floor:
+    if position.version < floor:
         return Standing.BELOW_FLOOR
     return Standing.GOOD if position.mark == mark else Standing.CONTRADICTED
 

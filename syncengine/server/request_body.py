@@ -1,6 +1,7 @@
 """A request's body with a cap on bytes, depth and time, as one of the protocol's models."""
 
 import asyncio
+import zlib
 from typing import TypeVar
 
 from fastapi import Request
@@ -11,6 +12,9 @@ from syncengine.remote.json_text import JsonRefused, read_json_to_judge
 BODY_DEPTH_MAX = 64
 BODY_WAIT_SECONDS_MAX = 30.0
 DISCARD_BYTES_MAX = 64 * 1024 * 1024
+
+# zlib.h, inflateInit2: 15 is the largest window, 16 more expects gzip's own header and checksum.
+_GZIP_WBITS = 16 + 15
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -49,10 +53,38 @@ async def _read_capped(request: Request, *, bytes_max: int) -> bytes:
     return bytes(body)
 
 
-def parse_body(raw: bytes, *, model: type[Model]) -> Model:
-    """The body as `model`. Raises RequestRefused (400)."""
+def unpacked(raw: bytes, *, encoding: str, bytes_max: int) -> bytes:
+    """A body as it was before `Content-Encoding`. Raises RequestRefused (400, 413).
+
+    A few bytes of gzip can stand for gigabytes, so it is unpacked no further than `bytes_max`.
+    """
+    match encoding.strip().lower():
+        case "" | "identity":
+            return raw
+        case "gzip":
+            return _gunzipped(raw, bytes_max=bytes_max)
+        case _:
+            raise RequestRefused(400, code="malformed", message="A body comes as it is or as gzip.")
+
+
+def _gunzipped(raw: bytes, *, bytes_max: int) -> bytes:
+    unpacker = zlib.decompressobj(wbits=_GZIP_WBITS)
     try:
-        return validated(read_json_to_judge(raw, depth_max=BODY_DEPTH_MAX), model=model)
+        body = unpacker.decompress(raw, bytes_max + 1)
+    except zlib.error as error:
+        raise RequestRefused(400, code="malformed", message="The body is not gzip.") from error
+    if len(body) > bytes_max:
+        raise RequestRefused(413, code="too_large", message=f"A request holds at most {bytes_max} bytes.")
+    if not unpacker.eof or unpacker.unused_data:
+        raise RequestRefused(400, code="malformed", message="The body is not one whole gzip member.")
+    return body
+
+
+def parse_body(raw: bytes, *, model: type[Model]) -> tuple[Model, bool]:
+    """The body as `model`, and whether all its values are good. Raises RequestRefused (400)."""
+    try:
+        value, values_are_good = read_json_to_judge(raw, depth_max=BODY_DEPTH_MAX)
+        return validated(value, model=model), values_are_good
     except JsonRefused as error:
         raise RequestRefused(400, code="malformed", message=f"Not JSON that we take: {error}.") from error
 

@@ -2,11 +2,11 @@
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -15,13 +15,20 @@ from syncengine.errors import StoreSuperseded
 from syncengine.local.connection import open_server_db
 from syncengine.local.statements import statement, statements
 from syncengine.remote.wire import Document
+from syncengine.server.rules import Patch, Place, Row
 from syncengine.vocabulary import UserId
 
 SERVER_SQL = str(Path(__file__).parent / "sql")
 DATABASE_NAME = "cloud.db"
 
-Value = str | int | float | None
-Row = tuple[Value, ...]
+BODY_READ_AHEAD_BYTES_MAX = 16 * 1024
+"""Larger bodies are read one at a time, when a rule wants one."""
+
+UNREAD = "the body is in the database"
+"""Stands in a row for a body that was not read."""
+
+Columns = tuple[Any, ...]
+Outcome = Literal["applied", "merged", "conflict", "rejected", "lost"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +38,11 @@ class Lane:
     user: UserId
     device: str
     epoch: int
+
+    @property
+    def writer(self) -> str:
+        """How rows name it."""
+        return f"{self.device}:{self.epoch}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,54 +55,50 @@ class Tenant:
     cloud_version: str | None
 
 
+class WrittenRow(NamedTuple):
+    """A row to store, and the last version of the group that changed it."""
+
+    place: Place
+    row: Row
+    group_version: int
+
+
 class ChangedRow(NamedTuple):
-    """One row of a page of changes; `body` is JSON, None for a tombstone."""
+    """One row of a page of changes; `body` is JSON, None for a tombstone; `bytes` with what lies beside it."""
 
     collection: str
     key: str
     version: int
     group_version: int
     shape_version: str
-    body_bytes: int
+    bytes: int
     patches: int
     body: str | None
 
 
-class StoredPatch(NamedTuple):
-    """One write beside a row; `body` is JSON."""
-
-    collection: str
-    key: str
-    patch: int
-    kind: str
-    shape_version: str
-    body: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredDocument:
-    """One row at the cloud; `body` None: a tombstone."""
-
-    version: int
-    body: Document | None
-    shape_version: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageRow:
+class PageRow(NamedTuple):
     """One living row of a page."""
 
     key: str
+    version: int
+    shape_version: str
     body_bytes: int
-    document: StoredDocument
+    body: Document
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """What became of one sequence."""
+class Tombstone(NamedTuple):
+    """A row that is no more."""
+
+    place: Place
+    group_version: int
+
+
+class Receipt(NamedTuple):
+    """What became of one sequence. `lost`: a restored database has forgotten it, and all before it."""
 
     sequence: int
-    outcome: Literal["applied", "rejected"]
+    outcome: Outcome
+    token: str | None = None
     version: int | None = None
     code: str | None = None
     message: str | None = None
@@ -100,8 +108,15 @@ class Receipt:
 class Storage:
     """One open database. Not for two threads at once: the Cloud holds a lock around each use."""
 
-    def __init__(self, folder: str, *, clock: Clock, chance: random.Random | None = None) -> None:
-        """Open or make `folder`/cloud.db and bring its tables up to date.
+    def __init__(
+        self,
+        folder: str,
+        *,
+        clock: Clock,
+        chance: random.Random | None = None,
+        editions: Sequence[str] | None = None,
+    ) -> None:
+        """Open or make `folder`/cloud.db and bring its tables up to date; `editions` stands for our own in a test.
 
         Raises StoreSuperseded when a newer server wrote it, and what `open_server_db` raises.
         """
@@ -109,7 +124,7 @@ class Storage:
         self._clock = clock
         self._chance = chance or system_random()
         self._connection = open_server_db(str(Path(folder) / DATABASE_NAME))
-        self._upgrade()
+        self._upgrade(editions or list(statements("schema", directory=SERVER_SQL).values()))
 
     def close(self) -> None:
         self._connection.close()
@@ -126,20 +141,15 @@ class Storage:
                 self._connection.execute("ROLLBACK")
 
     @contextmanager
-    def savepoint(self) -> Iterator[None]:
-        """Inside a transaction: an exception undoes this block and passes on."""
-        self._connection.execute("SAVEPOINT push_group")
+    def reading(self) -> Iterator[None]:
+        """One state of the database, also while another process forgets tombstones."""
+        self._connection.execute("BEGIN")
         try:
             yield
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK TO push_group")
-                self._connection.execute("RELEASE push_group")
-            raise
-        self._connection.execute("RELEASE push_group")
+        finally:
+            self._connection.execute("ROLLBACK")
 
-    def _upgrade(self) -> None:
-        editions = list(statements("schema", directory=SERVER_SQL).values())
+    def _upgrade(self, editions: Sequence[str]) -> None:
         with self.transaction():
             found = int(self._connection.execute("PRAGMA user_version").get)
             if found > len(editions):
@@ -154,57 +164,11 @@ class Storage:
                 self._run("write_state", cursor_key=f"{self._chance.getrandbits(256):064x}")
             self._connection.execute(f"PRAGMA user_version = {len(editions)}").fetchall()
 
+    # Users.
+
     def cursor_key(self) -> bytes:
         """What signs this database's cursors."""
-        return bytes.fromhex(str(self._run("cursor_key")[0][0]))
-
-    def tenant(self, user: UserId) -> Tenant:
-        """Where the rows of a known user stand."""
-        server_epoch, head, floor, cloud_version = self._run("tenant", tenant=user)[0]
-        return Tenant(
-            server_epoch=int(server_epoch or 0),
-            head=int(head or 0),
-            floor=int(floor or 0),
-            cloud_version=_text_or_none(cloud_version),
-        )
-
-    def raise_epoch(self, user: UserId) -> None:
-        """Begin another life of this user's rows: every cursor of the old one is worthless from now on."""
-        with self.transaction():
-            self._run("raise_epoch", tenant=user, server_epoch=self._clock.now_ms())
-
-    def mark_at(self, user: UserId, *, version: int) -> int:
-        """The mark of the commit that gave this version; 0 for none."""
-        found = self._run("mark_at", tenant=user, version=version) if version else ()
-        return int(found[0][0] or 0) if found else 0
-
-    def write_mark(self, user: UserId, *, last_version: int) -> None:
-        self._run("write_mark", tenant=user, last_version=last_version, mark=self._chance.getrandbits(63))
-
-    def close_group(self, user: UserId, *, before: int, last: int) -> None:
-        self._run("close_group", tenant=user, before=before, last=last)
-
-    def changes_after(self, user: UserId, *, group_version: int, version: int) -> Iterator[ChangedRow]:
-        """Rows of every collection in the order of their last commit, one at a time; tombstones too."""
-        found = self._connection.execute(
-            statement("cloud", "changes_after", directory=SERVER_SQL),
-            {"tenant": user, "group_version": group_version, "version": version},
-        )
-        return (ChangedRow(*row) for row in found)
-
-    def patches_between(
-        self, user: UserId, *, after: tuple[int, int], last: tuple[int, int]
-    ) -> Sequence[StoredPatch]:
-        """What lies beside the rows that `changes_after` gives from one place to another, in order for each row."""
-        found = self._run(
-            "patches_between",
-            tenant=user,
-            group_version=after[0],
-            version=after[1],
-            last_group_version=last[0],
-            last_version=last[1],
-        )
-        return [StoredPatch(*row) for row in found]  # type: ignore[arg-type]  # columns are typed by STRICT tables
+        return bytes.fromhex(self._run("cursor_key")[0][0])
 
     def add_token(self, user: UserId, *, token_hash: str) -> None:
         with self.transaction():
@@ -213,40 +177,138 @@ class Storage:
 
     def user_of_token(self, token_hash: str) -> UserId | None:
         found = self._run("tenant_of_token", token_hash=token_hash)
-        return UserId(str(found[0][0])) if found else None
+        return UserId(found[0][0]) if found else None
 
-    def write_cloud_version(self, user: UserId, *, cloud_version: str) -> None:
-        self._run("write_cloud_version", tenant=user, cloud_version=cloud_version)
+    def users(self) -> list[UserId]:
+        return [UserId(user) for (user,) in self._run("tenants")]
 
-    def document(self, user: UserId, *, collection: str, key: str) -> StoredDocument | None:
-        found = self._run("document", tenant=user, collection=collection, key=key)
-        return _document(*found[0]) if found else None
+    def tenant(self, user: UserId) -> Tenant:
+        """Where the rows of a known user stand."""
+        server_epoch, head, floor, cloud_version = self._run("tenant", tenant=user)[0]
+        return Tenant(server_epoch=server_epoch, head=head, floor=floor, cloud_version=cloud_version)
 
-    def write_document(
-        self, user: UserId, *, collection: str, key: str, body: bytes | None, shape_version: str
-    ) -> int:
-        """Store a row (`body` None: as a tombstone) and return the version it got."""
-        version = int(self._run("next_row_version", tenant=user)[0][0] or 0)
-        self._run(
+    def write_tenant(self, user: UserId, *, head: int, cloud_version: str | None) -> None:
+        self._run("write_tenant", tenant=user, row_version=head, cloud_version=cloud_version)
+
+    def raise_epoch(self, user: UserId) -> None:
+        """Begin another life of this user's rows: every cursor of the old one is worthless from now on."""
+        self._run("raise_epoch", tenant=user, server_epoch=self._clock.now_ms())
+
+    # Rows.
+
+    def read_rows(self, user: UserId, *, places: Iterable[Place]) -> dict[Place, Row]:
+        """The rows that are there, all in one go; large bodies come as UNREAD."""
+        asked = orjson.dumps(list(set(places))).decode()
+        found = self._run("rows_at", tenant=user, places=asked, body_bytes_max=BODY_READ_AHEAD_BYTES_MAX)
+        patches = self._patches_at(user, places=[row[:2] for row in found if row[5]])
+        rows: dict[Place, Row] = {}
+        for collection, key, version, shape, size_bytes, _, writer, stood_on, body in found:
+            place = (collection, key)
+            known = UNREAD if body is None and size_bytes else body
+            rows[place] = Row(version, shape, known, patches.get(place, ()), writer, stood_on)
+        return rows
+
+    def _patches_at(self, user: UserId, *, places: Collection[Place]) -> dict[Place, tuple[Patch, ...]]:
+        if not places:
+            return {}
+        return _by_place(self._run("patches_at", tenant=user, places=orjson.dumps(places).decode()))
+
+    def body(self, user: UserId, *, place: Place) -> str:
+        """The JSON of a living row."""
+        body: str = self._run("body", tenant=user, collection=place[0], key=place[1])[0][0]
+        return body
+
+    def write_rows(self, user: UserId, *, rows: Iterable[WrittenRow]) -> None:
+        changed_at = self._now()
+        self._run_many(
             "write_document",
-            tenant=user,
-            collection=collection,
-            key=key,
-            version=version,
-            body=None if body is None else body.decode(),
-            body_bytes=len(body or b""),
-            shape_version=shape_version,
-            changed_at=self._now(),
+            (
+                {
+                    "tenant": user,
+                    "collection": place[0],
+                    "key": place[1],
+                    "version": row.version,
+                    "group_version": group_version,
+                    "shape_version": row.shape_version,
+                    "body_bytes": len(row.body or "") + sum(len(each.body) for each in row.patches),
+                    "patches": len(row.patches),
+                    "writer": row.writer,
+                    "stood_on": row.stood_on,
+                    "changed_at": changed_at,
+                    "body": row.body,
+                }
+                for place, row, group_version in rows
+            ),
         )
-        return version
+
+    def write_patches(self, user: UserId, *, patches: Mapping[Place, Sequence[Patch]]) -> None:
+        """What lies beside each of these rows from now on."""
+        at = {place: {"tenant": user, "collection": place[0], "key": place[1]} for place in patches}
+        self._run_many("delete_patches", at.values())
+        self._run_many(
+            "write_patch", ({**at[place], **each._asdict()} for place, beside in patches.items() for each in beside)
+        )
 
     def page(self, user: UserId, *, collection: str, after: str, limit: int) -> Iterator[PageRow]:
         """Living rows after the key `after`, one at a time, so that the caller may stop at a number of bytes."""
-        for key, version, body, shape_version in self._connection.execute(
+        found = self._connection.execute(
             statement("cloud", "page", directory=SERVER_SQL),
             {"tenant": user, "collection": collection, "after": after, "limit": limit},
-        ):
-            yield PageRow(key=str(key), body_bytes=len(str(body)), document=_document(version, body, shape_version))
+        )
+        for key, version, shape, body in found:
+            yield PageRow(key, version, shape, len(body), orjson.loads(body))
+
+    # Changes.
+
+    def changes_after(self, user: UserId, *, group_version: int, version: int) -> Iterator[ChangedRow]:
+        """Rows of every collection in the order of their last commit, one at a time; tombstones too."""
+        found = self._connection.execute(
+            statement("cloud", "changes_after", directory=SERVER_SQL),
+            {"tenant": user, "group_version": group_version, "version": version},
+        )
+        return map(ChangedRow._make, found)
+
+    def patches_between(
+        self, user: UserId, *, after: tuple[int, int], last: tuple[int, int]
+    ) -> dict[Place, tuple[Patch, ...]]:
+        """What lies beside the rows that `changes_after` gives from one place to another."""
+        return _by_place(
+            self._run(
+                "patches_between",
+                tenant=user,
+                group_version=after[0],
+                version=after[1],
+                last_group_version=last[0],
+                last_version=last[1],
+            )
+        )
+
+    def mark_at(self, user: UserId, *, version: int) -> int:
+        """The mark of the commit that gave this version; 0 for none."""
+        found = self._run("mark_at", tenant=user, version=version) if version else ()
+        return int(found[0][0]) if found else 0
+
+    def write_mark(self, user: UserId, *, last_version: int) -> None:
+        self._run("write_mark", tenant=user, last_version=last_version, mark=self._chance.getrandbits(63))
+
+    # Retention.
+
+    def old_tombstones(self, user: UserId, *, before_ms: int, rows_max: int) -> list[Tombstone]:
+        """Some of what was deleted before a moment, oldest first."""
+        found = self._run("old_tombstones", tenant=user, before=iso(before_ms), rows_max=rows_max)
+        return [Tombstone((collection, key), group_version) for collection, key, group_version in found]
+
+    def forget(self, user: UserId, *, tombstones: Sequence[Tombstone]) -> None:
+        """Raise the floor over these tombstones and delete them, with the marks that no good cursor needs."""
+        floor = max(each.group_version for each in tombstones)
+        self._run("raise_floor", tenant=user, floor=floor)
+        self._run_many(
+            "forget_tombstone",
+            ({"tenant": user, "collection": each.place[0], "key": each.place[1]} for each in tombstones),
+        )
+        self._run("forget_marks", tenant=user, floor=floor)
+
+    # Receipts.
 
     def device_sequence(self, lane: Lane) -> int:
         """The highest sequence used up; 0 for none."""
@@ -256,53 +318,46 @@ class Storage:
     def receipts(self, lane: Lane, *, first: int, last: int) -> dict[int, Receipt]:
         """Receipts of the sequences from `first` to `last`, by sequence."""
         found = self._run("receipts", tenant=lane.user, device=lane.device, epoch=lane.epoch, first=first, last=last)
-        receipts = [_receipt(*row) for row in found]
-        return {receipt.sequence: receipt for receipt in receipts}
+        return {row[0]: _receipt(*row) for row in found}
 
-    def write_receipt(self, lane: Lane, *, receipt: Receipt) -> None:
-        self._run(
+    def write_receipts(self, lane: Lane, *, receipts: Iterable[Receipt]) -> None:
+        received_at = self._now()
+        self._run_many(
             "write_receipt",
-            tenant=lane.user,
-            device=lane.device,
-            epoch=lane.epoch,
-            sequence=receipt.sequence,
-            outcome=receipt.outcome,
-            version=receipt.version,
-            code=receipt.code,
-            message=receipt.message,
-            skipped=None if receipt.skipped is None else json.dumps(receipt.skipped),
-            received_at=self._now(),
+            (
+                {
+                    "tenant": lane.user,
+                    "device": lane.device,
+                    "epoch": lane.epoch,
+                    **receipt._asdict(),
+                    "skipped": None if receipt.skipped is None else json.dumps(receipt.skipped),
+                    "received_at": received_at,
+                }
+                for receipt in receipts
+            ),
         )
 
-    def _run(self, name: str, **binds: Value) -> Sequence[Row]:
-        found: Sequence[Row] = self._connection.execute(
+    def _run(self, name: str, **binds: Any) -> list[Columns]:
+        found: list[Columns] = self._connection.execute(
             statement("cloud", name, directory=SERVER_SQL), binds
         ).fetchall()
         return found
+
+    def _run_many(self, name: str, binds: Iterable[dict[str, Any]]) -> None:
+        self._connection.executemany(statement("cloud", name, directory=SERVER_SQL), binds).fetchall()
 
     def _now(self) -> str:
         return iso(self._clock.now_ms())
 
 
-def _document(version: Value, body: Value, shape_version: Value) -> StoredDocument:
-    return StoredDocument(
-        version=int(version or 0),
-        body=None if body is None else orjson.loads(str(body)),
-        shape_version=str(shape_version),
-    )
+def _receipt(*row: Any) -> Receipt:
+    known = Receipt._make(row)
+    return known._replace(skipped=tuple(json.loads(row[6]))) if row[6] else known
 
 
-def _receipt(*row: Value) -> Receipt:
-    sequence, outcome, version, code, message, skipped = row
-    return Receipt(
-        sequence=int(sequence or 0),
-        outcome="applied" if outcome == "applied" else "rejected",
-        version=None if version is None else int(version),
-        code=_text_or_none(code),
-        message=_text_or_none(message),
-        skipped=None if skipped is None else tuple(json.loads(str(skipped))),
-    )
-
-
-def _text_or_none(value: Value) -> str | None:
-    return None if value is None else str(value)
+def _by_place(found: Iterable[Columns]) -> dict[Place, tuple[Patch, ...]]:
+    """Patches by collection and key, each row's in the order in which they came."""
+    patches: dict[Place, tuple[Patch, ...]] = {}
+    for collection, key, *patch in found:
+        patches[collection, key] = (*patches.get((collection, key), ()), Patch(*patch))
+    return patches

@@ -28,13 +28,6 @@ SELECT tenant
 FROM token
 WHERE token_hash = :token_hash;
 
--- name: next_row_version
--- The user's counter, raised by one: order of commits is order of versions.
-UPDATE tenant
-SET row_version = row_version + 1
-WHERE tenant = :tenant
-RETURNING row_version;
-
 -- name: tenant
 -- Where a user's rows stand.
 SELECT server_epoch, row_version, floor, cloud_version
@@ -48,15 +41,36 @@ SET server_epoch = max(server_epoch + 1, :server_epoch)
 WHERE tenant = :tenant
 RETURNING server_epoch;
 
--- name: write_cloud_version
--- They have got there.
+-- name: write_tenant
+-- How far a push has brought the user's rows.
 UPDATE tenant
-SET cloud_version = :cloud_version
+SET row_version = :row_version,
+    cloud_version = :cloud_version
 WHERE tenant = :tenant;
 
--- name: document
--- One row, living or tombstone.
-SELECT version, body, shape_version
+-- name: rows_at
+-- Rows by collection and key, living or tombstone; large bodies are left where they are.
+SELECT d.collection, d.key, d.version, d.shape_version, d.body_bytes, d.patches, d.writer, d.stood_on,
+  CASE WHEN d.body_bytes <= :body_bytes_max THEN d.body END
+FROM json_each(:places) AS asked
+CROSS JOIN document AS d
+WHERE d.tenant = :tenant
+  AND d.collection = json_extract(asked.value, '$[0]')
+  AND d.key = json_extract(asked.value, '$[1]');
+
+-- name: patches_at
+-- What lies beside rows, in the order in which it came.
+SELECT p.collection, p.key, p.patch, p.kind, p.shape_version, p.body
+FROM json_each(:places) AS asked
+CROSS JOIN patch_beside AS p
+WHERE p.tenant = :tenant
+  AND p.collection = json_extract(asked.value, '$[0]')
+  AND p.key = json_extract(asked.value, '$[1]')
+ORDER BY p.collection, p.key, p.patch;
+
+-- name: body
+-- What one row holds.
+SELECT body
 FROM document
 WHERE tenant = :tenant
   AND collection = :collection
@@ -68,21 +82,30 @@ INSERT INTO document
   (tenant, collection, key, version, group_version, shape_version, body_bytes, patches, writer, stood_on, changed_at,
    body)
 VALUES
-  (:tenant, :collection, :key, :version, :version, :shape_version, :body_bytes, 0, '', 0, :changed_at, :body)
+  (:tenant, :collection, :key, :version, :group_version, :shape_version, :body_bytes, :patches, :writer, :stood_on,
+   :changed_at, :body)
 ON CONFLICT (tenant, collection, key) DO UPDATE
 SET version = excluded.version,
     group_version = excluded.group_version,
-    body_bytes = excluded.body_bytes,
-    body = excluded.body,
     shape_version = excluded.shape_version,
-    changed_at = excluded.changed_at;
+    body_bytes = excluded.body_bytes,
+    patches = excluded.patches,
+    writer = excluded.writer,
+    stood_on = excluded.stood_on,
+    changed_at = excluded.changed_at,
+    body = excluded.body;
 
--- name: close_group
--- What one group changed ends at one version.
-UPDATE document
-SET group_version = :last
+-- name: delete_patches
+-- Nothing lies beside a row any more.
+DELETE FROM patch_beside
 WHERE tenant = :tenant
-  AND group_version > :before;
+  AND collection = :collection
+  AND key = :key;
+
+-- name: write_patch
+-- One write beside a row.
+INSERT INTO patch_beside (tenant, collection, key, patch, kind, shape_version, body)
+VALUES (:tenant, :collection, :key, :patch, :kind, :shape_version, :body);
 
 -- name: write_mark
 -- A commit, so that a copy of the database that counts on from an older state is recognised.
@@ -122,7 +145,7 @@ ORDER BY p.collection, p.key, p.patch;
 
 -- name: page
 -- Living rows of one collection after a key, in byte order.
-SELECT key, version, body, shape_version
+SELECT key, version, shape_version, body
 FROM document
 WHERE tenant = :tenant
   AND collection = :collection
@@ -141,7 +164,7 @@ WHERE tenant = :tenant
 
 -- name: receipts
 -- What was answered to a range of sequences.
-SELECT sequence, outcome, version, code, message, skipped
+SELECT sequence, outcome, token, version, code, message, skipped
 FROM receipt
 WHERE tenant = :tenant
   AND device = :device
@@ -152,6 +175,41 @@ ORDER BY sequence;
 -- name: write_receipt
 -- The answer to one sequence, for good.
 INSERT INTO receipt
-  (tenant, device, epoch, sequence, outcome, version, code, message, skipped, received_at)
+  (tenant, device, epoch, sequence, outcome, token, version, code, message, skipped, received_at)
 VALUES
-  (:tenant, :device, :epoch, :sequence, :outcome, :version, :code, :message, :skipped, :received_at);
+  (:tenant, :device, :epoch, :sequence, :outcome, :token, :version, :code, :message, :skipped, :received_at);
+
+-- name: old_tombstones
+-- Rows that were deleted before a moment, some of them.
+SELECT collection, key, group_version
+FROM document
+WHERE tenant = :tenant
+  AND body IS NULL
+  AND changed_at < :before
+ORDER BY changed_at
+LIMIT :rows_max;
+
+-- name: forget_tombstone
+-- Nothing tells any more that there was this row.
+DELETE FROM document
+WHERE tenant = :tenant
+  AND collection = :collection
+  AND key = :key;
+
+-- name: raise_floor
+-- Who stands below has to read from the start.
+UPDATE tenant
+SET floor = max(floor, :floor)
+WHERE tenant = :tenant;
+
+-- name: forget_marks
+-- No cursor that is still good tells of these commits.
+DELETE FROM commit_mark
+WHERE tenant = :tenant
+  AND last_version < :floor;
+
+-- name: tenants
+-- All users.
+SELECT tenant
+FROM tenant
+ORDER BY tenant;

@@ -33,7 +33,7 @@ CREATE TABLE document (
   version       INTEGER NOT NULL, -- the user's row_version when this row last changed
   group_version INTEGER NOT NULL, -- the last version of the group that changed it: pages do not cut a group
   shape_version TEXT NOT NULL,    -- the shape that body is written in
-  body_bytes    INTEGER NOT NULL, -- of body; 0 for a tombstone
+  body_bytes    INTEGER NOT NULL, -- of body and of what lies beside it; 0 for a tombstone
   patches       INTEGER NOT NULL, -- how many writes of other shapes lie beside it
   writer        TEXT NOT NULL,    -- the device and epoch that changed it last
   stood_on      INTEGER NOT NULL, -- its version before that writer's latest changes in a row; 0: there was none

@@ -1,0 +1,145 @@
+"""What becomes of the entries of one push: groups whole, one receipt for each number. Touches rows in memory only."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+
+from syncengine.remote.wire import EntryKind, PushEntry
+from syncengine.server.judge import GROUP_REJECTED, EntryRejected, Fault
+from syncengine.server.rows_at_work import RowsAtWork
+from syncengine.server.rules import Change, Place, Status
+from syncengine.server.storage import Receipt
+from syncengine.vocabulary import SchemaVersion
+
+
+class _GroupInConflict(Exception):
+    """A member stands on another version than the row has, and its sender wants to decide."""
+
+
+class Settling:
+    """The entries of one device, group by group. `cloud_version` is what the user's documents have reached."""
+
+    def __init__(
+        self, rows: RowsAtWork, *, writer: str, cloud_version: str | None, faults: Mapping[int, Fault]
+    ) -> None:
+        """`faults`: why entries can never be stored, by sequence."""
+        self.cloud_version = cloud_version
+        self._rows = rows
+        self._writer = writer
+        self._faults = faults
+
+    def settle(self, entries: Sequence[PushEntry]) -> list[Receipt]:
+        """A receipt for each; every number is used up, whatever became of its entry."""
+        receipts: list[Receipt] = []
+        for _, group in groupby(entries, key=lambda entry: entry.group):
+            receipts += self._settle_group(list(group))
+        return receipts
+
+    def _settle_group(self, members: list[PushEntry]) -> list[Receipt]:
+        """All members applied or none."""
+        if any(entry.sequence in self._faults for entry in members):
+            return _all_rejected(members, faults=self._faults)
+        before = self.cloud_version
+        receipts: list[Receipt] = []
+        try:
+            for entry in members:
+                receipts.append(self._apply(entry))
+        except (EntryRejected, _GroupInConflict) as undone:
+            self._rows.undo_group()
+            self.cloud_version = before
+            if isinstance(undone, EntryRejected):
+                return _all_rejected(members, faults={members[len(receipts)].sequence: undone.fault})
+            return [Receipt(entry.sequence, "conflict", entry.token) for entry in members]
+        self._rows.keep_group()
+        return receipts
+
+    def _apply(self, entry: PushEntry) -> Receipt:
+        match entry.kind:
+            case EntryKind.VOID:
+                return Receipt(entry.sequence, "applied", entry.token)
+            case EntryKind.MIGRATION:
+                return self._apply_migration(entry)
+            case EntryKind.CHANGES:
+                return self._apply_changes(entry)
+            case _:
+                return self._apply_to_row(entry)
+
+    def _apply_to_row(self, entry: PushEntry) -> Receipt:
+        said = self._rows.apply((entry.collection, entry.key), self._change(entry))
+        if said.status == "conflict":
+            raise _GroupInConflict
+        version = said.row.version if said.row else None
+        skipped = (entry.key,) if said.skipped else None
+        return Receipt(entry.sequence, said.status, entry.token, version, skipped=skipped)
+
+    def _change(self, entry: PushEntry) -> Change:
+        return Change(
+            entry.kind,
+            entry.set,
+            entry.shape_version,
+            entry.base_version,
+            self._writer,
+            entry.on_conflict == "refuse",
+            entry.lifts or (),
+        )
+
+    def _apply_changes(self, entry: PushEntry) -> Receipt:
+        """The rows that one edited row became. What the sender saw of that row says whether it stands."""
+        own: Place = (entry.collection, entry.key)
+        if entry.on_conflict == "refuse":
+            self._refuse_conflict(own, entry)
+        version: int | None = None
+        status: Status = "applied"
+        for change in entry.changes or ():
+            place = (change.collection, change.key)
+            base = entry.base_version if place == own else None
+            said = self._rows.apply(place, Change(change.kind, change.set, entry.shape_version, base, self._writer))
+            version = said.row.version if said.row else version
+            status = "merged" if said.status == "merged" else status
+        return Receipt(entry.sequence, status, entry.token, version)
+
+    def _refuse_conflict(self, own: Place, entry: PushEntry) -> None:
+        asked = Change(
+            EntryKind.DELETE, None, entry.shape_version, entry.base_version, self._writer, refuse=True
+        )  # what refuses a delete refuses any change
+        if self._rows.judge(own, asked).status == "conflict":
+            raise _GroupInConflict
+
+    def _apply_migration(self, entry: PushEntry) -> Receipt:
+        """Changes whose row moved on are skipped: the row was rewritten by someone who knew better."""
+        version: int | None = None
+        skipped: list[str] = []
+        for change in entry.changes or ():
+            place = (change.collection, change.key)
+            if change.if_version is not None and change.if_version != self._rows.version(place):
+                skipped.append(change.key)
+                continue
+            asked = Change(
+                change.kind, change.set, entry.shape_version, change.if_version, self._writer, of_migration=True
+            )
+            said = self._rows.apply(place, asked)
+            version = said.row.version if said.row else version
+        if entry.cloud_version is not None:
+            self._raise_cloud_version(entry.cloud_version)
+        return Receipt(entry.sequence, "applied", entry.token, version, skipped=tuple(skipped))
+
+    def _raise_cloud_version(self, reached: str) -> None:
+        before = self.cloud_version
+        if before is None or SchemaVersion.parse(reached) > SchemaVersion.parse(before):
+            self.cloud_version = str(SchemaVersion.parse(reached))
+
+
+def places_of(entries: Iterable[PushEntry]) -> Iterator[Place]:
+    """The rows that entries without a fault are about; some more than once."""
+    for entry in entries:
+        if entry.key and entry.kind not in (EntryKind.VOID, EntryKind.MIGRATION):
+            yield entry.collection, entry.key
+        for change in entry.changes or ():
+            yield change.collection, change.key
+
+
+def _all_rejected(members: list[PushEntry], *, faults: Mapping[int, Fault]) -> list[Receipt]:
+    return [_rejected(entry, fault=faults.get(entry.sequence, GROUP_REJECTED)) for entry in members]
+
+
+def _rejected(entry: PushEntry, *, fault: Fault) -> Receipt:
+    return Receipt(entry.sequence, "rejected", entry.token, code=fault.code, message=fault.message)
