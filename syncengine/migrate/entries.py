@@ -103,7 +103,7 @@ class _Conversion:
             return row_outcomes(units, self.making, set_aside=self._set_aside)
         found: dict[EditName, list[Became]] = {}
         for unit in units:
-            groups = GroupOutcomes(unit, self.making, self.store, collection=self.name, group_by=group_by)
+            groups = GroupOutcomes(unit, self.making, group_by=group_by)
             found |= groups.found(set_aside=self._set_aside)
         return found
 

@@ -10,14 +10,36 @@ Values = dict[str, Any]
 """Column values by name: of a whole row but its owner, or of what has changed."""
 
 
-def values_of(body: str | None) -> Values | None:
-    """The column values in an entry's JSON; None where there is none. Raises ValueError for what is no object."""
+def values_of(body: bytes | str | None) -> Values | None:
+    """The column values in an entry's JSON; None where there is none. Raises ValueError for what is no object.
+
+    Text that is not UTF-8 is bytes among them.
+    """
     if body is None:
         return None
-    found = json.loads(body)
+    found = parsed(body)
     if not isinstance(found, dict):
         raise ValueError("no object")  # noqa: TRY004  (what is asked of the caller is one kind of error)
     return column_values(found)
+
+
+def parsed(body: bytes | str) -> Any:
+    """What an entry's JSON says. Raises ValueError."""
+    if isinstance(body, str):
+        return json.loads(body)
+    # SQLite keeps text as it is given; what is not UTF-8 is half surrogates meanwhile (PEP 383).
+    return json.loads(body.decode("utf-8", "surrogateescape"))
+
+
+def is_utf8(*bodies: bytes | str | None) -> bool:
+    """False where a text could not be read as such."""
+    try:
+        for body in bodies:
+            if isinstance(body, bytes):
+                body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def column_values(found: Mapping[str, Any]) -> Values:
@@ -68,7 +90,17 @@ def _column_value(value: Any) -> Any:
         return int(value)
     if isinstance(value, dict):
         return _marked_value(value)
+    if isinstance(value, str):
+        return value if value.isascii() else _text_or_bytes(value)
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+
+
+def _text_or_bytes(value: str) -> str | bytes:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogateescape")
+    return value
 
 
 def _marked_value(value: dict[str, Any]) -> Any:

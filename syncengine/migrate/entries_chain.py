@@ -4,14 +4,13 @@ The live row stands behind the last entry of its row. From there one goes back: 
 row, then what was there before it. Where an edit came past the queue, that is still the best that is known.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field as with_default
 from enum import Enum
 from typing import Any
 
-from syncengine.migrate.entries_body import Values, column_values, values_of
+from syncengine.migrate.entries_body import Values, column_values, is_utf8, parsed, values_of
 
 
 class Unknown(Enum):
@@ -55,6 +54,8 @@ class Queued:
     item_id: int | None = None
     fault: str | None = None
     """Why its JSON cannot be read, when it cannot."""
+    is_utf8: bool = True
+    """False where a text of it stands as bytes in its changes."""
 
     @property
     def has_number(self) -> bool:
@@ -77,7 +78,7 @@ def queued_of(row: Sequence[Any]) -> Queued:
     fault, changes = None, tuple[Change, ...]()
     try:
         if kind == "changes":
-            changes = tuple(_member(one) for one in json.loads(set_json))
+            changes = tuple(_member(one) for one in parsed(set_json))
         else:
             changes = (Change(kind=kind, key=row_key, set=values_of(set_json), before=values_of(before_json)),)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -92,6 +93,7 @@ def queued_of(row: Sequence[Any]) -> Queued:
         changes=changes,
         item_id=item[0] if item else None,
         fault=fault,
+        is_utf8=is_utf8(set_json, before_json),
     )
 
 

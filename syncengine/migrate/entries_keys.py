@@ -92,20 +92,13 @@ class _NewKeys:
 
     def of_groups(self, group_by: str) -> int:
         """Of a merge every group that the cloud knows a row of: no other device could put it together."""
-        columns = self._making.columns
         done: set[tuple[str, Any]] = set()
         for page in self._known():
             for owner, key in page:
                 row = self._making.live(owner, key)
-                if row is None or (owner, row[group_by]) in done:
-                    continue
-                done.add((owner, row[group_by]))
-                where = f"{quoted(columns.owner)} = ? AND {quoted(group_by)} IS ?"
-                source = ", ".join(map(quoted, columns.source))
-                found = self._store.query(
-                    f"SELECT {source} FROM {quoted(self._name)} WHERE {where}", (owner, row[group_by])
-                )
-                self._of_group(owner, [self._making.values(member) for member in found])
+                if row is not None and (owner, row[group_by]) not in done:
+                    done.add((owner, row[group_by]))
+                    self._of_group(owner, self._making.live_group(owner, group_by, row[group_by]))
         return self._queued
 
     def _of_group(self, owner: str, members: list[Values]) -> None:

@@ -8,6 +8,7 @@ from syncengine.local.identifiers import quoted
 from syncengine.migrate.declared_values import python_type_of
 from syncengine.migrate.definition import Item
 from syncengine.migrate.entries_body import Values
+from syncengine.migrate.paging import page_of
 from syncengine.migrate.rejection import Rejection, rejection_for
 from syncengine.migrate.repair import RepairAttempt
 from syncengine.migrate.shadow_rows import RowConverter
@@ -54,11 +55,7 @@ class Making:
         self._converter = RowConverter(executor, work, layout)
         self._new_key, self._new_owner = map(self.columns.new.index, (self.columns.key, self.columns.owner))
         self._owner_type = self._type_of_owner()
-        rows, where = (
-            quoted(executor.collection),
-            f"{quoted(self.columns.owner)} = ? AND {quoted(self.columns.key)} = ?",
-        )
-        self._select = f"SELECT {', '.join(map(quoted, self.columns.source))} FROM {rows} WHERE {where}"
+        self._of_owner = f" FROM {quoted(executor.collection)} WHERE {quoted(self.columns.owner)} = ? AND "
 
     def _type_of_owner(self) -> type | None:
         declared = self._work.store.query(
@@ -69,10 +66,18 @@ class Making:
 
     def live(self, owner: str, key: str) -> Values | None:
         """The row that is there, without its owner."""
-        found = self._work.store.query(self._select, (owner, key))
-        return self.values(found[0]) if found else None
+        found = self._live(self.columns.key, "=", (owner, key))
+        return found[0] if found else None
 
-    def values(self, row: "Row") -> Values:
+    def live_group(self, owner: str, group_by: str, value: Any) -> list[Values]:
+        """The rows of this owner that have a value in a column."""
+        return self._live(group_by, "IS", (owner, value))
+
+    def _live(self, column: str, compares: str, values: tuple[Any, ...]) -> list[Values]:
+        rest = f"{self._of_owner}{quoted(column)} {compares} ?"
+        return [self._values(row) for row in page_of(self._work.store, self.columns.source, rest, values)]
+
+    def _values(self, row: "Row") -> Values:
         """A row of the source columns by names, without its owner."""
         return {
             name: value for name, value in zip(self.columns.source, row, strict=True) if name != self.columns.owner

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from dataclasses import field as with_default
 from typing import TYPE_CHECKING, Any
 
-from syncengine.local.identifiers import quoted
 from syncengine.migrate.entries_body import Values
 from syncengine.migrate.entries_chain import Change, Passage, Queued, State, Unknown, passages
 from syncengine.migrate.entries_form import changes_between
@@ -13,7 +12,6 @@ from syncengine.migrate.entries_made import Making, Outcome, key_text
 from syncengine.migrate.rejection import Rejection
 
 if TYPE_CHECKING:
-    from syncengine.local.store import Store
     from syncengine.migrate.entries_units import RowName, Unit
 
 ROW_UNKNOWN = Rejection(code="row_unknown", text="its row is gone, and nothing tells what it was")
@@ -122,11 +120,9 @@ def _without_row(state: State | Rejection, change: Change) -> Outcome:
 class GroupOutcomes:
     """The same where rows of one owner with one value become one row: the whole group, before and after."""
 
-    def __init__(self, unit: "Unit", making: Making, store: "Store", *, collection: str, group_by: str) -> None:
+    def __init__(self, unit: "Unit", making: Making, *, group_by: str) -> None:
         self._unit = unit
         self._making = making
-        self._store = store
-        self._collection = collection
         self._group_by = group_by
         self._rows: dict[str, Values] = {}
         """All rows of the groups that matter, as they are at the point that was reached."""
@@ -147,7 +143,6 @@ class GroupOutcomes:
         return outcomes
 
     def _read_groups(self) -> None:
-        columns, making = self._making.columns, self._making
         values = {
             value
             for ways in self._after.values()
@@ -156,13 +151,9 @@ class GroupOutcomes:
             if isinstance(state, dict)
             for value in [state.get(self._group_by)]
         }
-        source = ", ".join(map(quoted, columns.source))
-        where = f"{quoted(columns.owner)} = ? AND {quoted(self._group_by)} IS ?"
         for value in values:
-            sql = f"SELECT {source} FROM {quoted(self._collection)} WHERE {where}"
-            for row in self._store.query(sql, (self._unit.owner, value)):
-                found = making.values(row)
-                self._rows[key_text(found[columns.key])] = found
+            for row in self._making.live_group(self._unit.owner, self._group_by, value):
+                self._rows[key_text(row[self._making.columns.key])] = row
 
     def _became(self, ways: list[Passage], *, is_aside: bool) -> Became:
         """Also goes back to before these."""

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from syncengine.local.statements import statement
+from syncengine.migrate.entries_body import json_of
 from syncengine.migrate.entries_chain import Queued
 from syncengine.migrate.entries_form import Form
 from syncengine.migrate.rejection import Rejection
@@ -60,8 +61,14 @@ class EntryWriter:
 
     def set_aside(self, edit: Queued, why: Rejection) -> None:
         """Into quarantine with its original. What lies there already stays as it is."""
-        if edit.item_id is None:
-            self.set_aside_entry(edit.entry_id, why)
+        if edit.item_id is not None:
+            return
+        if not edit.is_utf8 and edit.changes:
+            (change, *_) = edit.changes
+            set_json, before_json = json_of(change.set), json_of(change.before)
+            readable = {"entry_id": edit.entry_id, "set_json": set_json, "before_json": before_json}
+            self._store.run("entries", "make_readable", **readable)
+        self.set_aside_entry(edit.entry_id, why)
 
     def set_aside_entry(self, entry_id: int, why: Rejection) -> None:
         """The same of an entry by its id."""

@@ -13,8 +13,8 @@ SELECT EXISTS (SELECT 1 FROM _sync_outbox WHERE collection = :collection)
     );
 
 -- name: count
--- How many entries and open items of a collection there are. The body of a void entry is counted with its item, and a
--- squashed entry with the one that it travels in.
+-- How many entries and open items of a collection there are.
+-- The body of a void entry is counted with its item, and a squashed entry with the one that it travels in.
 SELECT
   (
     SELECT count(*)
@@ -77,7 +77,8 @@ LIMIT :rows_max;
 
 -- name: of_rows
 -- The entries of these rows, oldest first in each.
-SELECT entry_id, owner, row_key, kind, set_json, before_json, shape_version, state
+SELECT
+  entry_id, owner, row_key, kind, CAST(set_json AS BLOB), CAST(before_json AS BLOB), shape_version, state
 FROM _sync_outbox
 WHERE collection = :collection
   AND (owner, row_key) > (:owner, :row_key)
@@ -87,7 +88,8 @@ ORDER BY owner, row_key, entry_id;
 
 -- name: of_owner
 -- All entries of one owner's rows, in the order of writing.
-SELECT entry_id, owner, row_key, kind, set_json, before_json, shape_version, state
+SELECT
+  entry_id, owner, row_key, kind, CAST(set_json AS BLOB), CAST(before_json AS BLOB), shape_version, state
 FROM _sync_outbox
 WHERE collection = :collection
   AND owner = :owner
@@ -96,7 +98,8 @@ ORDER BY entry_id;
 
 -- name: of_several_rows
 -- Entries that change several rows each.
-SELECT entry_id, owner, row_key, kind, set_json, before_json, shape_version, state
+SELECT
+  entry_id, owner, row_key, kind, CAST(set_json AS BLOB), CAST(before_json AS BLOB), shape_version, state
 FROM _sync_outbox
 WHERE collection = :collection
   AND kind = 'changes'
@@ -114,7 +117,8 @@ ORDER BY entry_id;
 
 -- name: of_row
 -- The entries of one row, oldest first.
-SELECT entry_id, owner, row_key, kind, set_json, before_json, shape_version, state
+SELECT
+  entry_id, owner, row_key, kind, CAST(set_json AS BLOB), CAST(before_json AS BLOB), shape_version, state
 FROM _sync_outbox
 WHERE collection = :collection
   AND owner = :owner
@@ -125,8 +129,9 @@ ORDER BY entry_id;
 -- name: items
 -- Open quarantine items that came from the outbox: they are members of their rows' chains.
 SELECT
-  json_extract(body, '$.entry_id'), owner, row_key, json_extract(body, '$.kind'), json_extract(body, '$.set'),
-  json_extract(body, '$.before'), shape_version, 'quarantined', item_id
+  json_extract(body, '$.entry_id'), owner, row_key, json_extract(body, '$.kind'),
+  CAST(json_extract(body, '$.set') AS BLOB), CAST(json_extract(body, '$.before') AS BLOB), shape_version,
+  'quarantined', item_id
 FROM _sync_quarantine
 WHERE collection = :collection
   AND origin = 'outbox'
@@ -164,6 +169,13 @@ SET original_json = coalesce(
     set_json = :set_json,
     before_json = :before_json,
     shape_version = :shape_version
+WHERE entry_id = :entry_id;
+
+-- name: make_readable
+-- Text that is not UTF-8 stands as a blob in an entry's JSON from now on.
+UPDATE _sync_outbox
+SET set_json = :set_json,
+    before_json = :before_json
 WHERE entry_id = :entry_id;
 
 -- name: relabel
