@@ -108,6 +108,17 @@ class EntryQuarantined:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PagePulled:
+    """A page from the cloud is in the store: rows written or deleted, fields that both sides had changed, and rows
+    that cannot be taken yet. `collections` are those that may have changed."""
+
+    rows: int
+    conflicts: int
+    parked: int
+    collections: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoundEnded:
     """The last event of a round. `ended` says why in a word: "drained", "held", an error's code, and so on."""
 

@@ -86,6 +86,14 @@ class Settings:
     round_pushes_max: int = 1_000
     """Pushes of one round; the rest waits for the next."""
 
+    # Reading.
+    pull_items_max: int = 1_000
+    """Rows of one page, unless one transaction of the cloud holds more."""
+    round_pulls_max: int = 1_000
+    """Pages of one round; the rest waits for the next."""
+    conflict_keep_days: int = 90
+    """So long it is remembered which field was changed on both sides, and what the other value was."""
+
     # HTTP.
     connect_wait_ms_max: int = 5_000
     request_wait_ms_max: int = 30_000
@@ -145,6 +153,8 @@ _ONE_AT_LEAST = (
     "push_entries_max",
     "push_bytes_max",
     "round_pushes_max",
+    "pull_items_max",
+    "round_pulls_max",
     "attempts_of_one_entry_max",
     "restore_points_max",
 )

@@ -1,0 +1,291 @@
+-- What came from the cloud: where reading stands, which version each row has, what is parked, what was in conflict.
+
+-- name: cursor
+-- Where one user's reading stands.
+SELECT cursor, server_epoch, at_head, resync, resync_reason
+FROM _sync_cursor
+WHERE owner = :owner;
+
+-- name: move_cursor
+-- A page has been applied: in the same transaction the next one begins behind it.
+INSERT INTO _sync_cursor (owner, cursor, server_epoch, at_head, resync, resync_reason, updated_at)
+VALUES (:owner, :cursor, :server_epoch, :at_head, :resync, :resync_reason, :now)
+ON CONFLICT (owner) DO UPDATE SET
+  cursor = excluded.cursor,
+  server_epoch = excluded.server_epoch,
+  at_head = excluded.at_head,
+  resync = excluded.resync,
+  resync_reason = excluded.resync_reason,
+  updated_at = excluded.updated_at;
+
+-- name: claimed
+-- 1 when something that was numbered may be at the cloud or not.
+SELECT EXISTS (
+  SELECT 1
+  FROM _sync_outbox
+  WHERE owner = :owner
+    AND state = 'claimed'
+    AND kind <> 'migration'
+);
+
+-- name: collections
+-- The synced collections with what their rows are read and written by.
+SELECT name, key_column, owner_column, shape_version, merge_policy
+FROM _sync_collection
+WHERE owner_column IS NOT NULL;
+
+-- name: write_policy
+-- How conflicts in a collection are decided, as the app says now.
+UPDATE _sync_collection
+SET merge_policy = :merge_policy
+WHERE name = :collection;
+
+-- name: has_app_triggers
+-- 1 when the app has triggers on a table.
+SELECT EXISTS (
+  SELECT 1
+  FROM sqlite_schema
+  WHERE type = 'trigger'
+    AND tbl_name = :collection COLLATE NOCASE
+    AND name NOT GLOB '_sync_*'
+);
+
+-- name: remember_row
+-- The version that the cloud has of a row.
+INSERT INTO _sync_row (collection, owner, row_key, version, shape_version, server_epoch, deleted, resync, extra)
+VALUES (:collection, :owner, :row_key, :version, :shape_version, :server_epoch, :deleted, :resync, :extra)
+ON CONFLICT (collection, owner, row_key) DO UPDATE SET
+  version = excluded.version,
+  shape_version = excluded.shape_version,
+  server_epoch = excluded.server_epoch,
+  deleted = excluded.deleted,
+  resync = excluded.resync,
+  extra = excluded.extra;
+
+-- name: saw_row
+-- A row that is not taken now: its version is known, and the fields that were sent back with it stay.
+INSERT INTO _sync_row (collection, owner, row_key, version, shape_version, server_epoch, deleted, resync)
+VALUES (:collection, :owner, :row_key, :version, :shape_version, :server_epoch, :deleted, :resync)
+ON CONFLICT (collection, owner, row_key) DO UPDATE SET
+  version = excluded.version,
+  shape_version = excluded.shape_version,
+  server_epoch = excluded.server_epoch,
+  deleted = excluded.deleted,
+  resync = excluded.resync;
+
+-- name: known_rows
+-- What is known of the rows of one page.
+SELECT r.collection, r.row_key, r.version, r.server_epoch, r.deleted
+FROM json_each(:keys) AS k
+JOIN _sync_row AS r
+  ON r.collection = json_extract(k.value, '$[0]')
+  AND r.owner = :owner
+  AND r.row_key = json_extract(k.value, '$[1]');
+
+-- name: extra
+-- Fields of a row that this app does not know.
+SELECT extra
+FROM _sync_row
+WHERE collection = :collection
+  AND owner = :owner
+  AND row_key = :row_key
+  AND deleted = 0
+  AND extra IS NOT NULL;
+
+-- name: has_entries
+-- 1 when anything of a user's rows waits to be sent.
+SELECT EXISTS (
+  SELECT 1
+  FROM _sync_outbox
+  WHERE owner = :owner
+    AND collection <> ''
+);
+
+-- name: pending
+-- The entries for the rows of one page, in the order of writing.
+SELECT o.entry_id, o.collection, o.row_key, o.kind, o.set_json, o.before_json, o.state
+FROM json_each(:keys) AS k
+JOIN _sync_outbox AS o
+  ON o.collection = json_extract(k.value, '$[0]')
+  AND o.owner = :owner
+  AND o.row_key = json_extract(k.value, '$[1]')
+WHERE o.state <> 'squashed'
+  AND o.kind IN ('put', 'patch', 'delete', 'changes', 'lift')
+ORDER BY o.entry_id;
+
+-- name: rewrite_entry
+-- An entry that has no number yet stands on the cloud's row now.
+UPDATE _sync_outbox
+SET kind = :kind,
+    set_json = :set_json,
+    before_json = :before_json
+WHERE entry_id = :entry_id
+  AND state <> 'claimed';
+
+-- name: drop_entry
+-- An entry without a number has nothing left to do; those that travelled in it neither.
+DELETE FROM _sync_outbox
+WHERE (entry_id = :entry_id AND state <> 'claimed')
+   OR squashed_into = :entry_id;
+
+-- name: queue_put
+-- Send a row as it is when its turn comes.
+INSERT INTO _sync_outbox (owner, kind, collection, row_key, shape_version, group_id, created_at)
+VALUES (:owner, 'put', :collection, :row_key, :shape_version, :group_id, :now);
+
+-- name: queue_delete
+-- Tell the cloud again that a row is deleted.
+INSERT INTO _sync_outbox (owner, kind, collection, row_key, shape_version, group_id, created_at)
+VALUES (:owner, 'delete', :collection, :row_key, :shape_version, :group_id, :now);
+
+-- name: queue_lift
+-- Hand a document with the patches that lay beside it back to the cloud, in one shape.
+INSERT INTO _sync_outbox (
+  owner, kind, collection, row_key, set_json, before_json, base_version, shape_version, group_id, created_at
+)
+VALUES (
+  :owner, 'lift', :collection, :row_key, :set_json, :lifts, :base_version, :shape_version, :group_id, :now
+);
+
+-- name: queue_changes
+-- Hand the rows that one document became back to the cloud, all at once.
+INSERT INTO _sync_outbox (
+  owner, kind, collection, row_key, set_json, base_version, shape_version, group_id, created_at
+)
+VALUES (:owner, 'changes', :collection, :row_key, :set_json, :base_version, :shape_version, :group_id, :now);
+
+-- name: drop_lifts
+-- What was to be handed back of a row is out of date.
+DELETE FROM _sync_outbox
+WHERE owner = :owner
+  AND collection = :collection
+  AND row_key = :row_key
+  AND kind = 'lift'
+  AND state IN ('waiting', 'held');
+
+-- name: record_conflict
+-- Both sides changed a field.
+INSERT INTO _sync_conflict (
+  owner, collection, row_key, field, local_json, server_json, winner, policy, version, created_at
+)
+VALUES (
+  :owner, :collection, :row_key, :field, :local_json, :server_json, :winner, :policy, :version, :now
+);
+
+-- name: prune_conflicts
+-- Conflicts of long ago are forgotten.
+DELETE FROM _sync_conflict
+WHERE created_at < :before;
+
+-- name: park
+-- Keep what cannot be read here yet, as it came; the newest of each row.
+INSERT INTO _sync_parked (owner, collection, row_key, version, shape_version, reason, body, parked_at)
+VALUES (:owner, :collection, :row_key, :version, :shape_version, :reason, :body, :now)
+ON CONFLICT (owner, collection, row_key) DO UPDATE SET
+  version = excluded.version,
+  shape_version = excluded.shape_version,
+  reason = excluded.reason,
+  body = excluded.body,
+  parked_at = excluded.parked_at;
+
+-- name: unpark
+-- A row came in after all, or again.
+DELETE FROM _sync_parked
+WHERE owner = :owner
+  AND collection = :collection
+  AND row_key = :row_key;
+
+-- name: any_parked
+-- 1 when anything of a user is parked.
+SELECT EXISTS (
+  SELECT 1
+  FROM _sync_parked
+  WHERE owner = :owner
+);
+
+-- name: parked_for
+-- A page of what is parked for one of some reasons, oldest first.
+SELECT parked_id, reason, body
+FROM _sync_parked
+WHERE owner = :owner
+  AND parked_id > :after
+  AND reason IN (SELECT value FROM json_each(:reasons))
+ORDER BY parked_id
+LIMIT :rows_max;
+
+-- name: parked_shapes
+-- Which owners have something parked, of which collections and shapes.
+SELECT DISTINCT owner, collection, shape_version, reason
+FROM _sync_parked;
+
+-- name: set_pulled_aside
+-- A row of the cloud that no rule of its table takes, whole; a newer one of the same row takes its place.
+INSERT INTO _sync_quarantine (
+  origin, owner, collection, row_key, body, error_code, error_text, field, shape_version, created_at
+)
+VALUES (
+  'pull', :owner, :collection, :row_key, :body, :error_code, :error_text, :field, :shape_version, :now
+)
+RETURNING item_id;
+
+-- name: set_pulled_aside_again
+-- The same row was set aside before, and nobody has decided: it is as the cloud has it now.
+UPDATE _sync_quarantine
+SET body = :body,
+    error_code = :error_code,
+    error_text = :error_text,
+    field = :field,
+    shape_version = :shape_version,
+    attempts = attempts + 1
+WHERE item_id = (
+  SELECT max(item_id)
+  FROM _sync_quarantine
+  WHERE collection = :collection
+    AND owner = :owner
+    AND row_key = :row_key
+    AND resolution IS NULL
+    AND origin = 'pull'
+    AND error_code <> 'deleted_at_cloud'
+)
+RETURNING item_id;
+
+-- name: any_pulled_aside
+-- 1 when a row of this user from the cloud lies open in quarantine.
+SELECT EXISTS (
+  SELECT 1
+  FROM _sync_quarantine
+  WHERE origin = 'pull'
+    AND owner = :owner
+    AND resolution IS NULL
+    AND error_code <> 'deleted_at_cloud'
+);
+
+-- name: resolve_pulled
+-- The row came in later: nobody has to decide about what had come before.
+UPDATE _sync_quarantine
+SET resolution = 'retried',
+    resolved_at = :now
+WHERE collection = :collection
+  AND owner = :owner
+  AND row_key = :row_key
+  AND resolution IS NULL
+  AND origin = 'pull'
+  AND error_code <> 'deleted_at_cloud';
+
+-- name: unseen_rows
+-- A page of rows that the cloud had, and that a reading from the start did not meet.
+SELECT collection, row_key, version, shape_version, deleted
+FROM _sync_row
+WHERE owner = :owner
+  AND resync <> :resync
+  AND collection >= :collection
+  AND (collection > :collection OR row_key > :row_key)
+ORDER BY collection, row_key
+LIMIT :rows_max;
+
+-- name: forget_row
+-- Nothing is known of this row at the cloud any more.
+DELETE FROM _sync_row
+WHERE collection = :collection
+  AND owner = :owner
+  AND row_key = :row_key;

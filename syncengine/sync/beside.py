@@ -1,0 +1,121 @@
+"""A pulled document in the shape that this store has: lifted, with the writes of other shapes that lay beside it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from syncengine.migrate.lifting import Fields, Lifter, NoWay
+from syncengine.migrate.rejection import Rejection, rejection_for
+from syncengine.sync.calls import Beside, PulledRow
+from syncengine.vocabulary import SchemaVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedBack:
+    """What the cloud's document becomes when these patches are in it."""
+
+    body: Fields = field(repr=False)
+    shape_version: str
+    patches: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A patch that the migrations do not take: it stays at the cloud, and a copy goes to quarantine."""
+
+    patch: Beside
+    why: Rejection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifted:
+    """`rows`: what the document is in the present shape, most often one. `waits`: why a patch could not be lifted."""
+
+    rows: tuple[Fields, ...] = field(repr=False)
+    handed_back: HandedBack | None = None
+    refused: tuple[Refused, ...] = ()
+    waits: str | None = None
+
+
+class NewerShape(Exception):
+    """The document, or a patch beside it, is of a shape that this app does not know yet."""
+
+
+def lifted(item: PulledRow, *, lifter: Lifter, owner: str) -> Lifted:
+    """Raises NewerShape, NoWay for a shape that is not known any more, and what is wrong with the document itself."""
+    present = lifter.present_shape(item.collection)
+    shape = _version(item.shape_version)
+    shapes = [_version(patch.shape_version) for patch in item.patches]
+    if present is None or max((shape, *shapes)) > present or item.body is None:
+        raise NewerShape(item.collection)
+    work = _Lifting(item, lifter, owner, target=max((shape, *shapes)))
+    body = work.document(item.body, shape)
+    if body is None:
+        rows = lifter.up(item.collection, item.body, owner=owner, start=shape)
+        return Lifted(rows=tuple(rows), waits="no_way_down" if item.patches else None)
+    for patch, version in zip(item.patches, shapes, strict=True):
+        body = work.with_patch(body, patch, version)
+    handed_back = None
+    if work.taken:
+        handed_back = HandedBack(body=body, shape_version=str(work.target), patches=tuple(work.taken))
+    return Lifted(
+        rows=tuple(lifter.up(item.collection, body, owner=owner, start=work.target)),
+        handed_back=handed_back,
+        refused=tuple(work.refused),
+        waits="no_way_down" if work.has_no_way else None,
+    )
+
+
+def _version(text: str) -> SchemaVersion:
+    try:
+        return SchemaVersion.parse(text)
+    except ValueError:
+        raise NewerShape(text) from None
+
+
+class _Lifting:
+    """One document and its patches, at the newest of their shapes."""
+
+    def __init__(self, item: PulledRow, lifter: Lifter, owner: str, *, target: SchemaVersion) -> None:
+        self._collection = item.collection
+        self._lifter = lifter
+        self._owner = owner
+        self.target = target
+        self.taken: list[int] = []
+        self.refused: list[Refused] = []
+        self.has_no_way = False
+
+    def document(self, body: Fields, shape: SchemaVersion) -> dict[str, Any] | None:
+        """The document in the target shape; None where it is not one document there."""
+        rows = self._up(body, shape)
+        return rows[0] if len(rows) == 1 else None
+
+    def with_patch(self, body: dict[str, Any], patch: Beside, shape: SchemaVersion) -> dict[str, Any]:
+        """The document with one patch in it; without, where that cannot be."""
+        try:
+            body = {**body, **self._fields_of(body, patch, shape)}
+        except NoWay:
+            self.has_no_way = True
+            return body
+        except Exception as error:
+            why = rejection_for(error)
+            if why is None:
+                raise
+            self.refused.append(Refused(patch=patch, why=why))
+            return body
+        self.taken.append(patch.patch)
+        return body
+
+    def _fields_of(self, body: Fields, patch: Beside, shape: SchemaVersion) -> Fields:
+        """What a patch changes in the target shape: down, patch, up, and the difference."""
+        if shape == self.target:
+            return patch.set
+        older = self._lifter.down(self._collection, body, owner=self._owner, start=self.target, end=shape)
+        without, within = self._up(older, shape), self._up({**older, **patch.set}, shape)
+        if len(without) != 1 or len(within) != 1:
+            raise NoWay("it becomes another number of rows")
+        return {
+            name: value for name, value in within[0].items() if name not in without[0] or without[0][name] != value
+        }
+
+    def _up(self, body: Fields, shape: SchemaVersion) -> list[dict[str, Any]]:
+        return self._lifter.up(self._collection, body, owner=self._owner, start=shape, end=self.target)

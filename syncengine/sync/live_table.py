@@ -1,0 +1,184 @@
+"""The table of one collection, as rows from the cloud are written to it: rows of one owner, never another's."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from syncengine.local.identifiers import quoted
+from syncengine.local.sqlite_errors import ConstraintError
+from syncengine.migrate.definition import Quarantine
+from syncengine.migrate.lifting import column_value, json_value
+from syncengine.migrate.shape import columns_of
+from syncengine.vocabulary import SchemaVersion
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+
+Fields = Mapping[str, Any]
+
+
+class LiveTable:
+    """Reads and writes rows of one owner. Everything inside the caller's transaction."""
+
+    def __init__(
+        self, store: "Store", *, name: str, key: str, owner_column: str, shape_version: str, merge_policy: str
+    ) -> None:
+        self.name = name
+        self.key = key
+        self.shape_text = shape_version
+        self.shape = SchemaVersion.parse(shape_version)
+        self.merge_policy = merge_policy
+        self._store = store
+        self._owner_column = owner_column
+        self.columns = tuple(column for column in columns_of(store, name) if column != owner_column)
+        self.width = len(self.columns)
+        self.known = frozenset(self.columns)
+        self.values_of = _values_of(self.columns)
+        self.holds_blobs = False
+        """Documents of this collection have brought bytes: they are decoded before they are written."""
+        self.has_rules_of_app = bool(store.value("pull", "has_app_triggers", collection=name))
+        """Triggers of the app may leave a row out without a word, so each is written by itself."""
+        self._upserts: dict[tuple[str, ...], str] = {}
+        self._meets_by_key = self._has_its_key()
+        mine = f"{quoted(owner_column)} = ? AND {quoted(key)} = ?"
+        self._delete = f"DELETE FROM {quoted(name)} WHERE {mine}"
+        names = ", ".join(map(quoted, self.columns))
+        self._select = f"SELECT {names} FROM {quoted(name)} WHERE {mine}"
+        self._mine = mine
+
+    def _has_its_key(self) -> bool:
+        """Is there a rule that owner and key name one row? Without one, an upsert could meet another user's."""
+        wanted = {self._owner_column, self.key}
+        for (index,) in self._store.query(
+            'SELECT name FROM pragma_index_list(?) WHERE "unique" AND NOT partial', (self.name,)
+        ):
+            found = self._store.query("SELECT name FROM pragma_index_info(?)", (index,))
+            if {name for (name,) in found} == wanted:
+                return True
+        primary = self._store.query("SELECT name FROM pragma_table_info(?) WHERE pk > 0", (self.name,))
+        return {name for (name,) in primary} == wanted
+
+    # Many rows at once.
+
+    @property
+    def takes_many(self) -> bool:
+        """May rows be written without a look at each?"""
+        return self._meets_by_key and not self.has_rules_of_app
+
+    def write_many(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Rows as (owner, the values of `columns`). Raises SQLite's error for the first that it does not take, and
+        TypeError for a value that is no column's."""
+        if self.holds_blobs:
+            rows = [self._decoded(row) for row in rows]
+        self._store.connection.executemany(self._upsert(self.columns), rows)
+
+    def _decoded(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        names = (self._owner_column, *self.columns)
+        return tuple(
+            column_value(name, value) if type(value) is dict or type(value) is list else value
+            for name, value in zip(names, row, strict=True)
+        )
+
+    def delete_many(self, owner: str, keys: Iterable[str]) -> None:
+        """Rows that are there go; the others were never here."""
+        self._store.connection.executemany(self._delete, [(owner, key) for key in keys])
+
+    # One row.
+
+    def read(self, owner: str, key: str) -> dict[str, Any] | None:
+        """The row as a document; None where there is none. Raises TextUnreadable for text that is no UTF-8."""
+        found = self._store.query(self._select, (owner, key))
+        if not found:
+            return None
+        return {name: _document_value(value) for name, value in zip(self.columns, found[0], strict=True)}
+
+    def write(self, owner: str, key: str, body: Fields) -> None:
+        """Insert the row, or set the fields that the document has. Raises SQLite's error for what it does not take,
+        Quarantine for a value that is no column's or a row that a trigger left out."""
+        values = {name: column_value(name, body[name]) for name in self.columns if name in body}
+        values.setdefault(self.key, key)
+        if self._meets_by_key:
+            written = self._run(self._upsert(tuple(values)), (owner, *values.values()))
+        else:
+            written = self._written_without_meeting(owner, key, values)
+        if not written:
+            raise Quarantine("a trigger of the table left the row out")
+
+    def _written_without_meeting(self, owner: str, key: str, values: dict[str, Any]) -> int:
+        assignments = ", ".join(f"{quoted(name)} = ?" for name in values)
+        update = f"UPDATE OR ABORT {quoted(self.name)} SET {assignments} WHERE {self._mine}"
+        if self._store.query(f"SELECT 1 FROM {quoted(self.name)} WHERE {self._mine}", (owner, key)):
+            return self._run(update, (*values.values(), owner, key))
+        return self._run(_insert(self.name, (self._owner_column, *values)), (owner, *values.values()))
+
+    def delete(self, owner: str, key: str) -> None:
+        """The row goes, if it is there."""
+        self._run(self._delete, (owner, key))
+
+    def _run(self, sql: str, values: tuple[Any, ...]) -> int:
+        connection = self._store.connection
+        connection.execute(sql, values).fetchall()
+        return connection.changes()
+
+    def _upsert(self, names: tuple[str, ...]) -> str:
+        sql = self._upserts.get(names)
+        if sql is None:
+            changed = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in names if name != self.key)
+            meeting = f" ON CONFLICT ({quoted(self._owner_column)}, {quoted(self.key)}) DO "
+            # Where nothing but the key is known the row is touched all the same, so that it counts as written.
+            changed = changed or f"{quoted(self.key)} = {quoted(self.key)}"
+            insert = _insert(self.name, (self._owner_column, *names))
+            sql = self._upserts[names] = f"{insert}{meeting}UPDATE SET {changed}"
+        return sql
+
+    @property
+    def stands_alone(self) -> bool:
+        """True where no table refers to this one, so that a row may go and come back within a transaction."""
+        sql = (
+            "SELECT count(*) FROM sqlite_schema AS t, pragma_foreign_key_list(t.name) AS f"
+            " WHERE t.type = 'table' AND f.\"table\" = ? COLLATE NOCASE"
+        )
+        return not self._store.query(sql, (self.name,))[0][0]
+
+
+def live_tables(store: "Store") -> dict[str, LiveTable]:
+    """The synced collections that have a table with their key and owner."""
+    tables = {}
+    for name, key, owner_column, shape_version, merge_policy in store.rows("pull", "collections"):
+        if {key, owner_column} <= set(columns_of(store, name)):
+            tables[name] = LiveTable(
+                store,
+                name=name,
+                key=key,
+                owner_column=owner_column,
+                shape_version=shape_version,
+                merge_policy=merge_policy,
+            )
+    return tables
+
+
+def is_clash(error: Exception) -> bool:
+    """Does the row stand against another one, so that it may fit when that one has changed?"""
+    return isinstance(error, ConstraintError) and str(error).startswith(("UNIQUE", "FOREIGN KEY"))
+
+
+def _insert(table: str, names: tuple[str, ...]) -> str:
+    # OR ABORT: a rule of the table may say REPLACE, and another row would be gone.
+    marks = ", ".join("?" * len(names))
+    return f"INSERT OR ABORT INTO {quoted(table)} ({', '.join(map(quoted, names))}) VALUES ({marks})"
+
+
+def _values_of(columns: tuple[str, ...]) -> Any:
+    if len(columns) > 1:
+        return itemgetter(*columns)
+    return lambda body: tuple(body[name] for name in columns)
+
+
+def _document_value(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$real": repr(value)}
+    return json_value(value)
+
+
+__all__ = ["LiveTable", "is_clash", "live_tables"]

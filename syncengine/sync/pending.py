@@ -1,0 +1,129 @@
+"""The entries that wait for the rows of a page: read together, and written again on top of what the cloud has."""
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from syncengine.clock import iso
+from syncengine.logs import log_event
+from syncengine.outbox.row_body import RowUnreadable, sendable_json
+from syncengine.sync.merge import Conflict, Decide, Edit, Fields, Merged, Policy, merged
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+
+Key = tuple[str, str]
+"""Collection and key of a row."""
+
+_log = logging.getLogger("syncengine.sync")
+
+
+def pending_edits(store: "Store", owner: str, keys: Iterable[Key]) -> dict[Key, list[Edit]]:
+    """The entries of each of these rows that the cloud has not answered, oldest first. One question for all."""
+    if not store.value("pull", "has_entries", owner=owner):
+        return {}
+    found: dict[Key, list[Edit]] = defaultdict(list)
+    asked = json.dumps([[collection, key] for collection, key in keys])
+    for entry_id, collection, key, kind, set_json, before_json, state in store.rows(
+        "pull", "pending", owner=owner, keys=asked
+    ):
+        if kind == "lift":
+            continue
+        if kind == "changes":
+            found[collection, key] += _members(entry_id, collection, key, set_json)
+        else:
+            edit = Edit(
+                entry_id=entry_id,
+                kind=kind,
+                set=_object(set_json),
+                before=_object(before_json),
+                frozen=state == "claimed",
+            )
+            found[collection, key].append(edit)
+    return found
+
+
+def _object(text: str | None) -> Fields | None:
+    if text is None:
+        return None
+    # What cannot be sent goes to quarantine when its turn comes; its other fields are merged until then.
+    with suppress(RowUnreadable):
+        text = sendable_json(text)
+    body: Fields = json.loads(text)
+    return body
+
+
+def _members(entry_id: int, collection: str, key: str, set_json: str | None) -> list[Edit]:
+    """What an entry of several rows does to this one; it is sent as it is."""
+    changes: list[dict[str, Any]] = json.loads(sendable_json(set_json or "[]"))
+    return [
+        Edit(entry_id=entry_id, kind=each["kind"], set=each.get("set"), before=each.get("before"), frozen=True)
+        for each in changes
+        if (each["collection"], each["key"]) == (collection, key)
+    ]
+
+
+def decide(
+    server: Fields | None, *, local: Fields | None, edits: list[Edit], policy: Policy, collection: str
+) -> Merged:
+    """As `merged`; a function of the app that raises is passed over, as if the collection had none."""
+    try:
+        return merged(server, local=local, edits=edits, policy=policy)
+    except Exception as error:
+        if policy.decide is None:
+            raise
+        log_event(
+            _log,
+            logging.ERROR,
+            "a merge function failed, so both sides are merged field by field",
+            collection=collection,
+            error=type(error).__name__,
+        )
+        return merged(server, local=local, edits=edits, policy=Policy())
+
+
+def policy_of(name: str, merge: str | Decide | None) -> Policy:
+    """The policy of a collection by its record and by what the app says now."""
+    return Policy(name="function", decide=merge) if callable(merge) else Policy(name=name)
+
+
+def write_edits(store: "Store", outcome: Merged) -> None:
+    """Let the queue say what is left to do. Inside the transaction that writes the row."""
+    for entry_id in (*outcome.dropped, *outcome.set_aside):
+        store.run("pull", "drop_entry", entry_id=entry_id)
+    for edit in outcome.edits:
+        store.run(
+            "pull",
+            "rewrite_entry",
+            entry_id=edit.entry_id,
+            kind=edit.kind,
+            set_json=None if edit.set is None else json.dumps(edit.set),
+            before_json=None if edit.before is None else json.dumps(edit.before),
+        )
+
+
+def record_conflicts(
+    store: "Store", conflicts: Iterable[Conflict], *, owner: str, row: Key, policy: str, version: int
+) -> None:
+    """Write down what both sides had. Inside the same transaction."""
+    for conflict in conflicts:
+        store.run(
+            "pull",
+            "record_conflict",
+            owner=owner,
+            collection=row[0],
+            row_key=row[1],
+            field=conflict.field,
+            local_json=json.dumps(conflict.local),
+            server_json=json.dumps(conflict.server),
+            winner=conflict.winner,
+            policy=policy,
+            version=version,
+            now=iso(store.clock.now_ms()),
+        )
+
+
+__all__ = ["Key", "decide", "pending_edits", "policy_of", "record_conflicts", "write_edits"]
