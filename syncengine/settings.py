@@ -91,6 +91,8 @@ class Settings:
     """Rows of one page, unless one transaction of the cloud holds more."""
     round_pulls_max: int = 1_000
     """Pages of one round; the rest waits for the next."""
+    pull_interval_ms: int = 60_000
+    """So often the cloud is asked for changes while nothing is sent."""
     conflict_keep_days: int = 90
     """So long it is remembered which field was changed on both sides, and what the other value was."""
 

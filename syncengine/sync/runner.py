@@ -24,6 +24,7 @@ from syncengine.sync.calls import Answer, Call
 from syncengine.sync.confirm import settling
 from syncengine.sync.courier import carry
 from syncengine.sync.drain import Draining, Round, RoundHooks, RoundReport, Speaker
+from syncengine.sync.pull import Pulling
 from syncengine.sync.round import sync_round
 from syncengine.vocabulary import STORE_SCOPE
 
@@ -111,6 +112,8 @@ class SyncRunner:
         self._verdict = Verdict.UNKNOWN
         self._came_back = False
         self._rest_until_ms: int | None = None
+        self._read_at_ms = 0
+        """By the monotonic clock: when to ask the cloud for changes, if nothing else makes a round before."""
         self._seen: tuple[int, int] = (0, 0)
         self._woken_by = "start"
 
@@ -350,7 +353,7 @@ class SyncRunner:
     def _may_try(self) -> bool:
         if self._paused is not None or self._user is None or self._is_resting():
             return False
-        if not self._outbox.sendable(self._user):
+        if not self._outbox.sendable(self._user) and self._read_wait_ms():
             if self._verdict is Verdict.UNKNOWN:
                 self._learn(self._probe.look())
             return False
@@ -364,6 +367,9 @@ class SyncRunner:
             return 0
         return self._outbox.next_try_ms(user)
 
+    def _read_wait_ms(self) -> int:
+        return max(0, self._read_at_ms - self._clock.monotonic_ms())
+
     def _is_resting(self) -> bool:
         return self._rest_until_ms is not None and self._clock.monotonic_ms() < self._rest_until_ms
 
@@ -376,8 +382,9 @@ class SyncRunner:
                 finding.verdict in NO_USE_TRYING and finding.reason != "host_says_offline"
             ):
                 waits.append(self._probe.next_look_ms - self._clock.monotonic_ms())
-            elif self._outbox.sendable(user):
-                waits.append(self._backoff_ms(user))
+            else:
+                until_read = 0 if self._outbox.sendable(user) else self._read_wait_ms()
+                waits.append(max(until_read, self._backoff_ms(user)))
         return max(WAIT_MS_MIN, min(waits))
 
     def _learn(self, finding: Finding) -> Verdict:
@@ -399,6 +406,7 @@ class SyncRunner:
             return RoundReport(ended="nobody_signed_in")
         self._tell(RoundStarted(reason=reason, sendable=self._outbox.sendable(owner)))
         report = self._drive(self._round_for(owner), owner=owner)
+        self._read_at_ms = self._clock.monotonic_ms() + self._settings.pull_interval_ms
         if not self._closed:
             self._seen = self._newest()
             self._learn(self._probe.finding())
@@ -421,7 +429,15 @@ class SyncRunner:
             barriers=self._executor,
             hooks=self._hooks,
         )
-        return sync_round(draining)
+        pulling = Pulling(
+            self._store,
+            self._registry,
+            owner=owner,
+            device=speaker.device,
+            settings=self._settings,
+            tell=self._tell,
+        )
+        return sync_round(draining, pull=pulling)
 
     def _executor(self, migration: str) -> "CloudMigrationExecutor":
         from syncengine.migrate.online import CloudMigrationExecutor
