@@ -17,6 +17,7 @@ from syncengine.errors import (
     BackendUnavailable,
     BackendUnreachable,
     BatchRefused,
+    CursorGone,
     EngineClosed,
     NotOurServer,
     ProtocolViolation,
@@ -53,6 +54,7 @@ CALL_FAILURES = (
     AuthRequired,
     BatchRefused,
     SequenceGap,
+    CursorGone,
     ProtocolViolation,
 )
 

@@ -188,6 +188,7 @@ class SyncRunner:
         """
         with self._call_lock:
             self._user = owner
+            self._read_at_ms = 0
         self.wake("user")
 
     def set_network(self, *, online: bool | None = None, metered: bool | None = None) -> None:
