@@ -139,12 +139,20 @@ class Filling:
         where, values = self._range(self.shadow.cursor, until)
         by_code = where if self._select is None else f"{where} AND ({self._select[1]}) IS NOT TRUE"
         rows = self._converter.converted(self._read(by_code, values))
-        return self._in_transaction(lambda: self._written(rows, until, where, values))
+        try:
+            return self._in_transaction(lambda: self._written(rows, until, where, values, careful=False))
+        except ConstraintError:
+            if self._select is None:
+                raise
+            return self._in_transaction(lambda: self._written(rows, until, where, values, careful=True))
 
-    def _written(self, rows: Sequence[Converted], until: Key, where: str, values: dict[str, Any]) -> Shadow:
+    def _written(
+        self, rows: Sequence[Converted], until: Key, where: str, values: dict[str, Any], *, careful: bool
+    ) -> Shadow:
         shadow = self.shadow
         if self._select is not None:
-            shadow = self._insert_selected(f"{where} AND ({self._select[1]})", values, shadow)
+            insert = self._insert_row_by_row if careful else self._insert_or_fail
+            shadow = insert(f"{where} AND ({self._select[1]})", values, shadow)
         shadow = self._writer.write(rows, shadow, decide=False)
         return replace(shadow, cursor=until, batches=shadow.batches + 1)
 
@@ -152,22 +160,29 @@ class Filling:
         rest = f" FROM {quoted(self._executor.collection)} WHERE {where}"
         return page_of(self._reader, self.layout.source, rest, values)
 
-    def _insert_selected(self, where: str, values: dict[str, Any], shadow: Shadow) -> Shadow:
-        """The rows of the page that need no Python, as they are at this moment."""
+    def _insert_or_fail(self, where: str, values: dict[str, Any], shadow: Shadow) -> Shadow:
+        """The rows of the page that need no Python, as they are at this moment.
+
+        Raises ConstraintError with a part of them written, so the caller's transaction has to go.
+
+        To be able to undo this statement alone, SQLite would first copy each page of an index that it changes
+        (sqlite.org/tempfiles.html#statement_journal_files).
+        """
         assert self._select is not None
         live, new = quoted(self._executor.collection), quoted(self._executor.new_table)
         names = ", ".join(map(quoted, self.layout.new))
-        try:
-            with self._store.savepoint("selected"):
-                self._store.query(
-                    f"INSERT INTO {new} ({names}) SELECT {self._select[0]} FROM {live} WHERE {where}", values
-                )
-                rows = self._store.connection.changes()
-        except ConstraintError:
-            found = page_of(self._store, self.layout.source, f" FROM {live} WHERE {where}", values)
-            return self._writer.write(self._converter.converted(found), shadow, decide=False)
+        self._store.query(
+            f"INSERT OR FAIL INTO {new} ({names}) SELECT {self._select[0]} FROM {live} WHERE {where}", values
+        )
+        rows = self._store.connection.changes()
         self._executor.keep_originals_where(where, values, self._work)
         return replace(shadow, written=shadow.written + rows)
+
+    def _insert_row_by_row(self, where: str, values: dict[str, Any], shadow: Shadow) -> Shadow:
+        """The same rows, where one of them meets another."""
+        live = quoted(self._executor.collection)
+        found = page_of(self._store, self.layout.source, f" FROM {live} WHERE {where}", values)
+        return self._writer.write(self._converter.converted(found), shadow, decide=False)
 
     # One batch, however it came about.
 

@@ -9,6 +9,7 @@ from imports import JourneyV2, JourneyV3, seconds_v3, to_seconds
 from migrate_world import dump
 from shadow_world import BATCH, ShadowWorld, agrees, leaves_nothing_behind, result_of
 
+from syncengine import cast, declared
 from syncengine.errors import MigrationFailed, MigrationInvalid, QuarantineBudgetExceeded
 from syncengine.migrate.shadow import filling, kept_table
 
@@ -286,6 +287,33 @@ def test_a_row_that_meets_only_what_another_was_before_is_not_set_aside(world):
         result = result_of(engine.migrate())
         assert (result.state, result.counts.quarantined) == ("completed", 0), result.failure
         agrees(engine._store)
+
+
+def test_a_row_that_sql_converts_may_meet_what_another_was_before(tmp_path):
+    table = (
+        "CREATE TABLE journeys (user_id TEXT NOT NULL, id TEXT NOT NULL, minutes REAL NOT NULL, title TEXT UNIQUE,"
+        " PRIMARY KEY (user_id, id)) STRICT"
+    )
+    world = ShadowWorld(tmp_path, table=table, values=[("ann", f"w-{n:05}", 5.0, f"t{n}") for n in range(100)])
+
+    def write(number):
+        if number == 5:
+            world.command_line("UPDATE journeys SET title = 'other' WHERE id = 'w-00001'")
+            world.command_line("UPDATE journeys SET title = 't1' WHERE id = 'w-00090'")
+
+    by_sql = declared(
+        id="whole-minutes",
+        collection="journeys",
+        from_version="2.0.0",
+        to_version="3.0.0",
+        changes=(cast("minutes", int),),
+        consent="auto",
+    )
+    with world.open(by_sql, between=write) as engine:
+        result = result_of(engine.migrate(), "whole-minutes")
+        assert (result.state, result.counts.read, result.counts.quarantined) == ("completed", 100, 0), result.failure
+        found = engine._store.query("SELECT id, title FROM journeys WHERE id IN ('w-00001', 'w-00090') ORDER BY id")
+        assert found == [("w-00001", "other"), ("w-00090", "t1")]
 
 
 def test_code_that_fails_by_itself_leaves_the_store_as_it_was(world):
