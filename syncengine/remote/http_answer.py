@@ -1,5 +1,6 @@
 """What an HTTP answer means: ours or not, success or which error. Pure."""
 
+import zlib
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
@@ -30,11 +31,14 @@ _CURSOR_GONE = 410
 _NETWORK_LOGIN = 511
 _REFUSED_FOR_GOOD = (400, 413, 422)
 
+# zlib.h, inflateInit2: 15 is the largest window, 16 more expects gzip's own header and checksum.
+_GZIP_WBITS = 16 + 15
+
 Answer = TypeVar("Answer", bound=BaseModel)
 
 
 def failure_by_head(
-    status: int, headers: Mapping[str, str], *, now_ms: int, retry_after_ms_max: int
+    status: int, headers: Mapping[str, str], *, now_ms: int, retry_after_ms_max: int, takes_gzip: bool = False
 ) -> SyncEngineError | None:
     """The error that status and headers alone tell, or None when the body is worth reading.
 
@@ -47,8 +51,8 @@ def failure_by_head(
         return _unavailable(status, wait_ms=wait_ms)
     if headers.get(PROTOCOL_HEADER) != str(PROTOCOL):
         return _not_ours(f"an answer with status {status} lacks the protocol's header")
-    if headers.get("Content-Encoding", "identity") != "identity":
-        return _not_ours("the answer is compressed, though we asked for none")
+    if headers.get("Content-Encoding", "identity") not in ("identity", "gzip" if takes_gzip else "identity"):
+        return _not_ours("the answer is compressed in a way that we did not ask for")
     is_json = headers.get("Content-Type", "").partition(";")[0].strip().lower() == "application/json"
     if status == _UNAUTHORIZED or (status == _FORBIDDEN and not is_json):
         return _token_refused(status)
@@ -59,6 +63,22 @@ def failure_by_head(
     if status not in (200, _FORBIDDEN, 409, _CURSOR_GONE, *_REFUSED_FOR_GOOD):
         return violation(f"status {status} is not in the protocol")
     return None
+
+
+def unpacked(raw: bytes, headers: Mapping[str, str], *, bytes_max: int) -> bytes:
+    """The body as it was before compression. Raises ProtocolViolation; holds no more than `bytes_max` and a byte."""
+    if headers.get("Content-Encoding", "identity") == "identity":
+        return raw
+    unpacker = zlib.decompressobj(wbits=_GZIP_WBITS)
+    try:
+        body = unpacker.decompress(raw, bytes_max + 1)
+    except zlib.error as error:
+        raise violation("the answer is not the gzip that it says") from error
+    if len(body) > bytes_max:
+        raise violation(f"the answer is larger than {bytes_max} bytes")
+    if not unpacker.eof or unpacker.unused_data:
+        raise violation("the answer is not one whole gzip member")
+    return body
 
 
 def answer_of_body(status: int, raw: bytes, *, model: type[Answer], depth_max: int) -> Answer:

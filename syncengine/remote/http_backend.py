@@ -22,7 +22,8 @@ from syncengine.errors import (
 )
 from syncengine.logs import install_redaction, register_secret
 from syncengine.remote.bounded_network import BoundedNetwork, BoundedTransport, Deadlines
-from syncengine.remote.http_answer import Answer, answer_of_body, failure_by_head, not_echoed, violation
+from syncengine.remote.encoded_push import EncodedPush
+from syncengine.remote.http_answer import Answer, answer_of_body, failure_by_head, not_echoed, unpacked, violation
 from syncengine.remote.json_text import JsonRefused, write_json
 from syncengine.remote.wire import (
     PROTOCOL,
@@ -40,14 +41,15 @@ from syncengine.remote.wire import (
     RowsRequest,
     check_pull_answer,
     check_push_answer,
+    check_results,
     check_rows_answer,
+    lean,
 )
 from syncengine.settings import Settings
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _HEADERS = {
     "Accept": "application/json",
-    "Accept-Encoding": "identity",
     "User-Agent": "syncengine",
     PROTOCOL_HEADER: str(PROTOCOL),
 }
@@ -90,6 +92,9 @@ class HttpBackend:
         self._settings = settings
         self._clock = clock
         self._closed = False
+        # Packing costs more than it saves where nothing leaves the machine.
+        is_near = _is_this_machine(self._base.host)
+        self._takes_gzip = settings.compress == "always" or (settings.compress == "auto" and not is_near)
         self._deadlines = Deadlines(clock=clock)
         self._network = BoundedNetwork(self._deadlines)
         if tls is None and self._base.scheme == "https":
@@ -99,7 +104,7 @@ class HttpBackend:
         logging.getLogger("httpx").addFilter(self._silence)
         self._client = httpx.Client(
             transport=BoundedTransport(self._network, tls=tls),
-            headers=_HEADERS,
+            headers={**_HEADERS, "Accept-Encoding": "gzip" if self._takes_gzip else "identity"},
             # A jar that takes cookies from no domain.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             follow_redirects=False,
@@ -115,6 +120,18 @@ class HttpBackend:
     def push(self, request: PushRequest) -> PushAnswer:
         answer = self._post("push", request, model=PushAnswer)
         check_push_answer(request, answer)
+        return answer
+
+    def push_encoded(self, push: EncodedPush) -> PushAnswer:
+        """The same for entries that are JSON already."""
+        headers = {"Content-Type": "application/json", **self._signed()}
+        if push.compress:
+            headers["Content-Encoding"] = "gzip"
+        sent = self._client.build_request("POST", self._address("push"), content=push.body(), headers=headers)
+        answer = self._call(sent, model=PushAnswer)
+        if answer.request_id != push.request_id:
+            raise not_echoed("request id")
+        check_results(push.sequences, answer)
         return answer
 
     def pull(self, request: PullRequest) -> PullAnswer:
@@ -204,10 +221,12 @@ class HttpBackend:
                 answer.headers,
                 now_ms=self._clock.now_ms(),
                 retry_after_ms_max=self._settings.retry_after_ms_max,
+                takes_gzip=self._takes_gzip,
             )
             if failure:
                 raise failure
-            return answer.status_code, self._read_capped(answer)
+            raw = self._read_capped(answer)
+            return answer.status_code, unpacked(raw, answer.headers, bytes_max=self._settings.answer_bytes_max)
         finally:
             answer.close()
 
@@ -299,7 +318,7 @@ def _address_refused(why: str) -> BackendAddressRefused:
 
 def _encoded(request: RequestModel) -> bytes:
     try:
-        return write_json(request.model_dump())
+        return write_json(lean(request))
     except JsonRefused as error:
         raise BatchRefused(
             "The request cannot be written as JSON.",

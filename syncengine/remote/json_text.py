@@ -18,8 +18,9 @@ _INTEGER_DIGITS_MAX = 20
 
 # A string that is never closed runs to the end of the text, so each byte is looked at once.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-# What plain text lacks: NUL in a string, an integer near or beyond 64 bit, a name that does not touch its colon.
-_ODD = re.compile(rb'\\u0000|[0-9]{19}|"[ \t\n\r]+:')
+_DIGITS_ALIKE = bytes(ord("0") if each in b"0123456789" else each for each in range(256))
+_LONG_NUMBER = b"0" * 19
+_NAME_BEFORE_BLANK = re.compile(rb'"[ \t\n\r]+:')
 _CONTAINERS = (dict, list)
 _NOT_A_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -66,13 +67,24 @@ def _read_plain(raw: bytes, *, depth_max: int) -> JsonValue | None:
     orjson refuses infinite numbers and lone surrogates by itself. It takes the last of two equal names, so the names
     of what it read are counted against the text.
     """
-    if _ODD.search(raw):
+    if _is_odd(raw):
         return None
     try:
         value: JsonValue = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return None
     return value if _names(value, depth_max=depth_max) == raw.count(b'":') else None
+
+
+def _is_odd(raw: bytes) -> bool:
+    """Whether it may hold NUL in a string, an integer near or beyond 64 bit, or a name that does not touch its colon.
+
+    Plain searches first: a pattern would take longer than the parsing.
+    """
+    if b"\\u0000" in raw or _LONG_NUMBER in raw.translate(_DIGITS_ALIKE):
+        return True
+    has_blanks = any(after_quote in raw for after_quote in (b'" ', b'"\n', b'"\t', b'"\r'))
+    return has_blanks and _NAME_BEFORE_BLANK.search(raw) is not None
 
 
 def _names(value: JsonValue, *, depth_max: int) -> int:

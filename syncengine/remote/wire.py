@@ -3,11 +3,12 @@
 docs/protocol.md tells the rules; the golden files under tests/golden/wire hold one example of each message.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, SkipValidation
 
 from syncengine.errors import AuthRequired, CursorGone, ProtocolViolation
 from syncengine.remote.json_text import INTEGER_MAX
@@ -34,7 +35,8 @@ Number = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
 Cursor = Annotated[str, Field(min_length=1, max_length=CURSOR_LENGTH_MAX)]
 GoneReason = Literal["below_floor", "other_epoch"]
 EntryNumber = Annotated[int, Field(ge=1, le=INTEGER_MAX)]
-Document = dict[str, JsonValue]
+Document = dict[str, SkipValidation[JsonValue]]
+"""Values are not looked at again: only `json_text` reads and writes them, and it takes no others."""
 
 
 class EntryKind(StrEnum):
@@ -306,10 +308,14 @@ def cursor_gone(reason: GoneReason) -> CursorGone:
 
 def check_push_answer(request: PushRequest, answer: PushAnswer) -> None:
     """Raises ProtocolViolation unless each entry has exactly one result and `device_seq` covers them all."""
-    asked = [entry.sequence for entry in request.entries]
-    if [result.sequence for result in answer.results] != asked:
+    check_results([entry.sequence for entry in request.entries], answer)
+
+
+def check_results(asked: Sequence[int], answer: PushAnswer) -> None:
+    """The same by the numbers that were sent. A number that another copy of the store used may not be covered."""
+    if [result.sequence for result in answer.results] != list(asked):
         raise _violation("its results are not those of the entries that were sent")
-    if asked and answer.device_seq < asked[-1]:
+    if any(result.status != "reused" and result.sequence > answer.device_seq for result in answer.results):
         raise _violation("it answers entries that its device_seq does not cover")
     if any((result.status == "duplicate") != (result.outcome is not None) for result in answer.results):
         raise _violation("a duplicate lacks its first outcome, or another result has one")

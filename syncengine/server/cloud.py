@@ -120,10 +120,12 @@ class Cloud:
         _refuse_other_user(user, request)
         lane = Lane(user=user, device=request.device, epoch=request.epoch)
         with self._lock, self._storage.transaction():
-            may_read_on = self._may_read_on(user, cursor=request.cursor)
-            has_lost = self._has_lost(lane, confirmed_seq=request.confirmed_seq)
-            tenant = self._storage.tenant(user)
             device_seq = self._storage.device_sequence(lane)
+            may_read_on = self._may_read_on(user, cursor=request.cursor)
+            has_lost = request.confirmed_seq > device_seq
+            if has_lost:
+                self._begin_life(lane, lost_seq=request.confirmed_seq)
+            tenant = self._storage.tenant(user)
         return HelloAnswer(
             request_id=request.request_id,
             server_time=self._now(),
@@ -216,16 +218,13 @@ class Cloud:
             return Action.DRAIN_ONLY
         return Action.OK if may_read_on else Action.RESYNC
 
-    def _has_lost(self, lane: Lane, *, confirmed_seq: int) -> bool:
-        """Whether the database lacks what it had confirmed. Then it is an older copy: the user's epoch is raised.
+    def _begin_life(self, lane: Lane, *, lost_seq: int) -> None:
+        """The database lacks what it had confirmed, so it is an older copy: cursors of its other future are worthless.
 
-        The lost numbers stay used up, so that the device goes on with its next one.
+        The lost numbers are used up from now on, so that the same loss is not found twice.
         """
-        if confirmed_seq <= self._storage.device_sequence(lane):
-            return False
-        self._storage.write_receipts(lane, receipts=[Receipt(confirmed_seq, "lost")])
+        self._storage.write_receipts(lane, receipts=[Receipt(lost_seq, "lost")])
         self._storage.raise_epoch(lane.user)
-        return True
 
     def _may_read_on(self, user: UserId, *, cursor: str | None) -> bool:
         if cursor is None:
