@@ -32,7 +32,7 @@ COLUMNS = ("migration", "scope", "state", "read", "written", "merged", "dropped"
 @click.option("--again", metavar="ID", help="Only this import, anew, after it found nothing.")
 @click.option("--only", metavar="ID", help="Only this migration, also if it was skipped or rolled back.")
 @click.option("--until", metavar="VERSION", help="No further than this version.")
-@click.option("--yes", is_flag=True, help="Agree to what a major version changes, without a question.")
+@click.option("--yes", is_flag=True, help="Agree to what a major version changes or a migration erases, without a question.")
 @json_option()
 def migrate(
     store: str,

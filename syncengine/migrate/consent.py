@@ -54,7 +54,7 @@ class CollectionPreview:
     erases: bool = False
     """What it holds now is gone for good afterwards: no restore point, and no way back."""
     in_quarantine: int = 0
-    """Of a collection that is erased: rows that lie in quarantine, and keep their old values there."""
+    """Of a collection that is erased: rows in quarantine. What cannot be converted there keeps its old values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ def _of_erased(preview: CollectionPreview) -> Iterator[str]:
         yield "    what it holds now is erased for good: there is no way back"
     if preview.in_quarantine:
         rows = "1 row" if preview.in_quarantine == 1 else f"{preview.in_quarantine} rows"
-        yield f"    {rows} of it in quarantine keep their old values until each is retried or discarded"
+        yield f"    {rows} of it in quarantine may keep old values until each is retried or discarded"
 
 
 Consent = Callable[[ConsentRequest], bool]

@@ -68,19 +68,22 @@ class ZeroedPages:
             store.query(f"PRAGMA secure_delete = {'ON' if store.zeroing else 'OFF'}")
 
 
-def forget_before(store: "Store", definition: "MigrationDefinition") -> None:
+def forget_before(store: "Store", definition: "MigrationDefinition", *, converts: bool) -> None:
     """In the transaction of a migration that erases, at its end: what the engine itself has kept of the old rows.
 
-    Open quarantine items stay: they are rows that exist nowhere else, and a person decides about them.
+    Open quarantine items stay: they are rows that exist nowhere else, and a person decides about them. `converts`:
+    queued entries of the new shape went through the migration; else all of them have old values.
     """
-    names = _json(definition.collections)
+    names, converted = _json(definition.collections), definition.to_version if converts else ""
     store.run("erasures", "forget_archive", collections=names, owner=None, row_key=None)
     store.run("erasures", "end_kept_tables", collections=names, past=_PAST)
-    store.run("erasures", "forget_before", collections=names, shape_version=definition.to_version)
-    store.run("erasures", "unfreeze_puts", collections=names, shape_version=definition.to_version)
-    store.run("erasures", "forget_originals", collections=names, shape_version=definition.to_version)
+    store.run("erasures", "forget_before", collections=names, converted=converted)
+    store.run(
+        "erasures", "unfreeze_puts", collections=names, converted=converted, shape_version=definition.to_version
+    )
+    store.run("erasures", "forget_originals", collections=names, converted=converted)
     store.run("erasures", "forget_conflicts", collections=names)
-    _note(store, migration=definition.id, scope=STORE_SCOPE, collections=names, shape_version=definition.to_version)
+    _note(store, migration=definition.id, scope=STORE_SCOPE, collections=names, converted=converted)
     store.run("erasures", "blank_resolved")
 
 
@@ -113,7 +116,7 @@ def _note(
     migration: str,
     scope: str,
     collections: str = "[]",
-    shape_version: str = "",
+    converted: str = "",
     is_clear: bool = False,
 ) -> None:
     now = iso(store.clock.now_ms())
@@ -123,7 +126,7 @@ def _note(
         migration=migration,
         scope=scope,
         collections=collections,
-        shape_version=shape_version,
+        converted=converted,
         now=now,
         cleared_at=now if is_clear else None,
     )

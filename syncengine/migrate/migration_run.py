@@ -344,7 +344,8 @@ class Run:
     def forget_before(self) -> None:
         """Of a migration that erases: what the engine has kept of the rows as they were."""
         if self.executor.definition.erases:
-            forget_before(self.store, self.executor.definition)
+            converts = isinstance(self.executor, RebuildingExecutor)
+            forget_before(self.store, self.executor.definition, converts=converts)
 
     def record_shapes(self) -> None:
         """What its collections are now, and in which version."""

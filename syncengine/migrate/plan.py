@@ -226,17 +226,12 @@ def all_steps_of_hop(hop: Hop, registry: MigrationRegistry, *, user: str | None 
     return _in_order(steps)
 
 
-def erased_by(plan: Plan) -> frozenset[str]:
-    """The collections that its steps erase."""
-    return frozenset(name for step in plan.steps if step.erases for name in step.collections)
-
-
 def erasure(migration: str, collections: Collection[str]) -> str:
     """What people read of a migration that erases."""
     names = ", ".join(collections)
     return (
         f"{migration} erases what {names} held before: there is no way back, and restore points from before go. "
-        f"Rows of {names} in quarantine keep their old values until each is retried or discarded: "
+        f"Rows of {names} in quarantine may keep old values until each is retried or discarded: "
         "syncengine quarantine"
     )
 

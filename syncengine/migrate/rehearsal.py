@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from syncengine.local.identifiers import quoted
 from syncengine.local.snapshot import snapshot
 from syncengine.local.store import Store
-from syncengine.migrate.erasing import open_items
+from syncengine.migrate.erasing import read_erasures
 from syncengine.migrate.paging import rows_of
-from syncengine.migrate.plan import erased_by, erasure
+from syncengine.migrate.plan import erasure
 from syncengine.migrate.shape import columns_of, table_exists
 from syncengine.migrate.work import key_columns
 
@@ -79,7 +79,7 @@ class Rehearsal:
     quarantined: tuple[ForecastItem, ...]
     quarantined_count: int
     keeping_old_values: int
-    """Rows in quarantine then, of collections that are erased: they keep what they hold."""
+    """Rows in quarantine then, of collections that were erased: they keep old values."""
     entries_before: int
     """Entries in the outbox now."""
     entries_affected: int
@@ -219,7 +219,7 @@ def _compared(
             )
         ),
         quarantined_count=int(copy.value("rehearsal", "count_items_since", item_id=last_item)),
-        keeping_old_values=open_items(copy, erased_by(plan)),
+        keeping_old_values=len(read_erasures(copy).quarantined),
         entries_before=sum(entries.values()),
         entries_affected=sum(count for name, count in entries.items() if name in names),
         entries_after=sum(dict(copy.rows("rehearsal", "entries")).values()),

@@ -256,7 +256,7 @@ def test_what_earlier_migrations_kept_goes_too(path):
         changes=(rename("minutes", "m"),),
         erases=True,
     )
-    fill(path, notes)
+    fill_unseen(path, notes)
     with agreeing(path, title, archived, target="1.3.0") as engine:
         engine.migrate()
         assert engine._store.query("SELECT count(*) FROM _sync_archive") == [(50,)]
@@ -441,7 +441,7 @@ def test_a_copy_that_was_begun_before_is_no_restore_point(path):
         if not erased:
             erased.append(True)
             with engine._store.transaction():
-                forget_before(engine._store, Blanking.definition)
+                forget_before(engine._store, Blanking.definition, converts=False)
 
     with opened(path, registry=registry_with(target="1.1.0")) as engine:
         with pytest.raises(RestorePointImpossible, match="erased while it was made"):
@@ -543,10 +543,10 @@ def test_the_user_is_asked_also_for_a_minor_version_and_nothing_goes_without_a_y
 
 
 def test_the_plan_and_a_rehearsal_say_that_it_erases_and_what_stays_in_quarantine(path):
-    fill(path, [marked(1, minutes=13.0), marked(2, minutes=1.0)])
+    fill_unseen(path, [marked(1, minutes=13.0), marked(2, minutes=1.0)])
     sentence = (
         "forget erases what notes held before: there is no way back, and restore points from before go. Rows of "
-        "notes in quarantine keep their old values until each is retried or discarded: syncengine quarantine"
+        "notes in quarantine may keep old values until each is retried or discarded: syncengine quarantine"
     )
     with agreeing(path) as engine:
         plan = engine.plan()
@@ -561,7 +561,7 @@ def test_the_plan_and_a_rehearsal_say_that_it_erases_and_what_stays_in_quarantin
 
 
 def test_rows_in_quarantine_are_kept_and_named_until_each_is_discarded(path):
-    fill(path, [marked(1, minutes=13.0), marked(2, minutes=1.0)])
+    fill_unseen(path, [marked(1, minutes=13.0), marked(2, minutes=1.0)])
     with agreeing(path) as engine:
         engine.migrate()
         [item] = engine.quarantine.items()
@@ -579,7 +579,7 @@ def test_rows_in_quarantine_are_kept_and_named_until_each_is_discarded(path):
 
 
 def test_a_row_that_comes_back_from_quarantine_leaves_no_old_value(path):
-    fill(path, [marked(1, minutes=13.0), marked(2, minutes=1.0)])
+    fill_unseen(path, [marked(1, minutes=13.0), marked(2, minutes=1.0)])
     with agreeing(path) as engine:
         engine.migrate()
 
@@ -616,7 +616,7 @@ def queue(engine, key, *, state, sequence):
         engine._store.query(
             "INSERT INTO _sync_outbox (owner, sequence, epoch, kind, collection, row_key, set_json, before_json, "
             "shape_version, group_id, state, created_at) "
-            "VALUES ('ann', ?, 1, 'put', 'notes', ?, ?, ?, '1.0.0', 1, ?, '2020-01-01T00:00:00.000Z')",
+            "VALUES ('ann', ?, 1, 'put', 'notes', ?, ?, ?, '1.1.0', 1, ?, '2020-01-01T00:00:00.000Z')",
             (sequence, key, json.dumps({"text": MARKER}), json.dumps({"text": MARKER}), state),
         )
 
@@ -625,7 +625,7 @@ def test_a_queued_row_without_a_number_is_read_anew_and_its_old_body_goes(path):
     with_a_past(path)
     with opened(path, registry=registry_with(target="1.1.0")) as engine:
         queue(engine, "n-00001", state="waiting", sequence=None)
-    with agreeing(path) as engine:
+    with agreeing(path, forgetting("executor")) as engine:
         engine.migrate()
         assert engine._store.query("SELECT set_json, before_json, shape_version FROM _sync_outbox") == [
             (None, None, "2.0.0")
@@ -637,7 +637,7 @@ def test_what_may_be_at_the_cloud_stays_as_it_was_sent_and_goes_when_it_has_arri
     with_a_past(path)
     with opened(path, registry=registry_with(target="1.1.0")) as engine:
         queue(engine, "n-00001", state="claimed", sequence=1)
-    with agreeing(path) as engine:
+    with agreeing(path, forgetting("executor")) as engine:
         [result] = engine.migrate().results
         assert result.warnings[-1].startswith("what it erased is not gone from every file yet")
         assert engine._store.query("SELECT set_json IS NOT NULL, before_json FROM _sync_outbox") == [(1, None)]
@@ -645,6 +645,16 @@ def test_what_may_be_at_the_cloud_stays_as_it_was_sent_and_goes_when_it_has_arri
         with engine._store.transaction():
             engine._store.query("DELETE FROM _sync_outbox")
     with agreeing(path) as engine:
+        nothing_is_left(path, engine)
+
+
+@pytest.mark.parametrize("kind", ["row function", "declared"])
+def test_queued_edits_are_erased_with_their_rows(path, kind):
+    fill(path, [marked(number, minutes=1.0) for number in range(20)])
+    with agreeing(path, forgetting(kind)) as engine:
+        [result] = engine.migrate().results
+        assert result.warnings == ()
+        assert engine._store.query("SELECT count(*), count(set_json) FROM _sync_outbox") == [(20, 20)]
         nothing_is_left(path, engine)
 
 

@@ -1,7 +1,7 @@
 -- What migrations have erased, and what of it may still lie in the store's files.
 
 -- name: note
--- Something was erased, in the transaction that erased it; entries and items that are in another shape kept old values.
+-- Something was erased, in the transaction that erased it; what is queued or set aside and was not converted is as before.
 INSERT INTO _sync_erasure (migration, scope, collections, entries, items, erased_at, cleared_at)
 VALUES (
   :migration, :scope, :collections,
@@ -9,14 +9,14 @@ VALUES (
     SELECT json_group_array(entry_id)
     FROM _sync_outbox
     WHERE set_json IS NOT NULL
-      AND shape_version <> :shape_version
+      AND shape_version <> :converted
       AND collection IN (SELECT value FROM json_each(:collections))
   ),
   (
     SELECT json_group_array(item_id)
     FROM _sync_quarantine
     WHERE resolution IS NULL
-      AND shape_version IS NOT :shape_version
+      AND shape_version IS NOT :converted
       AND collection IN (SELECT value FROM json_each(:collections))
   ),
   :now, :cleared_at
@@ -46,7 +46,7 @@ WHERE collection IN (SELECT value FROM json_each(:collections));
 UPDATE _sync_outbox
 SET set_json = NULL,
     shape_version = :shape_version
-WHERE shape_version <> :shape_version
+WHERE shape_version <> :converted
   AND collection IN (SELECT value FROM json_each(:collections))
   AND kind = 'put'
   AND state IN ('waiting', 'held')
@@ -56,7 +56,7 @@ WHERE shape_version <> :shape_version
 -- What entries remember of the time before they were converted, or before their edit where they were not.
 UPDATE _sync_outbox
 SET original_json = NULL,
-    before_json = CASE shape_version WHEN :shape_version THEN before_json END
+    before_json = CASE shape_version WHEN :converted THEN before_json END
 WHERE collection IN (SELECT value FROM json_each(:collections))
   AND (before_json IS NOT NULL OR original_json IS NOT NULL);
 
@@ -67,7 +67,7 @@ SET body = json_set(body, '$.original', NULL),
     body_original = NULL
 WHERE origin = 'outbox'
   AND resolution IS NULL
-  AND shape_version = :shape_version
+  AND shape_version = :converted
   AND collection IN (SELECT value FROM json_each(:collections));
 
 -- name: forget_conflicts
