@@ -175,6 +175,11 @@ def units(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
         yield list(unit)
 
 
+def claimed_entries(store: "Store", owner: str, limits: Limits, *, epoch: int, after: int) -> Iterator[Entry]:
+    """What has a number above `after`, in the order of the numbers."""
+    return map(entry_of, pages(store, "claimed", owner, limits.page_entries, by=2, after=after, epoch=epoch))
+
+
 def pages(
     store: "Store", name: str, owner: str, page_entries: int, *, by: int, after: int = 0, **more: Any
 ) -> Iterator[tuple[Any, ...]]:
@@ -187,4 +192,4 @@ def pages(
         after = page[-1][by]
 
 
-__all__ = ["Choice", "Limits", "pages", "units"]
+__all__ = ["Choice", "Limits", "claimed_entries", "units"]

@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from syncengine.errors import TextUnreadable
-from syncengine.outbox.choice import Choice, Limits, pages, units
+from syncengine.outbox.choice import Choice, Limits, claimed_entries, units
 from syncengine.outbox.delivery import Event, State, next_state
-from syncengine.outbox.entry import Batch, Entry, Kind, entry_of
+from syncengine.outbox.entry import Batch, Entry, Kind
 from syncengine.outbox.holding import hold_behind_open_items
 from syncengine.outbox.numbering import DrainState, ensure_drain
 from syncengine.outbox.squash import Row, row_of
@@ -50,8 +50,7 @@ def _last_sequence(behind: Batch | None) -> int:
 def _claimed_again(store: "Store", owner: str, limits: Limits, *, epoch: int, after: int) -> list[Entry]:
     batch: list[Entry] = []
     size_bytes = 0
-    found = pages(store, "claimed", owner, limits.page_entries, by=2, after=after, epoch=epoch)
-    for unit in units(map(entry_of, found)):
+    for unit in units(claimed_entries(store, owner, limits, epoch=epoch, after=after)):
         size_bytes += sum(entry.size_bytes for entry in unit)
         if batch and (len(batch) + len(unit) > limits.entries_max or size_bytes > limits.bytes_max):
             break

@@ -1,19 +1,18 @@
 """Carries a call to a backend and its answer back: the border between our values and the wire."""
 
-import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from syncengine.errors import AuthRequired, SyncEngineError
-from syncengine.outbox.barrier_page import Barrier
-from syncengine.outbox.entry import Entry, Kind, Result
+from syncengine.outbox.entry import Result
 from syncengine.remote import wire
+from syncengine.remote.encoded_push import EncodedPush, TakesEncodedPush
 from syncengine.sync.calls import (
     Answer,
     Beside,
-    Call,
+    Carried,
     Hello,
     HelloSaid,
     Pull,
@@ -25,6 +24,7 @@ from syncengine.sync.calls import (
     RowsSaid,
     SeenRow,
 )
+from syncengine.sync.encoding import entry_values
 
 if TYPE_CHECKING:
     from syncengine.remote.backend import Backend
@@ -34,7 +34,7 @@ Heard = Callable[[wire.HelloAnswer | SyncEngineError | None], object]
 """Learns how each call ended: the answer to a hello, an error, or None for another answer."""
 
 
-def carry(backend: "Backend", call: Call, *, request_id: str, heard: Heard = lambda outcome: None) -> Answer:
+def carry(backend: "Backend", call: Carried, *, request_id: str, heard: Heard = lambda outcome: None) -> Answer:
     """The backend's answer to a call. Raises what the backend raises; AuthRequired for a name that cannot travel."""
     try:
         _check_user(call.user, request_id=request_id)
@@ -58,7 +58,7 @@ def _check_user(user: str, *, request_id: str) -> None:
         ) from error
 
 
-def _carry(backend: "Backend", call: Call, request_id: str, heard: Heard) -> Answer:
+def _carry(backend: "Backend", call: Carried, request_id: str, heard: Heard) -> Answer:
     match call:
         case Hello():
             return _hello(backend, call, request_id, heard)
@@ -97,17 +97,38 @@ def _hello(backend: "Backend", call: Hello, request_id: str, heard: Heard) -> He
 
 
 def _push(backend: "Backend", call: Push, request_id: str) -> PushSaid:
-    answer = backend.push(
+    if call.encoded is not None and isinstance(backend, TakesEncodedPush):
+        answer = backend.push_encoded(_encoded_push(call, call.encoded, request_id))
+    else:
+        answer = _push_values(backend, call, request_id)
+    return PushSaid(results=tuple(map(_result, answer.results)))
+
+
+def _encoded_push(call: Push, entries: bytes, request_id: str) -> EncodedPush:
+    sequences = [entry.sequence or 0 for entry in call.batch.entries]
+    return EncodedPush(
+        request_id=request_id,
+        user=call.user,
+        device=call.device,
+        epoch=call.batch.epoch,
+        schema_version=call.schema_version,
+        sequences=range(sequences[0], sequences[-1] + 1),
+        entries=entries,
+        compress=call.compress,
+    )
+
+
+def _push_values(backend: "Backend", call: Push, request_id: str) -> wire.PushAnswer:
+    return backend.push(
         wire.PushRequest(
             request_id=request_id,
             user=call.user,
             device=call.device,
             epoch=call.batch.epoch,
             schema_version=call.schema_version,
-            entries=tuple(_on_the_wire(entry) for entry in call.batch.entries),
+            entries=tuple(map(wire.PushEntry.model_validate, entry_values(call.batch))),
         )
     )
-    return PushSaid(results=tuple(_result(result) for result in answer.results))
 
 
 def _rows(backend: "Backend", call: Rows, request_id: str) -> RowsSaid:
@@ -149,41 +170,6 @@ def _pulled_row(item: wire.PullItem) -> PulledRow:
             for each in item.patches
         ),
     )
-
-
-def _on_the_wire(entry: Entry) -> wire.PushEntry:
-    if entry.sequence is None:
-        raise AssertionError("only a numbered entry is sent")
-    return wire.PushEntry(
-        sequence=entry.sequence,
-        group=entry.group_id,
-        kind=wire.EntryKind(entry.kind.value),
-        collection=entry.collection,
-        key=entry.row_key,
-        set=_body(entry),
-        base_version=entry.base_version,
-        shape_version=entry.shape_version,
-        **_page_on_the_wire(entry),
-    )
-
-
-def _body(entry: Entry) -> dict[str, Any] | None:
-    if entry.set_json is None or entry.kind not in {Kind.PUT, Kind.PATCH}:
-        return None
-    body: dict[str, Any] = json.loads(entry.set_json)
-    return body
-
-
-def _page_on_the_wire(entry: Entry) -> dict[str, Any]:
-    """A migration step sends its page's changes; the version is told alone, after the last page took effect."""
-    if entry.kind is not Kind.MIGRATION:
-        return {}
-    barrier = Barrier.from_json(entry.barrier_json or "")
-    if barrier.page is None:
-        raise AssertionError("a numbered migration step has a page")
-    changes = tuple(wire.RowChange(**change) for change in barrier.page.changes)
-    version = barrier.cloud_version if barrier.reads is None else None
-    return {"migration": entry.migration, "changes": changes, "cloud_version": version}
 
 
 def _result(result: wire.EntryResult) -> Result:

@@ -5,9 +5,9 @@ It never blocks, sleeps or reads a clock; no transaction is open while a call is
 """
 
 import random
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -26,14 +26,16 @@ from syncengine.errors import (
     StoreBusy,
     SyncEngineError,
 )
-from syncengine.events import BatchConfirmed, BatchSent, EntryQuarantined, Listener
+from syncengine.events import BatchConfirmed, BatchSent, EntryQuarantined
 from syncengine.outbox.entry import Batch, Kind, Settled
 from syncengine.outbox.numbering import DrainState
 from syncengine.settings import Settings
 from syncengine.sync.backoff import wait_after_failure_ms
 from syncengine.sync.barrier import Barriers, StepSetAside, next_page
 from syncengine.sync.calls import Answer, Begin, Call, End, Hello, HelloSaid, Push, PushSaid
-from syncengine.sync.line import Line, next_entries_max
+from syncengine.sync.carriage import Carriage
+from syncengine.sync.line import next_entries_max
+from syncengine.sync.report import Pulled, RoundHooks, RoundReport
 
 if TYPE_CHECKING:
     from syncengine.outbox.queue import Outbox
@@ -57,65 +59,6 @@ CALL_FAILURES = (
     CursorGone,
     ProtocolViolation,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoundReport:
-    """What a round did. `ended`: "drained" (nothing left to send), "bounded" (more is left for the next round),
-    "another_process" (it is sending), "upgrade_app", "stopped", or the code of `error`."""
-
-    ended: str
-    pushes: int = 0
-    applied: int = 0
-    pulled: int = 0
-    """Rows that came from the cloud."""
-    items: tuple[int, ...] = ()
-    """Quarantine items that it made."""
-    sendable: int = 0
-    """Entries that are left and wait for nothing but the cloud."""
-    error: SyncEngineError | None = None
-
-    def __repr__(self) -> str:
-        """How many items, for there may be thousands."""
-        told = f"pushes={self.pushes}, applied={self.applied}, pulled={self.pulled}, items={len(self.items)}"
-        error = type(self.error).__name__ if self.error else None
-        return f"RoundReport(ended={self.ended!r}, {told}, sendable={self.sendable}, error={error})"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pulled:
-    """What the reading part of a round did. `ended`: "at_head", "bounded" (more is left for the next round),
-    "another_process", or why nothing was read."""
-
-    ended: str
-    rows: int = 0
-    items: tuple[int, ...] = ()
-    """Quarantine items that it made."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoundHooks:
-    """What a round calls beside the cloud: `settle` inside each transaction that confirms, `tell` with events."""
-
-    settle: Callable[[str], None] | None = None
-    tell: Listener = lambda event: None
-
-
-Encode = Callable[[Batch], bytes]
-"""The entries of a batch as the JSON list that travels."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Carriage:
-    """What whoever carries the calls of a round can do, and knows of the line."""
-
-    overlaps: bool = False
-    """It takes `Begin` and `End`: the next batch is claimed while a push is on its way."""
-    encode: Encode | None = None
-    """It takes pushes whose entries are encoded already."""
-    metered: bool = False
-    line: Line = field(default_factory=Line)
-    """What earlier rounds have shown."""
 
 
 Round = Generator[Call, Answer, RoundReport]
@@ -533,7 +476,6 @@ class Draining:
 
 
 __all__ = [
-    "Carriage",
     "Draining",
     "Pulled",
     "Round",

@@ -3,7 +3,8 @@
 import logging
 import random
 import threading
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from syncengine.clock import fresh_id, iso
@@ -20,10 +21,15 @@ from syncengine.events import Listener, ProbeChanged, RoundEnded, RoundStarted
 from syncengine.local.version_table import read_installed
 from syncengine.outbox.queue import Outbox
 from syncengine.remote.connectivity_probe import ConnectivityProbe, Finding, Verdict
-from syncengine.sync.calls import Answer, Call
+from syncengine.remote.encoded_push import TakesEncodedPush
+from syncengine.sync.calls import Answer, Begin, Begun, Call, Carried, End, HelloSaid, PushSaid
+from syncengine.sync.carriage import Carriage
+from syncengine.sync.carrying import CarriedPush
 from syncengine.sync.confirm import settling
 from syncengine.sync.courier import carry
 from syncengine.sync.drain import Draining, Round, RoundHooks, RoundReport, Speaker
+from syncengine.sync.encoding import encoded_entries
+from syncengine.sync.line import Line
 from syncengine.sync.pull import Pulling
 from syncengine.sync.round import sync_round
 from syncengine.vocabulary import STORE_SCOPE
@@ -115,6 +121,8 @@ class SyncRunner:
         self._read_at_ms = 0
         """By the monotonic clock: when to ask the cloud for changes, if nothing else makes a round before."""
         self._seen: tuple[int, int] = (0, 0)
+        self._line = Line()
+        self._push: CarriedPush | None = None
         self._woken_by = "start"
 
     # For the host.
@@ -194,6 +202,7 @@ class SyncRunner:
     def set_network(self, *, online: bool | None = None, metered: bool | None = None) -> None:
         """What the host knows of the network."""
         self._probe.set_network(online=online, metered=metered)
+        self._line = Line()  # another network is another line
         self.wake("network")
 
     def close(self) -> None:
@@ -245,6 +254,9 @@ class SyncRunner:
 
     def _check_not_inside(self) -> None:
         """A round needs this thread to go on, or the store that it holds: waiting for one here would never end."""
+        push = self._push
+        if push is not None and push.is_of_this_thread():
+            self._refuse_inside("this is the thread that carries a push: a token was asked for on it")
         if self._thread is threading.current_thread():
             self._refuse_inside("this is the thread that runs the rounds: a listener was called on it")
         if self._store.in_transaction_here():
@@ -406,7 +418,10 @@ class SyncRunner:
         if owner is None:
             return RoundReport(ended="nobody_signed_in")
         self._tell(RoundStarted(reason=reason, sendable=self._outbox.sendable(owner)))
-        report = self._drive(self._round_for(owner), owner=owner)
+        speaker = self._speaker()
+        draining = self._draining(owner, speaker)
+        report = self._drive(sync_round(draining, pull=self._pulling(owner, speaker)), owner=owner)
+        self._line = draining.line
         self._read_at_ms = self._clock.monotonic_ms() + self._settings.pull_interval_ms
         if not self._closed:
             self._seen = self._newest()
@@ -414,14 +429,16 @@ class SyncRunner:
         self._tell(RoundEnded(ended=report.ended, applied=report.applied, sendable=report.sendable))
         return report
 
-    def _round_for(self, owner: str) -> Round:
+    def _speaker(self) -> Speaker:
         installed = read_installed(self._store).schema_version(STORE_SCOPE)
-        speaker = Speaker(
+        return Speaker(
             app=self._registry.app,
             device=str(self._store.value("state", "get", name="device_id")),
             schema_version=str(installed or self._registry.baseline),
         )
-        draining = Draining(
+
+    def _draining(self, owner: str, speaker: Speaker) -> Draining:
+        return Draining(
             self._outbox,
             owner,
             speaker,
@@ -429,8 +446,11 @@ class SyncRunner:
             chance=self._chance,
             barriers=self._executor,
             hooks=self._hooks,
+            carriage=self._carriage(),
         )
-        pulling = Pulling(
+
+    def _pulling(self, owner: str, speaker: Speaker) -> Pulling:
+        return Pulling(
             self._store,
             self._registry,
             owner=owner,
@@ -438,7 +458,11 @@ class SyncRunner:
             settings=self._settings,
             tell=self._tell,
         )
-        return sync_round(draining, pull=pulling)
+
+    def _carriage(self) -> Carriage:
+        encode = encoded_entries if isinstance(self._backend, TakesEncodedPush) else None
+        is_metered = self._probe.finding().verdict is Verdict.METERED
+        return Carriage(overlaps=True, encode=encode, metered=is_metered, line=self._line)
 
     def _executor(self, migration: str) -> "CloudMigrationExecutor":
         from syncengine.migrate.online import CloudMigrationExecutor
@@ -454,7 +478,7 @@ class SyncRunner:
             call = next(round_)
             while True:
                 try:
-                    answer = self._carry(call, owner=owner)
+                    answer = self._answer_to(call, owner=owner)
                 except SyncEngineError as error:
                     call = round_.throw(error)
                 else:
@@ -466,13 +490,36 @@ class SyncRunner:
             return report
         finally:
             round_.close()
+            self._await_push()
 
-    def _carry(self, call: Call, *, owner: str) -> Answer | None:
+    def _answer_to(self, call: Call, *, owner: str) -> Answer | None:
         """The answer; None when this call must not be made any more."""
+        if isinstance(call, Begin):
+            self._push = CarriedPush(call.push, lambda push: self._carry(push, owner=owner))
+            return Begun()
+        if isinstance(call, End):
+            assert self._push is not None
+            push, self._push = self._push, None
+            return push.end()
+        return self._carry(call, owner=owner)
+
+    def _await_push(self) -> None:
+        """A round that ended while its push was on its way hears no answer: its entries stay claimed."""
+        push, self._push = self._push, None
+        if push is not None:
+            with suppress(SyncEngineError):
+                push.end()
+
+    def _carry(self, call: Carried, *, owner: str) -> Answer | None:
         with self._call_lock:
             if self._closed or self._paused is not None or self._user != owner:
                 return None
-            return carry(self._backend, call, request_id=fresh_id(self._chance), heard=self._probe.heard)
+            begun_ms = self._clock.monotonic_ms()
+            answer = carry(self._backend, call, request_id=fresh_id(self._chance), heard=self._probe.heard)
+        if isinstance(answer, HelloSaid | PushSaid):
+            # A quick answer took a part of a millisecond; 0 would say that nobody has measured.
+            return replace(answer, took_ms=max(self._clock.monotonic_ms() - begun_ms, 1))
+        return answer
 
     def _tell(self, event: object) -> None:
         if self._listener is None:
