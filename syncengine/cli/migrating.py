@@ -32,7 +32,7 @@ COLUMNS = ("migration", "scope", "state", "read", "written", "merged", "dropped"
 @click.option("--again", metavar="ID", help="Only this import, anew, after it found nothing.")
 @click.option("--only", metavar="ID", help="Only this migration, also if it was skipped or rolled back.")
 @click.option("--until", metavar="VERSION", help="No further than this version.")
-@click.option("--yes", is_flag=True, help="Agree to what a major version changes or a migration erases, without a question.")
+@click.option("--yes", is_flag=True, help="Agree unasked to what a major version changes and to what is erased.")
 @json_option()
 def migrate(
     store: str,
@@ -47,9 +47,9 @@ def migrate(
 ) -> Exit:
     """Migrate the store to the app's version; make the store if it is not there.
 
-    What needs the cloud is queued for `sync`. Before a major version changes or imports rows that are there it asks
-    on a terminal; elsewhere that waits, unless --yes agrees. Ctrl-C stops between two batches and rolls that
-    migration back. Exit status 5 when a migration failed and was rolled back, else 4 when rows were set aside,
+    What needs the cloud is queued for `sync`. Before a major version changes or imports rows that are there, or a
+    migration erases what they were, it asks on a terminal; elsewhere that waits, unless --yes agrees. Ctrl-C stops
+    between two batches and rolls that migration back. Exit status 5 when a migration failed and was rolled back, else 4 when rows were set aside,
     else 3 when something is left to migrate, else 0.
     """
     if again is not None and user is None:
