@@ -86,18 +86,23 @@ def merged(server: Fields | None, *, local: Fields | None, edits: Sequence[Edit]
 class _Here:
     """What the edits did together. `base`: the row before them as far as they say; None: they made it.
 
-    `values`: the fields that they set, and to what; None: they deleted the row.
+    `values`: the fields that they set, and to what; None: they deleted the row. `sent`: what the cloud may have of
+    them already, by field.
     """
 
     base: Fields | None
     values: Fields | None
+    sent: Mapping[str, Sequence[Any]]
 
     @classmethod
     def of(cls, edits: Sequence[Edit], local: Fields | None) -> "_Here":
         base: dict[str, Any] = {}
         values: dict[str, Any] | None = {}
+        sent: dict[str, list[Any]] = {}
         is_made_anew = False
         for edit in edits:
+            for name, value in _body(edit, local).items() if edit.frozen and edit.kind != "delete" else ():
+                sent.setdefault(name, []).append(value)
             if not is_made_anew:
                 for name, value in (edit.before or {}).items():
                     base.setdefault(name, value)
@@ -108,7 +113,7 @@ class _Here:
                 values = dict(_body(edit, local))
             else:
                 values = {**(values or {}), **_body(edit, local)}
-        return cls(base=None if edits[0].kind == "put" else base, values=values)
+        return cls(base=None if edits[0].kind == "put" else base, values=values, sent=sent)
 
     def base_row(self, local: Fields | None) -> Fields | None:
         """The whole row as it was before the edits; what they do not name is as it is here."""
@@ -124,7 +129,7 @@ def _body(edit: Edit, local: Fields | None) -> Fields:
 
 def _changed_here(server: Fields, here: _Here, local: Fields | None, edits: Sequence[Edit], policy: Policy) -> Merged:
     assert here.values is not None
-    clashing = [name for name, mine in here.values.items() if _clashes(name, mine, server, here.base)]
+    clashing = [name for name, mine in here.values.items() if _clashes(name, mine, server, here)]
     wanted: Fields | None = {**server, **here.values}
     if clashing and policy.prefers_server:
         wanted = {**server, **{name: mine for name, mine in here.values.items() if name not in clashing}}
@@ -139,10 +144,10 @@ def _changed_here(server: Fields, here: _Here, local: Fields | None, edits: Sequ
     return replace(_replayed(server, wanted, local, edits), conflicts=conflicts)
 
 
-def _clashes(name: str, mine: Any, server: Fields, base: Fields | None) -> bool:
-    if name not in server or server[name] == mine:
+def _clashes(name: str, mine: Any, server: Fields, here: _Here) -> bool:
+    if name not in server or server[name] == mine or server[name] in here.sent.get(name, ()):
         return False
-    return base is None or name not in base or base[name] != server[name]
+    return here.base is None or name not in here.base or here.base[name] != server[name]
 
 
 def _decided(decide: Decide, base: Fields | None, local: Fields | None, server: Fields | None) -> Fields | None:
