@@ -211,7 +211,8 @@ def test_restore_points_from_before_go_and_say_why(path):
 def test_a_file_that_nobody_recorded_goes_if_it_is_older(path):
     with_a_past(path)
     older, newer = (folder_of(path) / f"{name}.age" for name in ("older", "newer"))
-    for file, at_s in ((older, 1_000_000_000), (newer, 4_000_000_000)):
+    an_hour_ago_s = SystemClock().now_ms() // 1_000 - 3_600  # younger than what is swept in any case
+    for file, at_s in ((older, an_hour_ago_s), (newer, 4_000_000_000)):
         file.write_bytes(b"sealed by a process that was killed")
         os.utime(file, (at_s, at_s))
     with agreeing(path) as engine:
@@ -675,5 +676,7 @@ def test_rows_of_a_user_who_comes_late_leave_nothing_either(path, tmp_path):
     with Engine.open(path, registry=registry, user="ann", sources={"phone": phone}) as engine:
         assert engine.migrate().success
         assert engine._store.query("SELECT count(*), max(title) FROM journeys") == [(59, None)]
+        told = engine._store.query("SELECT migration, scope, finished_at IS NOT NULL FROM _sync_erasure")
+        assert told == [("seconds-v3", "store", 1), ("seconds-v3", "user:ann", 1)]
         assert point in [kept.restore_point_id for kept in engine.restore_points()]
         nothing_is_left(path, engine)
