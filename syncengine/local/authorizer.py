@@ -90,6 +90,48 @@ _ENGINE_VIEWS = frozenset(
 )
 
 
+class _Judge:
+    """Decides about each thing that a statement would do, when SQLite prepares it."""
+
+    def __init__(self, may_write: MayWrite, refuse: Refuse | None) -> None:
+        self._may_write = may_write
+        self._refuse = refuse
+        self.denied: list[str] = []
+        self.triggers: list[str] = []
+
+    def __call__(
+        self, action: int, first: str | None, second: str | None, _database: str | None, inner: str | None
+    ) -> int:
+        if self._refuse is not None:
+            self._refuse(action, first, second)
+        if not _allowed(action, first, second, inner, self._may_write):
+            name = apsw.mapping_authorizer_function[action]
+            self.denied.append(f"{name} {first or ''}".strip())
+            return apsw.SQLITE_DENY
+        if action == apsw.SQLITE_CREATE_TRIGGER and first:
+            self.triggers.append(first)
+        return apsw.SQLITE_OK
+
+
+class _JudgeOfApp:
+    """Stays set between the blocks of an app, and lets the engine's own statements pass there.
+
+    Setting an authorizer makes SQLite prepare every statement again (sqlite.org/c3ref/set_authorizer.html), which for
+    an edit that fires triggers costs more than the edit. A statement of the app is never one of the engine's that was
+    prepared unjudged: `GuardedCursor` has them kept apart.
+    """
+
+    def __init__(self) -> None:
+        self.inside: list[_Judge] = []
+
+    def __call__(
+        self, action: int, first: str | None, second: str | None, database: str | None, inner: str | None
+    ) -> int:
+        if not self.inside:
+            return apsw.SQLITE_OK
+        return self.inside[-1](action, first, second, database, inner)
+
+
 @contextmanager
 def authorized(connection: apsw.Connection, *, may_write: MayWrite, refuse: Refuse | None = None) -> Iterator[None]:
     """While the block runs, only statements that pass may be prepared. Raises MigrationDenied for the others.
@@ -98,31 +140,50 @@ def authorized(connection: apsw.Connection, *, may_write: MayWrite, refuse: Refu
 
     Set anew around each call: SQLite then prepares even cached statements again, so none escapes.
     """
-    denied: list[str] = []
-    triggers: list[str] = []
-
-    def decide(action: int, first: str | None, second: str | None, _database: str | None, inner: str | None) -> int:
-        if refuse is not None:
-            refuse(action, first, second)
-        if not _allowed(action, first, second, inner, may_write):
-            name = apsw.mapping_authorizer_function[action]
-            denied.append(f"{name} {first or ''}".strip())
-            return apsw.SQLITE_DENY
-        if action == apsw.SQLITE_CREATE_TRIGGER and first:
-            triggers.append(first)
-        return apsw.SQLITE_OK
-
+    judge = _Judge(may_write, refuse)
     around = connection.authorizer
-    connection.authorizer = decide
+    connection.authorizer = judge
+    with _judged(connection, judge):
+        try:
+            yield
+        finally:
+            is_idle = isinstance(around, _JudgeOfApp) and not around.inside
+            connection.authorizer = None if is_idle else around
+
+
+@contextmanager
+def authorized_app(connection: apsw.Connection) -> Iterator[None]:
+    """The same for a block of the app's, which may write all of its own tables; the next one prepares nothing anew."""
+    of_app = connection.authorizer
+    if not isinstance(of_app, _JudgeOfApp):
+        connection.authorizer = of_app = _JudgeOfApp()
+    judge = _Judge(everything_of_the_app, None)
+    with _judged(connection, judge):
+        of_app.inside.append(judge)
+        try:
+            yield
+        finally:
+            of_app.inside.remove(judge)
+
+
+def end_app(connection: apsw.Connection) -> None:
+    """No block of the app is open any more, however it ended."""
+    if isinstance(connection.authorizer, _JudgeOfApp):
+        connection.authorizer.inside.clear()
+    else:
+        connection.authorizer = None
+
+
+@contextmanager
+def _judged(connection: apsw.Connection, judge: _Judge) -> Iterator[None]:
     try:
         yield
     except apsw.Error as error:
-        if not denied:
+        if not judge.denied:
             raise
-        raise _denial(f"SQLite was asked for {denied[-1]}") from error
+        raise _denial(f"SQLite was asked for {judge.denied[-1]}") from error
     finally:
-        connection.authorizer = around
-        reaching = _drop_those_that_reach_the_engine(connection, triggers)
+        reaching = _drop_those_that_reach_the_engine(connection, judge.triggers)
     if reaching:
         raise _denial(f"the trigger {reaching[0]} would write to the engine's tables later")
 
@@ -231,6 +292,9 @@ class GuardedConnection(AdaptedConnection):
 
 class GuardedCursor(AdaptedCursor):
     """Every statement runs inside the engine's transaction, or not at all."""
+
+    prepare_flags = apsw.SQLITE_PREPARE_PERSISTENT
+    """Other flags than the engine's: a prepared statement is found again by its text and its flags."""
 
     def __init__(self, connection: GuardedConnection) -> None:
         super().__init__(connection)

@@ -14,6 +14,8 @@ from syncengine.local.authorizer import (
     AUTHORIZED,
     READING,
     authorized,
+    authorized_app,
+    end_app,
     everything_of_the_app,
     guarded_database,
     table_of,
@@ -130,7 +132,7 @@ def writing(
         finally:
             store.app_blocks.remove(block)
             if not store.app_blocks and store.is_usable:
-                store.connection.authorizer = None
+                end_app(store.connection)
         if store.connection.in_transaction:
             entries = _newest_entry(store) - newest
             if entries:
@@ -212,7 +214,13 @@ def _refuse_strange_blocks(store: "Store") -> None:
 @contextmanager
 def _lent(store: "Store", bars: Bars | None) -> Iterator["sqlite_utils.Database"]:
     refuse = _refusal(bars)
-    with _explained(bars), authorized(store.connection, may_write=everything_of_the_app, refuse=refuse):
+    connection = store.connection
+    judged = (
+        authorized_app(connection)
+        if refuse is None
+        else authorized(connection, may_write=everything_of_the_app, refuse=refuse)
+    )
+    with _explained(bars), judged:
         database = guarded_database(store.connection, may_write=None)
         try:
             yield database

@@ -136,6 +136,7 @@ class AdaptedCursor:
     """What sqlite-utils asks of a `sqlite3.Cursor`."""
 
     arraysize = 1
+    prepare_flags = 0
 
     def __init__(self, connection: AdaptedConnection) -> None:
         self.connection = connection
@@ -155,7 +156,7 @@ class AdaptedCursor:
             sql = self.connection.begin_statement
         self._watch_first_statement_of(sql)
         with AS_DB_API_ERRORS:
-            self._cursor.execute(sql, bindings)
+            self._cursor.execute(sql, bindings, prepare_flags=self.prepare_flags)
         if self._has_columns:
             self.description = self._describe(sql, bindings)
         else:
@@ -169,7 +170,7 @@ class AdaptedCursor:
         changes_before = connection.total_changes()
         self._watch_first_statement_of(sql)
         with AS_DB_API_ERRORS:
-            self._cursor.executemany(sql, bindings)
+            self._cursor.executemany(sql, bindings, prepare_flags=self.prepare_flags)
         self.rowcount = connection.total_changes() - changes_before
         return self
 
@@ -178,7 +179,7 @@ class AdaptedCursor:
         self.connection.commit()
         self._cursor.exec_trace = None
         with AS_DB_API_ERRORS:
-            for _row in self._cursor.execute(sql):
+            for _row in self._cursor.execute(sql, prepare_flags=self.prepare_flags):
                 pass
         return self
 

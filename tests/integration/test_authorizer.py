@@ -160,7 +160,7 @@ def test_a_trigger_that_would_write_the_outbox_later_does_not_stay_even_if_the_r
     with migrating(tmp_path, act) as (engine, report):
         assert report.success
         assert engine._store.query("SELECT count(*) FROM _sync_outbox") == [(0,)]
-        assert engine._store.query("SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'") == [(0,)]
+        assert engine._store.query("SELECT count(*) FROM sqlite_schema WHERE name = 'mine'") == [(0,)]
 
 
 def test_a_trigger_made_by_another_program_cannot_reach_the_outbox_from_inside_a_migration(tmp_path):
@@ -255,3 +255,79 @@ def test_an_error_that_is_no_refusal_passes_as_it_is(tmp_path):
         with pytest.raises(apsw.SQLError):
             guarded.execute("SELECT nothing FROM nowhere")
     assert "_sync_state" in statement("state", "get")
+
+
+# Blocks of the app, whose statements stay prepared from one to the next.
+
+ENGINES_OWN = "UPDATE _sync_outbox SET last_error = 'mine'"
+
+
+@pytest.fixture
+def app(tmp_path):
+    with Engine.open(tmp_path / "app.db", registry=registry_of(make_tables())) as engine:
+        engine.migrate()
+        write_note(engine, "n-0")  # the judge is set from here on
+        yield engine
+
+
+def write_note(engine, key):
+    with engine.write() as db:
+        db.execute("INSERT INTO notes VALUES ('ann', ?, 'x')", (key,))
+
+
+def test_a_statement_that_the_engine_has_prepared_is_refused_to_the_app_all_the_same(app):
+    for _ in range(2):
+        with app._store.transaction():
+            app._store.query(ENGINES_OWN)
+        for run in ("execute", "executemany"):
+            with pytest.raises(MigrationDenied), app.write() as db:
+                getattr(db.conn, run)(ENGINES_OWN, *([[()]] if run == "executemany" else []))
+        with pytest.raises(MigrationDenied), app.write() as db:
+            db.conn.executescript(ENGINES_OWN)
+    assert app._store.query("SELECT count(*) FROM _sync_outbox") == [(1,)]
+
+
+def test_the_engine_may_run_what_it_has_refused_to_the_app(app):
+    with pytest.raises(MigrationDenied), app.write() as db:
+        db.execute(ENGINES_OWN)
+    with app._store.transaction():
+        app._store.query(ENGINES_OWN)
+    assert app._store.query("SELECT last_error FROM _sync_outbox") == [("mine",)]
+
+
+def test_an_app_is_judged_in_every_block_and_after_every_kind_of_end(app):
+    def fail():
+        with app.write() as db:
+            db.execute("DELETE FROM notes")
+            raise ValueError("changed my mind")
+
+    def reach_from_inside():
+        with app.write() as db, app.write() as inner:
+            inner.execute("INSERT INTO notes VALUES ('ann', 'inner', 'x')")
+            db.execute("DELETE FROM _sync_state")
+
+    for number in range(3):
+        with pytest.raises(ValueError, match="changed my mind"):
+            fail()
+        with pytest.raises(MigrationDenied):
+            reach_from_inside()
+        write_note(app, f"m-{number}")
+    assert app._store.query("SELECT count(*) FROM notes") == [(4,)]
+
+
+def test_a_statement_of_the_app_is_prepared_once_for_many_blocks(app):
+    asked = []
+    judge = app._store.connection.authorizer
+    judged = type(judge).__call__
+
+    def count(self, action, *rest):
+        asked.append(action)
+        return judged(self, action, *rest)
+
+    type(judge).__call__ = count
+    try:
+        for number in range(5):
+            write_note(app, f"again-{number}")
+    finally:
+        type(judge).__call__ = judged
+    assert apsw.SQLITE_INSERT not in asked
