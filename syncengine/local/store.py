@@ -181,8 +181,9 @@ class Store:
                 raise
             return self.connection.changes()
 
-    def run_many(self, file: str, name: str, /, values: Iterable[Mapping[str, Any]]) -> None:
-        """Execute a named statement that writes once for each of the values. Only inside a transaction."""
+    def run_many(self, file: str, name: str, /, values: Iterable[tuple[Any, ...]]) -> None:
+        """Execute a named statement that writes once for each of the values, which stand in the order of their names
+        in the statement. Only inside a transaction."""
         with self.lock:
             self.check_usable()
             if not self.connection.in_transaction:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from syncengine.outbox.barrier_page import Barrier
@@ -87,9 +88,10 @@ class Choice:
             yield entry
 
     def _is_held_back(self, unit: list[Entry]) -> bool:
+        if not self._passed and not self._barriers and not self._unpulled:
+            return False
         return self._waits_for_pull(unit) or any(
-            row_of(entry) in self._passed or (bool(self._barriers) and self._is_behind_barrier(entry))
-            for entry in unit
+            row_of(entry) in self._passed or self._is_behind_barrier(entry) for entry in unit
         )
 
     def _waits_for_pull(self, unit: list[Entry]) -> bool:
@@ -107,48 +109,69 @@ class Choice:
         frozen = self._frozen(unit)
         if self.has_set_aside:
             return False  # what was chosen may be held now
+        if len(frozen) == 1:
+            return self._joins(frozen[0]) or self._adds_alone(frozen[0])
         group = Squash(self._is_new)
         for entry in frozen:
             group.add(entry)
-        if not self._joins(group.entries) and not self._adds(group.entries):
-            return False
-        self.squash.take_notes(group)
-        return True
+        taken = self._adds_group(group.entries)
+        if taken:
+            self.squash.take_notes(group)
+        return taken
 
-    def _joins(self, entries: list[Entry]) -> bool:
+    def _joins(self, entry: Entry) -> bool:
         """One edit of one row may join an earlier one whose group had no other row."""
-        if len(entries) != 1 or self._size_bytes + entries[0].size_bytes > self._limits.bytes_max:
+        if row_of(entry) not in self._taken:
             return False
-        if not self.squash.joins(entries[0]):
+        size_bytes = self._size_bytes + entry.size_bytes
+        if size_bytes > self._limits.bytes_max or not self.squash.joins(entry):
             return False
-        self._size_bytes += entries[0].size_bytes
+        self._size_bytes = size_bytes
         return True
 
-    def _adds(self, entries: list[Entry]) -> bool:
-        if not self._has_room(entries) or self._waits_for_an_answer(entries):
+    def _adds_alone(self, entry: Entry) -> bool:
+        size_bytes = entry.size_bytes
+        if not self._has_room(1, size_bytes) or self._waits_for_an_answer([entry]):
             return False
-        if len({row_of(entry) for entry in entries}) == 1:
+        self.squash.append(entry)
+        self._taken.add(row_of(entry))
+        self._size_bytes += size_bytes
+        return True
+
+    def _adds_group(self, entries: list[Entry]) -> bool:
+        if len(entries) == 1 and self._joins(entries[0]):
+            return True
+        size_bytes = sum(entry.size_bytes for entry in entries)
+        if not self._has_room(len(entries), size_bytes) or self._waits_for_an_answer(entries):
+            return False
+        rows = set(map(row_of, entries))
+        if len(rows) == 1:
             for entry in entries:
-                self.squash.add(entry)
+                self.squash.append(entry)
         else:
             self.squash.append_group(entries)
-        self._taken.update(map(row_of, entries))
-        self._size_bytes += sum(entry.size_bytes for entry in entries)
+        self._taken |= rows
+        self._size_bytes += size_bytes
         return True
 
     def _frozen(self, unit: list[Entry]) -> list[Entry]:
-        self._uploads.update(entry.entry_id for entry in unit if entry.set_json is None)
-        frozen = [self._freezer.frozen(entry, extra=self._extra.get(entry.entry_id)) for entry in unit]
-        self.has_set_aside = None in frozen
-        return [entry for entry in frozen if entry is not None]
+        frozen: list[Entry] = []
+        for entry in unit:
+            if entry.set_json is None:
+                self._uploads.add(entry.entry_id)
+            judged = self._freezer.frozen(entry, extra=self._extra.get(entry.entry_id))
+            if judged is None:
+                self.has_set_aside = True
+            else:
+                frozen.append(judged)
+        return frozen
 
-    def _has_room(self, entries: list[Entry]) -> bool:
+    def _has_room(self, count: int, size_bytes: int) -> bool:
         """An empty batch has room for any group."""
         if not self._taken:
             return True
-        size_bytes = self._size_bytes + sum(entry.size_bytes for entry in entries)
-        count = len(self.squash) + len(entries)
-        return count <= self._limits.entries_max and size_bytes <= self._limits.bytes_max
+        limits = self._limits
+        return len(self.squash) + count <= limits.entries_max and self._size_bytes + size_bytes <= limits.bytes_max
 
     def _waits_for_an_answer(self, entries: list[Entry]) -> bool:
         """The version that an entry stands on is known when its row's last entry has been answered."""
@@ -171,7 +194,7 @@ class Choice:
 
 def units(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
     """Neighbours of one group together."""
-    for _, unit in groupby(entries, key=lambda entry: entry.group_id):
+    for _, unit in groupby(entries, key=attrgetter("group_id")):
         yield list(unit)
 
 

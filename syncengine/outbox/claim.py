@@ -1,6 +1,5 @@
 """Choose what is sent next, give it numbers, and freeze it on disk before a byte leaves the device."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from syncengine.errors import TextUnreadable
@@ -60,7 +59,7 @@ def _claimed_again(store: "Store", owner: str, limits: Limits, *, epoch: int, af
 
 def _emptied(entry: Entry) -> Entry:
     """An empty number travels without its row's name, which may be what could not be sent."""
-    return replace(entry, collection="", row_key="") if entry.kind is Kind.VOID else entry
+    return entry._replace(collection="", row_key="") if entry.kind is Kind.VOID else entry
 
 
 def _claimed_now(
@@ -112,7 +111,7 @@ def _number(
 ) -> list[Entry]:
     claimed = next_state(State.WAITING, Event.CLAIM)
     numbered = [
-        replace(entry, sequence=sequence, epoch=drain.epoch, state=claimed, last_error=None, claim_token=token)
+        entry._replace(sequence=sequence, epoch=drain.epoch, state=claimed, last_error=None, claim_token=token)
         for sequence, entry in enumerate(chosen, start=drain.next_sequence)
     ]
     write_numbers(store, numbered)
@@ -129,8 +128,8 @@ def _write_joined(store: "Store", choice: Choice) -> None:
     squashed = next_state(State.WAITING, Event.SQUASH)
     travels = choice.squash.travels
     pairs = [(_survivor(entry_id, travels), entry_id) for entry_id in travels]
-    store.run_many("outbox", "squash", ({"state": squashed, "into": into, "entry_id": each} for into, each in pairs))
-    store.run_many("outbox", "squash_again", ({"into": into, "entry_id": each} for into, each in pairs))
+    store.run_many("outbox", "squash", [(squashed, into, each) for into, each in pairs])
+    store.run_many("outbox", "squash_again", pairs)
 
 
 def _survivor(entry_id: int, travels: dict[int, int]) -> int:
@@ -146,8 +145,8 @@ def _let_vanish(store: "Store", choice: Choice) -> None:
     travels = choice.squash.travels
     gone = set(choice.squash.vanished)
     gone |= {entry_id for entry_id in travels if _survivor(entry_id, travels) in gone}
-    store.run_many("outbox", "delete_squashed", ({"entry_id": entry_id} for entry_id in gone))
-    store.run_many("outbox", "delete", ({"entry_id": entry_id} for entry_id in gone))
+    store.run_many("outbox", "delete_squashed", [(entry_id,) for entry_id in gone])
+    store.run_many("outbox", "delete", [(entry_id,) for entry_id in gone])
 
 
 def write_numbers(store: "Store", entries: list[Entry]) -> None:
@@ -155,21 +154,21 @@ def write_numbers(store: "Store", entries: list[Entry]) -> None:
     store.run_many(
         "outbox",
         "number",
-        (
-            {
-                "entry_id": entry.entry_id,
-                "sequence": entry.sequence,
-                "epoch": entry.epoch,
-                "state": entry.state,
-                "kind": entry.kind,
-                "set_json": entry.set_json,
-                "before_json": entry.before_json,
-                "base_version": entry.base_version,
-                "barrier_json": entry.barrier_json,
-                "claim_token": entry.claim_token,
-            }
+        [
+            (
+                entry.sequence,
+                entry.epoch,
+                entry.state,
+                entry.kind,
+                entry.set_json,
+                entry.before_json,
+                entry.base_version,
+                entry.barrier_json,
+                entry.claim_token,
+                entry.entry_id,
+            )
             for entry in entries
-        ),
+        ],
     )
 
 

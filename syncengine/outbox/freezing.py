@@ -1,6 +1,5 @@
 """What is sent for an entry: its body as the wire has it, read from its row where it names only that."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -35,7 +34,7 @@ class Freezer:
             set_aside(self._store, entry, event=Event.UNREADABLE, error_code=error.code, error_text=error.why)
             return None
         if extra is not None and entry.kind is Kind.PUT and entry.set_json is not None:
-            return replace(entry, set_json=_over(extra, entry.set_json))
+            return entry._replace(set_json=_over(extra, entry.set_json))
         return entry
 
     def _with_body(self, entry: Entry) -> Entry:
@@ -43,12 +42,12 @@ class Freezer:
         body = self._live_rows.body_json(entry.collection, owner=entry.owner, row_key=entry.row_key)
         body = body if body is not None else self._body_before_deletion(entry)
         if body is not None:
-            return replace(entry, set_json=body)
+            return entry._replace(set_json=body)
         if self._row_is_set_aside(entry):
             raise RowUnreadable("row_in_quarantine", "its row lies in quarantine")
         # The user deleted the row after it was queued. An earlier upload may have reached the cloud, so it is
         # deleted there too; deleting what the cloud never had does no harm.
-        return replace(entry, kind=Kind.DELETE)
+        return entry._replace(kind=Kind.DELETE)
 
     def _body_before_deletion(self, entry: Entry) -> str | None:
         """The row as it was when it was queued, from the edits that have followed; they are sent later."""
@@ -85,7 +84,7 @@ def _sendable(entry: Entry) -> Entry:
     fault = entry_fault(entry)
     if fault is not None:
         raise RowUnreadable(fault.code, fault.why)
-    return entry if text is entry.set_json else replace(entry, set_json=text)
+    return entry if text is entry.set_json else entry._replace(set_json=text)
 
 
 def _over(extra: str, set_json: str) -> str:

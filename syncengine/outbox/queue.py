@@ -1,7 +1,6 @@
 """The outbox of one store: queue, claim, confirm, set aside, and how far each user's queue has got."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from syncengine.clock import iso
@@ -133,8 +132,7 @@ class Outbox:
             drain = numbering.ensure_drain(self.store, step.owner)
             barrier = Barrier.from_json(step.barrier_json or "").with_page(page)
             claimed = next_state(State(step.state), Event.CLAIM)
-            numbered = replace(
-                step,
+            numbered = step._replace(
                 sequence=drain.next_sequence,
                 epoch=drain.epoch,
                 state=claimed,

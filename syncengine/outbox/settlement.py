@@ -1,7 +1,8 @@
 """What the cloud's answers do to the outbox, in one durable transaction."""
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 from syncengine.local.version_table import read_installed, write_cloud_version
 from syncengine.outbox.barrier_page import Barrier, Page
@@ -53,7 +54,8 @@ class _Settling:
         self._server_epoch = server_epoch
         self._present = _present(store, batch)
         self._leaving: list[int] = []
-        self._versions: list[dict[str, Any]] = []
+        self._sequences: list[int] = []
+        self._versions: list[tuple[object, ...]] = []
         self._items: list[int] = []
         self._unanswered = self._conflicts = self._reused = 0
 
@@ -71,11 +73,13 @@ class _Settling:
 
     def write(self) -> None:
         """What took effect leaves, and what travelled in it; the versions of its rows are remembered."""
-        ids = self._leaving
-        self._store.run_many("outbox", "delete", ({"entry_id": entry_id} for entry_id in ids))
-        if ids:
-            self.applied += len(ids)
-            self.applied += self._store.run("outbox", "delete_squashed_of", first=min(ids), last=max(ids))
+        batch = self._batch
+        for first, last in _runs(self._sequences):
+            of_run = {"owner": batch.owner, "epoch": batch.epoch, "first": first, "last": last}
+            self.applied += self._store.run("outbox", "delete_run", **of_run)
+        if self._leaving:
+            ends = {"first": min(self._leaving), "last": max(self._leaving)}
+            self.applied += self._store.run("outbox", "delete_squashed_of", **ends)
         self._store.run_many("outbox", "remember_version", self._versions)
 
     def settled(self) -> Settled:
@@ -89,18 +93,19 @@ class _Settling:
 
     def _leaves(self, entry: Entry, answer: Result) -> None:
         self._leaving.append(entry.entry_id)
+        self._sequences.append(answer.sequence)
         # Several changes have several versions, and a lift that was passed over has changed nothing: pulling tells.
         if answer.version is not None and entry.kind is not Kind.CHANGES and not answer.skipped:
             self._versions.append(
-                {
-                    "collection": entry.collection,
-                    "owner": entry.owner,
-                    "row_key": entry.row_key,
-                    "version": answer.version,
-                    "server_epoch": self._server_epoch,
-                    "shape_version": entry.shape_version,
-                    "deleted": entry.kind is Kind.DELETE,
-                }
+                (
+                    entry.collection,
+                    entry.owner,
+                    entry.row_key,
+                    answer.version,
+                    self._server_epoch,
+                    entry.shape_version,
+                    entry.kind is Kind.DELETE,
+                )
             )
 
     def _settle_one(self, entry_id: int, answer: Result) -> None:
@@ -122,6 +127,13 @@ class _Settling:
 
 _PLAIN = frozenset({Kind.PUT, Kind.PATCH, Kind.DELETE, Kind.CHANGES, Kind.LIFT})
 """Entries that leave when they have taken effect."""
+
+
+def _runs(sequences: list[int]) -> Iterator[tuple[int, int]]:
+    """First and last of each run of numbers that follow each other."""
+    for _, run in groupby(enumerate(sequences), key=lambda numbered: numbered[1] - numbered[0]):
+        numbers = [sequence for _, sequence in run]
+        yield numbers[0], numbers[-1]
 
 
 def _present(store: "Store", batch: Batch) -> dict[int, tuple[int, str]]:

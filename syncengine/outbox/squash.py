@@ -1,7 +1,6 @@
 """Two unsent edits of one row as one. Pure: what may be joined, and what the joined edit says."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from enum import Enum
 from typing import Any
 
@@ -44,7 +43,7 @@ def joined(earlier: Entry, later: Entry, *, cloud_never_had_it: bool = False) ->
         case Kind.PUT, Kind.DELETE:
             if cloud_never_had_it:
                 return VANISHED
-            return replace(earlier, kind=Kind.DELETE, set_json=None, before_json=later.before_json)
+            return earlier._replace(kind=Kind.DELETE, set_json=None, before_json=later.before_json)
         case Kind.PATCH, Kind.DELETE:
             return _deletion(earlier, later)
     # What follows a deletion begins anew, and a whole row over a part of one does not only add to it.
@@ -57,11 +56,11 @@ def _with_fields(earlier: Entry, later: Entry) -> Entry | None:
         return None
     now = _both(earlier.set_json, later.set_json)
     if earlier.kind is Kind.PUT:
-        return None if now is None else replace(earlier, set_json=now)
+        return None if now is None else earlier._replace(set_json=now)
     before = _both(later.before_json or "{}", earlier.before_json or "{}")
     if now is None or before is None:
         return None
-    return replace(earlier, set_json=now, before_json=before)
+    return earlier._replace(set_json=now, before_json=before)
 
 
 def _deletion(earlier: Entry, later: Entry) -> Entry | None:
@@ -71,7 +70,7 @@ def _deletion(earlier: Entry, later: Entry) -> Entry | None:
         before = _both(before, earlier.before_json)
         if before is None:
             return None
-    return replace(earlier, kind=Kind.DELETE, set_json=None, before_json=before)
+    return earlier._replace(kind=Kind.DELETE, set_json=None, before_json=before)
 
 
 def _both(under: str, over: str) -> str | None:
@@ -117,18 +116,18 @@ class Squash:
 
     def add(self, entry: Entry) -> None:
         """The next entry: joined, or with a place of its own."""
-        if entry.kind not in ROW_KINDS:
-            self.fence()
-            self._places.append(entry)
-        elif not self.joins(entry):
+        if not self.joins(entry):
             self.append(entry)
 
     def append(self, entry: Entry) -> None:
         """An entry with a place of its own; later ones of its row may join it."""
-        row = row_of(entry)
-        if row not in self._joinable and self._is_new(entry):
-            self._began.add(len(self._places))
-        self._joinable[row] = len(self._places)
+        if entry.kind not in ROW_KINDS:
+            self.fence()
+        else:
+            row = row_of(entry)
+            if row not in self._joinable and self._is_new(entry):
+                self._began.add(len(self._places))
+            self._joinable[row] = len(self._places)
         self._places.append(entry)
 
     def append_group(self, entries: list[Entry]) -> None:

@@ -307,7 +307,7 @@ def cursor_gone(reason: GoneReason) -> CursorGone:
 
 
 def check_push_answer(request: PushRequest, answer: PushAnswer) -> None:
-    """Raises ProtocolViolation unless each entry has exactly one result and `device_seq` covers them all."""
+    """Raises ProtocolViolation unless each entry has exactly one result and `device_seq` covers what was done."""
     check_results([entry.sequence for entry in request.entries], answer)
 
 

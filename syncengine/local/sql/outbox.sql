@@ -236,6 +236,13 @@ WHERE entry_id = :entry_id;
 DELETE FROM _sync_outbox
 WHERE entry_id = :entry_id;
 
+-- name: delete_run
+-- Entries with these numbers have left the outbox: they are at the cloud.
+DELETE FROM _sync_outbox
+WHERE owner = :owner
+  AND epoch = :epoch
+  AND sequence BETWEEN :first AND :last;
+
 -- name: make_void
 -- Keep the number of an entry whose body went to quarantine: the server expects every number.
 UPDATE _sync_outbox
