@@ -153,7 +153,7 @@ def authorized(connection: apsw.Connection, *, may_write: MayWrite, refuse: Refu
 
 @contextmanager
 def authorized_app(connection: apsw.Connection) -> Iterator[None]:
-    """The same for a block of the app's, which may write all of its own tables; the next one prepares nothing anew."""
+    """The same for a block of the app: it may write all of its own tables, and the next one prepares nothing anew."""
     of_app = connection.authorizer
     if not isinstance(of_app, _JudgeOfApp):
         connection.authorizer = of_app = _JudgeOfApp()
