@@ -6,6 +6,7 @@ is counted.
 """
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from syncengine.errors import ReconciliationFailed
@@ -15,7 +16,7 @@ from syncengine.migrate.entries_chain import Change, Queued
 from syncengine.migrate.entries_form import form_of
 from syncengine.migrate.entries_keys import queue_new_keys
 from syncengine.migrate.entries_made import Making
-from syncengine.migrate.entries_states import Became, EditName, GroupOutcomes, name_of, row_outcomes
+from syncengine.migrate.entries_states import ROW_SET_ASIDE, Became, EditName, GroupOutcomes, name_of, row_outcomes
 from syncengine.migrate.entries_units import RowName, Unit, units_of_owners, units_of_rows
 from syncengine.migrate.entries_written import EntryWriter
 from syncengine.migrate.rejection import Rejection
@@ -68,7 +69,9 @@ class _Conversion:
         self.store: Store = work.store
         self.name = executor.collection
         self.making = Making(executor, work)
-        self.writer = EntryWriter(self.store, shape_version=executor.definition.to_version)
+        self.writer = EntryWriter(
+            self.store, migration=executor.definition.id, shape_version=executor.definition.to_version
+        )
         self._shape_before = self.store.value("runs", "shape_version", name=self.name)
         self._set_aside: Collection[RowName] = frozenset(
             (str(owner), str(key))
@@ -122,7 +125,7 @@ class _Conversion:
             why = self._fault(edit) or next((one.rejection for one in became if one.rejection), None)
             if why is not None:
                 failed = True
-                self.writer.set_aside(edit, why)
+                self.writer.set_aside(edit, self._with_row(edit, why))
             elif edit.state == "squashed" or any(change.names_only_its_row for change in edit.changes):
                 self.writer.relabel(edit)
             else:
@@ -131,6 +134,12 @@ class _Conversion:
                 takes_new_key = not failed and edit.item_id is None
                 form = form_of(edit, changes, collection=self.name, takes_new_key=takes_new_key)
                 self.writer.write(edit, form)
+
+    def _with_row(self, edit: Queued, why: Rejection) -> Rejection:
+        """Where the row itself was set aside, its entries come back with it."""
+        if all((edit.owner, change.key) not in self._set_aside for change in edit.changes):
+            return why
+        return replace(ROW_SET_ASIDE, text=f"{ROW_SET_ASIDE.text}: {why.text}", field=why.field)
 
     def _changes(self, edit: Queued, became: list[Became], told: set[str]) -> list[Change]:
         """`told` are the keys that the unit's earlier entries have put."""

@@ -31,6 +31,24 @@ def parsed(body: bytes | str) -> Any:
     return json.loads(body.decode("utf-8", "surrogateescape"))
 
 
+def readable_json(body: bytes | None) -> str | None:
+    """The same JSON, with text that is not UTF-8 as a blob. Broken JSON is a text."""
+    if body is None:
+        return None
+    try:
+        return json_text(_readable(parsed(body)))
+    except (ValueError, RecursionError):
+        return json_text(body.decode("utf-8", "backslashreplace"))
+
+
+def _readable(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {name: _readable(value) for name, value in found.items()}
+    if isinstance(found, list):
+        return [_readable(value) for value in found]
+    return _text_or_bytes(found) if isinstance(found, str) else found
+
+
 def is_utf8(*bodies: bytes | str | None) -> bool:
     """False where a text could not be read as such."""
     try:

@@ -27,7 +27,9 @@ NO_CONVERSION = Rejection(code="no_conversion", text="the migration does not say
 class QueuedEntries:
     """What a run does to the outbox. Nothing for rows that come late, and nothing for one user's migrations."""
 
-    def __init__(self, executor: "BaseMigrationExecutor", work: "Work") -> None:
+    def __init__(self, executor: "BaseMigrationExecutor", work: "Work", *, shape_version: str | None = None) -> None:
+        """`shape_version` is the shape that there will be; that of the migration where it is not named."""
+        self._shape_version = shape_version or executor.definition.to_version
         self.counts = EntryCounts()
         self._executor = executor
         self._work = work
@@ -72,7 +74,7 @@ class QueuedEntries:
 
     def _without_code(self, name: str, before: tuple[str, ...]) -> None:
         """An author's own executor says nothing of entries: they go on where every column that they name is left."""
-        version = self._executor.definition.to_version
+        version = self._shape_version
         read = int(self._store.value("entries", "count", collection=name))
         if not read:
             return
@@ -81,17 +83,14 @@ class QueuedEntries:
             self._store.run("entries", "relabel_items", collection=name, shape_version=version)
             self._count(EntryCounts(read=read, converted=read))
             return
-        self._relabel_what_names_only_its_row(name)
+        self._store.run("entries", "relabel_key_only", collection=name, shape_version=version)
         self._set_aside_others(name)
         aside = int(self._store.value("entries", "count_set_aside", collection=name, shape_version=version))
         self._count(EntryCounts(read=read, converted=read - aside, quarantined=aside))
 
-    def _relabel_what_names_only_its_row(self, name: str) -> None:
-        self._store.run("runs", "relabel_waiting_puts", name=name, shape_version=self._executor.definition.to_version)
-
     def _set_aside_others(self, name: str) -> None:
-        writer = EntryWriter(self._store, shape_version=self._executor.definition.to_version)
-        for entry_id in [row[0] for row in self._store.rows("entries", "with_body", collection=name)]:
+        writer = EntryWriter(self._store, migration=self._executor.definition.id, shape_version=self._shape_version)
+        for entry_id, _ in self._store.rows("entries", "with_body", collection=name):
             writer.set_aside_entry(int(entry_id), NO_CONVERSION)
 
     def _count(self, counts: EntryCounts) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from syncengine.migrate.entries_units import RowName, Unit
 
 ROW_UNKNOWN = Rejection(code="row_unknown", text="its row is gone, and nothing tells what it was")
-ROW_SET_ASIDE = Rejection(code="row_set_aside", text="its row does not fit in the new table, and was set aside")
+ROW_SET_ASIDE = Rejection(code="row_set_aside", text="its row was set aside, too")
 GROUP_ROWS_MAX = 10_000
 """More rows of one group are not put together again for every entry."""
 GROUP_TOO_LARGE = Rejection(code="group_too_large", text="its row was merged with too many others")

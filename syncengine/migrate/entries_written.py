@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from syncengine.errors import TextUnreadable
 from syncengine.local.statements import statement
-from syncengine.migrate.entries_body import json_of
+from syncengine.migrate.entries_body import readable_json
 from syncengine.migrate.entries_chain import Queued
 from syncengine.migrate.entries_form import Form
 from syncengine.migrate.rejection import Rejection
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 class EntryWriter:
     """Writes what one conversion decides; `left` counts the entries of which the new shape says nothing."""
 
-    def __init__(self, store: "Store", *, shape_version: str) -> None:
+    def __init__(self, store: "Store", *, migration: str, shape_version: str) -> None:
         self._store = store
+        self._migration = migration
         self._shape_version = shape_version
         self._rewrites: list[dict[str, Any]] = []
         self._relabels: list[dict[str, Any]] = []
@@ -47,6 +49,7 @@ class EntryWriter:
         if edit.item_id is not None:
             self._store.run("entries", "rewrite_item", item_id=edit.item_id, **values)
             return
+        self._make_readable(edit)
         self._rewrites.append({"entry_id": edit.entry_id, **values})
         self.left += form.kind == "void"
 
@@ -61,20 +64,39 @@ class EntryWriter:
 
     def set_aside(self, edit: Queued, why: Rejection) -> None:
         """Into quarantine with its original. What lies there already stays as it is."""
-        if edit.item_id is not None:
-            return
-        if not edit.is_utf8 and edit.changes:
-            (change, *_) = edit.changes
-            set_json, before_json = json_of(change.set), json_of(change.before)
-            readable = {"entry_id": edit.entry_id, "set_json": set_json, "before_json": before_json}
-            self._store.run("entries", "make_readable", **readable)
-        self.set_aside_entry(edit.entry_id, why)
+        if edit.item_id is None:
+            self._make_readable(edit)
+            self.set_aside_entry(edit.entry_id, why)
 
     def set_aside_entry(self, entry_id: int, why: Rejection) -> None:
         """The same of an entry by its id."""
-        entry = entry_of(self._store.rows("outbox", "entry", entry_id=entry_id)[0])
+        try:
+            found = self._store.rows("outbox", "entry", entry_id=entry_id)
+        except TextUnreadable:
+            self._write_readable(entry_id)
+            found = self._store.rows("outbox", "entry", entry_id=entry_id)
         text = why.text if why.field is None else f"{why.text} ({why.field})"
-        set_aside(self._store, entry, event=Event.NOT_CONVERTED, error_code=why.code, error_text=text)
+        item_id = set_aside(
+            self._store, entry_of(found[0]), event=Event.NOT_CONVERTED, error_code=why.code, error_text=text
+        )
+        self._store.run("entries", "set_aside_by_migration", item_id=item_id, migration=self._migration)
+
+    def _make_readable(self, edit: Queued) -> None:
+        if not edit.is_utf8 and edit.item_id is None:
+            self._write_readable(edit.entry_id)
+
+    def _write_readable(self, entry_id: int) -> None:
+        """Nothing can read a row of the outbox that holds text which is not UTF-8."""
+        bodies = self._store.rows("entries", "as_bytes", entry_id=entry_id)[0]
+        set_json, before_json, original_json = map(readable_json, bodies)
+        self._store.run(
+            "entries",
+            "make_readable",
+            entry_id=entry_id,
+            set_json=set_json,
+            before_json=before_json,
+            original_json=original_json,
+        )
 
     def flush(self) -> None:
         """Write what was decided so far."""

@@ -13,6 +13,7 @@ from syncengine.local.identifiers import quoted
 from syncengine.local.stored import SHAPE_VERSION, stored_version
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.definition import Item
+from syncengine.migrate.entries_back import has_entries_set_aside, settle_with_row
 from syncengine.migrate.late import LateRow, Lift, come_back, lift_for, step_aside, steps_between
 from syncengine.migrate.migration_run import Run
 from syncengine.migrate.plan import all_steps_of_hop
@@ -215,8 +216,10 @@ class _Return:
                 continue
             sent = uploaded_collections(self._registry, read_installed(self._store), scope=user_scope(owner))
             row = {"owner": owner, "collection": name, "row_key": key}
-            if name in sent or self._store.value("capture", "is_at_cloud", **row):
+            with_entries = has_entries_set_aside(self._store, **row)
+            if with_entries or name in sent or self._store.value("capture", "is_at_cloud", **row):
                 queue_row(self._store, **row)
+                settle_with_row(self._store, **row)
 
 
 def _element(item: "QuarantineItem") -> Item:

@@ -29,6 +29,7 @@ from syncengine.local.savepoint import translated
 from syncengine.local.sqlite_errors import SqliteError
 from syncengine.local.version_table import write_schema_version
 from syncengine.logs import log_event
+from syncengine.migrate.entries_back import queue_again
 from syncengine.migrate.history import code_hash
 from syncengine.migrate.lease import Lease
 from syncengine.migrate.markers import move_markers
@@ -406,7 +407,10 @@ class _Going:
                 shape_version=shape,
                 fingerprint=fingerprint(store, name),
             )
-            store.run("runs", "relabel_waiting_puts", name=name, shape_version=shape)
+            known_as = str(step.hop.from_version)
+            queue_again(store, migration=step.id, collection=name, shape_version=known_as)
+            store.run("entries", "rename_shape", collection=name, known_as=known_as, shape_version=shape)
+            store.run("entries", "rename_shape_of_items", collection=name, known_as=known_as, shape_version=shape)
 
     def _shape_of(self, name: str) -> SchemaVersion:
         """The version of what still stands and last changed the collection's shape."""
@@ -452,6 +456,9 @@ class _Going:
             rows_written=counts.after,
             rows_dropped=counts.dropped,
             rows_quarantined=counts.set_aside,
+            entries_read=counts.entries.read,
+            entries_converted=counts.entries.converted,
+            entries_quarantined=counts.entries.quarantined,
             started_at=started_at,
             now=iso(self._store.clock.now_ms()),
             duration_ms=duration_ms,

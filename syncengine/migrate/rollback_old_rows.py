@@ -16,6 +16,7 @@ from syncengine.migrate.late import LIVE_SUFFIX
 from syncengine.migrate.paging import page_of, rows_of
 from syncengine.migrate.rejection import Rejection
 from syncengine.migrate.rollback_again import convert_again
+from syncengine.migrate.rollback_entries import put_back_entries
 from syncengine.migrate.rollback_report import UndoCounts
 from syncengine.migrate.shape import attached, columns_of, parse_table, swap_in
 from syncengine.migrate.work import key_columns
@@ -54,6 +55,7 @@ def put_back(executor: "RebuildingExecutor", undoing: "Undoing", *, old: str, in
     for index, _ in attached(store, old, "index"):
         store.query(f"DROP INDEX {quoted(index)}")
     swap_in(store, new=old, table=name, indexes=indexes, lifting=False)
+    counts.entries = put_back_entries(undoing, name, shape_version=executor.definition.from_version)
     counts.kept = counts.before - counts.set_aside
     counts.after = rows_of(store, name)
     counts.restored = min(counts.after, deleted + resolved)

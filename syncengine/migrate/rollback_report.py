@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from syncengine.migrate.definition import EntryCounts
+
 if TYPE_CHECKING:
     from syncengine.migrate.rollback_plan import RollbackPlan
 
@@ -43,6 +45,8 @@ class UndoCounts:
     """Collisions: their present form is whole in quarantine."""
     dropped: int = 0
     """Left out by rule: by the way down, or taken out again with the import that brought them."""
+    entries: EntryCounts = field(default_factory=EntryCounts)
+    """What became of the outbox entries that were queued in the shape that goes."""
 
     @property
     def add_up(self) -> bool:

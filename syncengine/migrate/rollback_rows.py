@@ -14,6 +14,7 @@ import orjson
 
 from syncengine.errors import RollbackFailed
 from syncengine.local.sqlite_errors import ConstraintError, MismatchError
+from syncengine.migrate.entries_of_run import QueuedEntries
 from syncengine.migrate.paging import pages, rows_of
 from syncengine.migrate.rejection import CODE_FAILED, Rejection, rejection_for
 from syncengine.migrate.rollback_report import UndoCounts
@@ -37,17 +38,22 @@ def take_down(down: "RebuildingExecutor", undoing: "Undoing") -> UndoCounts:
     work = undoing.work(down.definition)
     counts = UndoCounts(before=rows_of(store, name))
     rewrites = down.rewrites_rows(store)
+    entries = QueuedEntries(down, work)
+    entries.before_rows()
     down.prepare(work)
     if rewrites:
         _Filling(down, work, undoing, counts).fill()
         counts.made = rows_of(store, down.new_table)
         counts.restored = bring_back(undoing, name, table=down.new_table, until=newest)
+    entries.with_rows()
     down.finish(work)
+    entries.after_rows()
     if not rewrites:
         counts.kept = counts.made = rows_of(store, name)
         counts.restored = bring_back(undoing, name, table=name, until=newest)
     undoing.warnings.extend(work.all_warnings())
     counts.after = rows_of(store, name)
+    counts.entries = entries.counts
     return counts
 
 

@@ -4,10 +4,12 @@ from typing import TYPE_CHECKING
 
 from syncengine.local.identifiers import quoted
 from syncengine.migrate.definition import MigrationDefinition
+from syncengine.migrate.entries_of_run import QueuedEntries
 from syncengine.migrate.online import OnlineExecutor
 from syncengine.migrate.paging import pages, rows_of
 from syncengine.migrate.rebuild import RebuildingExecutor
 from syncengine.migrate.rejection import Rejection
+from syncengine.migrate.rollback_entries import set_entries_aside
 from syncengine.migrate.rollback_imports import take_out
 from syncengine.migrate.rollback_old_rows import put_back_from_restore_point, put_back_kept_table
 from syncengine.migrate.rollback_repaired import give_back
@@ -82,7 +84,7 @@ def _drop_tables(executor: TablesExecutor, undoing: "Undoing") -> UndoCounts:
             for row in page:
                 undoing.set_aside(name, columns, row, DROPPED)
                 counts.set_aside += 1
-        store.run("rollback", "take_back_puts", collection=name, owner=None, row_key=None)
+        counts.entries = counts.entries.plus(set_entries_aside(undoing, name))
         store.query(f"DROP TABLE {quoted(name)}")
     return counts
 
@@ -92,11 +94,15 @@ def _undone_by_author(executor: "BaseMigrationExecutor", undoing: "Undoing") -> 
     definition: MigrationDefinition = executor.definition
     counts = UndoCounts(before=_rows_of(definition, undoing))
     work = undoing.work(definition)
+    entries = QueuedEntries(executor, work, shape_version=definition.from_version)
+    entries.before_rows()
     try:
         executor.undo(work)
+        entries.after_rows()
     finally:
         undoing.close_source(work)
     undoing.warnings.extend(work.all_warnings())
+    counts.entries = entries.counts
     counts.after = _rows_of(definition, undoing)
     counts.kept = min(counts.before, counts.after)
     counts.dropped = counts.before - counts.kept

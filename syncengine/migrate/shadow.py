@@ -27,6 +27,7 @@ from syncengine.migrate.checks import (
     refuse_drifted,
     refuse_overtaken,
 )
+from syncengine.migrate.entries_of_run import QueuedEntries
 from syncengine.migrate.kept_tables import (
     drop_kept_tables,
     drop_shadow,
@@ -367,8 +368,11 @@ class _ShadowRun:
             self._judge(shadow)
             refuse_unequal(store, shadow, new_table=executor.new_table)
             self._put_into_quarantine(shadow)
+            self.run.entries = QueuedEntries(executor, self.work)
+            self.run.entries.with_rows()
             with capture_off(store, (self.collection,), reshaping=True):
                 swap(executor, self.work, shadow)
+                self.run.entries.after_rows()
                 if _refers(store, self.collection):
                     self.run.set_dangling_aside()
                     self.run.check_references()

@@ -106,8 +106,8 @@ WHERE collection = :collection
 ORDER BY entry_id;
 
 -- name: with_body
--- What of a collection says more than the name of its row.
-SELECT entry_id
+-- What of a collection says more than the name of its row, and in which shape.
+SELECT entry_id, shape_version
 FROM _sync_outbox
 WHERE collection = :collection
   AND kind NOT IN ('migration', 'void')
@@ -152,18 +152,25 @@ WHERE collection = :collection
   AND resolution IS NULL;
 
 -- name: rewrite
--- An entry in its new form; as it was first written, or sent, is kept until the cloud has it.
+-- An entry in its new form; as it was first written, or sent, is kept until the cloud has it, or it is that again.
 UPDATE _sync_outbox
-SET original_json = coalesce(
-      original_json,
-      json_object(
+SET original_json = CASE
+      WHEN original_json = json_object(
+        'kind', :kind,
+        'row_key', :row_key,
+        'set', json(:set_json),
+        'before', json(:before_json),
+        'shape_version', :shape_version
+      ) THEN NULL
+      WHEN original_json IS NOT NULL THEN original_json
+      ELSE json_object(
         'kind', kind,
         'row_key', row_key,
         'set', json(set_json),
         'before', json(before_json),
         'shape_version', shape_version
       )
-    ),
+    END,
     kind = :kind,
     row_key = :row_key,
     set_json = :set_json,
@@ -175,8 +182,44 @@ WHERE entry_id = :entry_id;
 -- Text that is not UTF-8 stands as a blob in an entry's JSON from now on.
 UPDATE _sync_outbox
 SET set_json = :set_json,
-    before_json = :before_json
+    before_json = :before_json,
+    original_json = :original_json
 WHERE entry_id = :entry_id;
+
+-- name: as_bytes
+-- The JSON of an entry, whatever its text is.
+SELECT CAST(set_json AS BLOB), CAST(before_json AS BLOB), CAST(original_json AS BLOB)
+FROM _sync_outbox
+WHERE entry_id = :entry_id;
+
+-- name: set_aside_by_migration
+-- Which migration could not convert an entry; one of an online migration keeps that one's name.
+UPDATE _sync_quarantine
+SET migration = coalesce(migration, :migration)
+WHERE item_id = :item_id;
+
+-- name: set_aside_by
+-- What a migration could not convert, in the order of writing.
+SELECT item_id
+FROM _sync_quarantine
+WHERE origin = 'outbox'
+  AND migration = :migration
+  AND collection = :collection
+  AND shape_version = :shape_version
+  AND resolution IS NULL
+ORDER BY json_extract(body, '$.entry_id');
+
+-- name: set_aside_with_row
+-- Entries that could not be converted because their row could not.
+SELECT item_id
+FROM _sync_quarantine
+WHERE origin = 'outbox'
+  AND error_code = 'row_set_aside'
+  AND collection = :collection
+  AND owner = :owner
+  AND row_key = :row_key
+  AND resolution IS NULL
+ORDER BY item_id;
 
 -- name: relabel
 -- An entry that says the same in the new shape: it names only its row, or it travels in another one.
@@ -199,6 +242,44 @@ SET shape_version = :shape_version,
 WHERE collection = :collection
   AND origin = 'outbox'
   AND resolution IS NULL;
+
+-- name: relabel_key_only
+-- Entries that name only their row are sent as the row is then.
+UPDATE _sync_outbox
+SET shape_version = :shape_version
+WHERE collection = :collection
+  AND kind = 'put'
+  AND set_json IS NULL;
+
+-- name: rename_shape
+-- One and the same shape under another version, for entries.
+UPDATE _sync_outbox
+SET shape_version = :shape_version
+WHERE collection = :collection
+  AND shape_version = :known_as;
+
+-- name: rename_shape_of_items
+-- And for open items.
+UPDATE _sync_quarantine
+SET shape_version = :shape_version,
+    body = json_set(body, '$.shape_version', :shape_version)
+WHERE collection = :collection
+  AND origin = 'outbox'
+  AND resolution IS NULL
+  AND shape_version = :known_as;
+
+-- name: restore_originals
+-- Entries that were converted once, from this shape, are what they were.
+UPDATE _sync_outbox
+SET kind = json_extract(original_json, '$.kind'),
+    row_key = json_extract(original_json, '$.row_key'),
+    set_json = json_extract(original_json, '$.set'),
+    before_json = json_extract(original_json, '$.before'),
+    shape_version = :shape_version,
+    original_json = NULL
+WHERE collection = :collection
+  AND kind NOT IN ('migration', 'void')
+  AND json_extract(original_json, '$.shape_version') = :shape_version;
 
 -- name: leave
 -- Nothing of an entry is left in the new shape, nor of what travels in it.
@@ -295,7 +376,7 @@ WHERE collection = :collection
 -- The rows that a migration itself has put into quarantine.
 SELECT owner, row_key
 FROM _sync_quarantine
-WHERE origin = 'migration'
+WHERE origin IN ('migration', 'restore')
   AND migration = :migration
   AND collection = :collection
   AND resolution IS NULL;

@@ -22,12 +22,12 @@ ORDER BY 1;
 -- One migration of one scope was undone.
 INSERT INTO _sync_run (
   migration, scope, from_version, to_version, code_hash, state, method, restore_point_id,
-  rows_read, rows_written, rows_dropped, rows_quarantined,
+  rows_read, rows_written, rows_dropped, rows_quarantined, entries_read, entries_converted, entries_quarantined,
   started_at, ended_at, duration_ms, warnings, because_of, note
 )
 VALUES (
   :migration, :scope, :from_version, :to_version, :code_hash, 'rolled_back', :method, :restore_point_id,
-  :rows_read, :rows_written, :rows_dropped, :rows_quarantined,
+  :rows_read, :rows_written, :rows_dropped, :rows_quarantined, :entries_read, :entries_converted, :entries_quarantined,
   :started_at, :now, :duration_ms, :warnings, :because_of, :note
 );
 

@@ -81,14 +81,6 @@ ON CONFLICT (name) DO UPDATE SET
   fingerprint = excluded.fingerprint,
   ddl = excluded.ddl;
 
--- name: relabel_waiting_puts
--- An entry that names only its row is sent as the row is then: in the collection's new shape.
-UPDATE _sync_outbox
-SET shape_version = :shape_version
-WHERE collection = :name
-  AND kind = 'put'
-  AND set_json IS NULL;
-
 -- name: shape_version
 -- The version that last changed a collection's shape.
 SELECT shape_version
