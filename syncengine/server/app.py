@@ -27,11 +27,13 @@ from syncengine.remote.wire import (
     lean,
 )
 from syncengine.server.cloud import Cloud
+from syncengine.server.openapi import openapi_text, page_html
 from syncengine.server.request_body import RequestRefused, parse_body, read_body, unpacked, validated
 from syncengine.vocabulary import UserId
 
 PACKED_BYTES_MIN = 1_024
 _GZIP_LEVEL = 1
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 Asked = TypeVar("Asked", bound=RequestModel)
 
@@ -67,6 +69,16 @@ def create_app(cloud: Cloud) -> FastAPI:
         user = await _signed_in(request, cloud=cloud)
         asked = _rows_request(request)
         return await run_in_threadpool(lambda: _answer(cloud.rows(user, asked), request=request))
+
+    @app.get("/v1/openapi.json")
+    async def openapi_json() -> Response:
+        return _text_answer(openapi_text())
+
+    @app.get("/")
+    async def page() -> Response:
+        return Response(
+            page_html(), media_type="text/html", headers={**_marked(), "Content-Security-Policy": _POLICY}
+        )
 
     @app.get("/v1/pull")
     async def pull(request: Request) -> Response:
@@ -139,11 +151,15 @@ def _answer(body: WireModel, *, status: int = 200, request: Request | None = Non
 
 
 def _text_answer(text: bytes, *, status: int = 200, request: Request | None = None) -> Response:
-    headers = {PROTOCOL_HEADER: str(PROTOCOL), "Cache-Control": "no-store"}
+    headers = _marked()
     if request is not None and len(text) > PACKED_BYTES_MIN and _takes_gzip(request):
         text = gzip.compress(text, _GZIP_LEVEL, mtime=0)
         headers["Content-Encoding"] = "gzip"
     return Response(content=text, status_code=status, media_type="application/json", headers=headers)
+
+
+def _marked() -> dict[str, str]:
+    return {PROTOCOL_HEADER: str(PROTOCOL), "Cache-Control": "no-store"}
 
 
 def _takes_gzip(request: Request) -> bool:

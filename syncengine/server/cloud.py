@@ -219,7 +219,7 @@ class Cloud:
         return Action.OK if may_read_on else Action.RESYNC
 
     def _begin_life(self, lane: Lane, *, lost_seq: int) -> None:
-        """The database lacks what it had confirmed, so it is an older copy: cursors of its other future are worthless.
+        """The database lacks what it had confirmed: it is an older copy, and cursors of its other future are void.
 
         The lost numbers are used up from now on, so that the same loss is not found twice.
         """

@@ -1,15 +1,45 @@
 """What every backend promises, as tests. Subclass it and give a fixture `cloud` with sign_in() and backend()."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import pytest
 
-from syncengine.errors import AuthRequired, BackendUnreachable, SequenceGap
+from syncengine.errors import AuthRequired, BackendUnreachable, CursorGone, SequenceGap
 from syncengine.remote.backend import Backend
-from syncengine.remote.wire import Action, PushAnswer
-from tests.conformance.device_requests import change, delete, hello, migration, patch, pull, push, put, rows, void
+from syncengine.remote.wire import Action, PullItem, PushAnswer, PushEntry, RowChange
+from tests.conformance.device_requests import (
+    change,
+    changes,
+    delete,
+    hello,
+    lift,
+    migration,
+    patch,
+    pull,
+    push,
+    put,
+    rows,
+    void,
+)
 
 SignIn = Callable[[str], Backend]
+MakeEntry = Callable[..., PushEntry]
+
+LAPTOP = "laptop"
+OLD, NEW = "1.0.0", "2.0.0"
+
+
+class Operator(Protocol):
+    """What may happen to a cloud behind its back, for all users at once."""
+
+    def take_copy(self) -> None: ...
+
+    def bring_copy_back(self) -> None:
+        """The database is again as it was when the copy was taken."""
+
+    def forget_deleted(self) -> None:
+        """Tombstones go, however young."""
 
 
 def statuses(answer: PushAnswer) -> list[str]:
@@ -20,8 +50,16 @@ def bodies(backend: Backend, *, user: str = "ann") -> dict[str, dict]:
     return {row.key: row.body for row in backend.rows(rows(user=user, limit=1000)).rows}
 
 
+def beside(item: PullItem) -> list[tuple[int, str, dict, str]]:
+    return [(each.patch, each.kind.value, each.set, each.shape_version) for each in item.patches]
+
+
 class BackendSuite:
-    """Inherited by one class; its fixture `sign_in` gives a Backend for a user's name that is new to the cloud."""
+    """Inherited by one class; its fixture `sign_in` gives a Backend for a user's name that is new to the cloud.
+
+    `stranger` is a Backend whose token nobody knows, `operator` the one of this cloud, which keeps `windowed-app`
+    of a schema below 2.0.0 from reading.
+    """
 
     def test_a_new_device_starts_at_sequence_zero(self, sign_in: SignIn) -> None:
         answer = sign_in("ann").hello(hello())
@@ -36,7 +74,7 @@ class BackendSuite:
         assert answer.device_seq == 3
         assert bodies(ann) == {"a": {"x": 1, "y": 2}, "b": {"z": 3}}
 
-    def test_a_put_replaces_the_whole_row(self, sign_in: SignIn) -> None:
+    def test_a_devices_own_next_put_replaces_the_whole_row(self, sign_in: SignIn) -> None:
         ann = sign_in("ann")
         ann.push(push(put(1, "a", {"x": 1}), put(2, "a", {"y": 2})))
         assert bodies(ann) == {"a": {"y": 2}}
@@ -162,6 +200,7 @@ class BackendSuite:
             lambda: eve.push(push(put(1, "a", {"of": "bob"}), user="bob")),
             lambda: eve.push(push(put(2, "b", {"of": "bob"}), user="bob")),
             lambda: eve.rows(rows(user="bob")),
+            lambda: eve.pull(pull(user="bob")),
         )
         for call in calls:
             with pytest.raises(AuthRequired) as refused:
@@ -199,11 +238,6 @@ class BackendSuite:
         ann = sign_in("ann")
         ann.push(push(put(1, "a", {}), put(2, "b", {})))
         assert ann.rows(rows(limit=2)).next is None
-
-    def test_a_patched_row_keeps_the_newer_of_the_two_shapes(self, sign_in: SignIn) -> None:
-        ann = sign_in("ann")
-        ann.push(push(put(1, "a", {}, shape="10.0.0"), patch(2, "a", {"x": 1}, shape="9.0.0")))
-        assert ann.rows(rows()).rows[0].shape_version == "10.0.0"
 
     @pytest.mark.parametrize(
         ("key", "body", "code"),
@@ -269,6 +303,8 @@ class BackendSuite:
             stranger.push(push(put(1, "a", {})))
         with pytest.raises(AuthRequired):
             stranger.rows(rows())
+        with pytest.raises(AuthRequired):
+            stranger.pull(pull())
 
     def test_health_needs_no_token_and_repeats_the_nonce(self, stranger: Backend) -> None:
         assert stranger.health("n-123").nonce == "n-123"
@@ -278,3 +314,448 @@ class BackendSuite:
         ann.close()
         with pytest.raises(BackendUnreachable):
             ann.hello(hello())
+
+    # Two writers.
+
+    def test_another_writers_put_without_the_rows_version_sets_its_fields_over_the_rows(
+        self, sign_in: SignIn
+    ) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"x": 1, "y": 1})))
+        told = ann.push(push(put(1, "a", {"y": 2}), device=LAPTOP))
+        assert statuses(told) == ["applied"]
+        assert bodies(ann) == {"a": {"x": 1, "y": 2}}
+
+    def test_another_writers_put_on_the_version_that_it_saw_replaces_the_row(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"x": 1, "y": 1})))
+        assert statuses(ann.push(push(put(1, "a", {"y": 2}, base=1), device=LAPTOP))) == ["applied"]
+        assert bodies(ann) == {"a": {"y": 2}}
+
+    @pytest.mark.parametrize("make", [put, patch])
+    def test_an_edit_on_an_older_version_is_merged_and_says_so(self, sign_in: SignIn, make: MakeEntry) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"x": 1, "y": 1}), patch(2, "a", {"x": 2})))
+        told = ann.push(push(make(1, "a", {"y": 9}, base=1), device=LAPTOP))
+        assert [(r.status, r.version) for r in told.results] == [("merged", 3)]
+        assert bodies(ann) == {"a": {"x": 2, "y": 9}}
+        again = ann.push(push(make(1, "a", {"y": 9}, base=1), device=LAPTOP))
+        assert [(r.status, r.outcome, r.version) for r in again.results] == [("duplicate", "merged", 3)]
+
+    @pytest.mark.parametrize("refuse", [False, True])
+    def test_a_devices_own_edits_do_not_count_against_the_version_that_it_saw(
+        self, sign_in: SignIn, refuse: bool
+    ) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"x": 0}), device=LAPTOP))
+        seen = {"base": 1, "refuse": refuse}
+        told = ann.push(push(patch(1, "a", {"x": 1}, **seen), patch(2, "a", {"y": 2}, **seen)))
+        told_next = ann.push(push(patch(3, "a", {"z": 3}, **seen)))
+        assert statuses(told) + statuses(told_next) == ["applied"] * 3
+        ann.push(push(patch(2, "a", {"x": 7}), device=LAPTOP))
+        last = ann.push(push(patch(4, "a", {"z": 4}, **seen)))
+        assert statuses(last) == ["conflict" if refuse else "merged"]
+
+    def test_a_refused_conflict_changes_nothing_and_uses_up_its_sequence(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"x": 1}), patch(2, "a", {"x": 2})))
+        entries = (
+            put(1, "a", {"x": 8}, base=1, refuse=True),
+            patch(2, "a", {"x": 9}, base=1, refuse=True),
+            delete(3, "a", base=1, refuse=True),
+            patch(4, "a", {"x": 9}, refuse=True),
+        )
+        told = ann.push(push(*entries, device=LAPTOP))
+        assert statuses(told) == ["conflict"] * 4
+        assert [result.version for result in told.results] == [None] * 4
+        assert bodies(ann) == {"a": {"x": 2}}
+        assert ann.hello(hello(device=LAPTOP)).device_seq == 4
+        again = ann.push(push(*entries, device=LAPTOP))
+        assert [(r.status, r.outcome) for r in again.results] == [("duplicate", "conflict")] * 4
+        assert statuses(ann.push(push(patch(5, "a", {"x": 9}, base=2, refuse=True), device=LAPTOP))) == ["applied"]
+
+    def test_a_conflict_in_a_group_hands_back_the_whole_group(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"x": 1}), patch(2, "a", {"x": 2})))
+        told = ann.push(
+            push(
+                put(1, "b", {}, group=7),
+                patch(2, "a", {"x": 9}, base=1, refuse=True, group=7),
+                put(3, "c", {}, group=8),
+                device=LAPTOP,
+            )
+        )
+        assert statuses(told) == ["conflict", "conflict", "applied"]
+        assert set(bodies(ann)) == {"a", "c"}
+        assert told.results[2].version == 3
+
+    def test_whoever_saw_a_row_before_it_was_deleted_has_a_conflict_and_whoever_never_saw_it_none(
+        self, sign_in: SignIn
+    ) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"x": 1}), delete(2, "a")))
+        saw = ann.push(push(put(1, "a", {"x": 9}, base=1, refuse=True), device=LAPTOP))
+        never = ann.push(push(put(2, "a", {"x": 5}, refuse=True), device=LAPTOP))
+        nowhere = ann.push(push(put(3, "new", {}, base=7, refuse=True), device=LAPTOP))
+        assert statuses(saw) + statuses(never) + statuses(nowhere) == ["conflict", "applied", "applied"]
+        assert bodies(ann) == {"a": {"x": 5}, "new": {}}
+
+    # Two shapes.
+
+    def test_a_patch_of_another_shape_lies_beside_the_row_and_raises_its_version(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"seconds": 60}, shape=NEW)))
+        told = ann.push(push(patch(1, "a", {"minutes": 2}, shape=OLD), device=LAPTOP))
+        item = ann.pull(pull()).items[0]
+        assert [(r.status, r.version) for r in told.results] == [("applied", 2)]
+        assert (item.version, item.shape_version, item.body) == (2, NEW, {"seconds": 60})
+        assert beside(item) == [(2, "patch", {"minutes": 2}, OLD)]
+        assert bodies(ann) == {"a": {"seconds": 60}}
+
+    def test_patches_lie_in_order_and_neighbours_of_one_shape_become_one(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(
+            push(
+                put(1, "a", {"b": 2}, shape="2.0.0"),
+                patch(2, "a", {"x": 1, "y": 1}, shape="1.0.0"),
+                patch(3, "a", {"y": 2}, shape="1.0.0"),
+                patch(4, "a", {"z": 3}, shape="3.0.0"),
+                patch(5, "a", {"y": 4}, shape="1.0.0"),
+            )
+        )
+        assert beside(ann.pull(pull()).items[0]) == [
+            (3, "patch", {"x": 1, "y": 2}, "1.0.0"),
+            (4, "patch", {"z": 3}, "3.0.0"),
+            (5, "patch", {"y": 4}, "1.0.0"),
+        ]
+
+    def test_a_put_of_a_newer_shape_on_the_version_seen_replaces_row_and_older_patches(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        entries = (
+            put(1, "a", {"n": 2}, shape="2.0.0"),
+            patch(2, "a", {"n": 1}, shape="1.0.0"),
+            patch(3, "a", {"n": 4}, shape="4.0.0"),
+        )
+        ann.push(push(*entries))
+        ann.push(push(put(1, "a", {"n": 3}, shape="3.0.0", base=3), device=LAPTOP))
+        item = ann.pull(pull()).items[0]
+        assert (item.shape_version, item.body) == ("3.0.0", {"n": 3})
+        assert beside(item) == [(3, "patch", {"n": 4}, "4.0.0")]
+
+    @pytest.mark.parametrize(("shape", "base"), [(OLD, 1), (OLD, None), ("3.0.0", None)])
+    def test_a_put_that_has_not_seen_the_row_or_is_of_an_older_shape_erases_nothing(
+        self, sign_in: SignIn, shape: str, base: int | None
+    ) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"kept": 1}, shape=NEW)))
+        told = ann.push(push(put(1, "a", {"whole": 1}, shape=shape, base=base), device=LAPTOP))
+        item = ann.pull(pull()).items[0]
+        assert statuses(told) == ["applied"]
+        assert (item.shape_version, item.body) == (NEW, {"kept": 1})
+        assert beside(item) == [(2, "put", {"whole": 1}, shape)]
+
+    def test_a_delete_takes_the_row_and_what_lies_beside_it_whatever_the_shape(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {}, shape=NEW), patch(2, "a", {"x": 1}, shape=OLD)))
+        ann.push(push(delete(1, "a", shape=OLD), device=LAPTOP))
+        item = ann.pull(pull()).items[0]
+        assert (item.version, item.body, item.patches) == (3, None, ())
+        ann.push(push(put(2, "a", {"y": 1}), device=LAPTOP))
+        assert ann.pull(pull()).items[0].patches == ()
+
+    def test_what_lies_beside_a_row_is_no_larger_than_a_row(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        half = "x" * 600_000
+        told = ann.push(
+            push(
+                put(1, "a", {}, shape="2.0.0"),
+                patch(2, "a", {"one": half}, shape="1.0.0"),
+                patch(3, "a", {"two": half}, shape="3.0.0"),
+            )
+        )
+        assert [result.code for result in told.results] == [None, None, "row_too_large"]
+        assert len(ann.pull(pull()).items[0].patches) == 1
+
+    def test_a_migration_that_rewrites_a_row_leaves_what_lies_beside_it(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"m": 1}), patch(2, "a", {"s": 60}, shape="3.0.0")))
+        ann.push(push(migration(3, change("put", "a", {"s": 1}, if_version=2))))
+        item = ann.pull(pull()).items[0]
+        assert (item.shape_version, item.body) == ("2.0.0", {"s": 1})
+        assert beside(item) == [(2, "patch", {"s": 60}, "3.0.0")]
+
+    # Lifting.
+
+    def test_however_many_devices_lift_the_first_one_does(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"seconds": 60}, shape=NEW), patch(2, "a", {"minutes": 2}, shape=OLD)))
+        lifted = lift(1, "a", {"seconds": 120}, lifts=(2,), base=2, shape=NEW)
+        first = ann.push(push(lifted, device=LAPTOP))
+        second = ann.push(push(lifted, device="tablet"))
+        assert [(r.status, r.version, r.skipped) for r in first.results] == [("applied", 3, None)]
+        assert [(r.status, r.version, r.skipped) for r in second.results] == [("applied", None, ("a",))]
+        item = ann.pull(pull()).items[0]
+        assert (item.version, item.body, item.patches) == (3, {"seconds": 120}, ())
+
+    def test_a_lift_takes_only_the_patches_that_it_names(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(
+            push(
+                put(1, "a", {"n": 0}, shape="2.0.0"),
+                patch(2, "a", {"n": 1}, shape="1.0.0"),
+                patch(3, "a", {"n": 3}, shape="3.0.0"),
+                lift(4, "a", {"n": 1}, lifts=(2,), base=3, shape="2.0.0"),
+            )
+        )
+        item = ann.pull(pull()).items[0]
+        assert item.body == {"n": 1}
+        assert [each.patch for each in item.patches] == [3]
+
+    @pytest.mark.parametrize("named", [(2,), (2, 4), (99,)])
+    def test_a_lift_of_another_rows_patch_changes_neither_row(self, sign_in: SignIn, named: tuple[int, ...]) -> None:
+        ann = sign_in("ann")
+        ann.push(
+            push(
+                put(1, "a", {}, shape=NEW),
+                patch(2, "a", {"x": 1}, shape=OLD),
+                put(3, "b", {}, shape=NEW),
+                patch(4, "b", {"x": 2}, shape=OLD),
+            )
+        )
+        told = ann.push(push(lift(5, "b", {"stolen": 1}, lifts=named, base=4, shape=NEW)))
+        assert told.results[0].skipped == ("b",)
+        items = {item.key: item for item in ann.pull(pull()).items}
+        assert [each.patch for each in items["a"].patches + items["b"].patches] == [2, 4]
+        assert bodies(ann) == {"a": {}, "b": {}}
+
+    def test_a_lift_to_an_older_shape_than_the_rows_is_skipped(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {}, shape=NEW), patch(2, "a", {"x": 1}, shape=OLD)))
+        told = ann.push(push(lift(3, "a", {"x": 1}, lifts=(2,), base=2, shape=OLD)))
+        assert told.results[0].skipped == ("a",)
+        assert ann.pull(pull()).items[0].shape_version == NEW
+
+    @pytest.mark.parametrize("lacks", [{"lifts": None, "base": 1}, {"lifts": (1,), "base": None}])
+    def test_a_lift_names_its_version_and_its_patches(self, sign_in: SignIn, lacks: dict) -> None:
+        told = sign_in("ann").push(push(lift(1, "a", {}, **lacks)))
+        assert told.results[0].code == "bad_entry"
+
+    # Several changes in one entry.
+
+    def test_the_changes_of_one_entry_take_effect_together(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "whole", {"left": 1, "right": 2})))
+        told = ann.push(
+            push(
+                changes(
+                    2,
+                    "whole",
+                    change("delete", "whole"),
+                    change("put", "left", {"n": 1}),
+                    change("put", "right", {"n": 2}),
+                    base=1,
+                )
+            )
+        )
+        assert [(r.status, r.version) for r in told.results] == [("applied", 4)]
+        assert bodies(ann) == {"left": {"n": 1}, "right": {"n": 2}}
+        assert len(ann.pull(pull(limit=1)).items) == 3
+
+    @pytest.mark.parametrize(
+        ("bad", "code"),
+        [
+            (change("patch", "missing", {"n": 1}), "gone"),
+            (change("put", "", {"n": 1}), "bad_key"),
+            (change("put", "b", None), "bad_entry"),
+            (change("put", "b", {}, if_version=0), "bad_entry"),
+            (change("put", "b", {"x": "y" * 1_000_001}), "row_too_large"),
+        ],
+    )
+    def test_one_bad_change_undoes_all_of_its_entry_and_its_group(
+        self, sign_in: SignIn, bad: RowChange, code: str
+    ) -> None:
+        ann = sign_in("ann")
+        told = ann.push(
+            push(
+                put(1, "neighbour", {}, group=1),
+                changes(2, "a", change("put", "a", {}), bad, change("put", "c", {}), group=1),
+                put(3, "other", {}, group=2),
+            )
+        )
+        assert [r.code for r in told.results] == ["group_rejected", code, None]
+        assert set(bodies(ann)) == {"other"}
+        assert told.results[2].version == 1
+
+    def test_changes_on_a_row_that_another_has_edited_are_refused_where_asked(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"x": 1}), patch(2, "a", {"x": 2})))
+        split = (change("patch", "a", {"x": 9}), change("put", "b", {}))
+        asked = changes(1, "a", *split, base=1, refuse=True)
+        assert statuses(ann.push(push(asked, device=LAPTOP))) == ["conflict"]
+        assert bodies(ann) == {"a": {"x": 2}}
+        assert statuses(ann.push(push(changes(2, "a", *split, base=1), device=LAPTOP))) == ["merged"]
+        assert bodies(ann) == {"a": {"x": 9}, "b": {}}
+
+    # Two copies of one store.
+
+    def test_the_same_number_with_another_token_is_another_copys_and_nothing_behind_it_is_done(
+        self, sign_in: SignIn
+    ) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"of": "one"}, token="one"), put(2, "b", {"of": "one"}, token="one")))
+        told = ann.push(
+            push(
+                put(1, "a", {"of": "one"}, token="one"),
+                put(2, "b", {"of": "two"}, token="two"),
+                put(3, "c", {"of": "two"}, token="two"),
+            )
+        )
+        assert statuses(told) == ["duplicate", "reused", "reused"]
+        assert ann.hello(hello()).device_seq == 2
+        assert bodies(ann) == {"a": {"of": "one"}, "b": {"of": "one"}}
+        anew = (put(1, "b", {"of": "two"}, token="two"), put(2, "c", {"of": "two"}, token="two"))
+        assert statuses(ann.push(push(*anew, epoch=2))) == ["applied"] * 2
+
+    # Pulling.
+
+    def test_a_pull_brings_each_row_once_as_it_is_now_in_the_order_of_commits(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        assert ann.pull(pull()).items == ()
+        ann.push(push(put(1, "a", {"n": 1}), put(2, "b", {"n": 2}), delete(3, "a"), patch(4, "b", {"n": 4})))
+        page = ann.pull(pull())
+        assert [(item.key, item.version, item.body) for item in page.items] == [("a", 3, None), ("b", 4, {"n": 4})]
+        assert not page.more
+        ann.push(push(put(5, "c", {"n": 5})))
+        assert [item.key for item in ann.pull(pull(page.cursor)).items] == ["c"]
+
+    def test_a_group_larger_than_a_page_stays_whole(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(
+            push(put(1, "before", {}), *(put(n, f"k{n}", {}, group=2) for n in range(2, 42)), put(42, "after", {}))
+        )
+        sizes, cursor = [], None
+        for _ in range(5):
+            page = ann.pull(pull(cursor, limit=10))
+            sizes.append(len(page.items))
+            cursor = page.cursor
+            if not page.more:
+                break
+        assert sizes == [1, 40, 1]
+
+    def test_what_changes_between_two_pages_is_brought_by_a_later_one(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(push(*(put(n, f"k{n}", {"n": n}) for n in range(1, 7))))
+        first = ann.pull(pull(limit=3))
+        ann.push(push(patch(7, "k1", {"n": 70}), delete(8, "k5")))
+        rest = ann.pull(pull(first.cursor))
+        assert [item.key for item in first.items] == ["k1", "k2", "k3"]
+        assert [(item.key, item.body) for item in rest.items] == [
+            ("k4", {"n": 4}),
+            ("k6", {"n": 6}),
+            ("k1", {"n": 70}),
+            ("k5", None),
+        ]
+
+    def test_a_cursor_that_is_not_this_users_is_gone_and_harms_nobody(self, sign_in: SignIn) -> None:
+        ann, bob = sign_in("ann"), sign_in("bob")
+        ann.push(push(put(1, "a", {"canary": 1}), put(2, "b", {})))
+        bob.push(push(put(1, "a", {}), user="bob"))
+        ours = bob.pull(pull(user="bob"))
+        of_ann = ann.pull(pull()).cursor
+        changed = of_ann[:-2] + ("AA" if of_ann[-2:] != "AA" else "BB")
+        for cursor in (of_ann, changed, "x", "é", "0", "A" * 512, "=" * 54):
+            with pytest.raises(CursorGone) as gone:
+                bob.pull(pull(cursor, user="bob"))
+            assert gone.value.reason == "other_epoch"
+        assert bob.pull(pull(ours.cursor, user="bob")).items == ()
+        assert bob.hello(hello(user="bob", cursor=of_ann)).action is Action.RESYNC
+        assert bob.hello(hello(user="bob", cursor=ours.cursor)).action is Action.OK
+        assert bob.hello(hello(user="bob")).server_epoch == ours.server_epoch
+
+    def test_hello_tells_head_and_life_as_pulling_does(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {}), put(2, "b", {})))
+        page, said = ann.pull(pull()), ann.hello(hello(confirmed=2))
+        assert (said.head, said.floor, said.server_epoch, said.action) == (2, 0, page.server_epoch, Action.OK)
+
+    # What an operator does.
+
+    def test_a_cursor_from_before_forgotten_tombstones_reads_from_the_start(
+        self, sign_in: SignIn, operator: Operator
+    ) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {}), put(2, "b", {})))
+        old = ann.pull(pull()).cursor
+        ann.push(push(delete(3, "a"), put(4, "c", {})))
+        fresh = ann.pull(pull()).cursor
+        operator.forget_deleted()
+        with pytest.raises(CursorGone) as gone:
+            ann.pull(pull(old))
+        assert gone.value.reason == "below_floor"
+        said = ann.hello(hello(cursor=old))
+        assert (said.action, said.floor, said.head) == (Action.RESYNC, 3, 4)
+        assert [item.key for item in ann.pull(pull()).items] == ["b", "c"]
+        assert ann.pull(pull(fresh)).items == ()
+        assert ann.hello(hello(cursor=fresh)).action is Action.OK
+        told = ann.push(push(patch(5, "a", {}), put(6, "a", {"back": 1}, base=1, refuse=True)))
+        assert [(r.status, r.code) for r in told.results] == [("rejected", "gone"), ("applied", None)]
+
+    def test_a_cursor_ahead_of_a_restored_cloud_begins_another_life(
+        self, sign_in: SignIn, operator: Operator
+    ) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {})))
+        operator.take_copy()
+        ann.push(push(put(2, "b", {})))
+        ahead = ann.pull(pull())
+        operator.bring_copy_back()
+        with pytest.raises(CursorGone) as gone:
+            ann.pull(pull(ahead.cursor))
+        assert gone.value.reason == "other_epoch"
+        anew = ann.pull(pull())
+        assert anew.server_epoch > ahead.server_epoch
+        assert [item.key for item in anew.items] == ["a"]
+        assert ann.pull(pull(anew.cursor)).items == ()
+
+    def test_a_restored_cloud_that_counted_on_is_told_from_the_one_that_gave_the_cursor(
+        self, sign_in: SignIn, operator: Operator
+    ) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {})))
+        kept = ann.pull(pull())
+        operator.take_copy()
+        ann.push(push(put(2, "lost", {})))
+        other = ann.pull(pull())
+        operator.bring_copy_back()
+        assert ann.pull(pull(kept.cursor)).server_epoch == kept.server_epoch
+        ann.push(push(put(1, "new", {}), put(2, "newer", {}), device=LAPTOP))
+        assert ann.hello(hello(cursor=kept.cursor)).action is Action.OK
+        said = ann.hello(hello(cursor=other.cursor))
+        assert said.action is Action.RESYNC
+        assert said.server_epoch > other.server_epoch
+        with pytest.raises(CursorGone):
+            ann.pull(pull(kept.cursor))
+
+    def test_a_cloud_that_lost_what_it_had_confirmed_begins_another_life_once(
+        self, sign_in: SignIn, operator: Operator
+    ) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {}, token="t")))
+        operator.take_copy()
+        ann.push(push(put(2, "b", {}, token="t"), put(3, "c", {}, token="t")))
+        before = ann.hello(hello(confirmed=3))
+        operator.bring_copy_back()
+        first, second = ann.hello(hello(confirmed=3)), ann.hello(hello(confirmed=3))
+        assert (before.action, first.action) == (Action.OK, Action.RESYNC)
+        assert first.server_epoch == second.server_epoch > before.server_epoch
+        assert (first.device_seq, second.device_seq) == (1, 3)
+        assert statuses(ann.push(push(put(3, "c", {}, token="t"), put(4, "d", {}, token="t")))) == ["reused"] * 2
+        assert statuses(ann.push(push(put(4, "d", {}, token="t")))) == ["applied"]
+
+    def test_an_app_older_than_the_window_hands_over_its_queue_and_is_told_not_to_read(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        assert ann.hello(hello(app="windowed-app", cursor="x")).action is Action.DRAIN_ONLY
+        assert ann.hello(hello(app="another-app")).action is Action.OK
+        ann.push(push(put(1, "a", {"s": 1}, shape=NEW)))
+        assert statuses(ann.push(push(patch(1, "a", {"m": 2}, shape=OLD), device=LAPTOP))) == ["applied"]
+        assert len(ann.pull(pull()).items[0].patches) == 1

@@ -1,6 +1,7 @@
 """Short ways to say what a device asks."""
 
 import itertools
+from typing import Any
 
 from syncengine.remote.wire import (
     EntryKind,
@@ -19,14 +20,24 @@ def request_id() -> str:
     return f"request-{next(_numbers)}"
 
 
-def hello(*, user: str = "ann", device: str = "phone", epoch: int = 1) -> HelloRequest:
+def hello(
+    *,
+    user: str = "ann",
+    device: str = "phone",
+    epoch: int = 1,
+    app: str = "heros-path",
+    confirmed: int = 0,
+    cursor: str | None = None,
+) -> HelloRequest:
     return HelloRequest(
         request_id=request_id(),
         user=user,
-        app="heros-path",
+        app=app,
         device=device,
         epoch=epoch,
         schema_version="1.0.0",
+        confirmed_seq=confirmed,
+        cursor=cursor,
     )
 
 
@@ -46,16 +57,24 @@ def pull(cursor: str | None = None, *, user: str = "ann", device: str = "phone",
     return PullRequest(request_id=request_id(), user=user, device=device, cursor=cursor, limit=limit)
 
 
-def put(sequence: int, key: str, body: dict, *, group: int | None = None, shape: str = "1.0.0") -> PushEntry:
-    return _row_entry(EntryKind.PUT, sequence, key, body, group=group, shape=shape)
+def put(sequence: int, key: str, body: dict, **more: Any) -> PushEntry:
+    return _row_entry(EntryKind.PUT, sequence, key, body, **more)
 
 
-def patch(sequence: int, key: str, body: dict, *, group: int | None = None, shape: str = "1.0.0") -> PushEntry:
-    return _row_entry(EntryKind.PATCH, sequence, key, body, group=group, shape=shape)
+def patch(sequence: int, key: str, body: dict, **more: Any) -> PushEntry:
+    return _row_entry(EntryKind.PATCH, sequence, key, body, **more)
 
 
-def delete(sequence: int, key: str, *, group: int | None = None) -> PushEntry:
-    return _row_entry(EntryKind.DELETE, sequence, key, None, group=group, shape="1.0.0")
+def delete(sequence: int, key: str, **more: Any) -> PushEntry:
+    return _row_entry(EntryKind.DELETE, sequence, key, None, **more)
+
+
+def lift(sequence: int, key: str, body: dict, *, lifts: tuple[int, ...] | None, **more: Any) -> PushEntry:
+    return _row_entry(EntryKind.LIFT, sequence, key, body, lifts=lifts, **more)
+
+
+def changes(sequence: int, key: str, *each: RowChange, **more: Any) -> PushEntry:
+    return _row_entry(EntryKind.CHANGES, sequence, key, None, changes=each, **more)
 
 
 def void(sequence: int) -> PushEntry:
@@ -83,7 +102,16 @@ def change(kind: str, key: str, body: dict | None = None, *, if_version: int | N
 
 
 def _row_entry(
-    kind: EntryKind, sequence: int, key: str, body: dict | None, *, group: int | None, shape: str
+    kind: EntryKind,
+    sequence: int,
+    key: str,
+    body: dict | None,
+    *,
+    group: int | None = None,
+    shape: str = "1.0.0",
+    base: int | None = None,
+    refuse: bool = False,
+    **more: Any,
 ) -> PushEntry:
     return PushEntry(
         sequence=sequence,
@@ -93,4 +121,7 @@ def _row_entry(
         key=key,
         set=body,
         shape_version=shape,
+        base_version=base,
+        on_conflict="refuse" if refuse else "merge",
+        **more,
     )

@@ -1,14 +1,18 @@
 """A cloud in memory, written by hand from docs/protocol.md and sharing no code with the server."""
 
 import copy
+import itertools
 import json
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from syncengine.errors import AuthRequired, BackendUnreachable, CursorGone, SequenceGap
 from syncengine.remote.json_text import value_fault
 from syncengine.remote.wire import (
     Action,
+    BesidePatch,
     CloudRow,
+    EntryKind,
     EntryResult,
     HealthAnswer,
     HelloAnswer,
@@ -28,100 +32,185 @@ from syncengine.remote.wire import (
 from syncengine.vocabulary import SchemaVersion
 
 ROW_BYTES_MAX = 1_000_000
+TIME = "2025-07-21T15:30:00.000Z"
+
+_marks = itertools.count(1)
+_epochs = itertools.count(1_000)
 
 
 class Rejected(Exception):
     """An entry that is not taken; `args[0]` is the code."""
 
 
-class MemoryUser:
-    """One user's rows: (collection, key) to [version, body or None, shape version]."""
+class Conflict(Exception):
+    """An entry that its sender wants to decide anew."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.rows: dict[tuple[str, str], tuple[int, dict | None, str]] = {}
-        self.counter = 0
-        self.group_of: dict[int, int] = {}
-        self.cloud_version: str | None = None
-        self.receipts: dict[tuple[str, int], dict[int, EntryResult]] = {}
+
+@dataclass(frozen=True)
+class MemoryRow:
+    """`body` None: a tombstone. The writer's latest changes in a row began at `stood_on`."""
+
+    version: int
+    body: dict | None
+    shape: str
+    patches: tuple[BesidePatch, ...] = ()
+    writer: tuple[str, int] = ("", 0)
+    stood_on: int = 0
+
+
+@dataclass
+class MemoryUser:
+    """One user's rows by collection and key, receipts by device, epoch and sequence, commits by last version."""
+
+    name: str
+    rows: dict[tuple[str, str], MemoryRow] = field(default_factory=dict)
+    counter: int = 0
+    epoch: int = field(default_factory=lambda: next(_epochs))
+    floor: int = 0
+    cloud_version: str | None = None
+    receipts: dict[tuple[str, int], dict[int, tuple[EntryResult | None, str | None]]] = field(default_factory=dict)
+    group_of: dict[int, int] = field(default_factory=dict)
+    commits: list[tuple[int, int]] = field(default_factory=list)
+
+    def mark_at(self, version: int) -> int:
+        return next((mark for last, mark in self.commits if last >= version), 0) if version else 0
+
+    def cursor(self, version: int) -> str:
+        return json.dumps([self.name, self.epoch, version, self.mark_at(version)])
+
+    def place(self, cursor: str | None) -> int:
+        """Raises CursorGone."""
+        if cursor is None:
+            return 0
+        try:
+            name, epoch, version, mark = json.loads(cursor)
+        except (ValueError, TypeError):
+            raise CursorGone("not ours", reason="other_epoch") from None
+        if (name, epoch) != (self.name, self.epoch):
+            raise CursorGone("another life", reason="other_epoch")
+        if version <= self.counter and version < self.floor:
+            raise CursorGone("forgotten", reason="below_floor")
+        if version > self.counter or mark != self.mark_at(version):
+            self.epoch = next(_epochs)
+            raise CursorGone("restored", reason="other_epoch")
+        return version
 
 
 class MemoryCloud:
-    """All users; a token is the user's name with "token of " before it."""
+    """All users; a token is the user's name with "token of " before it. Its operator may do what an operator can."""
 
-    def __init__(self) -> None:
+    def __init__(self, schema_min: dict[str, str] | None = None) -> None:
         self.users: dict[str, MemoryUser] = {}
+        self.schema_min = schema_min or {}
+        self._copy: dict[str, MemoryUser] = {}
 
     def sign_in(self, user: str) -> str:
         self.users.setdefault(user, MemoryUser(user))
         return f"token of {user}"
 
     def backend(self, token: str) -> "MemoryBackend":
-        return MemoryBackend(self.users.get(token.removeprefix("token of ")))
+        return MemoryBackend(self, token.removeprefix("token of "))
+
+    def take_copy(self) -> None:
+        self._copy = copy.deepcopy(self.users)
+
+    def bring_copy_back(self) -> None:
+        self.users = copy.deepcopy(self._copy)
+
+    def forget_deleted(self) -> None:
+        for user in self.users.values():
+            for place, row in list(user.rows.items()):
+                if row.body is None:
+                    user.floor = max(user.floor, user.group_of[row.version])
+                    del user.rows[place]
 
 
 class MemoryBackend:
-    """A Backend for one user of a MemoryCloud; None: nobody knows the token."""
+    """A Backend for one user of a MemoryCloud; a name that it does not have: nobody knows the token."""
 
-    def __init__(self, user: MemoryUser | None) -> None:
-        self._user = user
+    def __init__(self, cloud: MemoryCloud, name: str) -> None:
+        self._cloud = cloud
+        self._name = name
         self._closed = False
 
     def hello(self, request: HelloRequest) -> HelloAnswer:
         user = self._signed_in(request)
-        receipts = user.receipts.get((request.device, request.epoch), {})
+        receipts = user.receipts.setdefault((request.device, request.epoch), {})
+        device_seq = max(receipts, default=0)
         return HelloAnswer(
             request_id=request.request_id,
-            server_time="2025-07-21T15:30:00.000Z",
-            server_epoch=1,
-            device_seq=max(receipts, default=0),
+            server_time=TIME,
+            device_seq=device_seq,
+            action=self._action(user, request, receipts),
+            server_epoch=user.epoch,
             head=user.counter,
+            floor=user.floor,
             cloud_version=user.cloud_version,
-            action=Action.OK,
             limits=Limits(entries_max=5_000, bytes_max=16 * 1024 * 1024),
         )
 
+    def _action(self, user: MemoryUser, request: HelloRequest, receipts: dict) -> Action:
+        action = Action.OK
+        try:
+            user.place(request.cursor)
+        except CursorGone:
+            action = Action.RESYNC
+        if request.confirmed_seq > max(receipts, default=0):
+            receipts[request.confirmed_seq] = (None, None)
+            user.epoch = next(_epochs)
+            action = Action.RESYNC
+        lowest = self._cloud.schema_min.get(request.app)
+        if lowest and SchemaVersion.parse(request.schema_version) < SchemaVersion.parse(lowest):
+            return Action.DRAIN_ONLY
+        return action
+
     def push(self, request: PushRequest) -> PushAnswer:
         user = self._signed_in(request)
-        receipts = user.receipts.setdefault((request.device, request.epoch), {})
-        expected = min(request.entries[0].sequence, max(receipts, default=0) + 1) if request.entries else 1
+        lane = (request.device, request.epoch)
+        receipts = user.receipts.setdefault(lane, {})
+        last = max(receipts, default=0)
+        expected = min(request.entries[0].sequence, last + 1) if request.entries else 1
         for entry in request.entries:
             if entry.sequence != expected:
                 raise SequenceGap("gap", expected=expected)
             expected += 1
-        results = [_duplicate(receipts[e.sequence]) for e in request.entries if e.sequence in receipts]
-        fresh = [entry for entry in request.entries if entry.sequence not in receipts]
+        results = [_again(entry, receipts.get(entry.sequence)) for entry in request.entries if entry.sequence <= last]
+        fresh = [entry for entry in request.entries if entry.sequence > last]
+        if any(result.status == "reused" for result in results):
+            results += [EntryResult(sequence=entry.sequence, status="reused") for entry in fresh]
+            fresh = []
+        before = user.counter
         for _, members in groupby(fresh, key=lambda entry: entry.group):
-            for result in _settle(user, list(members)):
-                receipts[result.sequence] = result
+            group = list(members)
+            for entry, result in zip(group, _settle(user, lane, group), strict=True):
+                receipts[entry.sequence] = (result, entry.token)
                 results.append(result)
+        if user.counter > before:
+            user.commits.append((user.counter, next(_marks)))
         return PushAnswer(
             request_id=request.request_id,
-            server_time="2025-07-21T15:30:00.000Z",
+            server_time=TIME,
             device_seq=max(receipts, default=0),
             results=tuple(results),
         )
 
     def pull(self, request: PullRequest) -> PullAnswer:
         user = self._signed_in(request)
-        after = int(request.cursor or 0)
-        if after > user.counter:
-            raise CursorGone("ahead", reason="other_epoch")
-        changed = sorted((row[0], place) for place, row in user.rows.items() if row[0] > after)
+        after = user.place(request.cursor)
+        changed = sorted((row.version, place) for place, row in user.rows.items() if row.version > after)
         page: list[PullItem] = []
-        for version, (collection, key) in changed:
-            group = user.group_of[version]
-            if len(page) >= request.limit and group != user.group_of[page[-1].version]:
+        for _, group in groupby(changed, key=lambda each: user.group_of[each[0]]):
+            rows = [_pull_item(place, user.rows[place]) for _, place in group]
+            if page and len(page) + len(rows) > request.limit:
                 break
-            _, body, shape = user.rows[collection, key]
-            page.append(PullItem(collection=collection, key=key, version=version, shape_version=shape, body=body))
+            page += rows
         more = len(page) < len(changed)
         return PullAnswer(
             request_id=request.request_id,
-            server_time="2025-07-21T15:30:00.000Z",
-            server_epoch=1,
+            server_time=TIME,
+            server_epoch=user.epoch,
             items=tuple(page),
-            cursor=str(page[-1].version if more else user.counter),
+            cursor=user.cursor(user.group_of[page[-1].version] if more else user.counter),
             more=more,
         )
 
@@ -130,15 +219,15 @@ class MemoryBackend:
         living = sorted(
             (key, row)
             for (collection, key), row in user.rows.items()
-            if collection == request.collection and row[1] is not None and key > (request.after or "")
+            if collection == request.collection and row.body is not None and key > (request.after or "")
         )
         page = living[: request.limit]
         return RowsAnswer(
             request_id=request.request_id,
-            server_time="2025-07-21T15:30:00.000Z",
+            server_time=TIME,
             rows=tuple(
-                CloudRow(key=key, version=version, body=body or {}, shape_version=shape)
-                for key, (version, body, shape) in page
+                CloudRow(key=key, version=row.version, body=row.body or {}, shape_version=row.shape)
+                for key, row in page
             ),
             next=page[-1][0] if len(living) > len(page) else None,
         )
@@ -146,7 +235,7 @@ class MemoryBackend:
     def health(self, nonce: str) -> HealthAnswer:
         if self._closed:
             raise BackendUnreachable("closed")
-        return HealthAnswer(nonce=nonce, server_time="2025-07-21T15:30:00.000Z")
+        return HealthAnswer(nonce=nonce, server_time=TIME)
 
     def close(self) -> None:
         self._closed = True
@@ -154,83 +243,186 @@ class MemoryBackend:
     def _signed_in(self, request: RequestModel) -> MemoryUser:
         if self._closed:
             raise BackendUnreachable("closed")
-        if self._user is None:
+        if self._name not in self._cloud.users:
             raise AuthRequired("nobody's token")
-        if request.user != self._user.name:
-            raise AuthRequired("another user's token")
-        return self._user
+        if request.user != self._name:
+            raise AuthRequired("The token belongs to another user.")
+        return self._cloud.users[self._name]
 
 
-def _duplicate(first: EntryResult) -> EntryResult:
-    outcome = "applied" if first.status == "applied" else "rejected"
-    return first.model_copy(update={"status": "duplicate", "outcome": outcome})
+def _pull_item(place: tuple[str, str], row: MemoryRow) -> PullItem:
+    return PullItem(
+        collection=place[0],
+        key=place[1],
+        version=row.version,
+        shape_version=row.shape,
+        body=row.body,
+        patches=row.patches,
+    )
 
 
-def _settle(user: MemoryUser, members: list[PushEntry]) -> list[EntryResult]:
-    before = copy.deepcopy((user.rows, user.counter, user.cloud_version))
+def _again(entry: PushEntry, known: tuple[EntryResult | None, str | None] | None) -> EntryResult:
+    first, token = known or (None, None)
+    if first is None or (token and entry.token and token != entry.token):
+        return EntryResult(sequence=entry.sequence, status="reused")
+    return first.model_copy(update={"status": "duplicate", "outcome": first.status})
+
+
+def _settle(user: MemoryUser, lane: tuple[str, int], members: list[PushEntry]) -> list[EntryResult]:
+    before = (dict(user.rows), user.counter, user.cloud_version)
     results: list[EntryResult] = []
-    codes: dict[int, str] = {}
-    for entry in members:
-        try:
-            results.append(_apply(user, entry))
-        except Rejected as rejected:
-            codes[entry.sequence] = rejected.args[0]
-    if not codes:
-        for version in range(before[1] + 1, user.counter + 1):
-            user.group_of[version] = user.counter
-        return results
-    user.rows, user.counter, user.cloud_version = before
-    return [
-        EntryResult(
-            sequence=entry.sequence,
-            status="rejected",
-            code=codes.get(entry.sequence, "group_rejected"),
-            message="Rejected.",
-        )
-        for entry in members
-    ]
+    try:
+        for entry in members:
+            results.append(_apply(user, lane, entry))
+    except (Rejected, Conflict) as undone:
+        user.rows, user.counter, user.cloud_version = before
+        return [_undone(undone, entry, is_culprit=n == len(results)) for n, entry in enumerate(members)]
+    for version in range(before[1] + 1, user.counter + 1):
+        user.group_of[version] = user.counter
+    return results
 
 
-def _apply(user: MemoryUser, entry: PushEntry) -> EntryResult:
-    if entry.kind == "void":
+def _undone(why: Exception, entry: PushEntry, *, is_culprit: bool) -> EntryResult:
+    if isinstance(why, Conflict):
+        return EntryResult(sequence=entry.sequence, status="conflict")
+    code = why.args[0] if is_culprit else "group_rejected"
+    return EntryResult(sequence=entry.sequence, status="rejected", code=code, message="Rejected.")
+
+
+def _apply(user: MemoryUser, lane: tuple[str, int], entry: PushEntry) -> EntryResult:
+    if entry.kind is EntryKind.VOID:
         return EntryResult(sequence=entry.sequence, status="applied")
-    if entry.kind != "migration":
-        change = RowChange(kind=entry.kind, collection=entry.collection, key=entry.key, set=entry.set)
-        version = _change(user, change, entry.shape_version)
-        return EntryResult(sequence=entry.sequence, status="applied", version=version)
-    return _apply_migration(user, entry)
+    if entry.kind is EntryKind.MIGRATION:
+        return _apply_migration(user, lane, entry)
+    if entry.kind is EntryKind.LIFT:
+        return _apply_lift(user, lane, entry)
+    if entry.kind is EntryKind.CHANGES:
+        return _apply_changes(user, lane, entry)
+    change = RowChange(kind=entry.kind, collection=entry.collection, key=entry.key, set=entry.set)
+    status = _change(user, lane, entry, change, base=entry.base_version, refuse=entry.on_conflict == "refuse")
+    return EntryResult(sequence=entry.sequence, status=status, version=user.counter)
 
 
-def _apply_migration(user: MemoryUser, entry: PushEntry) -> EntryResult:
+def _apply_changes(user: MemoryUser, lane: tuple[str, int], entry: PushEntry) -> EntryResult:
+    if not entry.changes or entry.set is not None or any(each.if_version is not None for each in entry.changes):
+        raise Rejected("bad_entry")
+    own = user.rows.get((entry.collection, entry.key))
+    if entry.on_conflict == "refuse" and _is_conflict(own, lane, entry.base_version):
+        raise Conflict
+    merged = False
+    for change in entry.changes:
+        is_own = (change.collection, change.key) == (entry.collection, entry.key)
+        merged |= _change(user, lane, entry, change, base=entry.base_version if is_own else None) == "merged"
+    return EntryResult(sequence=entry.sequence, status="merged" if merged else "applied", version=user.counter)
+
+
+def _apply_lift(user: MemoryUser, lane: tuple[str, int], entry: PushEntry) -> EntryResult:
+    if not entry.lifts or entry.base_version is None or entry.set is None:
+        raise Rejected("bad_entry")
+    place = (entry.collection, entry.key)
+    row = user.rows.get(place)
+    names = {each.patch for each in row.patches} if row else set()
+    is_missing = row is None or row.body is None or row.version != entry.base_version
+    parse = SchemaVersion.parse
+    if is_missing or not names >= set(entry.lifts) or parse(entry.shape_version) < parse(row.shape):
+        return EntryResult(sequence=entry.sequence, status="applied", skipped=(entry.key,))
+    left = tuple(each for each in row.patches if each.patch not in entry.lifts)
+    user.counter += 1
+    user.rows[place] = MemoryRow(user.counter, entry.set, entry.shape_version, left, lane, row.version)
+    return EntryResult(sequence=entry.sequence, status="applied", version=user.counter)
+
+
+def _apply_migration(user: MemoryUser, lane: tuple[str, int], entry: PushEntry) -> EntryResult:
     skipped, version = [], None
     for change in entry.changes or ():
-        present = user.rows.get((change.collection, change.key), (0, None, ""))[0]
-        if change.if_version is not None and change.if_version != present:
+        row = user.rows.get((change.collection, change.key))
+        if change.if_version is not None and change.if_version != (row.version if row else 0):
             skipped.append(change.key)
-        else:
-            version = _change(user, change, entry.shape_version)
+            continue
+        _change(user, lane, entry, change, base=change.if_version, of_migration=True)
+        version = user.counter
     parse = SchemaVersion.parse
     if entry.cloud_version and parse(entry.cloud_version) > parse(user.cloud_version or "0"):
         user.cloud_version = str(parse(entry.cloud_version))
     return EntryResult(sequence=entry.sequence, status="applied", version=version, skipped=tuple(skipped))
 
 
-def _change(user: MemoryUser, change: RowChange, shape: str) -> int:
+def _stands(row: MemoryRow | None, lane: tuple[str, int], base: int | None) -> bool:
+    return row is None or row.version == base or (row.writer == lane and row.stood_on <= (base or 0) < row.version)
+
+
+def _is_conflict(row: MemoryRow | None, lane: tuple[str, int], base: int | None) -> bool:
+    if row is None or (row.body is None and base is None):
+        return False
+    return not _stands(row, lane, base)
+
+
+def _change(
+    user: MemoryUser,
+    lane: tuple[str, int],
+    entry: PushEntry,
+    change: RowChange,
+    *,
+    base: int | None,
+    refuse: bool = False,
+    of_migration: bool = False,
+) -> str:
+    """Do it; "applied" or "merged"."""
+    _check_form(change)
+    place = (change.collection, change.key)
+    row = user.rows.get(place)
+    stands = _stands(row, lane, base)
+    if refuse and _is_conflict(row, lane, base):
+        raise Conflict
+    after = _row_after(
+        row, change, entry.shape_version, stands=stands, of_migration=of_migration, patch=user.counter + 1
+    )
+    if len(json.dumps(after.body)) > ROW_BYTES_MAX or len(json.dumps([p.set for p in after.patches])) > ROW_BYTES_MAX:
+        raise Rejected("row_too_large")
+    user.counter += 1
+    run = row.stood_on if row and row.writer == lane and stands else (row.version if row else 0)
+    user.rows[place] = replace(after, version=user.counter, writer=lane, stood_on=run)
+    return "merged" if row and row.body is not None and base is not None and not stands else "applied"
+
+
+def _check_form(change: RowChange) -> None:
     named = change.collection.replace("_", "").isalnum()
     if not named or not change.key.isprintable() or not change.key or len(change.key) > 1_024:
         raise Rejected("bad_key")
-    if (change.set is None) != (change.kind == "delete"):
+    if (change.set is None) != (change.kind is EntryKind.DELETE):
         raise Rejected("bad_entry")
     if value_fault(change.set):
         raise Rejected("bad_value")
-    found = user.rows.get((change.collection, change.key), (0, None, "0"))
-    if change.kind == "patch" and found[1] is None:
-        raise Rejected("gone")
-    body = {**(found[1] or {}), **(change.set or {})} if change.kind == "patch" else change.set
-    if len(json.dumps(body)) > ROW_BYTES_MAX:
-        raise Rejected("row_too_large")
-    if change.kind == "patch":
-        shape = max(found[2], shape, key=SchemaVersion.parse)
-    user.counter += 1
-    user.rows[change.collection, change.key] = (user.counter, body, shape)
-    return user.counter
+
+
+def _row_after(
+    row: MemoryRow | None, change: RowChange, shape: str, *, stands: bool, of_migration: bool, patch: int
+) -> MemoryRow:
+    if change.kind is EntryKind.DELETE:
+        return MemoryRow(0, None, shape)
+    new, old = SchemaVersion.parse(shape), SchemaVersion.parse(row.shape if row else "0")
+    if row is None or row.body is None:
+        if change.kind is EntryKind.PATCH:
+            raise Rejected("gone")
+        return MemoryRow(0, change.set, shape)
+    if change.kind is EntryKind.PUT and of_migration:
+        return MemoryRow(0, change.set, shape, row.patches)
+    if change.kind is EntryKind.PUT and stands and new >= old:
+        kept = tuple(each for each in row.patches if SchemaVersion.parse(each.shape_version) > new)
+        return MemoryRow(0, change.set, shape, kept)
+    if new == old or of_migration:
+        newer = shape if new > old else row.shape
+        return MemoryRow(0, {**row.body, **(change.set or {})}, newer, row.patches)
+    return MemoryRow(0, row.body, row.shape, _patches_with(row.patches, change, shape, patch=patch))
+
+
+def _patches_with(
+    patches: tuple[BesidePatch, ...], change: RowChange, shape: str, *, patch: int
+) -> tuple[BesidePatch, ...]:
+    kind, fields = change.kind, change.set or {}
+    if patches and patches[-1].shape_version == shape:
+        *rest, last = patches
+        patches = tuple(rest)
+        fields = {**last.set, **fields}
+        kind = EntryKind.PUT if EntryKind.PUT in (kind, last.kind) else kind
+    return (*patches, BesidePatch(patch=patch, kind=kind, set=fields, shape_version=shape))

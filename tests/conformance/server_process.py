@@ -54,6 +54,19 @@ class ServerProcess:
         finally:
             cloud.close()
 
+    def run_command(self, command: str, *options: str) -> str:
+        """What a command of the server's module prints, run beside the running server."""
+        made = subprocess.run(
+            [sys.executable, "-m", "syncengine.server", command, "--data", str(self.folder), *options],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=START_SECONDS_MAX,
+        )
+        return made.stdout.strip()
+
     def backend(self, token: str) -> HttpBackend:
         """A fresh HttpBackend, closed with the server."""
         backend = HttpBackend(self.url, token=lambda: token, settings=Settings(), clock=SystemClock())

@@ -1,6 +1,7 @@
 """The suite against the cloud in memory and against a real server process over HTTP."""
 
 import itertools
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,35 +22,82 @@ from syncengine.remote.wire import (  # noqa: E402
     RowsAnswer,
     RowsRequest,
 )
-from tests.conformance.backend_suite import BackendSuite, SignIn  # noqa: E402
+from tests.conformance.backend_suite import BackendSuite, Operator, SignIn  # noqa: E402
 from tests.conformance.memory_cloud import MemoryCloud  # noqa: E402
 from tests.conformance.server_process import ServerProcess  # noqa: E402
+
+SCHEMA_MIN = {"windowed-app": "2.0.0"}
+
+
+class ServerOperator:
+    """What an operator does to a running server's database: copy it, bring the copy back, forget tombstones."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._server = server
+        self._copy = server.folder.with_name("copy")
+
+    def take_copy(self) -> None:
+        self._server.stop()
+        shutil.rmtree(self._copy, ignore_errors=True)
+        shutil.copytree(self._server.folder, self._copy)
+        self._server.start()
+
+    def bring_copy_back(self) -> None:
+        self._server.stop()
+        shutil.rmtree(self._server.folder)
+        shutil.copytree(self._copy, self._server.folder)
+        self._server.start()
+
+    def forget_deleted(self) -> None:
+        self._server.run_command("compact", "--keep-days", "0")
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    folder: Path = tmp_path_factory.mktemp("cloud")
-    with ServerProcess(folder) as running:
+    folder: Path = tmp_path_factory.mktemp("server") / "cloud"
+    windows = [f"--schema-min={app}={version}" for app, version in SCHEMA_MIN.items()]
+    with ServerProcess(folder, *windows) as running:
         yield running
 
 
 class TestMemoryCloud(BackendSuite):
     @pytest.fixture
-    def sign_in(self) -> SignIn:
-        cloud = MemoryCloud()
+    def cloud(self) -> MemoryCloud:
+        return MemoryCloud(SCHEMA_MIN)
+
+    @pytest.fixture
+    def sign_in(self, cloud: MemoryCloud) -> SignIn:
         return lambda user: cloud.backend(cloud.sign_in(user))
 
     @pytest.fixture
     def stranger(self) -> Backend:
         return MemoryCloud().backend("nobody's")
 
+    @pytest.fixture
+    def operator(self, cloud: MemoryCloud) -> Operator:
+        return cloud
+
 
 class OfOneTest:
     """A Backend over HTTP whose users bear the test's number, so that one server can serve all tests apart."""
 
-    def __init__(self, backend: HttpBackend, *, number: int) -> None:
-        self._backend = backend
+    def __init__(self, server: ServerProcess, user: str, *, number: int) -> None:
+        self._server = server
+        self._token = server.sign_in(f"{user} {number}")
         self._number = number
+        self._is_closed = False
+        self._connect()
+
+    def _connect(self) -> None:
+        self._url = self._server.url
+        self._to_server = self._server.backend(self._token)
+
+    @property
+    def _backend(self) -> HttpBackend:
+        """Anew where the server was started again: it has another port then."""
+        if self._url != self._server.url and not self._is_closed:
+            self._connect()
+        return self._to_server
 
     def hello(self, request: HelloRequest) -> HelloAnswer:
         return self._backend.hello(request.model_copy(update=self._user(request.user)))
@@ -67,7 +115,8 @@ class OfOneTest:
         return self._backend.health(nonce)
 
     def close(self) -> None:
-        self._backend.close()
+        self._is_closed = True
+        self._to_server.close()
 
     def _user(self, name: str) -> dict[str, str]:
         return {"user": f"{name} {self._number}"}
@@ -80,8 +129,12 @@ class TestHttpBackend(BackendSuite):
     @pytest.fixture
     def sign_in(self, server: ServerProcess) -> SignIn:
         number = next(_numbers)
-        return lambda user: OfOneTest(server.backend(server.sign_in(f"{user} {number}")), number=number)
+        return lambda user: OfOneTest(server, user, number=number)
 
     @pytest.fixture
     def stranger(self, server: ServerProcess) -> Backend:
         return server.backend("f" * 64)
+
+    @pytest.fixture
+    def operator(self, server: ServerProcess) -> Operator:
+        return ServerOperator(server)
