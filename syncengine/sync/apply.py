@@ -293,23 +293,28 @@ class _Page:
     # Writing.
 
     def _land(self) -> None:
+        landed = None if self._one_by_one else self._together()
+        if landed is None:
+            landed = self._land_one_by_one()
+        self._remember_many()
+        for landing in landed:
+            self._remember(landing)
+
+    def _together(self) -> list[Landing] | None:
+        """All at once; None where one of them stands in the way, and nothing was written."""
         marks = self._marks()
         try:
             with self._store.savepoint("page"):
                 landed = self._land_together()
                 self._check_references()
-        except _RowEndedTransaction:
-            raise
+                return landed
         except Exception as error:
             if self._ended():
                 raise _RowEndedTransaction(None, _why(error)) from error
             if _why_or_none(error) is None:
                 raise
             self._back_to(marks)
-            landed = self._land_one_by_one()
-        self._remember_many()
-        for landing in landed:
-            self._remember(landing)
+            return None
 
     def _ended(self) -> bool:
         return not self._store.connection.in_transaction
@@ -387,8 +392,6 @@ class _Page:
                 for landing in landings:
                     self._write(landing)
                 self._check_references()
-        except _RowEndedTransaction:
-            raise
         except Exception as error:
             if self._ended():
                 row = landings[0].item
