@@ -52,8 +52,9 @@ class _Passage:
         """What one row becomes, as a group of one where rows are merged. Raises NoWay, and what is wrong with it."""
         collection = self.work.collections[self.executor.collection]
         owner_column, key = collection.owner, collection.key
-        made = self.executor.made_of([tuple(row.get(name) for name in self.reads)], self.work)
-        rows = [dict(zip(self.makes, values, strict=True)) for values in made[0]]
+        source = tuple(column_value(name, row.get(name)) for name in self.reads)
+        made = self.executor.made_of([source], self.work)
+        rows = [dict(zip(self.makes, map(json_value, values), strict=True)) for values in made[0]]
         rest = {name: value for name, value in row.items() if name not in self.reads}
         if self.executor.grouped and [new.get(key) for new in rows] != [row.get(key)]:
             raise NoWay(f"migration {self.executor.definition.id} merges rows, and made another row of this one")
@@ -139,13 +140,12 @@ class Lifter:
         return self._registry.collections[collection].owner
 
     def _as_row(self, collection: str, body: Fields, owner: str) -> dict[str, Any]:
-        row = {name: column_value(name, value) for name, value in body.items()}
         owner_column = self._owner(collection)
-        return row if owner_column is None else {**row, owner_column: owner}
+        return dict(body) if owner_column is None else {**body, owner_column: owner}
 
     def _as_body(self, collection: str, row: Fields) -> dict[str, Any]:
         owner_column = self._owner(collection)
-        return {name: json_value(value) for name, value in row.items() if name != owner_column}
+        return {name: value for name, value in row.items() if name != owner_column}
 
     # Shapes.
 

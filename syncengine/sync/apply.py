@@ -535,7 +535,7 @@ class _Page:
         if body is not None and not body.keys() <= landing.table.known:
             extra = json.dumps({name: value for name, value in body.items() if name not in landing.table.known})
         self._store.run("pull", "remember_row", **self._facts(item), extra=extra)
-        if landing.lifted is None or landing.lifted.waits is None:
+        if landing.lifted is None or not (landing.lifted.waits or landing.lifted.refused):
             self._came_in([item])
 
     def _facts(self, item: PulledRow) -> dict[str, Any]:
