@@ -117,7 +117,10 @@ class Run:
     def perform(self) -> MigrationResult:
         try:
             with self.store.savepoint(f"migration_{self.step.id}"):
-                state = self._done_uncaptured()
+                # Every device does by itself what a migration does to rows, so it is not queued; nor are imports.
+                names = () if isinstance(self.executor, OnlineExecutor) else self.executor.definition.collections
+                with capture_off(self.store, names, reshaping=True):
+                    state = self._do()
                 self.forget_before()
                 # The record and the markers are the last statements of the change itself.
                 self.record(state)
@@ -145,13 +148,6 @@ class Run:
         return isinstance(error, SqliteError | DiskFull | StoreDamaged | StoreUnusable) and (
             kind_of(error) is Kind.CRITICAL
         )
-
-    def _done_uncaptured(self) -> str:
-        """What a migration does to rows every device does by itself, so it is not queued; nor are imports."""
-        if isinstance(self.executor, OnlineExecutor):
-            return self._do()
-        with capture_off(self.store, self.executor.definition.collections, reshaping=True):
-            return self._do()
 
     def _do(self) -> str:
         log_event(_logger, logging.INFO, "migration started", migration=self.step.id)

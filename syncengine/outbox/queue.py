@@ -33,7 +33,7 @@ class Outbox:
         """Queue one put for each live row of this owner, in key order; how many were queued.
 
         The put names only its row; the body is read when it is sent, so later edits are in it. A row that waits
-        for such a put already gets no second one. One whose key is not UTF-8 goes to quarantine at once.
+        for a put already gets no second one. One whose key is not UTF-8 goes to quarantine at once.
         """
         key_column, owner_column, shape_version = collection_columns(self.store, collection)
         with self.store.transaction():
@@ -262,7 +262,6 @@ def _upload_sql(collection: str, *, key_column: str, owner_column: str) -> str:
               AND o.row_key = live.{key}
               AND o.kind = 'put'
               AND o.state = 'waiting'
-              AND o.set_json IS NULL
           )
         ORDER BY live.{key}
     """
