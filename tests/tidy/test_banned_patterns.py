@@ -30,6 +30,8 @@ TRANSACTION_WORDS = {
     "syncengine/local/snapshot.py": {"BEGIN"},  # the same
     "syncengine/local/restore_points.py": {"BEGIN"},  # the same
     "syncengine/migrate/shadow_triggers.py": {"BEGIN", "END"},  # of a trigger's body
+    "syncengine/outbox/capture_triggers.py": {"BEGIN", "END"},  # the same, and of CASE
+    "syncengine/outbox/reconcile.py": {"END"},  # of CASE
 }
 
 MAY_PRINT = ("syncengine/cli/", "syncengine/server/__main__.py")
