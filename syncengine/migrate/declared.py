@@ -127,8 +127,7 @@ class _ByColumns(RebuildingExecutor):
             self.plan(work).keep_originals(rows, work)
 
     def keep_originals_where(self, predicate: str, bindings: dict[str, Any], work: "Work") -> None:
-        if not self.definition.erases:
-            self.plan(work).keep_originals_where(predicate, bindings, work)
+        self.plan(work).keep_originals_where(predicate, bindings, work)
 
     def _present(self, store: "Store") -> TableSql:
         if not table_exists(store, self.collection):

@@ -273,16 +273,13 @@ def lambda_free(old: Note) -> Note:
     return Note(user_id=old.user_id, id=old.id, text=old.text, minutes=old.minutes)
 
 
-def test_a_repair_rule_of_it_keeps_no_value(path):
-    class Short(Note):
-        minutes: float | None
-
+def test_no_value_is_archived_not_even_for_a_moment(path):
     def shortened(old: Note) -> Note:
         if old.minutes is not None and old.minutes > 5:
             raise Quarantine("too long", field="minutes")
-        return Note(user_id=old.user_id, id=old.id, text=None, minutes=old.minutes)
+        return Note(user_id=old.user_id, id=old.id, text=old.text, minutes=old.minutes)
 
-    step = migration(
+    repaired = migration(
         id="forget",
         collection="notes",
         from_version="1.1.0",
@@ -290,11 +287,27 @@ def test_a_repair_rule_of_it_keeps_no_value(path):
         erases=True,
         repairs=(clamp("minutes", at_most=5),),
     )(shortened)
-    fill(path, [marked(1, minutes=123456.5)])
-    with agreeing(path, step) as engine:
-        [result] = engine.migrate().results
-        assert result.counts.written == 1
-        assert engine._store.query("SELECT * FROM _sync_archive") == []
+    cast_too = declared(
+        id="cast",
+        collection="notes",
+        from_version="2.0.0",
+        to_version="2.1.0",
+        changes=(cast("text", int),),
+        erases=True,
+    )
+    fill_unseen(path, [note("n-1", text="007", minutes=123456.5), note("n-2", text="8", minutes=1.0)])
+    archived = []
+
+    def watching(cursor, sql, bindings):
+        if "INSERT INTO _sync_archive" in sql:
+            archived.append(sql)
+        return True
+
+    with agreeing(path, repaired, cast_too, target="2.1.0") as engine:
+        engine._store.connection.exec_trace = watching
+        assert [result.counts.written for result in engine.migrate().results] == [2, 2]
+        assert engine._store.query("SELECT text, minutes FROM notes ORDER BY id") == [(7, 5.0), (8, 1.0)]
+        assert archived == []
 
 
 # Whenever a process dies.
