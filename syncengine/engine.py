@@ -129,7 +129,7 @@ class Engine:
         settings = settings or Settings()
         clock = clock or SystemClock()
         judge = _judge_of(registry, user)
-        store = Store(str(path), settings=settings, clock=clock, app=registry.app, judge=judge)
+        store = Store(str(path), settings=settings, clock=clock, app=registry.app, judge=judge, chance=chance)
         try:
             _watch_shapes(store, listener)
             if has_plain_copies(store.path):

@@ -32,6 +32,7 @@ from syncengine.local.statements import statement
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from random import Random
     from typing import Any
 
     from syncengine.clock import Clock
@@ -49,6 +50,7 @@ class Store:
     Opening creates the file (0600) and the engine's tables where they are missing. A store that must not be written
     is opened for reading and says why in `read_only`: it is damaged, newer than this engine, of a version that
     `judge` refuses, or in a place that takes no writes. Nothing is then written to it, also not at its close.
+    A new store gets a device id from `chance`.
     Raises StoreForeign for what is no store of this `app`, StoreBusy, PragmaRefused, StoreAlreadyOpen when this
     process has the same file open already, and StoreUnusable or DiskFull where there is nothing to read yet.
     """
@@ -61,6 +63,7 @@ class Store:
         clock: Clock,
         app: str | None = None,
         judge: Callable[[dict[str, SchemaVersion]], None] = lambda _: None,
+        chance: Random | None = None,
     ) -> None:
         self.path = os.path.realpath(path)
         self.settings = settings
@@ -85,6 +88,7 @@ class Store:
         """The collections whose tables are not as their migrations made them."""
         self._app = app
         self._judge = judge
+        self._chance = chance
         create_private(path)  # by the given name: a link that leads nowhere is refused
         # Before SQLite sees the file: through a hard link it would not find the -wal of the other name.
         self._identity = claim_file(self.path)
@@ -116,7 +120,7 @@ class Store:
         )
         try:
             if self.facts.edition < len(UPGRADES):
-                upgrade_engine_tables(self)
+                upgrade_engine_tables(self, chance=self._chance)
             if self._app is not None and self.facts.app is None:
                 claim_for_app(self, self._app)
         except BaseException:
