@@ -58,15 +58,18 @@ def by_hand(kind: str, path: Path, count: int) -> Callable[[], None]:
     import apsw
 
     make_plain_database(path, count)
+    if kind == "by_sql":
+        filling = apsw.Connection(str(path))
+        filling.execute("DROP TABLE walks")
+        filling.execute(new_table("walks"))
+        with filling:
+            rows = (VALUES(converted({"id": key, "payload": payload})) for key, payload in old_rows(count))
+            filling.executemany(f"INSERT INTO walks VALUES ({MARKS})", rows)
+        filling.close()
+    # Like ours, it begins on a file that nobody has open.
     connection = apsw.Connection(str(path))
     for pragma in ("synchronous = NORMAL", "foreign_keys = ON", "busy_timeout = 5000"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
-    if kind == "by_sql":
-        connection.execute("DROP TABLE walks")
-        connection.execute(new_table("walks"))
-        with connection:
-            rows = (VALUES(converted({"id": key, "payload": payload})) for key, payload in old_rows(count))
-            connection.executemany(f"INSERT INTO walks VALUES ({MARKS})", rows)
     convert = {"plain": plain_batch, "models": models_batch()}.get(kind)
 
     def work() -> None:
