@@ -124,6 +124,11 @@ class _JudgeOfApp:
     def __init__(self) -> None:
         self.inside: list[_Judge] = []
 
+    def leave(self, judge: _Judge) -> None:
+        """A block has ended; those inside it have nothing left to do, even if they end later."""
+        if judge in self.inside:
+            del self.inside[self.inside.index(judge) :]
+
     def __call__(
         self, action: int, first: str | None, second: str | None, database: str | None, inner: str | None
     ) -> int:
@@ -163,7 +168,7 @@ def authorized_app(connection: apsw.Connection) -> Iterator[None]:
         try:
             yield
         finally:
-            of_app.inside.remove(judge)
+            of_app.leave(judge)
 
 
 def end_app(connection: apsw.Connection) -> None:

@@ -442,8 +442,8 @@ def test_synced_is_said_only_of_what_a_cloud_has_confirmed(tmp_path: Path) -> No
         assert (engine.status().synced, state()) == (False, "local")
         with engine.write() as db:
             db["notes"].insert({"user_id": "ann", "id": "n", "text": ""})
-        assert engine.status().edited_at is not None
-        assert (engine.status().synced, state()) == (False, "edited here")
+        assert engine.status().outbox.waiting == 1
+        assert (engine.status().synced, state()) == (False, "waiting")
 
 
 def legacy(path: Path, *ids: str) -> Path:

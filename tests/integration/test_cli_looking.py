@@ -23,7 +23,6 @@ STATUS_KEYS = [
         "collections",
         "outbox",
         "quarantined",
-        "edited_at",
         "erasures",
         "connectivity",
         "sync",
@@ -126,7 +125,7 @@ def test_status_of_a_store_that_no_cloud_has_confirmed_is_local_and_0(at_two: Co
     assert "version        2.0.0 of 2.0.0, 0 migrations pending\n" in ran.out
 
 
-def test_status_names_edits_that_are_not_sent_and_says_0_as_nothing_can_be_done(at_two: Command) -> None:
+def test_status_says_3_while_an_edit_waits(at_two: Command) -> None:
     edit = (
         "import notes_app, syncengine, sys\n"
         "with syncengine.Engine.open(sys.argv[1], registry=notes_app.TWO) as engine, engine.write() as db:\n"
@@ -139,9 +138,9 @@ def test_status_names_edits_that_are_not_sent_and_says_0_as_nothing_can_be_done(
         check=True,
     )
     ran = at_two("status", "--app", "notes_app:TWO", "--user", "ann")
-    assert (ran.status, "state          edited here\n" in ran.out) == (0, True)
+    assert (ran.status, "state          waiting\n" in ran.out) == (3, True)
     told = at_two("status", "--json").json
-    assert (told["synced"], told["edited_at"] is None) == (False, False)
+    assert (told["synced"], told["outbox"]["waiting"]) == (False, 1)
 
 
 def test_status_says_3_while_a_migration_is_pending(at_two: Command) -> None:
