@@ -64,8 +64,10 @@ def contents_of(path: Path, *, leave_out: LeftOut | None = None) -> Contents:
 
 
 def _schema(store: Store) -> tuple[str, ...]:
-    """ALTER TABLE RENAME writes names in quotes, which an author did not."""
-    found = store.query("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type, name")
+    """ALTER TABLE RENAME writes names in quotes, which an author did not. Capture follows the tables."""
+    found = store.query(
+        "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT GLOB '_sync_capture_*' ORDER BY type, name"
+    )
     return tuple(str(sql).replace('"', "") for (sql,) in found)
 
 
