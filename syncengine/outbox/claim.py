@@ -1,5 +1,6 @@
 """Choose what is sent next, give it numbers, and freeze it on disk before a byte leaves the device."""
 
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from syncengine.errors import TextUnreadable
@@ -111,7 +112,7 @@ def _number(
 ) -> list[Entry]:
     claimed = next_state(State.WAITING, Event.CLAIM)
     numbered = [
-        entry._replace(sequence=sequence, epoch=drain.epoch, state=claimed, last_error=None, claim_token=token)
+        entry.numbered(sequence, epoch=drain.epoch, state=claimed, token=token)
         for sequence, entry in enumerate(chosen, start=drain.next_sequence)
     ]
     write_numbers(store, numbered)
@@ -154,22 +155,22 @@ def write_numbers(store: "Store", entries: list[Entry]) -> None:
     store.run_many(
         "outbox",
         "number",
-        [
-            (
-                entry.sequence,
-                entry.epoch,
-                entry.state,
-                entry.kind,
-                entry.set_json,
-                entry.before_json,
-                entry.base_version,
-                entry.barrier_json,
-                entry.claim_token,
-                entry.entry_id,
-            )
-            for entry in entries
-        ],
+        map(_AS_NUMBERED, entries),
     )
+
+
+_AS_NUMBERED = attrgetter(
+    "sequence",
+    "epoch",
+    "state",
+    "kind",
+    "set_json",
+    "before_json",
+    "base_version",
+    "barrier_json",
+    "claim_token",
+    "entry_id",
+)
 
 
 __all__ = ["Limits", "claim", "write_numbers"]

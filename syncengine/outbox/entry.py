@@ -60,6 +60,11 @@ class Entry(NamedTuple):
         told = f"kind={self.kind}, collection={self.collection!r}, state={self.state!r}, sequence={self.sequence}"
         return f"Entry(entry_id={self.entry_id}, {told})"
 
+    def numbered(self, sequence: int, *, epoch: int, state: str, token: str | None) -> "Entry":
+        """The same with the number that it is sent under. As `_replace` would make it, in a fourth of the time."""
+        head, middle, tail = self[:2], self[4:15], self[16:18]
+        return Entry._make((*head, sequence, epoch, *middle, state, *tail, None, self.created_at, token))
+
     def key(self, device: str) -> str:
         """The name of this entry for the cloud, the same however often it is sent."""
         return f"{device}:{self.epoch}:{self.sequence}"
@@ -96,8 +101,7 @@ class Batch:
         return len({entry.group_id for entry in self.entries}) == 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(NamedTuple):
     """What the cloud said about one entry; `outcome` repeats the first answer to a duplicate."""
 
     sequence: int
@@ -115,7 +119,7 @@ class Result:
 
     @property
     def took_effect(self) -> bool:
-        return self.first_answer in ("applied", "merged")
+        return self.status == "applied" or self.first_answer in ("applied", "merged")
 
     @property
     def was_rejected(self) -> bool:

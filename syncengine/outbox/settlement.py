@@ -60,13 +60,14 @@ class _Settling:
         self._unanswered = self._conflicts = self._reused = 0
 
     def settle(self, sent: Entry, answer: Result | None) -> None:
+        present = self._present.get(sent.sequence or 0)
         if answer is None:
             self._unanswered += 1
         elif answer.first_answer == "reused":
             self._reused += 1
-        elif sent.sequence in self._present:
-            entry_id, kind = self._present[sent.sequence]
-            if answer.took_effect and kind == sent.kind and kind in _PLAIN:
+        elif present is not None:
+            entry_id, kind = present
+            if kind in _PLAIN and kind == sent.kind and answer.took_effect:
                 self._leaves(sent, answer)
             else:
                 self._settle_one(entry_id, answer)

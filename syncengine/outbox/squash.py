@@ -123,11 +123,16 @@ class Squash:
         """An entry with a place of its own; later ones of its row may join it."""
         if entry.kind not in ROW_KINDS:
             self.fence()
-        else:
-            row = row_of(entry)
-            if row not in self._joinable and self._is_new(entry):
-                self._began.add(len(self._places))
-            self._joinable[row] = len(self._places)
+            self._places.append(entry)
+            return
+        row = row_of(entry)
+        self.append_first(entry, row, is_new=row not in self._joinable and self._is_new(entry))
+
+    def append_first(self, entry: Entry, row: Row, *, is_new: bool) -> None:
+        """The same for one whose row and whose beginning are known."""
+        if is_new:
+            self._began.add(len(self._places))
+        self._joinable[row] = len(self._places)
         self._places.append(entry)
 
     def append_group(self, entries: list[Entry]) -> None:

@@ -152,6 +152,8 @@ class Draining:
         self._settling = False
         self._copied: Batch | None = None
         """The last batch with numbers that another copy of the store had used."""
+        self._heard: tuple[Batch, PushSaid] | None = None
+        """The last answer, while it is not confirmed yet."""
         self._sendable = 0
         self._pushes = 0
         self._applied = 0
@@ -164,8 +166,11 @@ class Draining:
         if not self.keep_lease():
             return self._report("another_process")
         try:
-            return self._report((yield from parts))
+            ended = yield from parts
+            self._confirm_heard()
+            return self._report(ended)
         except CALL_FAILURES as error:
+            self._confirm_heard()
             return self._failed(error)
         finally:
             # A lease that cannot be given back ends by itself.
@@ -345,11 +350,12 @@ class Draining:
         return None if self._carriage.encode is None else self._carriage.encode(batch)
 
     def _carried(self, push: Push) -> Generator[Call, Answer, PushSaid]:
-        """The answer to a push; while it is on its way, the next batch is claimed and encoded."""
+        """The answer to a push; while it is on its way, the one before is confirmed and the next one prepared."""
         if not self._carriage.overlaps:
             said = yield push
         else:
             yield Begin(push=push)
+            self._confirm_heard()
             self._claim_ahead(push.batch)
             said = yield End()
         assert isinstance(said, PushSaid)
@@ -379,12 +385,21 @@ class Draining:
     def _answered(self, push: Push, said: PushSaid) -> Generator[Call, Answer, None]:
         sent_bytes = len(push.encoded) if push.encoded else sum(entry.size_bytes for entry in push.batch.entries)
         self.line = self.line.pushed(sent_bytes=sent_bytes, took_ms=said.took_ms, compressed=push.compress)
+        if self._ahead is not None and _all_took_effect(push.batch, said):
+            self._heard = (push.batch, said)  # confirmed while the next push is on its way
+            return
         settled = self._confirm(push.batch, said)
         if not settled.reused:
             return
         self._copied = push.batch
         if not self._settling:
             yield from self._leave_to_the_copy()
+
+    def _confirm_heard(self) -> None:
+        """A killed process confirms it in its next life: the same numbers are then answered as duplicates."""
+        heard, self._heard = self._heard, None
+        if heard is not None:
+            self._confirm(*heard)
 
     def _leave_to_the_copy(self) -> Generator[Call, Answer, None]:
         """Another copy of this store has used our numbers: what is ours is sent under a new epoch.
@@ -473,6 +488,10 @@ class Draining:
             raise gap
         self._begin_epoch()
         yield from self._greet()
+
+
+def _all_took_effect(batch: Batch, said: PushSaid) -> bool:
+    return len(said.results) == len(batch.entries) and all(result.took_effect for result in said.results)
 
 
 __all__ = [
