@@ -19,6 +19,7 @@ from syncengine.local.restore_points import forget_erased_points
 from syncengine.local.sqlite_errors import SqliteError
 from syncengine.logs import log_event
 from syncengine.migrate.kept_tables import drop_kept_tables
+from syncengine.migrate.rebuild import RebuildingExecutor
 from syncengine.migrate.shadow_state import filling
 from syncengine.vocabulary import STORE_SCOPE
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from syncengine.local.store import Store
     from syncengine.local.version_table import Readable
     from syncengine.migrate.definition import MigrationDefinition
+    from syncengine.migrate.executor import BaseMigrationExecutor
     from syncengine.migrate.quarantine_item import QuarantineItem
 
 NOT_YET = "what it erased is not gone from every file yet; the next start goes on"
@@ -68,13 +70,17 @@ class ZeroedPages:
             store.query(f"PRAGMA secure_delete = {'ON' if store.zeroing else 'OFF'}")
 
 
-def forget_before(store: "Store", definition: "MigrationDefinition", *, converts: bool) -> None:
-    """In the transaction of a migration that erases, at its end: what the engine itself has kept of the old rows.
+def forget_before(store: "Store", executor: "BaseMigrationExecutor") -> None:
+    """At the end of a migration's transaction, if it erases: what the engine itself has kept of the old rows.
 
-    Open quarantine items stay: they are rows that exist nowhere else, and a person decides about them. `converts`:
-    queued entries of the new shape went through the migration; else all of them have old values.
+    Open quarantine items stay: they are rows that exist nowhere else, and a person decides about them.
     """
-    names, converted = _json(definition.collections), definition.to_version if converts else ""
+    definition = executor.definition
+    if not definition.erases:
+        return
+    # Queued entries go through a migration that rebuilds tables; after any other, all of them have old values.
+    converted = definition.to_version if isinstance(executor, RebuildingExecutor) else ""
+    names = _json(definition.collections)
     store.run("erasures", "forget_archive", collections=names, owner=None, row_key=None)
     store.run("erasures", "end_kept_tables", collections=names, past=_PAST)
     store.run("erasures", "forget_before", collections=names, converted=converted)

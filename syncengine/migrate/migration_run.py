@@ -121,7 +121,7 @@ class Run:
                 names = () if isinstance(self.executor, OnlineExecutor) else self.executor.definition.collections
                 with capture_off(self.store, names, reshaping=True):
                     state = self._do()
-                self.forget_before()
+                forget_before(self.store, self.executor)
                 # The record and the markers are the last statements of the change itself.
                 self.record(state)
                 move_markers(self.store, self.context.registry, user=self.context.user)
@@ -336,12 +336,6 @@ class Run:
         check_sum(self.step.id, counts)
 
     # Records.
-
-    def forget_before(self) -> None:
-        """Of a migration that erases: what the engine has kept of the rows as they were."""
-        if self.executor.definition.erases:
-            converts = isinstance(self.executor, RebuildingExecutor)
-            forget_before(self.store, self.executor.definition, converts=converts)
 
     def record_shapes(self) -> None:
         """What its collections are now, and in which version."""

@@ -28,6 +28,7 @@ from syncengine.migrate.checks import (
     refuse_overtaken,
 )
 from syncengine.migrate.entries_of_run import QueuedEntries
+from syncengine.migrate.erasing import forget_before
 from syncengine.migrate.kept_tables import (
     drop_kept_tables,
     drop_shadow,
@@ -379,7 +380,7 @@ class _ShadowRun:
                 executor.verify(self.work)
                 check_sum(self.step.id, self.run.tally.counts)
                 self.run.record_shapes()
-                self.run.forget_before()
+                forget_before(store, executor)
             store.run("shadow", "remove", collection=self.collection)
             # The record and the markers are the last statements of the change itself.
             self.run.record("completed")

@@ -455,7 +455,7 @@ def test_a_copy_that_was_begun_before_is_no_restore_point(path):
         if not erased:
             erased.append(True)
             with engine._store.transaction():
-                forget_before(engine._store, Blanking.definition, converts=False)
+                forget_before(engine._store, Blanking())
 
     with opened(path, registry=registry_with(target="1.1.0")) as engine:
         with pytest.raises(RestorePointImpossible, match="erased while it was made"):
