@@ -1,6 +1,6 @@
 """Notes and places, changed by small migrations in one version or another; for tests of what runs when."""
 
-from migrate_world import registry_of
+from migrate_world import quiet_write, registry_of
 
 from syncengine import Engine, MigrationDefinition, add, declared, tables
 from syncengine.migrate.executor import BaseMigrationExecutor
@@ -30,7 +30,7 @@ def filled(path, *, rows=3, users=("ann",)):
     """A store at 2.0.0 with rows of each user."""
     with Engine.open(path, registry=registry(target="2.0.0")) as engine:
         engine.migrate()
-        with engine.write() as db:
+        with quiet_write(engine) as db:
             for user in users:
                 db["notes"].insert_all({"user_id": user, "id": f"n-{n}"} for n in range(rows))
     return path

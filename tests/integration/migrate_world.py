@@ -1,6 +1,7 @@
 """Small registries made of executors that a test writes in place, and what a store holds, as values to compare."""
 
 import re
+from contextlib import contextmanager
 
 from syncengine import Collection, ListedMigration, MigrationRegistry, SystemClock
 
@@ -47,6 +48,13 @@ def forget_how_tables_were_made(store):
     """As a store in which nothing was recorded: a table may then have any shape when its migration comes."""
     with store.transaction():
         store.query("UPDATE _sync_collection SET ddl = '[]'")
+
+
+@contextmanager
+def quiet_write(engine, **facts):
+    """A block of the app's whose edits are not queued for a cloud: for rows that were always there."""
+    with engine._store.without_triggers(), engine.write(**facts) as db:
+        yield db
 
 
 def dump(store, *, without=("_sync_run", "_sync_restore_point", "_sync_lease")):

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from syncengine import Engine, KeyFile, migration, tables
-from tests.integration.migrate_world import registry_of
+from tests.integration.migrate_world import quiet_write, registry_of
 
 CANARY = "canary-7f3a91"
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +76,7 @@ def notes_of(count, **columns):
 
 
 def write(engine, rows):
-    with engine.write() as db:
+    with quiet_write(engine) as db:
         db["notes"].insert_all(rows)
 
 

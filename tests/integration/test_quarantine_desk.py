@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from imports import ImportExecutor, JourneyV2, JourneyV3, make_v2, seconds_v3, upload_walks, walk, write_phone
-from migrate_world import StoppedClock, dump, registry_of
+from migrate_world import StoppedClock, dump, quiet_write, registry_of
 
 from syncengine import Engine, Quarantine, Settings, SystemClock, add, declared, migration, rename
 from syncengine.errors import (
@@ -40,7 +40,7 @@ def store_at_two(path, rows):
     """A store of version 2.0.0 with these journeys."""
     with Engine.open(path, registry=registry_of(make_v2(), target="2.0.0")) as engine:
         engine.migrate()
-        with engine.write() as db:
+        with quiet_write(engine) as db:
             db.conn.executemany("INSERT INTO journeys VALUES (?, ?, ?, ?)", rows)
 
 
@@ -388,7 +388,7 @@ def test_an_element_whose_row_is_there_already_stays(tmp_path):
     path, phone = tmp_path / "app.db", write_phone(tmp_path / "phone.json", [walk(1), walk(2, 13)])
     with importing(path, phone) as engine:
         engine.migrate()
-        with engine.write() as db:
+        with quiet_write(engine) as db:
             db.execute("INSERT INTO journeys VALUES ('ann', 'w-00002', 9, 'by hand')")
     with importing(path, phone, executor=TakesThirteen()) as engine:
         assert not engine.quarantine.retry(1).resolved

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from imports import ImportExecutor, JourneyV2, JourneyV3, make_v2, seconds_v3, upload_walks, walk, write_phone
-from migrate_world import dump, registry_of
+from migrate_world import dump, quiet_write, registry_of
 
 from syncengine import Engine, Quarantine, Settings, migration
 from syncengine.errors import MigrationInvalid, QuarantineEditRefused, StoreBusy
@@ -35,7 +35,7 @@ def path(tmp_path):
     path = tmp_path / "app.db"
     with Engine.open(path, registry=registry_of(make_v2(), target="2.0.0")) as engine:
         engine.migrate()
-        with engine.write() as db:
+        with quiet_write(engine) as db:
             rows = [("ann", "b", 13.0, SECRET), ("bob", "c", 2.0, None)]
             db.conn.executemany("INSERT INTO journeys VALUES (?, ?, ?, ?)", rows)
     with at_three(path) as engine:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from migrate_world import registry_of
+from migrate_world import quiet_write, registry_of
 from pydantic import BaseModel, ConfigDict
 
 from syncengine import (
@@ -68,7 +68,7 @@ class World:
     def fill(self, journeys, places=(), notes=(), *also):
         with self.open(target="2.0.0") as engine:
             engine.migrate()
-            with engine.write() as db:
+            with quiet_write(engine) as db:
                 db.conn.executemany("INSERT INTO journeys VALUES (?, ?, ?, ?)", journeys)
                 db.conn.executemany("INSERT INTO places VALUES (?, ?, ?)", places)
                 db.conn.executemany("INSERT INTO notes VALUES (?, ?, ?, ?)", notes)
@@ -280,7 +280,7 @@ def test_an_imported_row_that_refers_to_nothing_is_set_aside_and_the_others_come
         assert (counts.read, counts.written, counts.quarantined) == (3, 2, 1)
         assert keys(engine, "places") == ["ann p1", "ann p3"]
         assert aside(engine) == [("places", "ann", "p2", "no_parent")]
-        with engine.write() as db:
+        with quiet_write(engine) as db:
             db.execute("INSERT INTO journeys VALUES ('ann', 'nowhere', NULL, NULL)")
         assert engine.quarantine.retry(1).resolved
         assert keys(engine, "places") == ["ann p1", "ann p2", "ann p3"]

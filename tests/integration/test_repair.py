@@ -4,7 +4,7 @@ import json
 
 import pytest
 from imports import ImportExecutor, make_v2, walk, write_phone
-from migrate_world import registry_of
+from migrate_world import quiet_write, registry_of
 from pydantic import BaseModel, ConfigDict, Field
 
 from syncengine import Engine, Quarantine, Work, cast, clamp, declared, default, migration, tables, trim, using
@@ -54,7 +54,7 @@ def run(tmp_path, rows, *repairs, function=to_new, **facts):
     make = tables(id="make", from_version="1.0.0", to_version="2.0.0", create=(OLD,))
     with Engine.open(tmp_path / "app.db", registry=registry_of(make, target="2.0.0")) as engine:
         engine.migrate()
-        with engine.write() as db:
+        with quiet_write(engine) as db:
             db.conn.executemany("INSERT INTO journeys VALUES ('ann', ?, ?, ?, ?)", rows)
     facts = {"id": "rows", "table": NEW, "critical": True, "repairs": repairs, **facts}
     step = migration(collection="journeys", from_version="2.0.0", to_version="3.0.0", **facts)(function)
@@ -230,7 +230,7 @@ def test_an_import_mends_elements_of_its_legacy_store(tmp_path):
 def test_a_cast_is_mended_too(tmp_path):
     with Engine.open(tmp_path / "app.db", registry=registry_of(make_v2(), target="2.0.0")) as engine:
         engine.migrate()
-        with engine.write() as db:
+        with quiet_write(engine) as db:
             rows = [("ann", "a", 1.5, None), ("ann", "b", 2.0, None)]
             db.conn.executemany("INSERT INTO journeys VALUES (?, ?, ?, ?)", rows)
     casting = declared(

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from migrate_world import quiet_write
 from rollback_world import (
     ImportExecutor,
     add_walks,
@@ -113,7 +114,7 @@ def test_the_import_of_one_user_goes_and_another_users_rows_stay_byte_for_byte(p
 
 def test_rows_that_the_user_edited_or_added_are_told_from_imported_ones(path, phone):
     with at_four(path, phone) as engine:
-        with engine.write() as db:
+        with quiet_write(engine) as db:
             db.execute("UPDATE journeys SET name = 'mine' WHERE id = 'w-00000'")
             db.execute("INSERT INTO journeys VALUES ('ann', 'own', 7, NULL, 'blue')")
         before = contents(engine)
@@ -322,7 +323,7 @@ def test_an_emergency_needs_developer_mode_and_takes_the_newest_restore_point(pa
         with pytest.raises(DeveloperModeRequired):
             engine.migrations.rollback("seconds-v3", "ann", emergency=True)
     with open_at(path, *registry, settings=Settings(developer_mode=True)) as engine:
-        with engine.write() as db:
+        with quiet_write(engine) as db:
             db.execute("UPDATE journeys SET seconds = 777 WHERE id = 'a'")
         report = engine.migrations.rollback("seconds-v3", "ann", emergency=True, why="all is wrong")
         assert report.state == "restored"

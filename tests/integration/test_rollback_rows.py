@@ -1,6 +1,7 @@
 """Rows that go back by a way down: what is kept, what collides, what comes back, what is recorded."""
 
 import pytest
+from migrate_world import quiet_write
 from rollback_world import (
     V2,
     JourneyV2,
@@ -79,7 +80,7 @@ def test_a_listener_hears_of_a_rollback_that_was_done_and_of_no_other(path):
 
 def test_edits_that_were_made_since_go_back_too(path):
     with at_three(path) as engine:
-        with engine.write() as db:
+        with quiet_write(engine) as db:
             db.execute("UPDATE journeys SET seconds = 600 WHERE id = 'a-1'")
             db.execute("INSERT INTO journeys VALUES ('ann', 'a-3', 60, 'new')")
             db.execute("DELETE FROM journeys WHERE id = 'b-1'")
@@ -211,7 +212,7 @@ def test_rolling_back_what_has_not_run_is_refused(path):
 def test_before_rows_go_back_there_is_a_restore_point_but_none_for_what_is_stopped(path):
     with at_three(path) as engine:
         made = "SELECT count(*) FROM _sync_restore_point WHERE reason LIKE 'before the rollback%'"
-        with engine.write() as db:
+        with quiet_write(engine) as db:
             db.execute("INSERT INTO journeys VALUES ('ann', 'odd', 13, NULL)")
         assert engine.migrations.rollback("seconds-v3", "ann", consent={"bob"}).restore_point_id is None
         assert engine._store.query(made) == [(0,)]
@@ -232,7 +233,7 @@ def test_what_a_rule_had_repaired_is_as_it_was_unless_somebody_edited_it(path):
     with open_at(path, *steps) as engine:
         assert "2 rows repaired: minutes clamped" in engine.migrate().results[0].warnings
         assert [row[2] for row in walks_of(engine)] == [0, 0, 180]
-        with engine.write() as db:
+        with quiet_write(engine) as db:
             db.execute("UPDATE journeys SET seconds = 30 WHERE id = 'b'")
         assert engine.migrations.rollback("seconds-v3", "ann").state == "rolled_back"
         assert walks_of(engine) == [rows[0], ("ann", "b", 0.5, "edited"), rows[2]]
@@ -257,7 +258,7 @@ def test_rows_whose_parent_has_no_way_back_collide_with_it(path):
     with open_at(path, make_v2(POINTS), seconds_v3()) as engine:
         engine.migrate()
         add_walks(engine, ("ann", "odd", 13, None), ("ann", "even", 60, None))
-        with engine.write() as db:
+        with quiet_write(engine) as db:
             db.execute("INSERT INTO places VALUES ('ann', 'p1', 'odd'), ('ann', 'p2', 'even')")
         report = engine.migrations.rollback("seconds-v3", "ann")
         assert (report.state, [(c.collection, c.key, c.code) for c in report.collisions]) == (
