@@ -185,11 +185,19 @@ class Engine:
 
         sweep()
         report = self.migrations.migrate_all_data(self._user)
+        self._take_parked()
         for result in report.results:
             if result.failure is not None and self._is_critical(result.migration_id):
                 raise result.failure
         self._wake("migrated")
         return self._tend_quarantine(report)
+
+    def _take_parked(self) -> None:
+        """What came from newer apps and can be read now, in the shapes that this one has just made."""
+        if self._store.value("pull", "anything_parked"):
+            from syncengine.sync.parked import apply_parked
+
+            apply_parked(self._store, self._registry)
 
     def _tend_quarantine(self, report: MigrationReport | None) -> MigrationReport | None:
         """What a migration set aside is tried again when its code is another; what was resolved long ago goes."""

@@ -64,6 +64,20 @@ class SyncState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingState:
+    """What came from the cloud. `at_head`: the last page was the end; None where nothing was read yet. `read_at`:
+    when the last page came. `parked` rows cannot be taken yet; `conflicts` are fields that both sides had changed."""
+
+    at_head: bool | None
+    read_at: str | None
+    parked: int
+    conflicts: int
+
+
+NOTHING_READ = ReadingState(at_head=None, read_at=None, parked=0, conflicts=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """Everything a settings page or a support person asks first."""
 
@@ -71,9 +85,11 @@ class Status:
     read_only: str | None
     """The code of what makes the store read-only, or None. Of a damaged store, what cannot be read counts as 0."""
     synced: bool
-    """A cloud has confirmed, and nothing is left: outbox empty, nothing in quarantine, no migration pending."""
+    """A cloud has confirmed, and nothing is left: outbox empty, read to the end, nothing parked or in quarantine, no
+    migration pending."""
     migration: MigrationState
     outbox: OutboxState
+    reading: ReadingState
     quarantined: int
     connectivity: Connectivity
     sync: SyncState
@@ -91,12 +107,14 @@ def read_status(store: "Store", registry: "MigrationRegistry", *, user: str | No
     """The status as the store has it now, in one transaction-free look. Damage is no reason to say nothing."""
     migration = _as_far_as(store, lambda: _migration_state(store, registry, user), _unknown(registry))
     outbox = _as_far_as(store, lambda: _outbox_state(store), NOTHING_WAITS)
+    reading = _as_far_as(store, lambda: _reading_state(store, user), NOTHING_READ)
     quarantined = _as_far_as(store, lambda: int(store.value("status", "quarantined")), 0)
     network: dict[str, str] = _as_far_as(store, lambda: dict(store.rows("status", "network")), {})
     sync = _as_far_as(store, lambda: _sync_state(store, user, activity), _never_sent(activity))
     erasures = _as_far_as(store, lambda: read_erasures(store), NOTHING_ERASED)
     collections = _as_far_as(store, lambda: collection_states(store, registry), None)
     left = outbox.waiting + outbox.claimed + outbox.held + quarantined + migration.pending + migration.queued
+    left += reading.parked + (reading.at_head is False)
     read_only = store.read_only
     return Status(
         user=user,
@@ -104,6 +122,7 @@ def read_status(store: "Store", registry: "MigrationRegistry", *, user: str | No
         synced=not left and read_only is None and sync.last_success_at is not None,
         migration=migration,
         outbox=outbox,
+        reading=reading,
         quarantined=quarantined,
         connectivity=Connectivity(verdict=str(network.get("probe_verdict", "unknown")), at=network.get("probe_at")),
         sync=sync,
@@ -157,6 +176,16 @@ def _outbox_state(store: "Store") -> OutboxState:
         held=counts.get("held", (0, None))[0],
         confirmed=int(store.value("status", "confirmed")),
         oldest_at=min(oldest) if oldest else None,
+    )
+
+
+def _reading_state(store: "Store", user: str | None) -> ReadingState:
+    found = store.row("status", "reading", owner=user or "")
+    return ReadingState(
+        at_head=None if found is None else bool(found[0]),
+        read_at=None if found is None else found[1],
+        parked=int(store.value("status", "parked")),
+        conflicts=int(store.value("status", "conflicts")),
     )
 
 

@@ -7,7 +7,7 @@ from syncengine.cli.controlling import cancel, pause, resume, skip, verify
 from syncengine.cli.counting import plan, status
 from syncengine.cli.doctor import doctor
 from syncengine.cli.exit_codes import MEANING
-from syncengine.cli.listing import history, outbox
+from syncengine.cli.listing import conflicts, history, outbox, parked
 from syncengine.cli.migrating import migrate
 from syncengine.cli.quarantining import quarantine
 from syncengine.cli.resealing import new_key, reseal
@@ -19,7 +19,8 @@ from syncengine.cli.syncing import sync
 _EXIT_CODES = "\b\nExit status:\n" + "\n".join(f"  {code.value}  {text}" for code, text in MEANING.items())
 _HELP = f"""Look at a store of syncengine, migrate it, sync it.
 
-status, plan, history, outbox, quarantine, schema and doctor open the store read-only and never make one.
+status, plan, history, outbox, conflicts, parked, quarantine, schema and doctor open the store read-only and never
+make one.
 
 {_EXIT_CODES}
 """
@@ -39,6 +40,8 @@ for _command in (
     sync,
     history,
     outbox,
+    conflicts,
+    parked,
     quarantine,
     doctor,
     pause,

@@ -63,6 +63,7 @@ def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None
             "confirmed": confirmed,
             "oldest_at": oldest_at,
         },
+        "reading": _reading(look, user),
         "quarantined": quarantined,
         "erasures": asdict(erasures),
         "connectivity": {"verdict": network.get("probe_verdict", "unknown"), "at": network.get("probe_at")},
@@ -77,6 +78,17 @@ def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None
     return found
 
 
+def _reading(look: "Look", user: str | None) -> dict[str, Any]:
+    """What came from the cloud; of one user, or of all."""
+    at_head, read_at, parked, conflicts = look.rows("looks", "reading", user=user)[0]
+    return {
+        "at_head": None if at_head is None else bool(at_head),
+        "read_at": read_at,
+        "parked": parked,
+        "conflicts": conflicts,
+    }
+
+
 def _collections(look: "Look", registry: "MigrationRegistry") -> dict[str, Any]:
     from syncengine.clock import SystemClock
     from syncengine.migrate.readiness import bars_of, states_of
@@ -89,6 +101,8 @@ def _is_left(found: dict[str, Any]) -> bool:
     """Is there something to migrate, to send or to look at? What was skipped or rolled back is left, too."""
     outbox, migration = found["outbox"], found["migration"]
     left = outbox["waiting"] + outbox["claimed"] + outbox["held"] + (migration["pending"] or 0) + migration["queued"]
+    reading = found["reading"]
+    left += reading["parked"] + (reading["at_head"] is False)
     is_blocked = any(state["state"] == "blocked" for state in (found["collections"] or {}).values())
     return bool(left or found["quarantined"] or migration["superseded"] or is_blocked)
 
@@ -125,6 +139,7 @@ def _facts(found: dict[str, Any]) -> dict[str, object]:
         **_not_ready(found["collections"] or {}),
         "cloud version": migration["cloud"],
         "outbox": f"{outbox['waiting']} waiting, {outbox['claimed']} being sent, {outbox['held']} held{since}",
+        **_read(found["reading"]),
         "quarantine": found["quarantined"],
         **_erased(found["erasures"]),
         "confirmed": outbox["confirmed"],
@@ -133,6 +148,18 @@ def _facts(found: dict[str, Any]) -> dict[str, object]:
         "next try": found["sync"]["next_try_at"],
         "last error": found["sync"]["last_error"],
     }
+
+
+def _read(reading: dict[str, Any]) -> dict[str, object]:
+    """Lines for what came from the cloud and needs a look."""
+    facts: dict[str, object] = {}
+    if reading["at_head"] is False:
+        facts["reading"] = "not at the end yet"
+    if reading["parked"]:
+        facts["parked"] = reading["parked"]
+    if reading["conflicts"]:
+        facts["conflicts"] = reading["conflicts"]
+    return facts
 
 
 def _erased(erasures: dict[str, Any]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""`history` and `outbox`: lists from the store's own views."""
+"""`history`, `outbox`, `conflicts` and `parked`: lists from the store's own views."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ RUN = (
     *("run", "migration", "scope", "hop", "state", "read", "written", "merged", "dropped", "quarantined"),
     *("warnings", "ms", "ended_at", "error"),
 )
+CONFLICT = ("conflict", "owner", "collection", "key", "field", "winner", "policy", "since")
+PARKED = ("parked", "owner", "collection", "key", "shape", "reason", "since")
 ENTRY = ("entry", "owner", "kind", "what", "key", "state", "sequence", "shape", "since", "waits")
 
 
@@ -55,6 +57,32 @@ def outbox(store: str, user: str | None, rows_max: int, as_json: bool) -> Exit:
     """What still has to reach the cloud, in order, and why it waits. Rows themselves are not shown."""
     rows = listed(store, lambda look, most: look.rows("looks", "outbox", user=user, rows_max=most), rows_max=rows_max)
     show_rows(ENTRY, rows, as_json=as_json, none="Nothing waits.")
+    return Exit.DONE
+
+
+@click.command(cls=EngineCommand)
+@store_option()
+@user_option()
+@rows_option()
+@json_option()
+def conflicts(store: str, user: str | None, rows_max: int, as_json: bool) -> Exit:
+    """Fields that this device and another one changed, newest first, and whose value stayed. Values are not shown."""
+    rows = listed(
+        store, lambda look, most: look.rows("looks", "conflicts", user=user, rows_max=most), rows_max=rows_max
+    )
+    show_rows(CONFLICT, rows, as_json=as_json, none="Nothing was changed on both sides.")
+    return Exit.DONE
+
+
+@click.command(cls=EngineCommand)
+@store_option()
+@user_option()
+@rows_option()
+@json_option()
+def parked(store: str, user: str | None, rows_max: int, as_json: bool) -> Exit:
+    """Rows from the cloud that cannot be taken yet, and why; they are kept whole."""
+    rows = listed(store, lambda look, most: look.rows("looks", "parked", user=user, rows_max=most), rows_max=rows_max)
+    show_rows(PARKED, rows, as_json=as_json, none="Nothing is parked.")
     return Exit.DONE
 
 

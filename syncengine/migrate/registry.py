@@ -35,7 +35,8 @@ class Collection:
     of a row that another device deleted and this one edited: "merge" and "server_wins" let it go, and set the edit
     aside; "client_wins" makes it again. A function is asked with the row as it was before the local edits, as it is
     here, and as it is at the cloud (None: not there), and returns the row as it shall be, or None to delete it; a
-    field that it leaves out is the cloud's. Fields that only one side changed are never lost. Conflicts are recorded.
+    field that both changed and that it leaves out is the cloud's. Fields that only one side changed are never lost,
+    and each conflict is recorded.
     """
 
     __slots__ = ("key", "labels", "merge", "name", "owner")

@@ -13,8 +13,8 @@ Fields = Mapping[str, Any]
 
 Decide = Callable[[Fields | None, Fields | None, Fields | None], Fields | None]
 """`Collection(merge=function)`: asked with the row as it was before the local edits, as it is here, and as it is at
-the cloud; None for a row that is not there. Returns the row as it shall be, None to delete it; a field that is left
-out is the cloud's."""
+the cloud; None for a row that is not there. Returns the row as it shall be, None to delete it. A field that is left
+out is the one side's that changed it; the cloud's, where both did."""
 
 WHOLE_ROW = "*"
 """In place of a field: the conflict is about the row itself, which one side deleted."""
@@ -131,11 +131,12 @@ def _changed_here(server: Fields, here: _Here, local: Fields | None, edits: Sequ
     assert here.values is not None
     clashing = [name for name, mine in here.values.items() if _clashes(name, mine, server, here)]
     wanted: Fields | None = {**server, **here.values}
+    undisputed = {**server, **{name: mine for name, mine in here.values.items() if name not in clashing}}
     if clashing and policy.prefers_server:
-        wanted = {**server, **{name: mine for name, mine in here.values.items() if name not in clashing}}
+        wanted = undisputed
     elif clashing and policy.decide is not None:
         present = {**server, **(local or {}), **here.values}
-        wanted = _decided(policy.decide, here.base_row(local), present, server)
+        wanted = _over(undisputed, policy.decide(here.base_row(local), present, server))
     conflicts = tuple(
         _conflict(name, local=here.values[name], server=server.get(name), row=wanted) for name in clashing
     )
@@ -150,9 +151,8 @@ def _clashes(name: str, mine: Any, server: Fields, here: _Here) -> bool:
     return here.base is None or name not in here.base or here.base[name] != server[name]
 
 
-def _decided(decide: Decide, base: Fields | None, local: Fields | None, server: Fields | None) -> Fields | None:
-    row = decide(base, local, server)
-    return None if row is None else {**(server or {}), **row}
+def _over(row: Fields | None, decided: Fields | None) -> Fields | None:
+    return None if decided is None else {**(row or {}), **decided}
 
 
 def _conflict(name: str, *, local: Any, server: Any, row: Fields | None) -> Conflict:
@@ -218,7 +218,7 @@ def _deleted_here(server: Fields, here: _Here, edits: Sequence[Edit], policy: Po
     if policy.prefers_server:
         row = server
     elif policy.decide is not None:
-        row = _decided(policy.decide, here.base, None, server)
+        row = _over(server, policy.decide(here.base, None, server))
     winner = "local" if row is None else "server" if row == server else "merged"
     conflict = Conflict(field=WHOLE_ROW, local=None, server=server, winner=winner)
     if row is None:
@@ -254,7 +254,7 @@ def _over_tombstone(here: _Here, local: Fields | None, edits: Sequence[Edit], po
     if policy.name == "client_wins":
         row = local
     elif policy.decide is not None:
-        row = _decided(policy.decide, here.base_row(local), local, None)
+        row = _over(local, policy.decide(here.base_row(local), local, None))
     winner = "server" if row is None else "local" if row == local else "merged"
     conflicts = (Conflict(field=WHOLE_ROW, local=local, server=None, winner=winner),)
     if row is None:

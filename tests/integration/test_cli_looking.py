@@ -22,6 +22,7 @@ STATUS_KEYS = [
         "migration",
         "collections",
         "outbox",
+        "reading",
         "quarantined",
         "erasures",
         "connectivity",

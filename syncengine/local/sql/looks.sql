@@ -42,6 +42,30 @@ WHERE :user IS NULL OR owner = :user
 ORDER BY entry
 LIMIT :rows_max;
 
+-- name: reading
+-- Whether the rows of a user, or of all, were read to the end, and what of them needs a look.
+SELECT
+  (SELECT min(at_head) FROM _sync_cursor WHERE :user IS NULL OR owner = :user),
+  (SELECT max(updated_at) FROM _sync_cursor WHERE :user IS NULL OR owner = :user),
+  (SELECT count(*) FROM _sync_parked WHERE :user IS NULL OR owner = :user),
+  (SELECT count(*) FROM _sync_conflict WHERE :user IS NULL OR owner = :user);
+
+-- name: conflicts
+-- Fields that were changed on both sides, newest first, without their values.
+SELECT conflict, owner, collection, "key", field, winner, policy, since
+FROM sync_conflicts
+WHERE :user IS NULL OR owner = :user
+ORDER BY conflict DESC
+LIMIT :rows_max;
+
+-- name: parked
+-- What came from the cloud and cannot be taken yet.
+SELECT parked, owner, collection, "key", shape, reason, since
+FROM sync_parked
+WHERE :user IS NULL OR owner = :user
+ORDER BY parked
+LIMIT :rows_max;
+
 -- name: quarantine
 -- What was set aside, without the rows themselves; what waits for a person first.
 SELECT item, origin, migration, owner, collection, "key", field, error, since, resolution, reason

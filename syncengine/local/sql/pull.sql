@@ -203,6 +203,10 @@ SELECT EXISTS (
   WHERE owner = :owner
 );
 
+-- name: anything_parked
+-- 1 when anything at all is parked.
+SELECT EXISTS (SELECT 1 FROM _sync_parked);
+
 -- name: parked_for
 -- A page of what is parked for one of some reasons, oldest first.
 SELECT parked_id, reason, body

@@ -28,3 +28,19 @@ WHERE name IN ('probe_verdict', 'probe_at');
 SELECT attempts, last_success_at, next_try_at, last_error
 FROM _sync_drain
 WHERE owner = :owner;
+
+-- name: reading
+-- Whether a user's rows were read to the end, and when a page came last.
+SELECT at_head, updated_at
+FROM _sync_cursor
+WHERE owner = :owner;
+
+-- name: parked
+-- How many rows from the cloud cannot be taken yet.
+SELECT count(*)
+FROM _sync_parked;
+
+-- name: conflicts
+-- How many fields are remembered as changed on both sides.
+SELECT count(*)
+FROM _sync_conflict;

@@ -1,0 +1,286 @@
+"""Rounds of several devices with one cloud: everything arrives, conflicts are told, and all come to agree."""
+
+import pytest
+from sync_world import World
+
+from syncengine.events import PagePulled
+from syncengine.settings import Settings
+from syncengine.sync.calls import Pull
+
+
+@pytest.fixture
+def world(tmp_path):
+    world = World(tmp_path)
+    yield world
+    world.close()
+
+
+def test_what_one_device_writes_the_other_reads(world):
+    one, two = world.device("one"), world.device("two")
+    one.add("a", title="walk", minutes=3)
+    assert one.sync().applied == 1
+    report = two.sync()
+    assert (report.ended, report.pulled) == ("drained", 1)
+    assert two.plans() == {"a": ("walk", 3, None)}
+    two.write("UPDATE plans SET minutes = 4")
+    two.sync()
+    one.sync()
+    assert one.plans() == {"a": ("walk", 4, None)}
+    assert one.outbox() == two.outbox() == []
+    assert one.engine.status().synced
+    assert any(isinstance(event, PagePulled) and event.collections == ("plans",) for event in two.events)
+
+
+def test_different_fields_edited_offline_are_both_kept(world):
+    one, two = world.device("one"), world.device("two")
+    one.add("a", title="walk", minutes=3)
+    world.settle()
+    one.write("UPDATE plans SET title = 'of one'")
+    two.write("UPDATE plans SET minutes = 9")
+    world.settle()
+    assert one.plans() == two.plans() == {"a": ("of one", 9, None)}
+    assert one.conflicts() == two.conflicts() == []
+
+
+@pytest.mark.parametrize("merge", ["merge", "client_wins", "server_wins", max])
+def test_the_same_field_edited_offline_is_a_conflict_that_ends_alike_everywhere(tmp_path, merge):
+    def longer(base, local, server):
+        return {"title": max(local["title"], server["title"], key=len)}
+
+    world = World(tmp_path)
+    merge = longer if callable(merge) else merge
+    one, two = world.device("one", merge=merge), world.device("two", merge=merge)
+    one.add("a", title="walk", minutes=3)
+    world.settle()
+    one.write("UPDATE plans SET title = 'of one, long'")
+    two.write("UPDATE plans SET title = 'of two', minutes = 5")
+    world.settle(one, two)
+    titles = {device.plans()["a"][0] for device in world.devices}
+    assert titles == {"of two" if merge in ("merge", "client_wins") else "of one, long"}
+    assert {device.plans()["a"][1] for device in world.devices} == {5}
+    assert one.outbox() == two.outbox() == []
+    world.close()
+
+
+def test_a_deletion_reaches_the_other_device_and_an_edit_of_it_is_not_lost(world):
+    one, two = world.device("one"), world.device("two")
+    for key in ("a", "b"):
+        one.add(key, title=key)
+    world.settle()
+    one.write("DELETE FROM plans")
+    two.write("UPDATE plans SET title = 'edited' WHERE id = 'b'")
+    world.settle(one, two)
+    assert one.plans() == two.plans() == {}
+    assert [(key, code) for _, key, code in two.quarantine()] in ([("b", "deleted_at_cloud")], [("b", "gone")])
+
+
+def test_parents_and_children_come_in_whatever_order(world):
+    one = world.device("one")
+    with one.engine.write() as db:
+        db["plans"].insert({"user_id": "ann", "id": "p", "title": "plan"})
+        db["steps"].insert_all([{"user_id": "ann", "id": f"s{n}", "plan": "p", "text": "t"} for n in range(5)])
+    world.settle()
+    one.write("UPDATE plans SET title = 'the parent is last now'")
+    world.settle()
+    three = world.device("three")
+    three.sync()
+    assert len(three.query("SELECT * FROM steps")) == 5
+    assert three.parked() == []
+
+
+def test_children_whose_parent_comes_pages_later_wait_for_it(tmp_path):
+    world = World(tmp_path, Settings(pull_items_max=2))
+    one, two = world.device("one"), world.device("two")
+    one.add("p", title="plan")
+    for number in range(9):
+        one.write("INSERT INTO steps VALUES ('ann', ?, 'p', 't')", f"s{number}")
+    world.settle(one)
+    one.write("UPDATE plans SET title = 'last'")
+    one.sync()
+    two.sync()
+    assert len(two.query("SELECT * FROM steps")) == 9
+    assert two.parked() == []
+    world.close()
+
+
+def test_our_own_push_whose_answer_was_lost_is_no_conflict(world):
+    one, two = world.device("one"), world.device("two")
+    one.add("a", title="walk")
+    world.settle()
+    one.write("UPDATE plans SET title = 'mine'")
+    one.line.lost_answers = 1
+    one.failed_sync()
+    one.write("UPDATE plans SET title = 'mine again'")
+    world.settle()
+    assert one.plans() == two.plans() == {"a": ("mine again", None, None)}
+    assert one.conflicts() == two.conflicts() == []
+
+
+def test_a_device_that_only_may_drain_hands_over_its_queue_and_reads_nothing(world):
+    old, new = world.device("old", "1.0.0"), world.device("new", "2.0.0")
+    new.add("a", name="of the new one")
+    new.sync()
+    world.accept_only_from("2.0.0")
+    old.add("b", title="of the old one", minutes=2)
+    pulls = []
+    pull = old.line.pull
+    old.line.pull = lambda request: pulls.append(request) or pull(request)
+    report = old.sync()
+    assert report.applied == 1
+    assert pulls == []
+    assert list(old.plans()) == ["b"]
+    new.sync()
+    assert new.plans()["b"] == ("of the old one", 120, None)
+
+
+def test_a_long_reading_goes_on_in_the_next_round(tmp_path):
+    world = World(tmp_path, Settings(pull_items_max=3, round_pulls_max=2))
+    one, two = world.device("one"), world.device("two")
+    for number in range(10):
+        one.add(f"k{number}", title="t")
+    one.sync()
+    assert two.sync().ended == "bounded"
+    assert len(two.plans()) == 6
+    assert not two.engine.status().synced
+    assert two.sync().ended == "drained"
+    assert len(two.plans()) == 10
+    world.close()
+
+
+# Two versions of the app.
+
+
+def test_old_and_new_devices_edit_one_row_and_agree(world):
+    old, new = world.device("old", "1.0.0"), world.device("new", "1.0.0")
+    old.add("a", title="walk", minutes=3, note="n")
+    world.settle()
+    new.restart("2.0.0")
+    old.write("UPDATE plans SET minutes = 5, note = 'of old'")
+    new.write("UPDATE plans SET name = 'of new'")
+    world.settle()
+    assert new.plans() == {"a": ("of new", 300, "of old")}
+    assert old.plans()["a"][1:] == (5, "of old"), "the last known form stays"
+    assert old.parked() == [("a", "newer_shape")]
+    assert old.outbox() == new.outbox() == []
+    old.write("UPDATE plans SET note = 'later, of old'")
+    world.settle()
+    assert new.plans() == {"a": ("of new", 300, "later, of old")}
+    old.restart("2.0.0")
+    world.settle()
+    assert old.plans() == new.plans()
+    assert old.parked() == []
+    assert old.outbox() == new.outbox() == []
+
+
+def test_any_number_of_new_devices_lift_once(world):
+    devices = [world.device(name, "1.0.0") for name in ("old", "two", "three")]
+    old, two, three = devices
+    old.add("a", title="walk", minutes=3)
+    world.settle()
+    two.restart("2.0.0")
+    three.restart("2.0.0")
+    two.write("UPDATE plans SET name = 'of two'")
+    old.write("UPDATE plans SET minutes = 8")
+    old.sync()
+    two.line.down = three.line.down = None
+    world.settle(rounds=5)
+    assert two.plans() == three.plans() == {"a": ("of two", 480, None)}
+    versions = [device.query("SELECT version FROM _sync_row WHERE row_key = 'a'") for device in (two, three)]
+    assert versions[0] == versions[1]
+    world.settle(rounds=2)
+    assert versions[0] == two.query("SELECT version FROM _sync_row WHERE row_key = 'a'"), "it comes to rest"
+
+
+# Reading from the start again.
+
+
+def test_rows_deleted_before_the_cloud_forgot_are_deleted_here_too(world):
+    one, two = world.device("one"), world.device("two")
+    for key in ("a", "b", "c"):
+        one.add(key, title=key)
+    world.settle()
+    one.write("DELETE FROM plans WHERE id IN ('a', 'b')")
+    one.sync()
+    two.write("UPDATE plans SET title = 'edited' WHERE id = 'b'")
+    two.add("new", title="made here")
+    world.clock.wall_ms += 100 * 24 * 3_600_000
+    assert world.cloud.compact(keep_days=90) == 2
+    one.add("d", title="d")
+    one.sync()
+    world.settle()
+    assert two.plans().keys() == one.plans().keys() == {"c", "d", "new"}
+    assert [key for _, key, _ in two.quarantine()] == ["b"]
+    assert two.query("SELECT resync_reason, at_head FROM _sync_cursor") == [(None, 1)]
+
+
+def test_a_cloud_restored_from_an_older_copy_is_told_again_what_it_lost(world):
+    one, two = world.device("one"), world.device("two")
+    one.add("kept", title="kept")
+    one.add("changed", title="old")
+    one.add("deleted", title="deleted")
+    world.settle()
+    world.backup()
+    one.write("UPDATE plans SET title = 'confirmed later' WHERE id = 'changed'")
+    one.write("DELETE FROM plans WHERE id = 'deleted'")
+    one.add("made", title="made later")
+    world.settle()
+    assert one.plans() == two.plans()
+    before = one.plans()
+    world.restore()
+    world.settle(rounds=4)
+    assert one.plans() == two.plans() == before
+    assert one.outbox() == two.outbox() == []
+    three = world.device("three")
+    three.sync()
+    assert three.plans() == before
+
+
+def test_after_a_restore_newer_rows_of_the_new_life_stay_and_ours_are_told(world):
+    one, two = world.device("one"), world.device("two")
+    one.add("a", title="old")
+    world.settle()
+    world.backup()
+    one.write("UPDATE plans SET title = 'lost life'")
+    one.sync()
+    world.restore()
+    for number in range(4):
+        two.write("UPDATE plans SET title = ?", f"new life {number}")
+        two.sync()
+    world.settle()
+    assert one.plans() == two.plans() == {"a": ("new life 3", None, None)}
+    assert [(key, field, mine) for key, field, mine, *_ in one.conflicts()] == [("a", "title", '"lost life"')]
+
+
+def test_the_cursor_never_passes_a_page_that_was_not_kept(world):
+    one, two = world.device("one"), world.device("two")
+    one.add("a", title="a")
+    one.sync()
+    pull = two.line.pull
+    two.line.pull = lambda request: pull(request).model_copy(update={"cursor": "forged", "more": True})
+    two.failed_sync()
+    two.line.pull = pull
+    world.settle()
+    assert two.plans() == {"a": ("a", None, None)}
+    assert two.query("SELECT at_head FROM _sync_cursor") == [(1,)]
+
+
+def test_a_page_that_cannot_be_read_is_asked_for_with_fewer_rows(world):
+    from syncengine.errors import ProtocolViolation
+
+    one, two = world.device("one"), world.device("two")
+    for number in range(5):
+        one.add(f"k{number}", title="t" * 1000)
+    one.sync()
+    asked: list[int] = []
+    pull = two.line.pull
+
+    def capped(request: Pull):
+        asked.append(request.limit)
+        if request.limit > 10:
+            raise ProtocolViolation("The answer is too large.")
+        return pull(request)
+
+    two.line.pull = capped
+    assert two.sync().ended == "drained"
+    assert asked[:3] == [1000, 100, 10]
+    assert len(two.plans()) == 5
