@@ -142,7 +142,7 @@ class _Conversion:
         return replace(ROW_SET_ASIDE, text=f"{ROW_SET_ASIDE.text}: {why.text}", field=why.field)
 
     def _changes(self, edit: Queued, became: list[Became], told: set[str]) -> list[Change]:
-        """`told` are the keys that the unit's earlier entries have put."""
+        """`told` are the keys that the unit's earlier entries will have put."""
 
         def has(key: str) -> bool:
             row = {"collection": self.name, "owner": edit.owner, "row_key": key}
@@ -150,7 +150,8 @@ class _Conversion:
 
         known = self.making.columns.source
         changes = [change for one in became for change in one.changes(known=known, has=has)]
-        told |= {change.key for change in changes if change.kind == "put"}
+        if not edit.has_number:  # the cloud may have taken that one as it was before
+            told |= {change.key for change in changes if change.kind == "put"}
         return changes
 
 

@@ -34,14 +34,17 @@ class Became:
     @property
     def rejection(self) -> Rejection | None:
         """Why it cannot be converted, when it cannot."""
-        return next((one for one in (self.before, self.after) if isinstance(one, Rejection)), None)
+        return self.after if isinstance(self.after, Rejection) else None
 
     def changes(self, *, known: Collection[str], has: Callable[[str], bool]) -> list[Change]:
-        """What it does in the new shape. `known` are the columns of the old one; `has`: see `changes_between`."""
-        assert not isinstance(self.before, Rejection)
+        """What it does in the new shape. `known` are the columns of the old one; `has`: see `changes_between`.
+
+        A row that could not be converted before the change and can be after it is put whole.
+        """
         assert not isinstance(self.after, Rejection)
+        before = {} if isinstance(self.before, Rejection) else self.before
         unknown = {name: value for name, value in (self.change.set or {}).items() if name not in known}
-        return changes_between(self.change, before=self.before, after=self.after, unknown=unknown, has=has)
+        return changes_between(self.change, before=before, after=self.after, unknown=unknown, has=has)
 
 
 def name_of(edit: Queued) -> EditName:
