@@ -394,7 +394,7 @@ def test_a_rebuild_keeps_triggers_views_indexes_and_the_rows_that_refer_to_it(wo
         assert engine._store.query("SELECT count(*) FROM legs") == [(2,)]
         assert engine._store.query("SELECT count(*) FROM audit") == [(0,)]
         assert engine._store.query("PRAGMA foreign_keys") == [(1,)]
-        with quiet_write(engine) as db:
+        with engine.write() as db:
             assert [row["n"] for row in db["places"].rows] == [3]
             db.execute("INSERT INTO journeys VALUES ('ann', 'new', 1, '[]', NULL)")
             assert db["audit"].count == 1

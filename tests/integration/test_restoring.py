@@ -15,7 +15,7 @@ from syncengine.errors import CalledFromInside, CollectionNotReady, RestorePoint
 from syncengine.local.carrying_over import AS_AT_PRESENT, AS_IT_WAS, BY_OWN_RULE
 from syncengine.local.restore_points import make_restore_point
 from syncengine.local.restoring import restore
-from tests.integration.migrate_world import dump, registry_of
+from tests.integration.migrate_world import dump, quiet_write, registry_of
 from tests.integration.restore_world import (
     CANARY,
     MAKE,
@@ -79,7 +79,7 @@ def test_what_only_the_migration_changed_is_not_lost(engine):
 
 
 def test_what_was_written_since_is_in_quarantine_whole_and_counted(engine):
-    with engine.write() as db:
+    with quiet_write(engine) as db:
         db["notes"].update(("ann", "n-0001"), {"text": "edited"})
         db["notes"].update(("ann", "n-0002"), {"stars": 5})
         db["notes"].insert(note("new", text="new"))
@@ -211,7 +211,7 @@ def test_items_of_a_migration_that_is_undone_are_resolved_because_their_rows_are
 
 
 def test_the_store_of_before_is_sealed_so_that_there_is_a_way_back_from_the_way_back(engine):
-    with engine.write() as db:
+    with quiet_write(engine) as db:
         db["notes"].insert(note("new"))
     before = all_notes(engine)
     report = engine.restore(1)
@@ -237,7 +237,7 @@ def test_the_restore_stands_in_the_history(engine):
 
 
 def test_rows_of_others_are_not_taken_back_without_their_word(engine):
-    with engine.write() as db:
+    with quiet_write(engine) as db:
         db["notes"].update(("bob", "b-1"), {"text": "bob wrote this"})
         db["notes"].insert(note("new"))
     before = dump(engine._store, without=())
@@ -250,7 +250,7 @@ def test_rows_of_others_are_not_taken_back_without_their_word(engine):
 
 
 def test_with_nobody_signed_in_every_user_has_to_agree(engine, path):
-    with engine.write() as db:
+    with quiet_write(engine) as db:
         db["notes"].insert(note("new"))
     engine.close()
     with opened(path, user=None) as again:
@@ -260,7 +260,7 @@ def test_with_nobody_signed_in_every_user_has_to_agree(engine, path):
 
 
 def test_a_simulation_says_the_same_and_changes_nothing(engine):
-    with engine.write() as db:
+    with quiet_write(engine) as db:
         db["notes"].insert(note("new"))
         db["notes"].delete(("bob", "b-1"))
     before, files = dump(engine._store, without=()), sealed_files(engine._store.path)
@@ -274,7 +274,7 @@ def test_a_simulation_says_the_same_and_changes_nothing(engine):
 
 
 def test_it_is_refused_inside_a_block_that_it_would_wait_for(engine):
-    with engine.write() as db:
+    with quiet_write(engine) as db:
         db["notes"].insert(note("kept"))
         with pytest.raises(CalledFromInside):
             engine.restore(1)
