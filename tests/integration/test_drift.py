@@ -20,6 +20,9 @@ TRIGGER = (
     "CREATE TRIGGER notes_log AFTER INSERT ON notes "
     "BEGIN INSERT INTO places VALUES (new.user_id, new.id, 'by trigger'); END"
 )
+UNCAPTURED = "".join(
+    f"DROP TRIGGER _sync_capture_notes_{event};" for event in ("insert", "update", "rekey", "delete")
+)
 
 
 @pytest.fixture
@@ -121,7 +124,11 @@ def test_what_somebody_added_is_kept(path: Path) -> None:
     ("harm", "why"),
     [
         ("ALTER TABLE notes ADD COLUMN mood TEXT", "the column mood is new"),
-        ("DROP INDEX notes_by_text; ALTER TABLE notes DROP COLUMN text", "the column text is gone"),
+        # SQLite drops no column that a trigger refers to, as those of capture do.
+        (
+            f"{UNCAPTURED} DROP INDEX notes_by_text; ALTER TABLE notes DROP COLUMN text",
+            "the column text is gone",
+        ),
         ("ALTER TABLE notes RENAME COLUMN text TO words", "the column text is gone; the column words is new"),
         (
             """ALTER TABLE notes RENAME TO old;
