@@ -83,10 +83,10 @@ class Case(NamedTuple):
 def judged(row: Row | None, change: Change, *, version: int) -> Judged:
     """What `change` makes of `row`, which gets `version`. Raises EntryRejected."""
     case = Case(row, change, version, stands_on(row, change))
-    if change.refuse and _is_conflict(case):
-        return Judged(None, "conflict")
     if change.kind is EntryKind.LIFT:
         return _lifted(case)
+    if change.refuse and _is_conflict(case):
+        return Judged(None, "conflict")
     was_merged = case.lives and not case.stands and change.base_version is not None
     return Judged(_RULES[change.kind](case), "merged" if was_merged else "applied")
 

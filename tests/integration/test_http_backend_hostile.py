@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gzip
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ from syncengine.errors import (
     BackendUnavailable,
     BackendUnreachable,
     BatchRefused,
+    CursorGone,
     NotOurServer,
     ProtocolViolation,
     RateLimited,
@@ -34,7 +36,7 @@ from syncengine.remote.connectivity_probe import says_no_route
 from syncengine.remote.http_backend import HttpBackend
 from syncengine.remote.wire import PushAnswer
 from syncengine.settings import Settings
-from tests.conformance.device_requests import hello, push, put, rows
+from tests.conformance.device_requests import hello, pull, push, put, rows
 
 SETTINGS = Settings(
     request_wait_ms_max=1_500, connect_wait_ms_max=500, answer_bytes_max=200_000, probe_wait_ms_max=800
@@ -232,6 +234,94 @@ def test_what_is_not_our_server_is_told_apart_and_nothing_of_it_is_used(
     against: Callable[..., HttpBackend], talk: Talk
 ) -> None:
     fails(against(talk), NotOurServer)
+
+
+PACKED_HEAD = JSON_HEAD + b"Content-Encoding: gzip\r\n"
+PACKING = Settings(**{**vars(SETTINGS), "compress": "always"})
+
+
+def test_a_packed_answer_is_taken_where_it_was_asked_for(against: Callable[..., HttpBackend]) -> None:
+    def packed(connection: socket.socket, request: bytes) -> None:
+        assert b"accept-encoding: gzip\r\n" in request.lower()
+        answering(gzip.compress(json.dumps(hello_answer(request)).encode()), head=PACKED_HEAD)(connection, request)
+
+    assert against(packed, settings=PACKING).hello(hello()).device_seq == 7
+
+
+def test_a_coding_that_was_not_asked_for_is_not_our_servers(against: Callable[..., HttpBackend]) -> None:
+    brotli = answering(b"x", head=JSON_HEAD + b"Content-Encoding: br\r\n")
+    fails(against(brotli, settings=PACKING), NotOurServer)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(gzip.compress(b" " * 300_000_000, 1)[:150_000], id="a bomb"),
+        pytest.param(gzip.compress(b"{}")[:-4], id="cut off"),
+        pytest.param(gzip.compress(b"{}") + b"canary", id="something behind it"),
+        pytest.param(b"canary", id="no gzip"),
+    ],
+)
+def test_a_packed_answer_that_is_not_one_small_gzip_breaks_the_protocol(
+    against: Callable[..., HttpBackend], body: bytes
+) -> None:
+    fails(against(answering(body, head=PACKED_HEAD), settings=PACKING), ProtocolViolation)
+
+
+@pytest.mark.parametrize("reason", ["below_floor", "other_epoch"])
+def test_a_cursor_that_is_gone_says_why(against: Callable[..., HttpBackend], reason: str) -> None:
+    body = {"error": {"code": "cursor_gone", "message": "canary", "reason": reason}, "protocol": 1}
+    gone = fails(against(answering(json.dumps(body).encode(), status="410 Gone")), CursorGone)
+    assert gone.reason == reason  # type: ignore[attr-defined] - `fails` has looked at the class
+
+
+@pytest.mark.parametrize("error", [{"code": "canary", "message": ""}, {"code": "cursor_gone", "message": ""}])
+def test_a_410_that_does_not_say_why_breaks_the_protocol(against: Callable[..., HttpBackend], error: dict) -> None:
+    body = json.dumps({"error": error, "protocol": 1}).encode()
+    fails(against(answering(body, status="410 Gone")), ProtocolViolation)
+
+
+def pull_answer(request: bytes, **changes: object) -> bytes:
+    asked = dict(re.findall(rb"[?&](\w+)=([^& ]*)", request.partition(b"\r\n")[0]))
+    item = {"collection": "c", "key": "k", "version": 2, "shape_version": "1", "body": {}}
+    answer = {
+        "protocol": 1,
+        "request_id": asked[b"request_id"].decode(),
+        "server_time": "2025-07-21T15:30:00.000Z",
+        "server_epoch": 1,
+        "items": [item],
+        "cursor": "next",
+        "more": False,
+    }
+    return json.dumps(answer | changes).encode()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"items": [], "more": True}, id="more behind an empty page"),
+        pytest.param({"cursor": "here", "more": True}, id="more, but from the same place"),
+        pytest.param({"cursor": ""}, id="no cursor"),
+        pytest.param({"cursor": "x" * 513}, id="a cursor too long to be sent back"),
+        pytest.param({"items": ["twice", "twice"]}, id="one row twice"),
+        pytest.param({"items": ["later", "earlier"]}, id="rows out of order"),
+    ],
+)
+def test_a_page_of_changes_that_cannot_be_read_on_from_is_refused_whole(
+    against: Callable[..., HttpBackend], changes: dict
+) -> None:
+    rows = {
+        "twice": {"collection": "c", "key": "k", "version": 2, "shape_version": "1", "body": {}},
+        "later": {"collection": "c", "key": "l", "version": 5, "shape_version": "1", "body": {}},
+        "earlier": {"collection": "c", "key": "e", "version": 4, "shape_version": "1", "body": None},
+    }
+    items = {"items": [rows[name] for name in changes["items"]]} if changes.get("items") else {}
+
+    def talk(connection: socket.socket, request: bytes) -> None:
+        answering(pull_answer(request, **(changes | items)))(connection, request)
+
+    with pytest.raises(ProtocolViolation):
+        against(talk).pull(pull("here"))
 
 
 def changed(**changes: object) -> Talk:

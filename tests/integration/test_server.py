@@ -1,6 +1,7 @@
 """The reference server as people run it: start, stop, kill, bad requests, and what it leaves on the disk."""
 
 import contextlib
+import gzip
 import itertools
 import json
 import os
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import httpx
 import orjson
 import pytest
@@ -20,13 +22,15 @@ import pytest
 from syncengine.clock import SystemClock
 from syncengine.errors import BackendUnavailable, BackendUnreachable, BatchRefused, StoreSuperseded
 from syncengine.local.connection import open_server_db
+from syncengine.local.statements import statements
 from syncengine.remote.http_backend import HttpBackend
-from syncengine.remote.wire import CloudRow
+from syncengine.remote.wire import CloudRow, PullItem
+from syncengine.server.__main__ import main
 from syncengine.server.cloud import Cloud, CloudLimits
-from syncengine.server.storage import Storage
+from syncengine.server.storage import SERVER_SQL, Storage
 from syncengine.settings import Settings
-from syncengine.vocabulary import UserId
-from tests.conformance.device_requests import hello, patch, push, put, rows
+from syncengine.vocabulary import TimestampMs, UserId
+from tests.conformance.device_requests import delete, hello, patch, pull, push, put, rows
 from tests.conformance.server_process import ServerProcess
 
 ANN = UserId("ann")
@@ -452,3 +456,248 @@ def test_an_answer_is_json_that_names_its_request(server: ServerProcess) -> None
     answer = post(server, "echo", orjson.dumps(push_body(request_id="mine", user="echo")))
     assert answer.headers["Content-Type"] == "application/json"
     assert json.loads(answer.content)["request_id"] == "mine"
+
+
+def packed_post(server: ServerProcess, user: str, body: bytes, *, encoding: str = "gzip") -> httpx.Response:
+    headers = {"Authorization": f"Bearer {server.sign_in(user)}", "Content-Encoding": encoding}
+    return httpx.post(f"{server.url}/v1/push", content=body, headers=headers, trust_env=False, timeout=30)
+
+
+def test_a_packed_request_is_taken(server: ServerProcess) -> None:
+    body = gzip.compress(orjson.dumps(push_body(entry(1), user="packed")))
+    answer = packed_post(server, "packed", body)
+    assert (answer.status_code, answer.json()["results"][0]["status"]) == (200, "applied")
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status"),
+    [
+        pytest.param(gzip.compress(b" " * 1_000_000_000, 1), "gzip", 413, id="a bomb of a gigabyte"),
+        pytest.param(gzip.compress(b"{}")[:-4], "gzip", 400, id="cut off"),
+        pytest.param(gzip.compress(b"{}") + b"canary", "gzip", 400, id="something behind it"),
+        pytest.param(gzip.compress(b"{") + gzip.compress(b"}"), "gzip", 400, id="two members"),
+        pytest.param(b"canary", "gzip", 400, id="no gzip"),
+        pytest.param(b"{}", "br", 400, id="another coding"),
+        pytest.param(b"{}", "gzip, gzip", 400, id="packed twice"),
+    ],
+)
+def test_a_body_that_is_not_one_small_gzip_is_refused(
+    server: ServerProcess, body: bytes, encoding: str, status: int
+) -> None:
+    answer = packed_post(server, "bomber", body, encoding=encoding)
+    assert answer.status_code == status
+    assert "canary" not in answer.text
+    assert server.backend(server.sign_in("bomber")).hello(hello(user="bomber")).device_seq == 0
+
+
+def test_an_answer_is_packed_for_those_who_ask(server: ServerProcess) -> None:
+    backend = server.backend(server.sign_in("packing"))
+    backend.push(push(*(put(n, f"k{n}", {"n": n}) for n in range(1, 101)), user="packing"))
+    url = f"{server.url}/v1/pull?user=packing&device=phone&request_id=r"
+    heads = {"Authorization": f"Bearer {server.sign_in('packing')}"}
+    answers = {
+        asked: httpx.get(url, headers={**heads, "Accept-Encoding": asked}, trust_env=False)
+        for asked in ("identity", "gzip", "br, gzip", "gzip;q=0", "")
+    }
+    packed = {asked for asked, answer in answers.items() if answer.headers.get("Content-Encoding") == "gzip"}
+    assert packed == {"gzip", "br, gzip"}
+    items = [answer.json()["items"] for answer in answers.values()]
+    assert all(each == items[0] for each in items)
+    assert len(items[0]) == 100
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("user=pull&device=phone&request_id=r", 200),
+        ("user=pull&device=phone&request_id=r&limit=5000", 200),
+        ("user=pull&device=phone&request_id=r&limit=5001", 400),
+        ("user=pull&device=phone&request_id=r&limit=-1", 400),
+        ("user=pull&device=phone&request_id=r&cursor=", 400),
+        ("user=pull&device=phone&request_id=r&cursor=" + "A" * 513, 400),
+        ("user=pull&device=phone&request_id=r&cursor=" + "A" * 512, 410),
+        ("user=pull&device=phone&request_id=r&cursor=%00%F0%9F%98%80", 410),
+        ("user=pull&request_id=r", 400),
+        ("user=pull&device=phone", 400),
+        ("user=ann&device=phone&request_id=r", 403),
+    ],
+)
+def test_a_pull_needs_its_own_user_a_device_a_request_id_and_a_sane_cursor(
+    server: ServerProcess, query: str, status: int
+) -> None:
+    headers = {"Authorization": f"Bearer {server.sign_in('pull')}"}
+    answer = httpx.get(f"{server.url}/v1/pull?{query}", headers=headers, trust_env=False)
+    assert answer.status_code == status
+    assert answer.headers["Syncengine-Protocol"] == "1"
+    if status == 410:
+        assert answer.json()["error"] | {"message": ""} == {
+            "code": "cursor_gone",
+            "message": "",
+            "reason": "other_epoch",
+        }
+
+
+def test_what_says_nothing_is_left_out_of_answers(server: ServerProcess) -> None:
+    body = orjson.dumps(push_body(entry(1, key="a"), entry(2, kind="patch", key="missing"), user="lean"))
+    results = post(server, "lean", body).json()["results"]
+    assert results[0] == {"sequence": 1, "status": "applied", "version": 1}
+    assert set(results[1]) == {"sequence", "status", "code", "message"}
+    asked = {"app": "a", "device": "phone", "epoch": 1, "schema_version": "1", "request_id": "r", "user": "lean"}
+    said = post(server, "lean", orjson.dumps(asked), path="hello").json()
+    assert "cloud_version" not in said
+    assert said["protocol"] == 1
+
+
+def test_the_server_describes_itself_without_anything_from_elsewhere(server: ServerProcess) -> None:
+    described = httpx.get(f"{server.url}/v1/openapi.json", trust_env=False)
+    assert described.headers["Content-Type"] == "application/json"
+    assert set(described.json()["paths"]) == {"/v1/hello", "/v1/push", "/v1/pull", "/v1/rows", "/v1/health"}
+    page = httpx.get(f"{server.url}/", trust_env=False)
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert "<script" not in page.text
+    assert re.findall(r'(?:href|src)="([^"#][^"]*)"', page.text) == ["/v1/openapi.json"]
+    for name in described.json()["components"]["schemas"]:
+        assert f'id="{name}"' in page.text
+
+
+def test_tombstones_are_forgotten_only_after_their_days(tmp_path: Path) -> None:
+    clock = DaysLater()
+    cloud = Cloud(Storage(str(tmp_path), clock=clock), clock=clock)
+    cloud.add_token(ANN, chance=random.Random(1))
+    cloud.push(ANN, push(put(1, "a", {}), put(2, "b", {}), delete(3, "a")))
+    clock.days = 60
+    cloud.push(ANN, push(delete(4, "b")))
+    clock.days = 91
+    forgotten = [cloud.compact(keep_days=90), cloud.compact(keep_days=90), cloud.compact(keep_days=30)]
+    assert forgotten == [1, 0, 1]
+    assert cloud.hello(ANN, hello()).floor == 4
+    assert cloud.pull(ANN, pull()).items == ()
+    cloud.close()
+
+
+class DaysLater(SystemClock):
+    days = 0
+
+    def now_ms(self) -> TimestampMs:
+        return TimestampMs(super().now_ms() + self.days * 86_400_000)
+
+
+def test_the_command_line_forgets_and_says_how_much(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "cloud") as server:
+        backend = server.backend(server.sign_in("ann"))
+        backend.push(push(put(1, "a", {}), delete(2, "a")))
+        assert server.run_command("compact").startswith("0 rows")
+        assert backend.hello(hello()).floor == 0
+        assert server.run_command("compact", "--keep-days", "0").startswith("1 rows")
+        assert backend.hello(hello()).floor == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--schema-min", "app"], ["--schema-min", "=1.0.0"], ["--schema-min", "app=new"], ["--keep-days", "-1"]],
+)
+def test_an_option_that_makes_no_sense_is_refused(tmp_path: Path, options: list[str]) -> None:
+    command = ["compact"] if "--keep-days" in options else []
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--data", str(tmp_path / "never"), *options])
+    assert ended.value.code == 2
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_page_of_changes_ends_at_its_bytes_between_groups(cloud: Cloud) -> None:
+    sizes = (600, 300, 600, 600, 600)
+    cloud.push(ANN, push(*(put(n, f"k{n}", {"x": "y" * size}, group=n // 3) for n, size in enumerate(sizes, 1))))
+    pages, cursor = [], None
+    for _ in range(4):
+        page = cloud.pull(ANN, pull(cursor))
+        pages.append([item.key for item in page.items])
+        cursor = page.cursor
+    assert pages == [["k1", "k2"], ["k3", "k4", "k5"], [], []]
+
+
+def test_a_group_too_large_for_an_answer_comes_in_pages_and_none_of_it_is_lost(tmp_path: Path) -> None:
+    cloud = Cloud(Storage(str(tmp_path), clock=SystemClock()), clock=SystemClock())
+    cloud.add_token(ANN, chance=random.Random(1))
+    rows_there = [put(n, f"k{n:02}", {"x": "y" * 900_000}, group=1) for n in range(1, 21)]
+    cloud.push(ANN, push(*rows_there))
+    first = cloud.pull(ANN, pull())
+    cloud.push(ANN, push(patch(1, "k20", {"z": 1}), device="laptop"))
+    rest = all_items(cloud, after=first.cursor)
+    cloud.close()
+    assert 10 < len(first.items) < 15
+    assert [item.key for item in (*first.items, *rest)] == [f"k{n:02}" for n in range(1, 21)]
+    assert len(rest[-1].body or {}) == 2
+
+
+def test_large_rows_are_patched_one_by_one_and_a_rejected_group_is_undone(tmp_path: Path) -> None:
+    """More than is held in memory at once, so that rows are written in between and read again."""
+    cloud = Cloud(Storage(str(tmp_path), clock=SystemClock()), clock=SystemClock())
+    cloud.add_token(ANN, chance=random.Random(1))
+    keys = [f"k{n:02}" for n in range(40)]
+    cloud.push(ANN, push(*(put(n, key, {"x": "y" * 900_000}) for n, key in enumerate(keys, 1))))
+    again = [patch(n, key, {"n": n}) for n, key in enumerate(keys + keys, 41)]
+    told = cloud.push(ANN, push(*again))
+    undone = [patch(121, keys[0], {"n": 0}, group=9), patch(122, "missing", {}, group=9)]
+    cloud.push(ANN, push(*undone, put(123, "last", {})))
+    items = all_items(cloud)
+    cloud.close()
+    assert [result.version for result in told.results] == list(range(41, 121))
+    assert [(item.key, item.version, (item.body or {}).get("n")) for item in items] == [
+        *((key, n, n) for n, key in enumerate(keys, 81)),
+        ("last", 121, None),
+    ]
+
+
+def all_items(cloud: Cloud, *, after: str | None = None) -> list[PullItem]:
+    items: list[PullItem] = []
+    cursor = after
+    for _ in range(100):
+        page = cloud.pull(ANN, pull(cursor))
+        items += page.items
+        cursor = page.cursor
+        if not page.more:
+            return items
+    raise AssertionError("paging did not end")
+
+
+def test_each_edition_is_made_once_and_one_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    first = statements("schema", directory=SERVER_SQL)["edition_1"]
+    Storage(str(tmp_path), clock=SystemClock(), editions=[first]).close()
+    with pytest.raises(apsw.SQLError):
+        Storage(str(tmp_path), clock=SystemClock(), editions=[first, "CREATE TABLE second (n); nonsense"])
+    assert edition_of(tmp_path) == (1, False)
+    Storage(str(tmp_path), clock=SystemClock(), editions=[first, "CREATE TABLE second (n)"]).close()
+    assert edition_of(tmp_path) == (2, True)
+    with pytest.raises(StoreSuperseded):
+        Storage(str(tmp_path), clock=SystemClock(), editions=[first])
+
+
+def edition_of(folder: Path) -> tuple[int, bool]:
+    connection = open_server_db(str(folder / "cloud.db"))
+    try:
+        second = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'second'").get
+        return connection.execute("PRAGMA user_version").get, bool(second)
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["changes_after", "patches_between", "rows_at", "patches_at", "mark_at", "old_tombstones", "page", "receipts"],
+)
+def test_no_statement_reads_more_than_it_needs_or_sorts_what_an_index_has_in_order(
+    cloud: Cloud, tmp_path: Path, name: str
+) -> None:
+    connection = open_server_db(str(tmp_path / "data" / "cloud.db"))
+    text = statements("cloud", directory=SERVER_SQL)[name]
+    plan = [
+        row[3]
+        for row in connection.execute("EXPLAIN QUERY PLAN " + text, dict.fromkeys(re.findall(r":(\w+)", text), "[]"))
+    ]
+    connection.close()
+    assert plan
+    # What was asked for is scanned, and sorted where it is asked by several keys.
+    assert not [step for step in plan if "SCAN" in step and "VIRTUAL TABLE" not in step], plan
+    if name not in ("patches_between", "patches_at"):
+        assert not [step for step in plan if "TEMP B-TREE" in step], plan

@@ -129,7 +129,7 @@ def _used_in(path: Path) -> set[Name]:
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         words = [arg.value if isinstance(arg, ast.Constant) else None for arg in call.args[:2]]
         called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-        if called == "_run" and path.parent.name == "server" and words:
+        if called in ("_run", "_run_many") and path.parent.name == "server" and words:
             used.add(("cloud", str(words[0])))
         elif called in CALLS_OF_THE_STORE and len(words) == 2 and isinstance(words[0], str):
             names = {words[1]} if isinstance(words[1], str) else said

@@ -1,0 +1,152 @@
+"""The server and the cloud written by hand from the protocol's text agree on any pushes of two devices."""
+
+import itertools
+import random
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from syncengine.clock import SystemClock
+from syncengine.errors import CursorGone
+from syncengine.remote.json_text import read_json
+from syncengine.remote.wire import EntryKind, PullAnswer, PushAnswer, PushEntry, PushRequest, RowChange
+from syncengine.server.cloud import Cloud
+from syncengine.server.storage import Storage
+from syncengine.vocabulary import UserId
+from tests.conformance.device_requests import pull, push
+from tests.conformance.memory_cloud import MemoryBackend, MemoryCloud
+
+KEYS = st.sampled_from(["a", "b", "c"])
+SHAPES = st.sampled_from(["1.0.0", "2.0.0", "3.0.0"])
+FIELDS = st.dictionaries(st.sampled_from("xyz"), st.integers(0, 9), max_size=3)
+VERSIONS = st.none() | st.integers(0, 12)
+ROW_KINDS = st.sampled_from([EntryKind.PUT, EntryKind.PATCH, EntryKind.DELETE])
+
+
+@st.composite
+def row_changes(draw: st.DrawFn, *, with_versions: bool) -> RowChange:
+    kind = draw(ROW_KINDS)
+    return RowChange(
+        kind=kind,
+        collection="journeys",
+        key=draw(KEYS),
+        set=None if kind is EntryKind.DELETE else draw(FIELDS),
+        if_version=draw(VERSIONS) if with_versions else None,
+    )
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> PushEntry:
+    """Any entry; `PushEntry.sequence` is given later."""
+    kind = draw(ROW_KINDS | st.sampled_from(list(EntryKind)))
+    more: dict[str, object] = {}
+    if kind in (EntryKind.CHANGES, EntryKind.MIGRATION):
+        with_versions = kind is EntryKind.MIGRATION
+        more["changes"] = tuple(draw(st.lists(row_changes(with_versions=with_versions), min_size=1, max_size=3)))
+    if kind is EntryKind.MIGRATION:
+        more |= {"migration": "m", "cloud_version": draw(st.none() | SHAPES)}
+    if kind is EntryKind.LIFT:
+        more["lifts"] = tuple(draw(st.lists(st.integers(1, 12), min_size=1, max_size=2)))
+    if kind in (EntryKind.PUT, EntryKind.PATCH, EntryKind.LIFT):
+        more["set"] = draw(FIELDS)
+    return PushEntry(
+        sequence=1,
+        group=draw(st.integers(1, 3)),
+        kind=kind,
+        collection="journeys",
+        key=draw(KEYS),
+        base_version=draw(st.integers(0, 12) if kind is EntryKind.LIFT else VERSIONS),
+        shape_version=draw(SHAPES),
+        token=draw(st.sampled_from(["t", "u"])),
+        on_conflict=draw(st.sampled_from(["merge", "refuse"])),
+        **more,
+    )
+
+
+PUSHES = st.lists(
+    st.tuples(st.sampled_from(["phone", "laptop"]), st.integers(0, 2), st.lists(entries(), max_size=5)), max_size=8
+)
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[Cloud]:
+    with tempfile.TemporaryDirectory() as folder:
+        made = Cloud(Storage(str(Path(folder) / "cloud"), clock=SystemClock()), clock=SystemClock())
+        yield made
+        made.close()
+
+
+_users = itertools.count(1)
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(PUSHES, st.integers(1, 4))
+def test_server_and_memory_cloud_agree_on_any_pushes_and_pulls(cloud: Cloud, pushes: list, limit: int) -> None:
+    user = f"user {next(_users)}"
+    cloud.add_token(UserId(user), chance=random.Random(user))
+    memory = MemoryCloud()
+    by_hand = memory.backend(memory.sign_in(user))
+    used = {"phone": 0, "laptop": 0}
+    for device, again, drawn in pushes:
+        # Some begin with numbers that were used before.
+        first = max(1, used[device] + 1 - again)
+        numbered = [entry.model_copy(update={"sequence": n}) for n, entry in enumerate(drawn, first)]
+        request = push(*numbered, user=user, device=device)
+        told = cloud.push(UserId(user), request)
+        assert _told(told) == _told(by_hand.push(request)), request
+        used[device] = told.device_seq
+        _check_text(cloud, UserId(user), request)
+    assert _pulled(cloud, user, limit=limit) == _pulled_by_hand(by_hand, user, limit=limit)
+
+
+def _told(answer: PushAnswer) -> list[tuple[object, ...]]:
+    return [(r.sequence, r.status, r.outcome, r.version, r.code, r.skipped) for r in answer.results]
+
+
+def _check_text(cloud: Cloud, user: UserId, request: PushRequest) -> None:
+    """The answer that is only text says what the values say; here to the same entries once more."""
+    text = cloud.push_text(user, request, values_are_good=True)
+    said = PushAnswer.model_validate(read_json(text, depth_max=64))
+    assert _told(said) == _told(cloud.push(user, request))
+
+
+def _pulled(cloud: Cloud, user: str, *, limit: int) -> list[object]:
+    found: list[object] = []
+    cursor = None
+    for _ in range(100):
+        text = cloud.pull_text(UserId(user), pull(cursor, user=user, limit=limit))
+        page = PullAnswer.model_validate(read_json(text, depth_max=64))
+        assert page.items == cloud.pull(UserId(user), pull(cursor, user=user, limit=limit)).items
+        found.append([item.model_dump() for item in page.items])
+        cursor = page.cursor
+        if not page.more:
+            return found
+    raise AssertionError("paging did not end")
+
+
+def _pulled_by_hand(backend: MemoryBackend, user: str, *, limit: int) -> list[object]:
+    found: list[object] = []
+    cursor = None
+    for _ in range(100):
+        page = backend.pull(pull(cursor, user=user, limit=limit))
+        found.append([item.model_dump() for item in page.items])
+        cursor = page.cursor
+        if not page.more:
+            return found
+    raise AssertionError("paging did not end")
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(max_size=80))
+def test_no_text_but_its_own_is_taken_for_a_cursor(cloud: Cloud, text: str) -> None:
+    user = UserId("cursors")
+    cloud.add_token(user, chance=random.Random(user))
+    before = cloud.pull(user, pull(user=user)).server_epoch
+    if text:
+        with pytest.raises(CursorGone):
+            cloud.pull(user, pull(text, user=user))
+    assert cloud.pull(user, pull(user=user)).server_epoch == before
