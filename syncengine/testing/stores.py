@@ -17,6 +17,8 @@ from syncengine.settings import Settings
 from syncengine.vocabulary import STORE_SCOPE, SchemaVersion, TimestampMs
 
 if TYPE_CHECKING:
+    import sqlite_utils
+
     from syncengine.clock import Clock
     from syncengine.migrate.registry import Collection
     from syncengine.migrate.results import MigrationReport
@@ -62,17 +64,28 @@ def store_at(
 
 
 def fill(path: Path, *, registry: MigrationRegistry, rows: Rows, user: str | None = None) -> None:
-    """Write rows as the app would, in one block. Raises AssertionError for one that the tables refuse."""
-    with Engine.open(path, registry=registry) as engine, engine.write(atomic=False) as db:
-        for name, given in rows.items():
-            for row in given:
-                columns = _columns_of(row)
-                owner = registry.collections[name].owner
-                if owner is not None and user is not None:
-                    columns[owner] = user
-                marks = ", ".join("?" * len(columns))
-                sql = f"INSERT INTO {quoted(name)} ({', '.join(map(quoted, columns))}) VALUES ({marks})"
-                db.execute(sql, tuple(columns.values()))
+    """Write rows as the app would, in one block; none of them waits to be sent.
+
+    Raises AssertionError for one that the tables refuse.
+    """
+    with Engine.open(path, registry=registry) as engine:
+        newest = engine._store.value("outbox", "newest")
+        with engine.write(atomic=False) as db:
+            _insert(db, registry, rows, user)
+        with engine._store.transaction():
+            engine._store.run("outbox", "delete_after", after=newest)
+
+
+def _insert(db: "sqlite_utils.Database", registry: MigrationRegistry, rows: Rows, user: str | None) -> None:
+    for name, given in rows.items():
+        for row in given:
+            columns = _columns_of(row)
+            owner = registry.collections[name].owner
+            if owner is not None and user is not None:
+                columns[owner] = user
+            marks = ", ".join("?" * len(columns))
+            sql = f"INSERT INTO {quoted(name)} ({', '.join(map(quoted, columns))}) VALUES ({marks})"
+            db.execute(sql, tuple(columns.values()))
 
 
 def _columns_of(row: BaseModel | Mapping[str, Any]) -> dict[str, Any]:

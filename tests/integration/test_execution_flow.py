@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 from flow_world import column, filled
 from flow_world import registry as flow_registry
-from migrate_world import registry_of
+from migrate_world import quiet_write, registry_of
 from pydantic import BaseModel, ConfigDict
 from rollback_world import add_walks, make_v2, open_at, seconds_v3, walks_of
 
@@ -147,7 +147,7 @@ def rewriting(function=same, **facts):
 def with_notes(path, rows):
     with Engine.open(path, registry=registry_of(make_notes)) as engine:
         engine.migrate()
-        with engine.write() as db:
+        with quiet_write(engine) as db:
             db.conn.executemany("INSERT INTO notes VALUES (?, ?, ?, ?)", rows)
     return path
 
@@ -273,7 +273,7 @@ def test_a_row_function_may_look_up_values_in_other_tables(tmp_path):
     make = tables(id="notes", from_version="1.0.0", to_version="2.0.0", create=(NOTES, CITIES))
     with Engine.open(tmp_path / "app.db", registry=registry_of(make)) as engine:
         engine.migrate()
-        with engine.write() as db:
+        with quiet_write(engine) as db:
             db["loose"].insert_all([{"id": "tyo", "name": "Tokyo"}, {"id": "kyo", "name": "Kyoto"}])
             db["notes"].insert_all(
                 {"user_id": "ann", "id": key, "text": key, "sealed": None} for key in ("tyo", "kyo")

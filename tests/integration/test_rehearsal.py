@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from migrate_world import StoppedClock, registry_of
+from migrate_world import StoppedClock, quiet_write, registry_of
 from pydantic import BaseModel, ConfigDict
 
 from syncengine import Engine, Quarantine, migration, tables
@@ -54,7 +54,7 @@ def registry(target):
 def filled(path, rows):
     with Engine.open(path, registry=registry("2.0.0"), clock=StoppedClock()) as engine:
         engine.migrate()
-        with engine.write() as db:
+        with quiet_write(engine) as db:
             db.conn.executemany("INSERT INTO journeys VALUES (?, ?, ?, ?)", rows)
 
 

@@ -98,7 +98,7 @@ def test_a_write_cannot_touch_the_engine_nor_end_the_transaction(engine, sql):
         add(db, "a")
         db.execute(sql)
     assert keys(engine) == []
-    assert engine._store.query("SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'") == [(0,)]
+    assert engine._store.query("SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND name = 't'") == [(0,)]
 
 
 def test_a_write_inside_a_write_leaves_the_outer_one_guarded(engine):

@@ -243,6 +243,11 @@ WHERE owner = :owner
   AND epoch = :epoch
   AND sequence BETWEEN :first AND :last;
 
+-- name: delete_after
+-- Forget all that was written since an entry.
+DELETE FROM _sync_outbox
+WHERE entry_id > :after;
+
 -- name: make_void
 -- Keep the number of an entry whose body went to quarantine: the server expects every number.
 UPDATE _sync_outbox
