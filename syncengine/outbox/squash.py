@@ -43,7 +43,8 @@ def joined(earlier: Entry, later: Entry, *, cloud_never_had_it: bool = False) ->
         case Kind.PUT, Kind.DELETE:
             if cloud_never_had_it:
                 return VANISHED
-            return earlier._replace(kind=Kind.DELETE, set_json=None, before_json=later.before_json)
+            # Before both there was no row here.
+            return earlier._replace(kind=Kind.DELETE, set_json=None)
         case Kind.PATCH, Kind.DELETE:
             return _deletion(earlier, later)
     # What follows a deletion begins anew, and a whole row over a part of one does not only add to it.

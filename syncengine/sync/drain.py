@@ -7,7 +7,7 @@ It never blocks, sleeps or reads a clock; no transaction is open while a call is
 import random
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ from syncengine.errors import (
 from syncengine.events import BatchConfirmed, BatchSent, EntryQuarantined
 from syncengine.outbox.entry import Batch, Kind, Settled
 from syncengine.outbox.numbering import DrainState
+from syncengine.outbox.sendable import INTEGER_MAX
 from syncengine.settings import Settings
 from syncengine.sync.backoff import wait_after_failure_ms
 from syncengine.sync.barrier import Barriers, StepSetAside, next_page
@@ -261,20 +262,25 @@ class Draining:
             cursor=self._outbox.cursor(self._owner),
         )
 
-    def _settle_claimed(self) -> Generator[Call, Answer, bool]:
+    def _settle_claimed(self, device_seq: int = INTEGER_MAX) -> Generator[Call, Answer, bool]:
         """What has a number that the cloud knows is settled by the cloud's first answer.
 
-        What is still claimed afterwards has a number that another copy of this store used for something else. False
-        when the round has no pushes left.
+        What is still claimed afterwards is not at the cloud: its number is higher, or another copy of this store
+        used it for something else. False when the round has no pushes left.
         """
         self._copied = None
-        while (batch := self._claim(fresh=False, behind=self._copied)).entries:
+        while (batch := self._claimed_up_to(device_seq)).entries:
             if self._pushes >= self._settings.round_pushes_max:
                 return False
             self._pushes += 1
             with self._nothing_ahead():
                 yield from self._send(batch)
         return True
+
+    def _claimed_up_to(self, device_seq: int) -> Batch:
+        batch = self._claim(fresh=False, behind=self._copied)
+        known = tuple(entry for entry in batch.entries if (entry.sequence or 0) <= device_seq)
+        return replace(batch, entries=known)
 
     def _begin_epoch(self) -> None:
         self._epochs += 1
@@ -404,10 +410,13 @@ class Draining:
     def _leave_to_the_copy(self) -> Generator[Call, Answer, None]:
         """Another copy of this store has used our numbers: what is ours is sent under a new epoch.
 
-        First all that has a number is settled, for some of it may have arrived.
+        First all that may have arrived is settled. Nothing else is sent under the old numbers, or it would come
+        before what was written earlier.
         """
         self._ahead = None
-        if (yield from self._settle_claimed()):
+        said = yield self._hello(self._outbox.drain_state(self._owner))
+        assert isinstance(said, HelloSaid)
+        if (yield from self._settle_claimed(said.device_seq)):
             self._begin_epoch()
             yield from self._greet()
 

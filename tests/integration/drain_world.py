@@ -12,6 +12,7 @@ from syncengine.local.store import Store
 from syncengine.outbox.entry import Batch, Result
 from syncengine.outbox.queue import Outbox
 from syncengine.remote.wire import (
+    EntryResult,
     HealthAnswer,
     HelloAnswer,
     HelloRequest,
@@ -25,9 +26,11 @@ from syncengine.remote.wire import (
 from syncengine.server.cloud import Cloud
 from syncengine.server.storage import Storage
 from syncengine.settings import Settings
-from syncengine.sync.calls import Call, Hello, Push
+from syncengine.sync.calls import Begin, Begun, Call, End, Hello, Push
+from syncengine.sync.carriage import Carriage
 from syncengine.sync.courier import carry
-from syncengine.sync.drain import Round, RoundHooks, RoundReport, drain_round
+from syncengine.sync.drain import Draining, Round, RoundHooks, RoundReport, Speaker
+from syncengine.sync.round import sync_round
 from syncengine.vocabulary import UserId
 
 TABLES = """
@@ -66,6 +69,7 @@ class Line:
         self.refuses: Callable[[PushRequest], SyncEngineError | None] = lambda request: None
         self.pushed: list[PushRequest] = []
         self.applied: list[tuple[int, int]] = []
+        self.answered: list[tuple[PushRequest, tuple[EntryResult, ...]]] = []
         self.hellos = 0
         self.down: SyncEngineError | None = None
         self.closed = threading.Event()
@@ -81,7 +85,8 @@ class Line:
         if (error := self.refuses(request)) is not None:
             raise error
         answer = self.cloud.push(self.user, request)
-        self.applied += [(request.epoch, r.sequence) for r in answer.results if r.status == "applied"]
+        self.applied += [(request.epoch, r.sequence) for r in answer.results if r.status in ("applied", "merged")]
+        self.answered.append((request, answer.results))
         if self.lost_answers:
             self.lost_answers -= 1
             raise BackendUnreachable("The answer was lost.")
@@ -167,23 +172,35 @@ class World:
                     (owner, kind, collection, key, set_json, group),
                 )
 
+    def captured(self, *edits: tuple[str, str, str, str | None, str | None], owner: str = "ann") -> None:
+        """One local transaction with the old values: (kind, collection, key, set, before) as triggers write them."""
+        with self.store.transaction():
+            group = self.store.value("outbox", "advance_groups", count=2) - 1
+            for kind, collection, key, set_json, before_json in edits:
+                self.store.query(
+                    "INSERT INTO _sync_outbox (owner, kind, collection, row_key, set_json, before_json,"
+                    " shape_version, group_id, created_at)"
+                    " VALUES (?, ?, ?, ?, ?, ?, '2.0.0', ?, '2025-01-01T00:00:00.000Z')",
+                    (owner, kind, collection, key, set_json, before_json, group),
+                )
+
     def put(self, key: str, text: str = "x", collection: str = "journeys") -> None:
         self.edit(("put", collection, key, f'{{"id":"{key}","title":"{text}"}}'))
 
     # Sending.
 
-    def round(self, owner: str = "ann") -> Round:
-        return drain_round(
+    def round(self, owner: str = "ann", *, overlaps: bool = False) -> Round:
+        draining = Draining(
             self.outbox,
-            owner=owner,
-            device="dev",
-            app="app",
-            schema_version="2.0.0",
+            owner,
+            Speaker(app="app", device="dev", schema_version="2.0.0"),
             settings=self.settings,
             chance=self.chance,
             barriers=self.executors.__getitem__,
             hooks=RoundHooks(settle=self.settled.append, tell=self.events.append),
+            carriage=Carriage(overlaps=overlaps),
         )
+        return sync_round(draining)
 
     def drain(self) -> RoundReport:
         return self.drive(self.round())
@@ -202,12 +219,19 @@ class World:
         self, round_: Round, call: Call, *, stop_at: Callable[[Call], bool] = lambda call: False
     ) -> RoundReport | None:
         """The same, from a call on that the round has made already."""
+        begun: Push | None = None
         try:
             while True:
-                if stop_at(call):
+                if isinstance(call, Begin):
+                    begun = call.push
+                    call = round_.send(Begun())
+                    continue
+                # A push that was begun is carried only now, when all that goes on meanwhile has been done.
+                carried, begun = (begun, None) if isinstance(call, End) else (call, begun)
+                if stop_at(carried):
                     return None
                 try:
-                    answer = carry(self.line, call, request_id="r")
+                    answer = carry(self.line, carried, request_id="r")
                 except SyncEngineError as error:
                     call = round_.throw(error)
                 else:
@@ -215,8 +239,10 @@ class World:
         except StopIteration as stop:
             return stop.value
 
-    def claim(self, *, entries_max: int = 500, bytes_max: int = 1_000_000, owner: str = "ann") -> Batch:
-        return self.outbox.claim(owner, entries_max=entries_max, bytes_max=bytes_max)
+    def claim(
+        self, *, entries_max: int = 500, bytes_max: int = 1_000_000, owner: str = "ann", token: str | None = None
+    ) -> Batch:
+        return self.outbox.claim(owner, entries_max=entries_max, bytes_max=bytes_max, token=token)
 
     # Looking.
 
