@@ -84,6 +84,10 @@ class Rehearsal:
     """Entries in the outbox now."""
     entries_affected: int
     """Of these, so many belong to collections that change."""
+    entries_converted: int
+    """So many, with open quarantine items that were entries, say the same in the new shapes."""
+    entries_quarantined: int
+    """So many would be set aside, or stay so, because a migration cannot say what they are in the new shape."""
     entries_after: int
     duration_ms: int
     """What the path took on the copy."""
@@ -111,6 +115,8 @@ class Rehearsal:
             "outbox": {
                 "before": self.entries_before,
                 "affected": self.entries_affected,
+                "converted": self.entries_converted,
+                "quarantined": self.entries_quarantined,
                 "after": self.entries_after,
             },
             "durationMs": self.duration_ms,
@@ -137,6 +143,8 @@ class Rehearsal:
         if self.keeping_old_values:
             yield f"  rows in quarantine that would keep old values: {self.keeping_old_values}"
         yield f"  outbox: {self.entries_before} entries, {self.entries_affected} affected > {self.entries_after}"
+        if self.entries_quarantined:
+            yield f"  {self.entries_quarantined} entries would be in quarantine: they have no form in the new shape"
         yield f"  about {self.estimate_ms} ms and {self.disk_bytes} bytes of disk"
 
 
@@ -222,6 +230,8 @@ def _compared(
         keeping_old_values=len(read_erasures(copy).quarantined),
         entries_before=sum(entries.values()),
         entries_affected=sum(count for name, count in entries.items() if name in names),
+        entries_converted=sum(result.entries.converted for result in report.results),
+        entries_quarantined=sum(result.entries.quarantined for result in report.results),
         entries_after=sum(dict(copy.rows("rehearsal", "entries")).values()),
         duration_ms=duration_ms,
         estimate_ms=round(duration_ms / share) if share else duration_ms,
@@ -235,17 +245,20 @@ def _collections_of(plan: "Plan", registry: "MigrationRegistry") -> tuple[str, .
 
 
 def _thinned(copy: Store, collection: "Collection", rows: int, rows_max: int) -> int:
-    """Leave an even part of a large collection; how many rows that is."""
+    """Leave an even part of a large collection, and the rows that wait to be sent; how many rows that is."""
     if rows <= rows_max or _has_references(copy, collection.name):
         return rows
     every = -(-rows // rows_max)
     keys = ", ".join(map(quoted, key_columns(collection)))
+    is_queued = "0"
+    if collection.owner is not None:
+        is_queued = f"({keys}) IN (SELECT owner, row_key FROM _sync_outbox WHERE collection = :name)"
     with copy.transaction(), copy.without_triggers():
         copy.query(
             f"DELETE FROM {quoted(collection.name)} WHERE ({keys}) IN (SELECT {keys} FROM "
             f"(SELECT {keys}, row_number() OVER (ORDER BY {keys}) AS place FROM {quoted(collection.name)}) "
-            "WHERE place % ? <> 1)",
-            (every,),
+            f"WHERE place % :every <> 1) AND NOT {is_queued}",
+            {"every": every, "name": collection.name},
         )
     return rows_of(copy, collection.name)
 

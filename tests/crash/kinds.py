@@ -85,6 +85,36 @@ def there_and_back_v3():
     return step
 
 
+def in_two(old: JourneyV2) -> list[JourneyV3]:
+    new = JourneyV3(user_id=old.user_id, id=old.id, seconds=round(old.minutes * 60), title=old.title)
+    return [new, new.model_copy(update={"id": f"{old.id}-2", "title": None})]
+
+
+def split_v3():
+    return seconds_v3(in_two, lossy=True)
+
+
+COPIED_TO_ROWS = """
+INSERT INTO _sync_row (collection, owner, row_key, version, shape_version)
+SELECT 'journeys', owner, row_key, entry_id, '2.0.0' FROM _sync_outbox WHERE entry_id <= 20
+"""
+
+
+def then_edited(engine: Engine) -> None:
+    """Before the upgrade: some rows are at the cloud, one entry is on its way, and edits of all kinds wait."""
+    store = engine._store
+    with store.transaction():
+        for sql in (
+            COPIED_TO_ROWS,
+            "DELETE FROM _sync_outbox WHERE entry_id <= 20",
+            "UPDATE journeys SET minutes = 9.0 WHERE id < 'old-005'",
+            "DELETE FROM journeys WHERE id = 'old-006'",
+            "UPDATE _sync_outbox SET state = 'claimed', sequence = entry_id, epoch = 1 WHERE entry_id = 21",
+            "UPDATE _sync_outbox SET created_at = '2026'",  # by SQLite's own clock
+        ):
+            store.query(sql)
+
+
 def migrate(engine: Engine) -> None:
     """What every start of an app does."""
     report = engine.migrate()
@@ -177,6 +207,7 @@ KINDS = {
     "declared": Kind(at_two(), at_three(declared_v3)),
     "archive": Kind(at_two(), at_three(archive_v3)),
     "row function": Kind(at_two(), at_three(seconds_v3)),
+    "queued edits": Kind(at_two(), at_three(split_v3), prepare=then_edited),
     "merge": Kind(at_two(), at_three(merge_v3)),
     "shadow": Kind(at_two(), at_three(shadow_v3), settings=Settings(batch_rows=10), takes_one_transaction=False),
     "restore": Kind(at_two(), at_two(), prepare=then_deleted, act=restore),
