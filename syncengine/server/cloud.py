@@ -286,41 +286,43 @@ class Cloud:
         return [(receipt.outcome, receipt) for receipt in receipts]
 
     def _pulled(self, user: UserId, request: PullRequest) -> tuple[ChangesPage, PageHead]:
+        """Raises CursorGone; a restored database is noticed here, and then begins another life."""
         _refuse_other_user(user, request)
         with self._lock:
-            after = self._read_on(user, cursor=request.cursor)
             with self._storage.reading():
                 tenant = self._storage.tenant(user)
-                page = read_changes(
-                    self._storage,
-                    user,
-                    after=after,
-                    head=tenant.head,
-                    items_max=request.limit,
-                    bytes_max=self.limits.page_bytes_max,
-                )
-                cursor = self._cursor(user, reached=page.last, epoch=tenant.server_epoch)
+                after, found = self._read_on(user, cursor=request.cursor, tenant=tenant)
+                if found is Standing.GOOD:
+                    return self._page(user, request, after=after, tenant=tenant)
+            if found is Standing.CONTRADICTED:
+                with self._storage.transaction():
+                    self._storage.raise_epoch(user)
+        raise cursor_gone("below_floor" if found is Standing.BELOW_FLOOR else "other_epoch")
+
+    def _page(
+        self, user: UserId, request: PullRequest, *, after: Reached, tenant: Tenant
+    ) -> tuple[ChangesPage, PageHead]:
+        page = read_changes(
+            self._storage,
+            user,
+            after=after,
+            head=tenant.head,
+            items_max=request.limit,
+            bytes_max=self.limits.page_bytes_max,
+        )
         head = PageHead(
             request_id=request.request_id,
             server_time=self._now(),
             server_epoch=tenant.server_epoch,
-            cursor=cursor,
+            cursor=self._cursor(user, reached=page.last, epoch=tenant.server_epoch),
         )
         return page, head
 
-    def _read_on(self, user: UserId, *, cursor: str | None) -> Reached:
-        """Where to read on. Raises CursorGone; a restored database is noticed here, and then begins another life."""
+    def _read_on(self, user: UserId, *, cursor: str | None, tenant: Tenant) -> tuple[Reached, Standing]:
         if cursor is None:
-            return (0, 0)
-        position, found = self._stood(user, cursor=cursor, tenant=self._storage.tenant(user))
-        if found is Standing.BELOW_FLOOR:
-            raise cursor_gone("below_floor")
-        if found is Standing.CONTRADICTED:
-            with self._storage.transaction():
-                self._storage.raise_epoch(user)
-        if position is None or found is not Standing.GOOD:
-            raise cursor_gone("other_epoch")
-        return (position.group_version, position.version)
+            return (0, 0), Standing.GOOD
+        position, found = self._stood(user, cursor=cursor, tenant=tenant)
+        return (position.group_version, position.version) if position else (0, 0), found
 
     def _stood(self, user: UserId, *, cursor: str, tenant: Tenant) -> tuple[Position | None, Standing]:
         position = read_cursor(cursor, user=user, key=self._cursor_key)

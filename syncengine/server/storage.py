@@ -147,7 +147,8 @@ class Storage:
         try:
             yield
         finally:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
     def _upgrade(self, editions: Sequence[str]) -> None:
         with self.transaction():
