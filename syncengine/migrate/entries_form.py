@@ -72,19 +72,13 @@ def form_of(edit: Queued, changes: Sequence[Change], *, collection: str, takes_n
     `takes_new_key`: where all it does is done to one row under a new key, it may become an entry of that row.
     """
     if not changes:
-        return _empty(edit) if edit.has_number else None
+        # The cloud expects every number: it arrives empty, as that of a body that cannot be sent.
+        return Form(kind="void", row_key=edit.row_key) if edit.has_number else None
     (first, *more) = changes
     if not more and first.if_version is None and (first.key == edit.row_key or takes_new_key):
         kind = "lift" if edit.kind == "lift" and first.kind == "put" else first.kind
         return Form(kind=kind, row_key=first.key, set_json=json_of(first.set), before_json=json_of(first.before))
     return Form(kind="changes", row_key=edit.row_key, set_json=members_json(changes, collection=collection))
-
-
-def _empty(edit: Queued) -> Form:
-    """The cloud expects every number. A patch of nothing still finds its row; anything else is an empty number."""
-    if edit.kind == "patch":
-        return Form(kind="patch", row_key=edit.row_key, set_json="{}", before_json="{}")
-    return Form(kind="void", row_key=edit.row_key)
 
 
 def members_json(changes: Sequence[Change], *, collection: str) -> str:

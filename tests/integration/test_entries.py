@@ -109,7 +109,7 @@ def test_an_edit_of_nothing_but_an_archived_column_leaves_the_queue_and_one_with
         assert result_of(engine, "archived").entries.converted == 4
         assert queued(engine) == [
             ("put", "c", {"id": "c", "title": "three"}, None),
-            ("patch", "a", {}, {}),
+            ("void", "a", None, None),
             ("delete", "b", None, {"id": "b", "title": "two"}),
         ]
         numbers = engine._store.query("SELECT sequence, claim_token FROM _sync_outbox WHERE state = 'claimed'")
@@ -286,6 +286,38 @@ def test_an_edit_of_one_row_of_a_group_is_an_edit_of_what_the_group_becomes(tmp_
         assert first == ("patch", "a", {"seconds": 360}, {"seconds": 180})
         said = {key: [(one["kind"], one["key"], one.get("if_version")) for one in made] for _, key, made, _ in later}
         assert said == {"a": [("put", "a", None), ("delete", "b", 2)], "c": [("put", "c", 3)]}
+
+
+def test_a_merged_row_that_goes_whole_when_it_is_sent_is_not_queued_a_second_time(path):
+    merge = migration(
+        id="merge",
+        collection="journeys",
+        from_version="2.0.0",
+        to_version="3.0.0",
+        lossy=True,
+        group_by="title",
+        table="CREATE TABLE journeys (user_id TEXT NOT NULL, id TEXT NOT NULL, seconds INTEGER NOT NULL, title TEXT, "
+        "PRIMARY KEY (user_id, id)) STRICT",
+    )(joined)
+    with open_at(path, target="2.0.0") as engine:
+        write(
+            engine,
+            "DELETE FROM journeys",
+            "INSERT INTO journeys VALUES ('ann', 'd', 1.0, 'x'), ('ann', 'e', 2.0, 'x'), ('ann', 'f', 4.0, 'y')",
+        )
+        with engine._store.transaction():
+            engine._store.query("DELETE FROM _sync_outbox")
+            engine._store.query("DELETE FROM _sync_row")
+            engine._store.query(
+                "INSERT INTO _sync_outbox (owner, kind, collection, row_key, shape_version, group_id, created_at) "
+                "SELECT 'ann', 'put', 'journeys', id, '2.0.0', rowid, '2026' FROM journeys ORDER BY id"
+            )
+    with open_at(path, merge) as engine:
+        engine.migrate()
+        said = [(kind, key) for kind, key, _, _ in queued(engine)]
+        assert said[:3] == [("put", "d"), ("put", "e"), ("put", "f")]
+        [(_, _, changes, _)] = queued(engine)[3:]
+        assert [(one["kind"], one["key"]) for one in changes] == [("delete", "e")]
 
 
 def back_to_minutes(new: JourneyV3) -> JourneyV2:
