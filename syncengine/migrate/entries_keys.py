@@ -107,7 +107,9 @@ class _NewKeys:
             return
         keys = [key_text(member[self._making.columns.key]) for member in members]
         changes = [
-            Change(kind="put", key=key, set=row, if_version=self._expected(owner, key)) for key, row in made.items()
+            Change(kind="put", key=key, set=row, if_version=self._expected(owner, key))
+            for key, row in made.items()
+            if not self._goes_whole(owner, key)
         ]
         changes += self._deletes(owner, keys, made.keys())
         self._queue(owner, keys[0], changes)
@@ -130,6 +132,11 @@ class _NewKeys:
         row = {"collection": self._name, "owner": owner, "row_key": key}
         known = self._store.value("entries", "cloud_has", **row)
         return bool(known or self._store.value("entries", "is_queued", newest=self._newest, **row))
+
+    def _goes_whole(self, owner: str, key: str) -> bool:
+        """An entry that names only this row waits, and reads it when it is sent."""
+        row = {"collection": self._name, "owner": owner, "row_key": key}
+        return bool(self._store.value("entries", "goes_whole", newest=self._newest, **row))
 
     def _expected(self, owner: str, key: str) -> int | None:
         """The version that the change is meant for; any, where edits of this device come before it."""

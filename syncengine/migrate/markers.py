@@ -32,10 +32,13 @@ def _write_profile(store: "Store", registry: "MigrationRegistry", user: str) -> 
     """The user's status, kept in the profile row where the app declared one and the row is there."""
     if registry.profile is None:
         return
+    from contextlib import nullcontext
+
     import orjson
 
     from syncengine.migrate.shape import columns_of
     from syncengine.migrate.status import status_of
+    from syncengine.outbox.capture import capture_off
 
     name, column = registry.profile
     if column not in columns_of(store, name):
@@ -43,7 +46,10 @@ def _write_profile(store: "Store", registry: "MigrationRegistry", user: str) -> 
     owner = registry.collections[name].owner
     assert owner is not None, "a profile belongs to a user"
     status = orjson.dumps(status_of(store, registry, user=user).to_json()).decode()
-    store.query(
-        f"UPDATE {quoted(name)} SET {quoted(column)} = ? WHERE {quoted(owner)} = ?",
-        (status, user),
-    )
+    is_heard_of = store.value("entries", "is_heard_of", collection=name, owner=user)
+    # Of a row that the cloud has never heard of a change means nothing there: its upload brings the whole.
+    with nullcontext() if is_heard_of else capture_off(store, (name,)):
+        store.query(
+            f"UPDATE {quoted(name)} SET {quoted(column)} = ? WHERE {quoted(owner)} = ?",
+            (status, user),
+        )

@@ -253,7 +253,9 @@ def joined(old: list[JourneyV2]) -> JourneyV3:
     return JourneyV3(user_id=first.user_id, id=first.id, seconds=seconds, title=first.title)
 
 
-def test_an_edit_of_one_row_of_a_group_is_an_edit_of_what_the_group_becomes(tmp_path):
+def merging():
+    """Walks in 2.0.0, and the step to 3.0.0 that joins those of one title."""
+    columns = "user_id TEXT NOT NULL, id TEXT NOT NULL, {} NOT NULL, title TEXT, PRIMARY KEY (user_id, id)"
     merge = migration(
         id="merge",
         collection="journeys",
@@ -261,17 +263,15 @@ def test_an_edit_of_one_row_of_a_group_is_an_edit_of_what_the_group_becomes(tmp_
         to_version="3.0.0",
         lossy=True,
         group_by="title",
-        table="CREATE TABLE journeys (user_id TEXT NOT NULL, id TEXT NOT NULL, seconds INTEGER NOT NULL, title TEXT, "
-        "PRIMARY KEY (user_id, id)) STRICT",
+        table=f"CREATE TABLE journeys ({columns.format('seconds INTEGER')}) STRICT",
     )(joined)
+    create = (f"CREATE TABLE journeys ({columns.format('minutes REAL')}) STRICT",)
+    return tables(id="tables-v2", from_version="1.0.0", to_version="2.0.0", create=create), merge
+
+
+def test_an_edit_of_one_row_of_a_group_is_an_edit_of_what_the_group_becomes(tmp_path):
+    made, merge = merging()
     path = tmp_path / "app.db"
-    table = "CREATE TABLE journeys (user_id TEXT NOT NULL, id TEXT NOT NULL, minutes REAL NOT NULL, title TEXT, "
-    made = tables(
-        id="tables-v2",
-        from_version="1.0.0",
-        to_version="2.0.0",
-        create=(f"{table} PRIMARY KEY (user_id, id)) STRICT",),
-    )
     with Engine.open(path, registry=registry_of(made)) as engine:
         engine.migrate()
         write(
@@ -288,36 +288,20 @@ def test_an_edit_of_one_row_of_a_group_is_an_edit_of_what_the_group_becomes(tmp_
         assert said == {"a": [("put", "a", None), ("delete", "b", 2)], "c": [("put", "c", 3)]}
 
 
-def test_a_merged_row_that_goes_whole_when_it_is_sent_is_not_queued_a_second_time(path):
-    merge = migration(
-        id="merge",
-        collection="journeys",
-        from_version="2.0.0",
-        to_version="3.0.0",
-        lossy=True,
-        group_by="title",
-        table="CREATE TABLE journeys (user_id TEXT NOT NULL, id TEXT NOT NULL, seconds INTEGER NOT NULL, title TEXT, "
-        "PRIMARY KEY (user_id, id)) STRICT",
-    )(joined)
-    with open_at(path, target="2.0.0") as engine:
-        write(
-            engine,
-            "DELETE FROM journeys",
-            "INSERT INTO journeys VALUES ('ann', 'd', 1.0, 'x'), ('ann', 'e', 2.0, 'x'), ('ann', 'f', 4.0, 'y')",
-        )
-        with engine._store.transaction():
-            engine._store.query("DELETE FROM _sync_outbox")
-            engine._store.query("DELETE FROM _sync_row")
-            engine._store.query(
-                "INSERT INTO _sync_outbox (owner, kind, collection, row_key, shape_version, group_id, created_at) "
-                "SELECT 'ann', 'put', 'journeys', id, '2.0.0', rowid, '2026' FROM journeys ORDER BY id"
-            )
-    with open_at(path, merge) as engine:
+def test_a_merged_row_that_goes_whole_when_it_is_sent_is_not_queued_a_second_time(tmp_path):
+    made, merge = merging()
+    path = tmp_path / "app.db"
+    with Engine.open(path, registry=registry_of(made)) as engine:
         engine.migrate()
-        said = [(kind, key) for kind, key, _, _ in queued(engine)]
-        assert said[:3] == [("put", "d"), ("put", "e"), ("put", "f")]
-        [(_, _, changes, _)] = queued(engine)[3:]
-        assert [(one["kind"], one["key"]) for one in changes] == [("delete", "e")]
+        rows = "('ann', 'a', 1.0, 'x'), ('ann', 'b', 2.0, 'x'), ('ann', 'c', 4.0, 'y')"
+        write(engine, f"INSERT INTO journeys VALUES {rows}")
+        with engine._store.transaction():
+            engine._store.query("UPDATE _sync_outbox SET set_json = NULL")  # as an upload does
+    with Engine.open(path, registry=registry_of(made, merge, target="3.0.0")) as engine:
+        assert result_of(engine, "merge").entries.converted == 3
+        *uploads, (kind, _, changes, _) = queued(engine)
+        assert [entry[:3] for entry in uploads] == [("put", key, None) for key in "abc"]
+        assert (kind, [(one["kind"], one["key"]) for one in changes]) == ("changes", [("delete", "b")])
 
 
 def back_to_minutes(new: JourneyV3) -> JourneyV2:

@@ -22,7 +22,9 @@ from syncengine import (
 from syncengine.errors import MigrationFailed, MigrationInvalid, RegistryInvalid, StoreSuperseded
 from syncengine.events import MigrationEnded, MigrationProgressed, MigrationStarted
 from syncengine.migrate.definition import Counts
+from syncengine.migrate.markers import move_markers
 from syncengine.migrate.results import CompletedMigration, PendingMigration
+from syncengine.outbox.capture import capture_off
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "status"
 NOTES = "CREATE TABLE notes (user_id TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (user_id, id)) STRICT"
@@ -410,6 +412,24 @@ def test_the_users_profile_row_holds_the_status_of_the_same_moment(phone_engine)
     assert json.loads(anns) == service.get_migration_status("ann").to_json()
     assert json.loads(anns)["currentSchemaVersion"] == "3.0.0"
     assert bobs is None
+
+
+def test_the_status_in_a_profile_that_the_cloud_has_never_heard_of_is_not_sent_as_a_change_of_it(phone_engine):
+    phone_engine.migrations.execute_migration("tables-v2")
+    store = phone_engine._store
+    with store.transaction(), capture_off(store, ("profile",)):
+        store.query("INSERT INTO profile VALUES ('ann', 'me', NULL)")  # as an import does
+    phone_engine.migrate()
+    assert store.query("SELECT kind FROM _sync_outbox WHERE collection = 'profile'") == []
+    with store.transaction():
+        store.query(
+            "INSERT INTO _sync_row (collection, owner, row_key, version, shape_version) "
+            "VALUES ('profile', 'ann', 'me', 1, '2.0.0')"
+        )
+        move_markers(store, phone_engine._registry, user="ann")
+        store.query("UPDATE profile SET status = NULL")
+        move_markers(store, phone_engine._registry, user="ann")
+    assert store.query("SELECT DISTINCT kind FROM _sync_outbox WHERE collection = 'profile'") == [("patch",)]
 
 
 def test_pending_is_what_this_way_still_needs_and_queued_is_said(phone_engine):

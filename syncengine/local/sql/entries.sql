@@ -399,3 +399,22 @@ SELECT EXISTS (
     AND row_key = :row_key
     AND entry_id <= :newest
 );
+
+-- name: goes_whole
+-- 1 when a waiting entry names only this row: its body is read when it is claimed.
+SELECT EXISTS (
+  SELECT 1
+  FROM _sync_outbox
+  WHERE collection = :collection
+    AND owner = :owner
+    AND row_key = :row_key
+    AND entry_id <= :newest
+    AND kind = 'put'
+    AND set_json IS NULL
+    AND state = 'waiting'
+);
+
+-- name: is_heard_of
+-- 1 when the cloud has rows of a collection from this user, or will get some.
+SELECT EXISTS (SELECT 1 FROM _sync_row WHERE collection = :collection AND owner = :owner AND NOT deleted)
+    OR EXISTS (SELECT 1 FROM _sync_outbox WHERE collection = :collection AND owner = :owner);
