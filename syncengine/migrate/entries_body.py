@@ -132,5 +132,5 @@ def _marked_value(value: dict[str, Any]) -> Any:
 
 
 def _said(value: Any) -> str:
-    """JSON in a column is text; a trigger sees that it came from a JSON function of SQLite, and writes what it says."""
+    """JSON in a column is text; of what came from a JSON function a trigger may have written the JSON itself."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
