@@ -41,6 +41,8 @@ class LiveTable:
         """Triggers of the app may leave a row out without a word, so each is written by itself."""
         self._upserts: dict[tuple[str, ...], str] = {}
         self._meets_by_key = self._has_its_key()
+        self.takes_many = self._meets_by_key and not self.has_rules_of_app
+        """Rows may be written without a look at each."""
         mine = f"{quoted(owner_column)} = ? AND {quoted(key)} = ?"
         self._delete = f"DELETE FROM {quoted(name)} WHERE {mine}"
         names = ", ".join(map(quoted, self.columns))
@@ -60,11 +62,6 @@ class LiveTable:
         return {name for (name,) in primary} == wanted
 
     # Many rows at once.
-
-    @property
-    def takes_many(self) -> bool:
-        """May rows be written without a look at each?"""
-        return self._meets_by_key and not self.has_rules_of_app
 
     def write_many(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Rows as (owner, the values of `columns`). Raises SQLite's error for the first that it does not take, and

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from syncengine.local.stored import SHAPE_VERSION, stored_version
 from syncengine.migrate.rejection import Rejection
-from syncengine.sync.apply import Applied, Applier, Position
+from syncengine.sync.apply import Applied, Applier
 from syncengine.sync.calls import PulledRow
 from syncengine.sync.parking import UNTIL_MIGRATED, UNTIL_OTHERS_CAME, Reason, item_from_json
+from syncengine.sync.position import Position, standing
 from syncengine.vocabulary import SchemaVersion
 
 if TYPE_CHECKING:
@@ -98,15 +99,4 @@ def give_up_clashes(applier: Applier) -> tuple[int, ...]:
     return tuple(given_up)
 
 
-def standing(store: "Store", owner: str) -> Position:
-    """Where the reading of an owner's rows stands."""
-    found = store.row("pull", "cursor", owner=owner)
-    if found is None:
-        return Position(cursor=None, server_epoch=0, at_head=False, resync=0, resync_reason="first")
-    cursor, server_epoch, at_head, resync, reason = found
-    return Position(
-        cursor=cursor, server_epoch=server_epoch, at_head=bool(at_head), resync=resync, resync_reason=reason
-    )
-
-
-__all__ = ["UNTIL_OTHERS_CAME", "apply_parked", "give_up_clashes", "standing", "try_parked"]
+__all__ = ["UNTIL_OTHERS_CAME", "apply_parked", "give_up_clashes", "try_parked"]

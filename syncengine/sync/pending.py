@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from syncengine.clock import iso
 from syncengine.logs import log_event
 from syncengine.outbox.row_body import RowUnreadable, sendable_json
+from syncengine.sync.calls import PulledRow
 from syncengine.sync.merge import Conflict, Decide, Edit, Fields, Merged, Policy, merged
 
 if TYPE_CHECKING:
@@ -21,12 +22,12 @@ Key = tuple[str, str]
 _log = logging.getLogger("syncengine.sync")
 
 
-def pending_edits(store: "Store", owner: str, keys: Iterable[Key]) -> dict[Key, list[Edit]]:
+def pending_edits(store: "Store", owner: str, rows: Iterable[PulledRow]) -> dict[Key, list[Edit]]:
     """The entries of each of these rows that the cloud has not answered, oldest first. One question for all."""
     if not store.value("pull", "has_entries", owner=owner):
         return {}
     found: dict[Key, list[Edit]] = defaultdict(list)
-    asked = json.dumps([[collection, key] for collection, key in keys])
+    asked = json.dumps([[row.collection, row.key] for row in rows])
     for entry_id, collection, key, kind, set_json, before_json, state in store.rows(
         "pull", "pending", owner=owner, keys=asked
     ):

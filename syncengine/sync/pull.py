@@ -12,10 +12,11 @@ from syncengine.clock import iso
 from syncengine.errors import CursorGone, ProtocolViolation
 from syncengine.events import EntryQuarantined, Listener, PagePulled
 from syncengine.settings import Settings
-from syncengine.sync.apply import Applied, Applier, Position, move_cursor
+from syncengine.sync.apply import Applied, Applier
 from syncengine.sync.calls import Answer, Call, HelloSaid, Pull, PullSaid
 from syncengine.sync.drain import Pulled
-from syncengine.sync.parked import UNTIL_OTHERS_CAME, apply_parked, give_up_clashes, standing, try_parked
+from syncengine.sync.parked import UNTIL_OTHERS_CAME, apply_parked, give_up_clashes, try_parked
+from syncengine.sync.position import Position, move_cursor, standing
 from syncengine.sync.resync import settle_unseen
 
 if TYPE_CHECKING:

@@ -138,16 +138,17 @@ def settle_unseen(
             forgotten = [(row[0], row[1]) for row in rows if row[4]]
             _forget(store, owner, forgotten)
         else:
-            _tell_lost(store, owner, [(row[0], row[1]) for row in rows], tables())
+            _tell_lost(store, owner, [_gone(*row[:4]) for row in rows], tables())
 
 
 def _gone(collection: str, key: str, version: int, shape_version: str) -> PulledRow:
     return PulledRow(collection=collection, key=key, version=version, shape_version=shape_version, body=None)
 
 
-def _tell_lost(store: "Store", owner: str, keys: list[Key], tables: Mapping[str, LiveTable]) -> None:
+def _tell_lost(store: "Store", owner: str, rows: list[PulledRow], tables: Mapping[str, LiveTable]) -> None:
+    keys = [(row.collection, row.key) for row in rows]
     with store.transaction(durable=True):
-        edits = pending_edits(store, owner, keys)
+        edits = pending_edits(store, owner, rows)
         for collection, key in keys:
             table = tables.get(collection)
             if table is not None and table.read(owner, key) is not None:

@@ -11,9 +11,9 @@ from syncengine.local.store import Store
 from syncengine.migrate.registry import Collection, MigrationRegistry
 from syncengine.outbox.capture import install_capture
 from syncengine.settings import Settings
-from syncengine.sync.apply import Applied, Applier, Position
+from syncengine.sync.apply import Applied, Applier
 from syncengine.sync.calls import Beside, PulledRow
-from syncengine.sync.parked import standing
+from syncengine.sync.position import Position, standing
 from syncengine.sync.pull import remember_policies
 
 JOURNEY = {"title": "a walk", "length_m": 1.5, "steps": 7, "picture": {"$blob": "AP8="}}

@@ -23,9 +23,10 @@ from syncengine import (
 )
 from syncengine.engine import Engine
 from syncengine.migrate.lifting import Lifter, NoWay
-from syncengine.sync.apply import Applier, Position
+from syncengine.sync.apply import Applier
 from syncengine.sync.calls import Beside
 from syncengine.sync.parked import apply_parked
+from syncengine.sync.position import Position
 from syncengine.vocabulary import SchemaVersion
 
 V1, V2, V3, V4 = (SchemaVersion((number, 0, 0)) for number in (1, 2, 3, 4))

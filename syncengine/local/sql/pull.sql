@@ -62,6 +62,20 @@ ON CONFLICT (collection, owner, row_key) DO UPDATE SET
   resync = excluded.resync,
   extra = excluded.extra;
 
+-- name: remember_rows
+-- The same for rows of one collection that are all of one shape: their versions by their keys, as a JSON object.
+INSERT INTO _sync_row (collection, owner, row_key, version, shape_version, server_epoch, deleted, resync)
+SELECT :collection, :owner, key, value, :shape_version, :server_epoch, 0, :resync
+FROM json_each(:versions)
+WHERE true
+ON CONFLICT (collection, owner, row_key) DO UPDATE SET
+  version = excluded.version,
+  shape_version = excluded.shape_version,
+  server_epoch = excluded.server_epoch,
+  deleted = 0,
+  resync = excluded.resync,
+  extra = NULL;
+
 -- name: saw_row
 -- A row that is not taken now: its version is known, and the fields that were sent back with it stay.
 INSERT INTO _sync_row (collection, owner, row_key, version, shape_version, server_epoch, deleted, resync)
@@ -81,16 +95,6 @@ JOIN _sync_row AS r
   ON r.collection = json_extract(k.value, '$[0]')
   AND r.owner = :owner
   AND r.row_key = json_extract(k.value, '$[1]');
-
--- name: extra
--- Fields of a row that this app does not know.
-SELECT extra
-FROM _sync_row
-WHERE collection = :collection
-  AND owner = :owner
-  AND row_key = :row_key
-  AND deleted = 0
-  AND extra IS NOT NULL;
 
 -- name: has_entries
 -- 1 when anything of a user's rows waits to be sent.

@@ -1,0 +1,300 @@
+"""The rows of a page on their way into their tables: all at once, or one by one where something stands in the way."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from syncengine.clock import iso
+from syncengine.local.sqlite_errors import ConstraintError
+from syncengine.migrate.rejection import Rejection, rejection_for
+from syncengine.sync.beside import HandedBack, Lifted
+from syncengine.sync.calls import PulledRow
+from syncengine.sync.live_table import LiveTable, is_clash
+from syncengine.sync.merge import Edit, Fields, Merged
+from syncengine.sync.page_record import PageRecord
+from syncengine.sync.parking import Reason
+from syncengine.sync.pending import Key, decide, policy_of, write_edits
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+    from syncengine.migrate.registry import MigrationRegistry
+
+
+@dataclass(slots=True, kw_only=True)
+class Landing:
+    """A row on its way into its table. `body` None: it is deleted."""
+
+    table: LiveTable
+    item: PulledRow
+    key: str
+    body: Fields | None = field(repr=False)
+    edits: list[Edit] = field(default_factory=list)
+    lifted: Lifted | None = None
+    others: bool = False
+    """Other rows came of the same document: they are handed back together."""
+
+
+class RowEndedTransaction(Exception):
+    """SQLite rolled the whole transaction back for one row, as RAISE(ROLLBACK) in a trigger does; None: which one
+    is not known."""
+
+    def __init__(self, row: Key | None, why: Rejection) -> None:
+        super().__init__(why.text)
+        self.row = row
+        self.why = why
+
+
+class Landings:
+    """What one page brings. `many` are whole rows of the present shape that nobody has edited here."""
+
+    def __init__(self, store: "Store", registry: "MigrationRegistry", *, owner: str, record: PageRecord) -> None:
+        self._store = store
+        self._registry = registry
+        self._owner = owner
+        self._record = record
+        self._tables: dict[str, LiveTable] = {}
+        self._many: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+        self._many_items: dict[str, list[PulledRow]] = defaultdict(list)
+        self._singles: list[Landing] = []
+
+    def room_for(self, table: LiveTable) -> tuple[list[tuple[Any, ...]], list[PulledRow]]:
+        """Two lists to put many rows in: (owner, the values of the table's columns), and the row as it came."""
+        self._tables[table.name] = table
+        return self._many[table.name], self._many_items[table.name]
+
+    def add(self, landings: Iterable[Landing]) -> None:
+        """Rows that are looked at one by one."""
+        self._singles += landings
+
+    @property
+    def collections(self) -> set[str]:
+        """Whose tables are written."""
+        return {name for name, rows in self._many.items() if rows} | {one.table.name for one in self._singles}
+
+    def write(self, *, one_by_one: bool) -> None:
+        """All of them, with what is known of each afterwards. Inside the page's transaction, with capture off."""
+        landed = None if one_by_one else self._together()
+        if landed is None:
+            landed = self._one_by_one()
+        for name, items in self._many_items.items():
+            if items:
+                self._record.came_together(self._tables[name], items)
+        for landing in landed:
+            self._note(landing)
+
+    def _note(self, landing: Landing) -> None:
+        made = landing.lifted
+        self._record.applied.rows += 1
+        if landing.key == landing.item.key:
+            is_whole = made is None or not (made.waits or made.refused)
+            self._record.came(landing.table, landing.item, landing.body, is_whole=is_whole)
+
+    # All at once.
+
+    def _together(self) -> list[Landing] | None:
+        """None where one of them stands in the way, and nothing was written."""
+        marks = self._record.marks()
+        try:
+            with self._store.savepoint("page"):
+                self._write_all()
+                self._check_references()
+                return self._singles
+        except Exception as error:
+            if self._has_ended():
+                raise RowEndedTransaction(None, _why(error)) from error
+            if _why_or_none(error) is None:
+                raise
+            self._record.back_to(marks)
+            return None
+
+    def _write_all(self) -> None:
+        # What goes makes room for what comes.
+        for landing in self._singles:
+            if landing.body is None:
+                self._write(landing)
+        for name, rows in self._many.items():
+            self._write_many(self._tables[name], rows)
+        for landing in self._singles:
+            if landing.body is not None:
+                self._write(landing)
+
+    def _write_many(self, table: LiveTable, rows: list[tuple[Any, ...]]) -> None:
+        try:
+            with self._store.savepoint("many"):
+                table.write_many(rows)
+        except TypeError:
+            if table.holds_blobs or self._has_ended():
+                raise
+            table.holds_blobs = True
+            table.write_many(rows)
+
+    def _check_references(self) -> None:
+        """SQLite counts the references that lead nowhere by itself (sqlite.org/c3ref/c_dbstatus_options.html)."""
+        if self._store.has_dangling_references():
+            raise ConstraintError("FOREIGN KEY constraint failed")
+
+    def _has_ended(self) -> bool:
+        return not self._store.connection.in_transaction
+
+    # One by one.
+
+    def _one_by_one(self) -> list[Landing]:
+        """Each row in a savepoint; one that stands against another is tried again after the others."""
+        waiting = [*self._singles, *self._many_as_singles()]
+        landed: list[Landing] = []
+        self._many.clear()
+        self._many_items.clear()
+        while waiting:
+            left: list[tuple[Landing, Exception]] = []
+            for landing in waiting:
+                error = self._tried([landing])
+                if error is None:
+                    landed.append(landing)
+                elif is_clash(error):
+                    left.append((landing, error))
+                else:
+                    self._record.refuse(landing.item, _why(error))
+            if len(left) == len(waiting):
+                return [*landed, *self._last_try(left)]
+            waiting = [landing for landing, _ in left]
+        return landed
+
+    def _many_as_singles(self) -> Iterable[Landing]:
+        for name, items in self._many_items.items():
+            for item in items:
+                yield Landing(table=self._tables[name], item=item, key=item.key, body=item.body)
+
+    def _tried(self, landings: list[Landing], *, making_room: bool = False) -> Exception | None:
+        marks = self._record.marks()
+        try:
+            with self._store.savepoint("row"):
+                for landing in landings if making_room else ():
+                    landing.table.delete(self._owner, landing.key)
+                for landing in landings:
+                    self._write(landing)
+                self._check_references()
+        except Exception as error:
+            if self._has_ended():
+                item = landings[0].item
+                raise RowEndedTransaction((item.collection, item.key), _why(error)) from error
+            if _why_or_none(error) is None:
+                raise
+            self._record.back_to(marks)
+            return error
+        return None
+
+    def _last_try(self, left: list[tuple[Landing, Exception]]) -> list[Landing]:
+        """Rows that refer to each other, or have exchanged what is unique, can only come together."""
+        landings = [landing for landing, _ in left]
+        if len(landings) > 1:
+            if self._tried(landings) is None:
+                return landings
+            stand_alone = all(landing.table.stands_alone for landing in landings)
+            if stand_alone and self._tried(landings, making_room=True) is None:
+                return landings
+        for landing, error in left:
+            reason = Reason.CHILDREN_LEFT if landing.body is None else Reason.PARENT_MISSING
+            self._record.park(landing.item, Reason.CLASH if str(error).startswith("UNIQUE") else reason)
+        return []
+
+    # One row.
+
+    def _write(self, landing: Landing) -> None:
+        """The row, and what the edits that wait for it have become."""
+        table, body = landing.table, landing.body
+        if landing.edits:
+            outcome = self._merge(landing)
+            body = outcome.row
+            write_edits(self._store, outcome)
+        if body is None:
+            table.delete(self._owner, landing.key)
+        else:
+            table.write(self._owner, landing.key, body)
+        if landing.lifted is not None:
+            self._hand_back(landing, landing.lifted)
+
+    def _merge(self, landing: Landing) -> Merged:
+        table, item, server = landing.table, landing.item, landing.body
+        if server is not None:
+            server = {name: value for name, value in server.items() if name in table.known}
+        local = table.read(self._owner, landing.key)
+        collection = self._registry.collections.get(table.name)
+        policy = policy_of(table.merge_policy, None if collection is None else collection.merge)
+        outcome = decide(server, local=local, edits=landing.edits, policy=policy, collection=table.name)
+        if outcome.set_aside and local is not None:
+            self._record.set_aside_edited(item, table, local)
+        row = (table.name, landing.key)
+        self._record.conflicts(outcome.conflicts, row, policy=policy.name, version=item.version)
+        return outcome
+
+    # What is handed back to the cloud.
+
+    def _hand_back(self, landing: Landing, made: Lifted) -> None:
+        item = landing.item
+        if landing.key != item.key:
+            return
+        self._store.run("pull", "drop_lifts", owner=self._owner, collection=item.collection, row_key=item.key)
+        if landing.others:
+            self._queue_changes(item, landing.table, made)
+        elif made.handed_back is not None:
+            self._queue_lift(item, made.handed_back)
+        for refused in made.refused:
+            self._record.set_aside(item, refused.patch.set, refused.why, shape=refused.patch.shape_version)
+        if made.waits is not None:
+            self._record.park_part(item, Reason.NO_WAY_DOWN)
+
+    def _queue_lift(self, item: PulledRow, made: HandedBack) -> None:
+        self._store.run(
+            "pull",
+            "queue_lift",
+            **self._entry(item),
+            set_json=json.dumps(made.body),
+            lifts=json.dumps(made.patches),
+            base_version=item.version,
+            shape_version=made.shape_version,
+        )
+
+    def _queue_changes(self, item: PulledRow, table: LiveTable, made: Lifted) -> None:
+        """The old row goes and those that it became come, at the cloud as here; twice is once."""
+        new = [
+            {"kind": "put", "collection": table.name, "key": str(body[table.key]), "set": dict(body), "before": None}
+            for body in made.rows
+        ]
+        gone = {"kind": "delete", "collection": table.name, "key": item.key, "set": None, "before": item.body}
+        self._store.run(
+            "pull",
+            "queue_changes",
+            **self._entry(item),
+            set_json=json.dumps([*new, gone]),
+            base_version=item.version,
+            shape_version=table.shape_text,
+        )
+
+    def _entry(self, item: PulledRow) -> dict[str, Any]:
+        """What each entry has, in a group of its own."""
+        return {
+            "owner": self._owner,
+            "collection": item.collection,
+            "row_key": item.key,
+            "group_id": self._store.value("outbox", "advance_groups", count=2) - 1,
+            "now": iso(self._store.clock.now_ms()),
+        }
+
+
+def _why_or_none(error: Exception) -> Rejection | None:
+    """The reason, where a row can be blamed; None for the store's and the machine's failures."""
+    if isinstance(error, TypeError | OverflowError | UnicodeEncodeError):
+        return Rejection(code="value_unreadable", text="holds a value that no column can hold")
+    return rejection_for(error)
+
+
+def _why(error: Exception) -> Rejection:
+    why = _why_or_none(error)
+    if why is None:
+        raise error
+    return why
+
+
+__all__ = ["Landing", "Landings", "RowEndedTransaction"]

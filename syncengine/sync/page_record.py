@@ -1,0 +1,161 @@
+"""What is written down of a page's rows beside their tables: versions, what is parked, what is set aside."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from syncengine.clock import iso
+from syncengine.migrate.rejection import Rejection
+from syncengine.sync.calls import PulledRow
+from syncengine.sync.live_table import LiveTable
+from syncengine.sync.merge import Conflict, Fields
+from syncengine.sync.parking import Reason, park, unpark
+from syncengine.sync.pending import Key, record_conflicts
+from syncengine.sync.position import Position
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Store
+    from syncengine.migrate.registry import MigrationRegistry
+
+DELETED_AT_CLOUD = "deleted_at_cloud"
+"""The code of a local edit whose row another device deleted."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Applied:
+    """What a page did: rows written or deleted, conflicts, rows parked, and quarantine items."""
+
+    rows: int = 0
+    conflicts: int = 0
+    parked: int = 0
+    items: list[int] = field(default_factory=list)
+    collections: set[str] = field(default_factory=set)
+
+
+class PageRecord:
+    """The counts of one page, and what the store knows of its rows afterwards. Inside the page's transaction."""
+
+    def __init__(self, store: "Store", registry: "MigrationRegistry", *, owner: str, position: Position) -> None:
+        self.applied = Applied()
+        self._store = store
+        self._registry = registry
+        self._owner = owner
+        self._position = position
+        self._now = iso(store.clock.now_ms())
+
+    def marks(self) -> tuple[int, int, int]:
+        """The counts by now, for `back_to`."""
+        return self.applied.conflicts, self.applied.parked, len(self.applied.items)
+
+    def back_to(self, marks: tuple[int, int, int]) -> None:
+        """What was counted since was undone."""
+        self.applied.conflicts, self.applied.parked, items = marks
+        del self.applied.items[items:]
+
+    # What came in.
+
+    def came_together(self, table: LiveTable, items: Sequence[PulledRow]) -> None:
+        """Whole rows of the present shape that nobody had edited here."""
+        position = self._position
+        facts = {
+            "collection": table.name,
+            "owner": self._owner,
+            "shape_version": table.shape_text,
+            "server_epoch": position.server_epoch,
+            "resync": position.resync,
+        }
+        versions = orjson.dumps({item.key: item.version for item in items}).decode()
+        self._store.run("pull", "remember_rows", **facts, versions=versions)
+        self.applied.rows += len(items)
+        self._let_go(items)
+
+    def came(self, table: LiveTable, item: PulledRow, body: Fields | None, *, is_whole: bool) -> None:
+        """One row. Fields that the table does not have are kept beside it; where not `is_whole`, a part of it is
+        still parked or set aside."""
+        extra = None
+        if body is not None and not body.keys() <= table.known:
+            extra = json.dumps({name: value for name, value in body.items() if name not in table.known})
+        self._store.run("pull", "remember_row", **self._facts(item), extra=extra)
+        if is_whole:
+            self._let_go([item])
+
+    def saw(self, item: PulledRow) -> None:
+        """Its version is known, but it was not taken."""
+        self._store.run("pull", "saw_row", **self._facts(item))
+
+    def _facts(self, item: PulledRow) -> dict[str, Any]:
+        return {
+            "collection": item.collection,
+            "owner": self._owner,
+            "row_key": item.key,
+            "version": item.version,
+            "shape_version": item.shape_version,
+            "server_epoch": self._position.server_epoch,
+            "deleted": item.body is None,
+            "resync": self._position.resync,
+        }
+
+    def _let_go(self, items: Sequence[PulledRow]) -> None:
+        """Earlier copies of these rows wait for nothing any more."""
+        if self._store.value("pull", "any_parked", owner=self._owner):
+            for item in items:
+                unpark(self._store, item, owner=self._owner)
+        if self._store.value("pull", "any_pulled_aside", owner=self._owner):
+            for item in items:
+                row = {"collection": item.collection, "owner": self._owner, "row_key": item.key}
+                self._store.run("pull", "resolve_pulled", **row, now=self._now)
+
+    def conflicts(self, conflicts: Sequence[Conflict], row: Key, *, policy: str, version: int) -> None:
+        """Fields that both sides had changed."""
+        record_conflicts(self._store, conflicts, owner=self._owner, row=row, policy=policy, version=version)
+        self.applied.conflicts += len(conflicts)
+
+    # What is not taken.
+
+    def park(self, item: PulledRow, reason: Reason) -> None:
+        """It may be taken later."""
+        self.park_part(item, reason)
+        self.saw(item)
+
+    def park_part(self, item: PulledRow, reason: Reason) -> None:
+        """The row came in, and something that lay beside it did not."""
+        park(self._store, item, owner=self._owner, reason=reason)
+        self.applied.parked += 1
+
+    def refuse(self, item: PulledRow, why: Rejection) -> None:
+        """A person has to decide."""
+        self.set_aside(item, item.body or {}, why, shape=item.shape_version)
+        self.saw(item)
+        unpark(self._store, item, owner=self._owner)
+
+    def set_aside_edited(self, item: PulledRow, table: LiveTable, local: Fields) -> None:
+        """The whole local row, with the edits that another device's deletion has made void."""
+        why = Rejection(code=DELETED_AT_CLOUD, text="another device deleted the row while it was edited here")
+        self.set_aside(item, local, why, shape=table.shape_text)
+
+    def set_aside(self, item: PulledRow, body: Fields, why: Rejection, *, shape: str) -> None:
+        """A row into quarantine as its desk reads it, with its owner. Of the cloud's rows the newest copy alone."""
+        collection = self._registry.collections.get(item.collection)
+        owner_column = None if collection is None else collection.owner
+        values = {
+            "owner": self._owner,
+            "collection": item.collection,
+            "row_key": item.key,
+            "body": json.dumps(dict(body) if owner_column is None else {**body, owner_column: self._owner}),
+            "error_code": why.code,
+            "error_text": why.text,
+            "field": why.field,
+            "shape_version": shape,
+        }
+        item_id = None
+        if why.code != DELETED_AT_CLOUD:
+            item_id = self._store.value("pull", "set_pulled_aside_again", **values)
+        if item_id is None:
+            item_id = self._store.value("pull", "set_pulled_aside", **values, now=self._now)
+        self.applied.items.append(int(item_id))
+
+
+__all__ = ["DELETED_AT_CLOUD", "Applied", "PageRecord"]
