@@ -58,6 +58,8 @@ class CloudLimits:
     """A larger request, unpacked: refused with 413."""
     page_bytes_max: int = 4 * 1024 * 1024
     """A page of rows ends when it holds this much; a single larger row or group comes alone."""
+    group_bytes_max: int = 256 * 1024 * 1024
+    """Of all rows that one group changes, as they are then: so much is held in memory at once. More: rejected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,7 +277,13 @@ class Cloud:
         }
         sound = [entry for entry in entries if entry.sequence not in faults] if faults else entries
         tenant = self._storage.tenant(lane.user)
-        rows = RowsAtWork(self._storage, lane.user, places=places_of(sound), head=tenant.head)
+        rows = RowsAtWork(
+            self._storage,
+            lane.user,
+            places=places_of(sound),
+            head=tenant.head,
+            group_bytes_max=self.limits.group_bytes_max,
+        )
         settling = Settling(rows, writer=lane.writer, cloud_version=tenant.cloud_version, faults=faults)
         receipts = settling.settle(entries)
         rows.write()

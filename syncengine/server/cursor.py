@@ -56,7 +56,9 @@ def read_cursor(text: str, *, user: UserId, key: bytes) -> Position | None:
     if len(numbers) != _NUMBERS.size or not hmac.compare_digest(seal, _seal(numbers, user=user, key=key)):
         return None
     epoch, group_version, version, mark = _NUMBERS.unpack(numbers)
-    return Position(epoch=epoch, group_version=group_version, version=version, mark=mark)
+    position = Position(epoch=epoch, group_version=group_version, version=version, mark=mark)
+    # base64 can write the same bytes in several ways.
+    return position if written_cursor(position, user=user, key=key) == text else None
 
 
 def standing(position: Position | None, *, epoch: int, head: int, floor: int, mark: int) -> Standing:

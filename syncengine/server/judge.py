@@ -11,9 +11,6 @@ from syncengine.vocabulary import SchemaVersion
 ROW_BYTES_MAX = 1_000_000
 """Bytes of one row's JSON. Firestore's limit for a document is about the same (1 MiB), so rows can move there."""
 
-GROUP_BYTES_MAX = 256 * 1024 * 1024
-"""Of all rows that one group changes, as they are then: what the server holds in memory at once."""
-
 KEY_BYTES_MAX = 1_024
 CHANGES_MAX = 5_000
 LIFTS_MAX = 1_000
@@ -42,9 +39,7 @@ class EntryRejected(Exception):
 BAD_VERSION = Fault(code="bad_value", message="A version is not like 2.0.0.")
 GONE = Fault(code="gone", message="The row to patch does not exist or was deleted.")
 GROUP_REJECTED = Fault(code="group_rejected", message="Another entry of its group was rejected.")
-GROUP_TOO_LARGE = Fault(
-    code="group_too_large", message=f"The rows that its group changes are larger than {GROUP_BYTES_MAX} bytes."
-)
+GROUP_TOO_LARGE = Fault(code="group_too_large", message="The rows that its group changes are too large together.")
 ROW_TOO_LARGE = Fault(code="row_too_large", message=f"The row's JSON is larger than {ROW_BYTES_MAX} bytes.")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from syncengine.server.judge import GROUP_BYTES_MAX, GROUP_TOO_LARGE, EntryRejected
+from syncengine.server.judge import GROUP_TOO_LARGE, EntryRejected
 from syncengine.server.rules import Change, Judged, Patch, Place, Row, judged, needs_body
 from syncengine.server.storage import BODY_READ_AHEAD_BYTES_MAX, UNREAD, Storage, WrittenRow
 from syncengine.vocabulary import UserId
@@ -14,9 +14,12 @@ WAITING_BYTES_MAX = 16 * 1024 * 1024
 class RowsAtWork:
     """Begin with the storage's transaction open; end with `write`, or leave it to a rollback."""
 
-    def __init__(self, storage: Storage, user: UserId, *, places: Iterable[Place], head: int) -> None:
+    def __init__(
+        self, storage: Storage, user: UserId, *, places: Iterable[Place], head: int, group_bytes_max: int
+    ) -> None:
         self.head = head
         """The highest version given so far."""
+        self._group_bytes_max = group_bytes_max
         self._storage = storage
         self._user = user
         self._rows: dict[Place, Row] = storage.read_rows(user, places=places)
@@ -48,7 +51,7 @@ class RowsAtWork:
             self.head = said.row.version
             self._group[place] = said.row
             self._group_bytes += len(said.row.body or "")
-            if self._group_bytes > GROUP_BYTES_MAX:
+            if self._group_bytes > self._group_bytes_max:
                 raise EntryRejected(GROUP_TOO_LARGE)
         return said
 

@@ -528,6 +528,15 @@ class BackendSuite:
         assert [each.patch for each in items["a"].patches + items["b"].patches] == [2, 4]
         assert bodies(ann) == {"a": {}, "b": {}}
 
+    def test_a_lift_made_before_another_edit_of_the_row_is_skipped(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"s": 60}, shape=NEW), patch(2, "a", {"m": 2}, shape=OLD)))
+        ann.push(push(patch(1, "a", {"title": "kept"}, shape=NEW, base=2), device="tablet"))
+        told = ann.push(push(lift(1, "a", {"s": 120}, lifts=(2,), base=2, shape=NEW), device=LAPTOP))
+        assert [(r.status, r.skipped) for r in told.results] == [("applied", ("a",))]
+        item = ann.pull(pull()).items[0]
+        assert (item.body, len(item.patches)) == ({"s": 60, "title": "kept"}, 1)
+
     def test_a_lift_to_an_older_shape_than_the_rows_is_skipped(self, sign_in: SignIn) -> None:
         ann = sign_in("ann")
         ann.push(push(put(1, "a", {}, shape=NEW), patch(2, "a", {"x": 1}, shape=OLD)))

@@ -48,7 +48,7 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
     made = Cloud(
         Storage(str(tmp_path / "data"), clock=SystemClock()),
         clock=SystemClock(),
-        limits=CloudLimits(entries_max=10, page_bytes_max=1_000),
+        limits=CloudLimits(entries_max=10, page_bytes_max=1_000, group_bytes_max=5_000),
     )
     made.add_token(ANN, chance=random.Random(1))
     yield made
@@ -659,6 +659,13 @@ def all_items(cloud: Cloud, *, after: str | None = None) -> list[PullItem]:
         if not page.more:
             return items
     raise AssertionError("paging did not end")
+
+
+def test_a_group_whose_rows_are_too_large_together_is_rejected_and_the_next_is_not(cloud: Cloud) -> None:
+    large = [put(n, f"k{n}", {"x": "y" * 1_800}, group=1) for n in range(1, 4)]
+    told = cloud.push(ANN, push(*large, put(4, "k4", {"x": "y" * 1_800})))
+    assert [result.code for result in told.results] == ["group_rejected", "group_rejected", "group_too_large", None]
+    assert [(item.key, item.version) for item in all_items(cloud)] == [("k4", 1)]
 
 
 def test_each_edition_is_made_once_and_one_that_fails_leaves_nothing(tmp_path: Path) -> None:
