@@ -268,6 +268,11 @@ class ConnectivityProbe:
             self._link += 1
             self._change(after_link_change(self._state))
 
+    @property
+    def is_metered(self) -> bool:
+        """True when the host has said so."""
+        return self._state.host_metered is True
+
     def set_network(self, *, online: bool | None = None, metered: bool | None = None) -> None:
         """What the host knows of the network; None: it does not say. Coming online counts as a change of link."""
         with self._lock:

@@ -8,7 +8,6 @@ import random
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from syncengine.clock import fresh_id
@@ -37,6 +36,7 @@ from syncengine.sync.calls import Answer, Begin, Call, End, Hello, HelloSaid, Pu
 from syncengine.sync.carriage import Carriage
 from syncengine.sync.line import next_entries_max
 from syncengine.sync.report import Pulled, RoundHooks, RoundReport
+from syncengine.sync.standing import Standing, standing
 
 if TYPE_CHECKING:
     from syncengine.outbox.queue import Outbox
@@ -94,27 +94,6 @@ class Speaker:
     app: str
     device: str
     schema_version: str
-
-
-class Standing(Enum):
-    """What the cloud's highest number says about ours."""
-
-    AGREES = 1
-    CLOUD_KNOWS_MORE = 2
-    CLOUD_LOST_SOME = 3
-
-
-def standing(drain: DrainState, *, device_seq: int) -> Standing:
-    """Compare the numbers. Pure.
-
-    The cloud knows more when this store is a copy, or was restored from an older one. It lost some when it was
-    itself restored: it no longer knows what it had confirmed.
-    """
-    if device_seq >= drain.next_sequence:
-        return Standing.CLOUD_KNOWS_MORE
-    if device_seq < drain.confirmed_sequence:
-        return Standing.CLOUD_LOST_SOME
-    return Standing.AGREES
 
 
 class Draining:

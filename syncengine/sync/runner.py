@@ -3,7 +3,6 @@
 import logging
 import random
 import threading
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -22,12 +21,12 @@ from syncengine.local.version_table import read_installed
 from syncengine.outbox.queue import Outbox
 from syncengine.remote.connectivity_probe import ConnectivityProbe, Finding, Verdict
 from syncengine.remote.encoded_push import TakesEncodedPush
-from syncengine.sync.calls import Answer, Begin, Begun, Call, Carried, End, HelloSaid, PushSaid
+from syncengine.sync.calls import Answer, Carried, HelloSaid, PushSaid
 from syncengine.sync.carriage import Carriage
-from syncengine.sync.carrying import CarriedPush
+from syncengine.sync.carrying import Driver
 from syncengine.sync.confirm import settling
 from syncengine.sync.courier import carry
-from syncengine.sync.drain import Draining, Round, RoundHooks, RoundReport, Speaker
+from syncengine.sync.drain import Draining, RoundHooks, RoundReport, Speaker
 from syncengine.sync.encoding import encoded_entries
 from syncengine.sync.line import Line
 from syncengine.sync.pull import Pulling
@@ -122,7 +121,7 @@ class SyncRunner:
         """By the monotonic clock: when to ask the cloud for changes, if nothing else makes a round before."""
         self._seen: tuple[int, int] = (0, 0)
         self._line = Line()
-        self._push: CarriedPush | None = None
+        self._driver: Driver | None = None
         self._woken_by = "start"
 
     # For the host.
@@ -254,8 +253,7 @@ class SyncRunner:
 
     def _check_not_inside(self) -> None:
         """A round needs this thread to go on, or the store that it holds: waiting for one here would never end."""
-        push = self._push
-        if push is not None and push.is_of_this_thread():
+        if self._driver is not None and self._driver.is_pushing_in_this_thread():
             self._refuse_inside("this is the thread that carries a push: a token was asked for on it")
         if self._thread is threading.current_thread():
             self._refuse_inside("this is the thread that runs the rounds: a listener was called on it")
@@ -420,7 +418,10 @@ class SyncRunner:
         self._tell(RoundStarted(reason=reason, sendable=self._outbox.sendable(owner)))
         speaker = self._speaker()
         draining = self._draining(owner, speaker)
-        report = self._drive(sync_round(draining, pull=self._pulling(owner, speaker)), owner=owner)
+        self._driver = Driver(lambda call: self._carry(call, owner=owner))
+        report = self._driver.drive(sync_round(draining, pull=self._pulling(owner, speaker)))
+        if report is None:
+            report = RoundReport(ended="stopped", sendable=self._outbox.sendable(owner))
         self._line = draining.line
         self._read_at_ms = self._clock.monotonic_ms() + self._settings.pull_interval_ms
         if not self._closed:
@@ -461,8 +462,7 @@ class SyncRunner:
 
     def _carriage(self) -> Carriage:
         encode = encoded_entries if isinstance(self._backend, TakesEncodedPush) else None
-        is_metered = self._probe.finding().verdict is Verdict.METERED
-        return Carriage(overlaps=True, encode=encode, metered=is_metered, line=self._line)
+        return Carriage(overlaps=True, encode=encode, metered=self._probe.is_metered, line=self._line)
 
     def _executor(self, migration: str) -> "CloudMigrationExecutor":
         from syncengine.migrate.online import CloudMigrationExecutor
@@ -471,44 +471,6 @@ class SyncRunner:
         if isinstance(executor, CloudMigrationExecutor):
             return executor
         raise MigrationInvalid(f"Migration {migration} is queued as a change of cloud rows, but makes none.")
-
-    def _drive(self, round_: Round, *, owner: str) -> RoundReport:
-        """Carry each call of a round; stop between two calls when the world has moved on."""
-        try:
-            call = next(round_)
-            while True:
-                try:
-                    answer = self._answer_to(call, owner=owner)
-                except SyncEngineError as error:
-                    call = round_.throw(error)
-                else:
-                    if answer is None:
-                        return RoundReport(ended="stopped", sendable=self._outbox.sendable(owner))
-                    call = round_.send(answer)
-        except StopIteration as stop:
-            report: RoundReport = stop.value
-            return report
-        finally:
-            round_.close()
-            self._await_push()
-
-    def _answer_to(self, call: Call, *, owner: str) -> Answer | None:
-        """The answer; None when this call must not be made any more."""
-        if isinstance(call, Begin):
-            self._push = CarriedPush(call.push, lambda push: self._carry(push, owner=owner))
-            return Begun()
-        if isinstance(call, End):
-            assert self._push is not None
-            push, self._push = self._push, None
-            return push.end()
-        return self._carry(call, owner=owner)
-
-    def _await_push(self) -> None:
-        """A round that ended while its push was on its way hears no answer: its entries stay claimed."""
-        push, self._push = self._push, None
-        if push is not None:
-            with suppress(SyncEngineError):
-                push.end()
 
     def _carry(self, call: Carried, *, owner: str) -> Answer | None:
         with self._call_lock:

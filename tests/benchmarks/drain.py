@@ -14,7 +14,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ from syncengine.remote.http_answer import answer_of_body
 from syncengine.remote.http_backend import HttpBackend
 from syncengine.remote.wire import HelloAnswer, HelloRequest, Limits, PushAnswer
 from syncengine.settings import Settings
-from syncengine.sync.calls import Begin, Begun, End, HelloSaid, PushSaid
+from syncengine.sync.calls import HelloSaid, PushSaid
 from syncengine.sync.carriage import Carriage
-from syncengine.sync.carrying import CarriedPush
+from syncengine.sync.carrying import Driver
 from syncengine.sync.courier import carry
 from syncengine.sync.drain import Draining, Speaker
 from syncengine.sync.encoding import encoded_entries
@@ -157,24 +158,10 @@ def _round(store: Store, backend: Any, settings: Settings) -> None:
         barriers={}.__getitem__,
         carriage=Carriage(overlaps=True, encode=encoded_entries),
     )
-    round_ = sync_round(draining)
-    pushing: CarriedPush | None = None
-    with suppress(StopIteration):
-        call = next(round_)
-        while True:
-            if isinstance(call, Begin):
-                pushing = CarriedPush(call.push, lambda push: _timed(backend, push, chance))
-                call = round_.send(Begun())
-            elif isinstance(call, End):
-                assert pushing is not None
-                call = round_.send(pushing.end())
-            else:
-                call = round_.send(_timed(backend, call, chance))
+    Driver(lambda call: _timed(backend, call, chance)).drive(sync_round(draining))
 
 
 def _timed(backend: Any, call: Any, chance: random.Random) -> Any:
-    from dataclasses import replace
-
     begun = time.perf_counter()
     answer = carry(backend, call, request_id=f"{chance.getrandbits(64):x}")
     assert isinstance(answer, HelloSaid | PushSaid)

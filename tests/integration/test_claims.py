@@ -1,0 +1,366 @@
+"""What a claim decides: versions, tokens, conflicts that wait, joined edits, and what is claimed ahead."""
+
+import json
+
+import pytest
+from drain_world import World, applied
+
+from syncengine.outbox.entry import Kind, Result
+from syncengine.remote.encoded_push import EncodedPush
+from syncengine.remote.wire import EntryKind
+from syncengine.settings import Settings
+from syncengine.sync.calls import Begin, Begun, End
+from syncengine.sync.courier import carry
+from syncengine.sync.encoding import encoded_entries, entry_values
+
+
+@pytest.fixture
+def world(tmp_path):
+    world = World(tmp_path)
+    yield world
+    world.close()
+
+
+def know(world, key, version, *, deleted=0, extra=None):
+    with world.store.transaction():
+        world.store.query(
+            "INSERT INTO _sync_row (collection, owner, row_key, version, shape_version, deleted, extra)"
+            " VALUES ('journeys', 'ann', ?, ?, '2.0.0', ?, ?)"
+            " ON CONFLICT DO UPDATE SET version = excluded.version, deleted = excluded.deleted",
+            (key, version, deleted, extra),
+        )
+
+
+def policy(world, policy):
+    with world.store.transaction():
+        world.store.query("UPDATE _sync_collection SET merge_policy = ?", (policy,))
+
+
+def rows_known(world):
+    return world.store.query("SELECT row_key, version, deleted FROM _sync_row ORDER BY row_key")
+
+
+def conflicts(batch):
+    return [Result(sequence=entry.sequence, status="conflict") for entry in batch.entries]
+
+
+def test_an_edit_stands_on_the_version_that_is_known_of_its_row_when_it_is_claimed(world):
+    know(world, "a", 41)
+    world.captured(
+        ("patch", "journeys", "a", '{"title":"x"}', '{"title":"w"}'), ("put", "journeys", "new", "{}", None)
+    )
+    assert [entry.base_version for entry in world.claim().entries] == [41, None]
+
+
+def test_a_token_travels_with_the_number_and_stays_when_it_is_sent_again(world):
+    world.put("a")
+    first = world.claim(token="by chance")
+    world.restart()
+    again = world.claim(token="another")
+    assert [entry.claim_token for entry in (*first.entries, *again.entries)] == ["by chance", "by chance"]
+    assert next(entry_values(again))["token"] == "by chance"
+
+
+def test_a_deleted_row_is_remembered_with_its_version(world):
+    know(world, "a", 3, extra='{"unknown":1}')
+    world.captured(("delete", "journeys", "a", None, '{"title":"x"}'))
+    batch = world.claim()
+    world.outbox.confirm(batch, applied(batch, version=9), server_epoch=2)
+    assert rows_known(world) == [("a", 9, 1)]
+    assert world.store.query("SELECT extra, server_epoch FROM _sync_row") == [(None, 2)]
+
+
+def test_a_cloud_of_another_life_gives_smaller_versions_and_they_count(world):
+    know(world, "a", 50)
+    world.put("a")
+    batch = world.claim()
+    world.outbox.confirm(batch, applied(batch, version=4), server_epoch=1)
+    assert rows_known(world) == [("a", 4, 0)]
+
+
+def test_a_merged_entry_has_arrived(world):
+    world.put("a")
+    batch = world.claim()
+    settled = world.outbox.confirm(batch, [Result(sequence=1, status="merged", version=5)])
+    assert (settled.applied, world.outbox.depth(), rows_known(world)) == (1, 0, [("a", 5, 0)])
+
+
+@pytest.mark.parametrize(
+    ("merge_policy", "asked"),
+    [("merge", None), ("client_wins", None), ("server_wins", "refuse"), ("function", "refuse")],
+)
+def test_collections_that_look_first_ask_the_cloud_to_refuse_what_has_changed(world, merge_policy, asked):
+    policy(world, merge_policy)
+    world.put("a")
+    assert next(entry_values(world.claim())).get("on_conflict") == asked
+
+
+def test_an_entry_in_conflict_waits_until_its_row_was_pulled_and_is_then_sent_anew(world):
+    policy(world, "server_wins")
+    know(world, "a", 3)
+    world.captured(("patch", "journeys", "a", '{"title":"x"}', '{"title":"w"}'))
+    world.put("free")
+    batch = world.claim()
+    first, second = batch.entries
+    settled = world.outbox.confirm(batch, [*conflicts(batch)[:1], Result(sequence=2, status="applied", version=8)])
+    assert (settled.conflicts, settled.applied) == (1, 1)
+    world.captured(("patch", "journeys", "a", '{"title":"y"}', '{"title":"x"}'))
+    assert world.claim().entries == ()
+    know(world, "a", 7)
+    again = world.claim().entries
+    assert [(entry.base_version, entry.sequence, entry.set_json) for entry in again] == [(7, 3, '{"title":"y"}')]
+    assert (first.row_key, second.row_key) == ("a", "free")
+
+
+def test_a_group_in_conflict_waits_until_one_of_its_rows_was_pulled(world):
+    policy(world, "server_wins")
+    know(world, "a", 3)
+    know(world, "b", 4)
+    world.captured(
+        ("patch", "journeys", "a", '{"title":"x"}', "{}"), ("patch", "journeys", "b", '{"title":"x"}', "{}")
+    )
+    batch = world.claim()
+    world.outbox.confirm(batch, conflicts(batch))
+    assert world.claim().entries == ()
+    know(world, "b", 9)
+    assert [entry.base_version for entry in world.claim().entries] == [3, 9]
+
+
+def test_one_row_of_a_collection_that_looks_first_has_one_entry_on_its_way(world):
+    policy(world, "server_wins")
+    edits = [("patch", "journeys", "a", f'{{"title":"{n}"}}', "{}") for n in range(2)]
+    world.captured(edits[0], ("put", "journeys", "b", "{}", None))
+    world.captured(edits[1], ("put", "journeys", "c", "{}", None))
+    batch = world.claim()
+    assert [entry.row_key for entry in batch.entries] == ["a", "b"]
+    assert world.outbox.claim("ann", entries_max=9, bytes_max=9_999, behind=batch).entries == ()
+    world.outbox.confirm(batch, applied(batch, version=6))
+    assert [(entry.row_key, entry.base_version) for entry in world.claim().entries] == [("a", 6), ("c", None)]
+
+
+def test_unknown_fields_of_a_row_go_back_with_a_whole_row_and_not_with_a_part(world):
+    know(world, "a", 3, extra='{"newer":7,"title":"old"}')
+    know(world, "b", 3, extra='{"newer":7}')
+    know(world, "gone", 3, deleted=1, extra='{"newer":7}')
+    world.put("a", text="x")
+    world.captured(("patch", "journeys", "b", '{"title":"x"}', "{}"))
+    world.put("gone", text="x")
+    assert [json.loads(entry.set_json) for entry in world.claim().entries] == [
+        {"id": "a", "title": "x", "newer": 7},
+        {"title": "x"},
+        {"id": "gone", "title": "x"},
+    ]
+
+
+# Joined edits.
+
+
+def squashed(world):
+    return world.store.query("SELECT entry_id, squashed_into FROM _sync_outbox WHERE state = 'squashed'")
+
+
+def patch(world, key, value, before="w"):
+    world.captured(("patch", "journeys", key, f'{{"title":"{value}"}}', f'{{"title":"{before}"}}'))
+
+
+def test_later_edits_of_a_row_travel_in_the_first_and_leave_with_it(world):
+    patch(world, "a", "1")
+    world.put("b")
+    patch(world, "a", "2", before="1")
+    batch = world.claim()
+    assert [(entry.row_key, entry.set_json) for entry in batch.entries][:1] == [("a", '{"title":"2"}')]
+    assert squashed(world) == [(3, 1)]
+    assert world.outbox.counts().squashed == 1
+    assert world.outbox.confirm(batch, applied(batch)).applied == 3
+    assert world.outbox.depth() == 0
+
+
+def test_what_is_written_after_the_claim_does_not_change_what_was_claimed(world):
+    patch(world, "a", "1")
+    first = world.claim()
+    patch(world, "a", "2", before="1")
+    assert world.claim().entries == first.entries
+    ahead = world.outbox.claim("ann", entries_max=9, bytes_max=9_999, behind=first)
+    assert [entry.set_json for entry in ahead.entries] == ['{"title":"2"}']
+    assert squashed(world) == []
+
+
+def test_edits_are_not_joined_over_a_step_of_a_migration_nor_to_a_group_of_several_rows(world):
+    patch(world, "a", "1")
+    world.outbox.queue_barrier(owner="ann", migration="m", collections=["notes"], cloud_version=None, works=True)
+    patch(world, "a", "2", before="1")
+    world.captured(("patch", "journeys", "a", '{"title":"3"}', '{"title":"2"}'), ("put", "journeys", "b", "{}", None))
+    patch(world, "a", "4", before="3")
+    assert [entry.set_json for entry in world.claim().entries if entry.row_key == "a"] == [
+        f'{{"title":"{n}"}}' for n in (1, 2, 3, 4)
+    ]
+
+
+def test_a_row_that_came_and_went_is_never_sent_unless_the_cloud_may_have_it(world):
+    for key in ("new", "known"):
+        world.put(key)
+    know(world, "known", 3)
+    for key in ("new", "known"):
+        world.captured(("delete", "journeys", key, None, f'{{"id":"{key}"}}'))
+    assert [(entry.row_key, entry.kind) for entry in world.claim().entries] == [("known", Kind.DELETE)]
+    assert world.outbox.depth() == 2
+
+
+def test_a_queue_of_rows_that_all_came_and_went_is_empty_after_one_claim(world):
+    for n in range(3):
+        world.put(f"k{n}")
+        world.captured(("delete", "journeys", f"k{n}", None, "{}"))
+    assert world.claim().entries == ()
+    assert world.outbox.depth() == 0
+    assert world.drain().ended == "drained"
+
+
+def test_a_rejected_entry_takes_what_travelled_in_it_to_quarantine(world):
+    patch(world, "missing", "1")
+    patch(world, "missing", "2", before="1")
+    world.drain()
+    [(body,)] = world.store.query("SELECT body FROM _sync_quarantine")
+    assert json.loads(body)["set"] == {"title": "2"}
+    assert world.outbox.depth() == 0
+
+
+def test_an_upload_whose_row_was_edited_and_deleted_in_larger_groups_is_sent_as_it_was(world):
+    world.add_journeys("a", title="now")
+    world.upload()
+    world.captured(
+        ("patch", "journeys", "a", '{"title":"later"}', '{"title":"now"}'),
+        ("put", "journeys", "b", '{"id":"b"}', None),
+    )
+    world.captured(
+        ("delete", "journeys", "a", None, '{"id":"a","title":"later"}'), ("put", "journeys", "c", '{"id":"c"}', None)
+    )
+    with world.store.transaction():
+        world.store.query("DELETE FROM journeys")
+    assert [json.loads(e.set_json)["title"] for e in world.claim().entries if e.row_key == "a" and e.set_json] == [
+        "now",
+        "later",
+    ]
+    world.drain()
+    assert set(world.cloud_rows()) == {"b", "c"}
+    assert world.quarantine() == []
+
+
+def test_a_body_that_is_no_utf8_goes_to_quarantine_and_the_others_through(world):
+    world.put("a")
+    world.put("m")
+    world.put("z")
+    with world.store.transaction():
+        world.store.query(
+            """UPDATE _sync_outbox SET set_json = CAST(x'7b2261223a22ff227d' AS TEXT) WHERE row_key = 'm'"""
+        )
+    assert world.drain().ended == "drained"
+    assert set(world.cloud_rows()) == {"a", "z"}
+    assert [item[1:3] for item in world.quarantine()] == [("m", "text_not_utf8")]
+
+
+# On the wire.
+
+
+def test_blobs_of_captured_edits_travel_as_base64(world):
+    world.captured(("put", "journeys", "a", '{"id":"a","picture":{"$hex":"00FF"}}', None))
+    world.drain()
+    assert world.cloud_rows()["a"]["picture"] == {"$blob": "AP8="}
+
+
+def test_several_changes_and_a_lift_travel_by_the_protocol(world):
+    changes = [
+        {"kind": "put", "collection": "journeys", "key": "b", "set": {"id": "b"}, "before": None},
+        {"kind": "delete", "collection": "journeys", "key": "a", "set": None, "before": {"id": "a"}},
+    ]
+    world.put("a")
+    world.drain()
+    world.captured(("changes", "journeys", "a", json.dumps(changes), None))
+    assert world.drain().applied == 1
+    assert set(world.cloud_rows()) == {"b"}
+    world.captured(("lift", "journeys", "b", '{"id":"b","title":"lifted"}', "[4,6]"))
+    batch = world.claim()
+    [lift] = entry_values(batch)
+    assert (lift["set"], lift["lifts"]) == ({"id": "b", "title": "lifted"}, [4, 6])
+
+
+def test_a_change_that_cannot_travel_sets_all_of_its_edit_aside(world):
+    changes = [{"kind": "put", "collection": "journeys", "key": "b\n", "set": {}, "before": None}]
+    world.captured(("changes", "journeys", "a", json.dumps(changes), None))
+    assert world.claim().entries == ()
+    assert [item[2] for item in world.quarantine()] == ["bad_key"]
+
+
+def test_entries_that_were_encoded_beforehand_say_what_the_models_say(world):
+    world.add_journeys("upload")
+    world.upload()
+    know(world, "a", 3)
+    world.captured(
+        ("patch", "journeys", "a", '{"title":"ü","length_m":-0.0}', "{}"), ("delete", "notes", "n", None, "{}")
+    )
+    batch = world.claim(token="t")
+    assert json.loads(encoded_entries(batch)) == list(entry_values(batch))
+
+
+# While a push is on its way.
+
+
+def test_the_next_batch_is_claimed_while_a_push_is_on_its_way_and_kept_when_it_fails(tmp_path):
+    world = World(tmp_path, Settings(push_entries_max=2))
+    for n in range(5):
+        world.put(f"k{n}")
+    round_ = world.round(overlaps=True)
+    call = round_.send(carry(world.line, next(round_), request_id="r"))
+    assert isinstance(call, Begin)
+    assert world.outbox.counts().claimed == 2
+    assert isinstance(round_.send(Begun()), End)
+    assert world.outbox.counts().claimed == 4
+    round_.close()
+    world.restart()
+    assert world.drain().ended == "drained"
+    numbers = [entry.sequence for push in world.line.pushed for entry in push.entries]
+    world.close()
+    assert numbers == [1, 2, 3, 4, 5]
+
+
+def test_an_answer_is_confirmed_while_the_next_push_is_on_its_way(tmp_path):
+    world = World(tmp_path, Settings(push_entries_max=1))
+    for n in range(3):
+        world.put(f"k{n}")
+    depths = []
+    world.drive(world.round(overlaps=True), stop_at=lambda call: depths.append(world.outbox.depth()))
+    world.close()
+    assert depths == [3, 3, 2, 1]
+
+
+def test_no_transaction_is_open_while_a_push_that_was_begun_is_on_its_way(tmp_path):
+    world = World(tmp_path, Settings(push_entries_max=1))
+    for n in range(3):
+        world.put(f"k{n}")
+    seen = []
+    world.drive(world.round(overlaps=True), stop_at=lambda call: seen.append(world.store.connection.in_transaction))
+    world.close()
+    assert seen == [False] * 4
+
+
+def test_a_compressed_push_is_one_gzip_member_of_the_same_request():
+    import gzip
+
+    push = EncodedPush(
+        request_id="r", user="ann", device="d", epoch=1, schema_version="2.0.0", sequences=range(1, 2), entries=b"[]"
+    )
+    packed = EncodedPush(
+        request_id="r",
+        user="ann",
+        device="d",
+        epoch=1,
+        schema_version="2.0.0",
+        sequences=range(1, 2),
+        entries=b"[]",
+        compress=True,
+    )
+    assert gzip.decompress(packed.body()) == push.body()
+    assert json.loads(push.body())["entries"] == []
+
+
+def test_the_kinds_of_the_queue_are_those_of_the_wire():
+    assert {kind.value for kind in Kind} == {kind.value for kind in EntryKind}
