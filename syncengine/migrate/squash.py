@@ -14,6 +14,7 @@ from syncengine.local.store import Store
 from syncengine.migrate.service import DataMigrationService
 from syncengine.migrate.shape import attached, parse_table, table_exists
 from syncengine.migrate.template import NewMigration
+from syncengine.outbox.capture_triggers import PREFIX
 from syncengine.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,11 +57,11 @@ def _gone(store: Store, registry: "MigrationRegistry") -> tuple[str, ...]:
 def _ddl(store: Store, name: str) -> str:
     sql = store.query("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", (name,))[0][0]
     table = parse_table(str(sql), migration="squash").create_as(name)
-    triggers = attached(store, name, "trigger")
+    triggers = [trigger for trigger, _ in attached(store, name, "trigger") if not trigger.startswith(PREFIX)]
     if triggers:
         raise MigrationInvalid(
             f"The table {name} has triggers, which a squash does not write.",
-            why=", ".join(trigger for trigger, _ in triggers),
+            why=", ".join(triggers),
             fix="Write this squash by hand: docs/writing-migrations.md.",
         )
     return ";\n".join([table, *(index for _, index in attached(store, name, "index"))]) + ";\n"
@@ -75,6 +76,7 @@ def _file(registry: "MigrationRegistry", ids: tuple[str, ...], made: list[str], 
     text = f'''"""{start} to {end} in one step, for stores without tables. What it stands for stays listed."""
 
 from syncengine import tables
+from syncengine.outbox.capture_triggers import PREFIX
 
 STANDS_FOR = (
 {stands_for})

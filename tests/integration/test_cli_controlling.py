@@ -70,6 +70,8 @@ with Engine.open("app.db", registry=OLD) as engine:
     with engine.write() as db:
         rows = [("ann", f"n{n:04}", 2000.0 if n == 3 else 1.0) for n in range(int(sys.argv[1]))]
         db.conn.executemany("insert into notes values (?, ?, ?)", rows)
+    with engine._store.transaction():
+        engine._store.query("delete from _sync_outbox")  # as if a cloud had them
 """
 
 
