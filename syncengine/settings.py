@@ -87,8 +87,8 @@ class Settings:
     """Pushes of one round; the rest waits for the next."""
 
     # Reading.
-    pull_items_max: int = 1_000
-    """Rows of one page, unless one transaction of the cloud holds more."""
+    pull_items_max: int = 5_000
+    """Rows of one page, unless one transaction of the cloud holds more; the cloud ends a page of large rows sooner."""
     round_pulls_max: int = 1_000
     """Pages of one round; the rest waits for the next."""
     pull_interval_ms: int = 60_000

@@ -1,7 +1,7 @@
 """Pulled pages written to the store, against an upsert loop by hand in the same SQLite, in turn, in processor time.
 
-Both write pages of 1,000 rows of twelve columns with keys in random order, each page in one durable transaction with
-the cursor. By hand: an executemany of one upsert that compares versions, and the cursor's row. Ours also looks for
+Both write pages of rows of twelve columns with keys in random order, each page in one durable transaction with the
+cursor. By hand: an executemany of one upsert that compares versions, and the cursor's row. Ours also looks for
 edits that wait, keeps the version of each row beside the table, and leaves capture off.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 import apsw
 
 from syncengine import Collection, Engine, ListedMigration, MigrationRegistry, tables
+from syncengine.settings import Settings
 from syncengine.sync.apply import Applier
 from syncengine.sync.calls import PulledRow
 from syncengine.sync.position import Position
@@ -23,27 +24,35 @@ from tests.benchmarks.walks import COLUMNS, converted, new_table, old_rows
 
 WANTED = 1.5
 PAGE_ROWS = 1_000
+SETTINGS = Settings()
 
 
 def report(*, pages: int = 20, rounds: int = 7, pages_many: int = 100) -> None:
     """Print the ratios, for new rows and for rows that are there; then how much memory many pages hold."""
-    inserts, updates = [], []
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(rounds + 1):
-            ours, theirs = _Ours(Path(folder) / f"o{number}.db"), _ByHand(Path(folder) / f"h{number}.db")
-            for times, version in ((inserts, 1), (updates, 2)):
-                rows = _pages(pages, version=version)
-                times.append((ours.cpu_us_per_row(rows), theirs.cpu_us_per_row(rows)))
-            ours.close()
-            theirs.close()
-        for name, times in (("new rows", inserts[1:]), ("known rows", updates[1:])):
-            ratio = statistics.median(mine / other for mine, other in times)
-            mine, other = (statistics.median(column) for column in zip(*times, strict=True))
-            print(
-                f"applying pages, {name}: {ratio:.2f} times (wanted: at most {WANTED}),"
-                f" {mine:.1f} us a row against {other:.1f} by hand"
-            )
+        for joined in (1, SETTINGS.pull_items_max // PAGE_ROWS):
+            _report_ratios(Path(folder), pages, rounds, joined=joined)
         _report_memory(Path(folder) / "many.db", pages_many)
+
+
+def _report_ratios(folder: Path, pages: int, rounds: int, *, joined: int) -> None:
+    """`joined`: ours gets so many pages as one, as the settings ask for."""
+    measured: dict[str, list[tuple[float, float]]] = {"new rows": [], "known rows": []}
+    for number in range(rounds + 1):
+        ours, theirs = _Ours(folder / f"o{joined}-{number}.db"), _ByHand(folder / f"h{joined}-{number}.db")
+        for version, times in enumerate(measured.values(), start=1):
+            rows = _pages(pages, version=version)
+            longer = [sum(rows[at : at + joined], ()) for at in range(0, pages, joined)]
+            times.append((ours.cpu_us_per_row(longer), theirs.cpu_us_per_row(rows)))
+        ours.close()
+        theirs.close()
+    for name, times in measured.items():
+        ratio = statistics.median(mine / other for mine, other in times[1:])
+        mine, other = (statistics.median(column) for column in zip(*times[1:], strict=True))
+        print(
+            f"applying pages of {joined * PAGE_ROWS:,}, {name}: {ratio:.2f} times (wanted: at most {WANTED}),"
+            f" {mine:.1f} us a row against {other:.1f} by hand in pages of {PAGE_ROWS:,}"
+        )
 
 
 def _report_memory(path: Path, pages: int) -> None:

@@ -282,5 +282,5 @@ def test_a_page_that_cannot_be_read_is_asked_for_with_fewer_rows(world):
 
     two.line.pull = capped
     assert two.sync().ended == "drained"
-    assert asked[:3] == [1000, 100, 10]
+    assert asked[:4] == [5000, 500, 50, 5]
     assert len(two.plans()) == 5
