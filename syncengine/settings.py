@@ -88,7 +88,7 @@ class Settings:
 
     # Reading.
     pull_items_max: int = 5_000
-    """Rows of one page, unless one transaction of the cloud holds more; the cloud ends a page of large rows sooner."""
+    """Rows of one page, unless one transaction of the cloud holds more; a page of large rows ends sooner."""
     round_pulls_max: int = 1_000
     """Pages of one round; the rest waits for the next."""
     pull_interval_ms: int = 60_000
