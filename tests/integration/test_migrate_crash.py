@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from imports import PROFILE, ImportExecutor, make_v2, seconds_v3, upload_walks, walk, write_phone
-from migrate_world import StoppedClock, dump, registry_of
+from migrate_world import StoppedClock, dump, quiet_write, registry_of
 
 from syncengine import Engine, Settings, SystemClock
 from syncengine.local.store import Store
@@ -139,7 +139,7 @@ def test_a_process_killed_while_it_migrates_leaves_the_old_rows_or_the_new_ones(
     path, rows = tmp_path / "app.db", 20_000
     with Engine.open(path, registry=rows_registry("2.0.0")) as engine:
         engine.migrate()
-        with engine.write() as db:
+        with quiet_write(engine) as db:
             values = [("ann", f"w-{n:06}", 1.0, None) for n in range(rows)]
             db.conn.executemany("INSERT INTO journeys VALUES (?, ?, ?, ?)", values)
     finished = 0
