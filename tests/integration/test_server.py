@@ -643,9 +643,9 @@ def test_large_rows_are_patched_one_by_one_and_a_rejected_group_is_undone(tmp_pa
     items = all_items(cloud)
     cloud.close()
     assert [result.version for result in told.results] == list(range(41, 121))
-    assert [(item.key, item.version, (item.body or {}).get("n")) for item in items] == [
-        *((key, n, n) for n, key in enumerate(keys, 81)),
-        ("last", 121, None),
+    assert [(item.key, item.version, (item.body or {}).get("n"), len(item.body or {})) for item in items] == [
+        *((key, n, n, 2) for n, key in enumerate(keys, 81)),
+        ("last", 121, None, 0),
     ]
 
 
