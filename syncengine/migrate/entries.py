@@ -5,7 +5,7 @@ become. What cannot be converted goes to quarantine with its original. Nothing i
 is counted.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,10 @@ from syncengine.errors import ReconciliationFailed
 from syncengine.local.identifiers import quoted
 from syncengine.migrate.definition import EntryCounts
 from syncengine.migrate.entries_chain import Change, Queued
-from syncengine.migrate.entries_form import form_of
+from syncengine.migrate.entries_form import Form, form_of
 from syncengine.migrate.entries_keys import queue_new_keys
 from syncengine.migrate.entries_made import Making
+from syncengine.migrate.entries_staged import StagingWriter, take_staged
 from syncengine.migrate.entries_states import ROW_SET_ASIDE, Became, EditName, GroupOutcomes, name_of, row_outcomes
 from syncengine.migrate.entries_units import RowName, Unit, units_of_owners, units_of_rows
 from syncengine.migrate.entries_written import EntryWriter
@@ -54,6 +55,20 @@ def convert_beside(executor: "RebuildingExecutor", work: "Work") -> EntryCounts:
     return counts
 
 
+def stage_entries(
+    executor: "RebuildingExecutor", work: "Work", *, each: Callable[[Callable[[], bool]], bool]
+) -> None:
+    """Convert what waits of a large collection before the swap. `each` runs one page in a transaction of its own."""
+    if executor.grouped or not has_entries(executor, work):
+        return
+    warned = work.warned
+    conversion = _Conversion(executor, work)
+    pages = conversion.staging()
+    while each(lambda: conversion.stage_page(pages)):
+        work.forget_warnings(since=warned)
+    work.forget_warnings(since=warned)
+
+
 def has_entries(executor: "RebuildingExecutor", work: "Work") -> bool:
     """Is there anything of the collection in the outbox, in quarantine, or known at the cloud?"""
     collection = work.collections[executor.collection]
@@ -73,7 +88,7 @@ class _Conversion:
             self.store, migration=executor.definition.id, shape_version=executor.definition.to_version
         )
         self._shape_before = self.store.value("runs", "shape_version", name=self.name)
-        self._set_aside: Collection[RowName] = frozenset(
+        self._set_aside: frozenset[RowName] = frozenset(
             (str(owner), str(key))
             for owner, key in self.store.rows(
                 "entries", "rows_set_aside", migration=executor.definition.id, collection=self.name
@@ -83,8 +98,8 @@ class _Conversion:
     def done(self) -> EntryCounts:
         read = int(self.store.value("entries", "count", collection=self.name))
         newest = int(self.store.value("entries", "newest_entry"))
-        pages = units_of_owners if self.executor.grouped else units_of_rows
-        for units in pages(self.store, self.name):
+        take_staged(self.store, collection=self.name, set_aside=self._set_aside)
+        for units in self._pages():
             self._convert(units)
         known = {"collection": self.name, "shape_version": self.executor.definition.to_version}
         converted = int(self.store.value("entries", "count_converted", newest=newest, **known)) + self.writer.left
@@ -92,6 +107,44 @@ class _Conversion:
         check_entries(self.executor.definition.id, read=read, converted=converted, quarantined=quarantined)
         queued = queue_new_keys(self.executor, self.work, self.making, newest=newest)
         return EntryCounts(read=read, converted=converted, quarantined=quarantined, queued=queued)
+
+    def _pages(self, *, only_simple: bool = False) -> Iterator[list[Unit]]:
+        if self.executor.grouped:
+            return units_of_owners(self.store, self.name)
+        version = self.executor.definition.to_version
+        return units_of_rows(self.store, self.name, shape_version=version, only_simple=only_simple)
+
+    def stage_page(self, pages: Iterator[list[Unit]]) -> bool:
+        """Convert one page beforehand; False behind the last. What is not plain is left for the swap."""
+        units = next(pages, None)
+        if units is None:
+            return False
+        writer = StagingWriter(self.store, collection=self.name, shape_version=self.executor.definition.to_version)
+        outcomes = self._outcomes([unit for unit in units if all(map(self._is_readable, unit.edits))])
+        for unit in units:
+            forms = self._plain_forms(unit, outcomes)
+            if forms is not None:
+                writer.stage(forms)
+        writer.flush()
+        return True
+
+    def _plain_forms(self, unit: Unit, outcomes: dict[EditName, list[Became]]) -> list[tuple[Queued, Form]] | None:
+        """The forms of a unit of which every entry has one; None for any other."""
+        forms, told = list[tuple[Queued, Form]](), set[str]()
+        for edit in unit.edits:
+            became = outcomes.get(name_of(edit), [])
+            if not became or not edit.is_utf8 or edit.state == "squashed" or any(one.rejection for one in became):
+                return None
+            changes = self._changes(edit, became, told)
+            form = form_of(edit, changes, collection=self.name, takes_new_key=True)
+            if form is None or form.kind == "void":
+                return None
+            forms.append((edit, form))
+        return forms
+
+    def staging(self) -> Iterator[list[Unit]]:
+        """The pages that can be converted beforehand."""
+        return self._pages(only_simple=True)
 
     def _convert(self, units: list[Unit]) -> None:
         readable = [Unit(owner=unit.owner, edits=tuple(filter(self._is_readable, unit.edits))) for unit in units]

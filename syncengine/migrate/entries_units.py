@@ -36,27 +36,40 @@ class Unit:
         return found
 
 
-def units_of_rows(store: "Store", collection: str) -> Iterator[list[Unit]]:
-    """All entries and open items of a collection, some units at a time. Entries may be rewritten meanwhile."""
+def units_of_rows(
+    store: "Store", collection: str, *, shape_version: str, only_simple: bool = False
+) -> Iterator[list[Unit]]:
+    """Entries and open items of a collection that are not of this shape, some units at a time.
+
+    Entries may be rewritten meanwhile. `only_simple` leaves out what is tied to other rows, or to quarantine.
+    """
     tied = _tied(store, collection)
-    yield from _in_pages(tied.units)
+    if not only_simple:
+        yield from _in_pages(tied.units)
     first: RowName = ("", "")
     while True:
         names = store.rows(
-            "entries", "rows_page", collection=collection, owner=first[0], row_key=first[1], rows_max=PAGE_ROWS
+            "entries",
+            "rows_page",
+            collection=collection,
+            shape_version=shape_version,
+            owner=first[0],
+            row_key=first[1],
+            rows_max=PAGE_ROWS,
         )
         if not names:
             return
         last: RowName = (names[-1][0], names[-1][1])
-        yield [unit for unit in _page(store, collection, first, last) if not tied.holds(unit)]
+        yield [unit for unit in _page(store, collection, first, last, shape_version) if not tied.holds(unit)]
         first = last
 
 
-def _page(store: "Store", collection: str, first: RowName, last: RowName) -> Iterator[Unit]:
+def _page(store: "Store", collection: str, first: RowName, last: RowName, shape_version: str) -> Iterator[Unit]:
     rows = store.rows(
         "entries",
         "of_rows",
         collection=collection,
+        shape_version=shape_version,
         owner=first[0],
         row_key=first[1],
         last_owner=last[0],

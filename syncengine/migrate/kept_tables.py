@@ -16,6 +16,8 @@ from syncengine.migrate.shadow_triggers import drop_triggers
 from syncengine.migrate.shape import attached, row_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from syncengine.local.store import Store
 
 DAY_MS = 86_400_000
@@ -114,6 +116,7 @@ def sweep(store: "Store", collection: str) -> None:
     """Delete in batches what a rewriting that is over has left: its notes, and tables whose time is over."""
     for name in _NOTES:
         _forget(store, name, collection=collection)
+    _in_batches(store, lambda rows: store.run("entries", "forget_staged", collection=collection, rows_max=rows))
     while not drop_kept_tables(store):
         pass
 
@@ -122,15 +125,20 @@ def forget_notes(store: "Store", collection: str, *, migration: str) -> None:
     """Delete in batches what a rewriting that did not come to its end has noted, and kept for a way back."""
     for name in _NOTES:
         _forget(store, name, collection=collection)
+    _in_batches(store, lambda rows: store.run("entries", "forget_staged", collection=collection, rows_max=rows))
     _forget(store, "forget_all_originals", collection=collection, migration=migration)
 
 
 def _forget(store: "Store", name: str, **values: str) -> None:
+    _in_batches(store, lambda rows: store.run("shadow", name, **values, rows_max=rows))
+
+
+def _in_batches(store: "Store", delete: "Callable[[int], int]") -> None:
     rows, deleted = FIRST_BATCH_ROWS, FIRST_BATCH_ROWS
     while deleted:
         begun_ms = store.clock.monotonic_ms()
         with store.transaction():
-            deleted = store.run("shadow", name, **values, rows_max=rows)
+            deleted = delete(rows)
         rows = adapted(rows, took_ms=store.clock.monotonic_ms() - begun_ms, settings=store.settings)
 
 

@@ -15,6 +15,7 @@ from syncengine.local.statements import statement
 from syncengine.migrate.batches import log_batch
 from syncengine.migrate.checks import check_budget
 from syncengine.migrate.definition import Counts
+from syncengine.migrate.entries_made import key_text
 from syncengine.migrate.pace import Cancelled, Paused
 from syncengine.migrate.paging import Queried, behind, page_of
 from syncengine.migrate.shadow_pace import Checkpoints, Courtesy, adapted
@@ -289,5 +290,7 @@ class Filling:
         shadow = self.shadow
         for touch in touches:
             self._store.run("shadow", "untouch", touch_id=touch.touch_id)
+            row = {"owner": str(touch.owner), "row_key": key_text(touch.key)}
+            self._store.run("entries", "unstage", collection=shadow.collection, **row)
             shadow = self._writer.take_out(touch.owner, touch.key, shadow)
         return self._writer.write(rows, shadow, decide=decide)

@@ -2,6 +2,7 @@
 
 import json
 
+import apsw
 import pytest
 from imports import JourneyV2, JourneyV3, make_v2, seconds_v3
 from migrate_world import registry_of
@@ -9,7 +10,8 @@ from migrate_world import registry_of
 from syncengine import Engine, Quarantine, add, archive, declared, migration, rename, tables
 from syncengine.errors import ReconciliationFailed
 from syncengine.migrate import entries_written
-from syncengine.outbox.capture import drop_capture
+from syncengine.migrate.shadow import _ShadowRun
+from syncengine.outbox.capture import capture_off, drop_capture
 
 
 def open_at(path, *steps, target="3.0.0"):
@@ -83,6 +85,65 @@ def test_each_entry_says_the_same_in_the_new_shape(path, shadow):
         assert (original["set"], original["shape_version"]) == ({"minutes": 10.0}, "2.0.0")
         counted = "SELECT entries_read, entries_converted, entries_quarantined FROM _sync_run"
         assert engine._store.query(f"{counted} WHERE migration = 'seconds-v3'") == [(3, 3, 0)]
+
+
+def test_a_large_collection_has_its_entries_converted_before_the_swap_and_what_came_since_in_it(path, monkeypatch):
+    staged = []
+    swapped = _ShadowRun._swapped
+
+    def edited_just_before(self, filling_run, *, last):
+        if not staged:
+            staged.extend(
+                self.store.query("SELECT was_key, kind, set_json FROM _sync_entry_staged ORDER BY entry_id")
+            )
+            with apsw.Connection(str(path)) as other:
+                other.execute("UPDATE journeys SET minutes = 20.0 WHERE id = 'a'")
+        return swapped(self, filling_run, last=last)
+
+    monkeypatch.setattr(_ShadowRun, "_swapped", edited_just_before)
+    with open_at(path, seconds_v3(shadow=True)) as engine:
+        assert result_of(engine).entries.converted == 4
+        assert [(key, kind) for key, kind, _ in staged] == [("c", "put"), ("a", "patch"), ("b", "delete")]
+        assert queued(engine) == [
+            ("put", "c", {"id": "c", "seconds": 180, "title": "three"}, None),
+            ("patch", "a", {"seconds": 600}, {"seconds": 60}),
+            ("delete", "b", None, {"id": "b", "seconds": 120, "title": "two"}),
+            ("patch", "a", {"seconds": 1200}, {"seconds": 600}),
+        ]
+        assert engine._store.query("SELECT count(*) FROM _sync_entry_staged") == [(0,)]
+
+
+def test_what_is_staged_does_not_hold_for_an_entry_that_has_changed(path, monkeypatch):
+    swapped = _ShadowRun._swapped
+
+    def changed_just_before(self, filling_run, *, last):
+        with self.store.transaction():
+            self.store.query("UPDATE _sync_outbox SET set_json = '{\"minutes\":40.0}' WHERE row_key = 'a'")
+        return swapped(self, filling_run, last=last)
+
+    monkeypatch.setattr(_ShadowRun, "_swapped", changed_just_before)
+    with open_at(path, seconds_v3(shadow=True)) as engine:
+        assert result_of(engine).entries.converted == 3
+        assert ("patch", "a", {"seconds": 2400}, {"seconds": 60}) in queued(engine)
+
+
+def test_a_row_that_came_from_the_cloud_meanwhile_has_its_entries_converted_again(path, monkeypatch):
+    def weighed(old: JourneyV2) -> JourneyV3:
+        return JourneyV3(
+            user_id=old.user_id, id=old.id, seconds=round(old.minutes) * len(old.title or ""), title=old.title
+        )
+
+    swapped = _ShadowRun._swapped
+
+    def pulled_just_before(self, filling_run, *, last):
+        with self.store.transaction(), capture_off(self.store, ("journeys",)):
+            self.store.query("UPDATE journeys SET title = 'theirs' WHERE id = 'a'")
+        return swapped(self, filling_run, last=last)
+
+    monkeypatch.setattr(_ShadowRun, "_swapped", pulled_just_before)
+    with open_at(path, seconds_v3(weighed, shadow=True)) as engine:
+        result_of(engine)
+        assert ("patch", "a", {"seconds": 60}, {"seconds": 6}) in queued(engine)
 
 
 def test_a_renamed_column_is_renamed_in_the_queue_without_a_row_rewritten(path):

@@ -66,17 +66,19 @@ FROM sqlite_sequence
 WHERE name = '_sync_outbox';
 
 -- name: rows_page
--- The next rows that have entries with a body, by owner and key.
+-- The next rows that have entries which are neither converted nor staged, by owner and key.
 SELECT DISTINCT owner, row_key
 FROM _sync_outbox
 WHERE collection = :collection
   AND kind NOT IN ('migration', 'void')
+  AND shape_version <> :shape_version
+  AND entry_id NOT IN (SELECT entry_id FROM _sync_entry_staged)
   AND (owner, row_key) > (:owner, :row_key)
 ORDER BY owner, row_key
 LIMIT :rows_max;
 
 -- name: of_rows
--- The entries of these rows, oldest first in each.
+-- The entries of these rows that are not converted yet, oldest first in each.
 SELECT
   entry_id, owner, row_key, kind, CAST(set_json AS BLOB), CAST(before_json AS BLOB), shape_version, state
 FROM _sync_outbox
@@ -84,6 +86,7 @@ WHERE collection = :collection
   AND (owner, row_key) > (:owner, :row_key)
   AND (owner, row_key) <= (:last_owner, :last_key)
   AND kind NOT IN ('migration', 'void')
+  AND shape_version <> :shape_version
 ORDER BY owner, row_key, entry_id;
 
 -- name: of_owner
@@ -418,3 +421,89 @@ SELECT EXISTS (
 -- 1 when the cloud has rows of a collection from this user, or will get some.
 SELECT EXISTS (SELECT 1 FROM _sync_row WHERE collection = :collection AND owner = :owner AND NOT deleted)
     OR EXISTS (SELECT 1 FROM _sync_outbox WHERE collection = :collection AND owner = :owner);
+
+-- name: stage
+-- What an entry will be, beside what it is.
+INSERT OR REPLACE INTO _sync_entry_staged (
+  entry_id, collection, owner, was_key, was_kind, was_set, was_before, kind, row_key, set_json, before_json,
+  shape_version
+)
+SELECT
+  entry_id, collection, owner, row_key, kind, set_json, before_json, :kind, :row_key, :set_json, :before_json,
+  :shape_version
+FROM _sync_outbox
+WHERE entry_id = :entry_id
+  AND collection = :collection;
+
+-- name: unstage
+-- A row was written since, or is not in the new table: its entries are converted in the swap.
+DELETE FROM _sync_entry_staged
+WHERE collection = :collection
+  AND owner = :owner
+  AND was_key = :row_key;
+
+-- name: unstage_changed
+-- Entries that are not what they were.
+DELETE FROM _sync_entry_staged
+WHERE collection = :collection
+  AND NOT EXISTS (
+    SELECT 1
+    FROM _sync_outbox AS o
+    WHERE o.entry_id = _sync_entry_staged.entry_id
+      AND o.state <> 'squashed'
+      AND o.kind = was_kind
+      AND o.row_key = was_key
+      AND o.set_json IS was_set
+      AND o.before_json IS was_before
+  );
+
+-- name: unstage_rows_in_part
+-- Rows with an entry that is not staged: all of a row is converted together.
+DELETE FROM _sync_entry_staged
+WHERE collection = :collection
+  AND EXISTS (
+    SELECT 1
+    FROM _sync_outbox AS o
+    WHERE o.collection = _sync_entry_staged.collection
+      AND o.owner = _sync_entry_staged.owner
+      AND o.row_key = _sync_entry_staged.was_key
+      AND o.kind NOT IN ('migration', 'void')
+      AND o.entry_id NOT IN (SELECT entry_id FROM _sync_entry_staged)
+  );
+
+-- name: take_staged
+-- Entries become what was staged for them.
+UPDATE _sync_outbox AS o
+SET original_json = coalesce(
+      o.original_json,
+      json_object(
+        'kind', o.kind,
+        'row_key', o.row_key,
+        'set', json(o.set_json),
+        'before', json(o.before_json),
+        'shape_version', o.shape_version
+      )
+    ),
+    kind = s.kind,
+    row_key = s.row_key,
+    set_json = s.set_json,
+    before_json = s.before_json,
+    shape_version = s.shape_version
+FROM _sync_entry_staged AS s
+WHERE s.entry_id = o.entry_id
+  AND s.collection = :collection;
+
+-- name: forget_all_staged
+-- They are taken.
+DELETE FROM _sync_entry_staged
+WHERE collection = :collection;
+
+-- name: forget_staged
+-- The same of a rewriting that is over, some at a time.
+DELETE FROM _sync_entry_staged
+WHERE entry_id IN (
+  SELECT entry_id
+  FROM _sync_entry_staged
+  WHERE collection = :collection
+  LIMIT :rows_max
+);

@@ -150,6 +150,23 @@ CREATE TABLE _sync_shadow_aside (
 ) STRICT;
 CREATE INDEX _sync_shadow_aside_by_row ON _sync_shadow_aside (collection, owner, row_key);
 
+-- What queued entries will be in the new shape, converted beforehand; each holds for the entry as it is here.
+CREATE TABLE _sync_entry_staged (
+  entry_id      INTEGER PRIMARY KEY,
+  collection    TEXT NOT NULL,
+  owner         TEXT NOT NULL,
+  was_key       TEXT NOT NULL,
+  was_kind      TEXT NOT NULL,
+  was_set       TEXT,
+  was_before    TEXT,
+  kind          TEXT NOT NULL,
+  row_key       TEXT NOT NULL,
+  set_json      TEXT,
+  before_json   TEXT,
+  shape_version TEXT NOT NULL
+) STRICT;
+CREATE INDEX _sync_entry_staged_by_row ON _sync_entry_staged (collection, owner, was_key);
+
 -- An old table that stays for a while after its collection was rewritten, so that there is a way back.
 CREATE TABLE _sync_kept_table (
   table_name TEXT NOT NULL PRIMARY KEY,
