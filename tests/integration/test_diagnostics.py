@@ -56,6 +56,8 @@ WORDS = {
     "_sync_run.method": "transaction",
     "_sync_shadow.state": "filling",
     "_sync_conflict.winner": "local",
+    "_sync_cursor.resync_reason": "first",
+    "_sync_parked.reason": "newer_shape",
     "_sync_collection.merge_policy": "merge",
     "_sync_collection.ddl": "[]",
     "_sync_shape_before.ddl": "[]",
@@ -69,8 +71,10 @@ def _value(column: str, kind: str, table: str) -> str:
     place = f"{table}.{column}"
     if place in WORDS:
         return f"'{WORDS[place]}'"
-    if column in ("held_by", "asked", "resolution", "gone_at"):
+    if column in ("held_by", "squashed_into", "asked", "resolution", "gone_at"):
         return "NULL"
+    if column in ("at_head", "deleted"):
+        return "1"
     if kind == "INTEGER":
         return "100"
     if column in ("scope",):
