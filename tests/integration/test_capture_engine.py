@@ -108,7 +108,7 @@ def test_a_write_wakes_the_runner_only_when_it_has_queued_something(engine, monk
         db.execute("UPDATE journeys SET minutes = minutes")
     with pytest.raises(GroupTooLarge):
         add(engine, *"bcdef", minutes=1.0)
-    assert heard == ["edited"]
+    assert heard.count("edited") == 1
 
 
 def test_reconcile_is_part_of_the_engine(engine):
@@ -333,7 +333,7 @@ def test_a_restore_brings_the_triggers_of_its_time_back_and_queues_nothing(tmp_p
     with restore_world.opened(path, consent=lambda request: True) as engine:
         engine.migrate()
         engine.restore(engine.restore_points()[0].restore_point_id)
-        assert entries(engine, "kind, row_key") == [("put", "a")]
+        assert entries(engine) == []
         assert as_they_ought_to_be(engine)
     with restore_world.opened(path, registry=restore_world.old_app()) as engine:
         with engine.write() as db:
