@@ -1,4 +1,4 @@
-"""`python -m simulator demo`, `play` or `kill9`: Hero's Path on this machine, with real processes and real faults."""
+"""`python -m simulator demo`, `play`, `kill9` or `notes`: real processes on this machine, and real faults."""
 
 import argparse
 import signal
@@ -11,6 +11,7 @@ from simulator.processes import ProcessFailed
 COMMANDS = {
     "demo": "the whole story in a terminal: old data, no network, a cut, a kill, and the proof at the end",
     "play": "app and server run while you switch the network on and off",
+    "notes": "a small app with a window: notes on this device, and the same notes on every other",
     "kill9": "the app is killed at random moments, over and over, and nothing may be lost",
 }
 """Each is a module beside this one, with `add_options(parser)` and `run(asked)`."""
