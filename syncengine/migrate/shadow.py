@@ -5,7 +5,7 @@ the last batch; until the swap, the way back is to drop what was filled.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,6 @@ from syncengine.migrate.checks import (
     refuse_drifted,
     refuse_overtaken,
 )
-from syncengine.migrate.entries import stage_entries
 from syncengine.migrate.entries_of_run import QueuedEntries
 from syncengine.migrate.erasing import forget_before
 from syncengine.migrate.kept_tables import (
@@ -341,7 +340,7 @@ class _ShadowRun:
         mended = False
         for number in range(1, SWAPS_MAX + 2):  # one more, in case the last one was the first that did not add up
             filling_run.catch_up()
-            self._stage_entries(filling_run)
+            filling_run.stage_entries()
             before, warnings = filling_run.shadow, list(self.work.warnings)
             try:
                 if self._swapped(filling_run, last=number >= SWAPS_MAX):
@@ -353,18 +352,6 @@ class _ShadowRun:
                 filling_run.shadow, self.work.warnings[:] = before, warnings
                 self._touch_missing(filling_run, reader)
                 touch_extra(self.store, reader, before, filling_run.layout, new=self.executor.new_table)
-
-    def _stage_entries(self, filling_run: Filling) -> None:
-        """What waits in the outbox, before the lock is held for the swap; the rest is converted in it."""
-
-        def one_page(stage: Callable[[], bool]) -> bool:
-            self.context.pace.between_batches()
-            with self.store.transaction():
-                self.lease.renew()
-                filling_run.check_noted()
-                return stage()
-
-        stage_entries(self.executor, self.work, each=one_page)
 
     # The end.
 

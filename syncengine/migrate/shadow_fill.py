@@ -15,6 +15,7 @@ from syncengine.local.statements import statement
 from syncengine.migrate.batches import log_batch
 from syncengine.migrate.checks import check_budget
 from syncengine.migrate.definition import Counts
+from syncengine.migrate.entries import stage_entries
 from syncengine.migrate.entries_made import key_text
 from syncengine.migrate.pace import Cancelled, Paused
 from syncengine.migrate.paging import Queried, behind, page_of
@@ -240,6 +241,18 @@ class Filling:
         touches = self._touches(self._reader)
         rows = self._converter.converted(self._present(self._reader, touches))
         return self._in_transaction(lambda: self._again(touches, rows))
+
+    def stage_entries(self) -> None:
+        """What waits in the outbox, before the lock is held for the swap; the rest is converted in it."""
+
+        def one_page(stage: Callable[[], bool]) -> bool:
+            self._context.pace.between_batches()
+            with self._store.transaction():
+                self._lease.renew()
+                self.check_noted()
+                return stage()
+
+        stage_entries(self._executor, self._work, each=one_page)
 
     def touched(self, rows_max: int) -> int:
         """How many rows wait to be converted again, counted up to a limit."""
