@@ -258,11 +258,9 @@ class Landings:
 
     def _queue_changes(self, item: PulledRow, table: LiveTable, made: Lifted) -> None:
         """The old row goes and those that it became come, at the cloud as here; twice is once."""
-        new = [
-            {"kind": "put", "collection": table.name, "key": str(body[table.key]), "set": dict(body), "before": None}
-            for body in made.rows
-        ]
-        gone = {"kind": "delete", "collection": table.name, "key": item.key, "set": None, "before": item.body}
+        of_table = {"collection": table.name, "before": None}
+        new = [{**of_table, "kind": "put", "key": str(body[table.key]), "set": dict(body)} for body in made.rows]
+        gone = {**of_table, "kind": "delete", "key": item.key, "set": None}
         self._store.run(
             "pull",
             "queue_changes",

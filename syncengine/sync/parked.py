@@ -8,7 +8,7 @@ from syncengine.local.stored import SHAPE_VERSION, stored_version
 from syncengine.migrate.rejection import Rejection
 from syncengine.sync.apply import Applied, Applier
 from syncengine.sync.calls import PulledRow
-from syncengine.sync.parking import UNTIL_MIGRATED, UNTIL_OTHERS_CAME, Reason, item_from_json
+from syncengine.sync.parking import UNTIL_MIGRATED, Reason, item_from_json
 from syncengine.sync.position import Position, standing
 from syncengine.vocabulary import SchemaVersion
 
@@ -19,19 +19,25 @@ if TYPE_CHECKING:
 PAGE_ROWS = 500
 
 
-def apply_parked(store: "Store", registry: "MigrationRegistry", *, owner: str | None = None) -> int:
+def apply_parked(
+    store: "Store",
+    registry: "MigrationRegistry",
+    *,
+    owner: str | None = None,
+    reasons: Collection[Reason] = UNTIL_MIGRATED,
+) -> int:
     """Take in what a migration has made readable, of one owner or of all; how many rows.
 
     After `migrate()`, and at the start of a round. What still cannot be taken stays parked, or goes to quarantine.
     """
     taken = 0
-    for of_owner in sorted(_owners_of_readable(store, owner)):
+    for of_owner in sorted(_owners_of_readable(store, owner, reasons)):
         applier = Applier(store, registry, owner=of_owner)
-        taken += try_parked(applier, standing(store, of_owner), reasons=UNTIL_MIGRATED).rows
+        taken += try_parked(applier, standing(store, of_owner), reasons=reasons).rows
     return taken
 
 
-def _owners_of_readable(store: "Store", owner: str | None) -> set[str]:
+def _owners_of_readable(store: "Store", owner: str | None, reasons: Collection[Reason]) -> set[str]:
     """Of whom something is parked whose shape is here now. Most often nothing is parked at all."""
     parked = store.rows("pull", "parked_shapes")
     if not parked:
@@ -41,7 +47,7 @@ def _owners_of_readable(store: "Store", owner: str | None) -> set[str]:
         of_owner
         for of_owner, collection, shape, reason in parked
         if owner in (None, of_owner)
-        and reason in UNTIL_MIGRATED
+        and reason in reasons
         and collection in shapes
         and _is_readable(str(shape), shapes[collection])
     }
@@ -99,4 +105,4 @@ def give_up_clashes(applier: Applier) -> tuple[int, ...]:
     return tuple(given_up)
 
 
-__all__ = ["UNTIL_OTHERS_CAME", "apply_parked", "give_up_clashes", "try_parked"]
+__all__ = ["apply_parked", "give_up_clashes", "try_parked"]

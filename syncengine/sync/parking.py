@@ -29,7 +29,8 @@ class Reason(StrEnum):
     quarantine, if nothing has changed by then."""
 
 
-UNTIL_MIGRATED = (Reason.NEWER_SHAPE, Reason.UNKNOWN_COLLECTION, Reason.NO_WAY_DOWN)
+UNTIL_READABLE = (Reason.NEWER_SHAPE, Reason.UNKNOWN_COLLECTION)
+UNTIL_MIGRATED = (*UNTIL_READABLE, Reason.NO_WAY_DOWN)
 UNTIL_OTHERS_CAME = (Reason.PARENT_MISSING, Reason.CHILDREN_LEFT, Reason.CLASH)
 
 

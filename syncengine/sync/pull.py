@@ -15,7 +15,8 @@ from syncengine.settings import Settings
 from syncengine.sync.apply import Applied, Applier
 from syncengine.sync.calls import Answer, Call, HelloSaid, Pull, PullSaid
 from syncengine.sync.drain import Pulled
-from syncengine.sync.parked import UNTIL_OTHERS_CAME, apply_parked, give_up_clashes, try_parked
+from syncengine.sync.parked import apply_parked, give_up_clashes, try_parked
+from syncengine.sync.parking import UNTIL_OTHERS_CAME, UNTIL_READABLE
 from syncengine.sync.position import Position, move_cursor, standing
 from syncengine.sync.resync import settle_unseen
 
@@ -60,7 +61,7 @@ class Pulling:
         if said.action == "drain_only":
             return self._ended("drain_only")
         remember_policies(self._store, self._registry)
-        self._rows += apply_parked(self._store, self._registry, owner=self._owner)
+        self._rows += apply_parked(self._store, self._registry, owner=self._owner, reasons=UNTIL_READABLE)
         self._begin(said)
         return (yield from self._read(keep_lease))
 

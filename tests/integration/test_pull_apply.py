@@ -8,7 +8,8 @@ from pull_world import Device, gone, journey, note, pulled
 
 from syncengine.errors import DiskFull, StoreSuperseded
 from syncengine.settings import Settings
-from syncengine.sync.parked import UNTIL_OTHERS_CAME, give_up_clashes, try_parked
+from syncengine.sync.parked import give_up_clashes, try_parked
+from syncengine.sync.parking import UNTIL_OTHERS_CAME
 from syncengine.sync.position import standing
 
 

@@ -1,11 +1,15 @@
 """Rounds of several devices with one cloud: everything arrives, conflicts are told, and all come to agree."""
 
+import threading
+
 import pytest
 from sync_world import World
 
 from syncengine.events import PagePulled
+from syncengine.remote.wire import PushEntry, PushRequest, RowsRequest
 from syncengine.settings import Settings
 from syncengine.sync.calls import Pull
+from syncengine.vocabulary import UserId
 
 
 @pytest.fixture
@@ -284,3 +288,36 @@ def test_a_page_that_cannot_be_read_is_asked_for_with_fewer_rows(world):
     assert two.sync().ended == "drained"
     assert asked[:4] == [5000, 500, 50, 5]
     assert len(two.plans()) == 5
+
+
+def test_a_device_with_nothing_to_send_hears_of_changes_in_the_background(tmp_path):
+    world = World(tmp_path, Settings(pull_interval_ms=30, probe_interval_ms_min=10))
+    one, two = world.device("one"), world.device("two")
+    two.engine.start()
+    one.add("a", title="walk")
+    one.sync()
+    arrived = threading.Event()
+    for _ in range(500):
+        if two.plans() or arrived.wait(0.02):
+            break
+    assert two.plans() == {"a": ("walk", None, None)}
+    world.close()
+
+
+def test_fields_of_a_newer_app_go_back_with_a_row_that_is_replaced_here(world):
+    one, two = world.device("one"), world.device("two")
+    one.add("a", title="walk", minutes=3)
+    world.settle()
+    entry = PushEntry(
+        sequence=1, group=1, kind="patch", collection="plans", key="a", set={"mood": "calm"}, shape_version="1.0.0"
+    )
+    world.cloud.push(
+        UserId("ann"),
+        PushRequest(request_id="r", user="ann", device="newer", epoch=1, schema_version="1.0.0", entries=(entry,)),
+    )
+    world.settle()
+    two.write("INSERT OR REPLACE INTO plans VALUES ('ann', 'a', 'replaced', NULL, NULL)")
+    world.settle()
+    rows = world.cloud.rows(UserId("ann"), RowsRequest(request_id="r", user="ann", collection="plans", limit=10)).rows
+    assert rows[0].body == {"id": "a", "title": "replaced", "minutes": None, "note": None, "mood": "calm"}
+    assert one.plans() == {"a": ("replaced", None, None)}
