@@ -52,9 +52,12 @@ class Line:
 
 
 def next_entries_max(entries_max: int, *, sent: int, took_ms: int, settings: Settings) -> int:
-    """How many entries later pushes hold: twice as many while full ones are quick, half where they are slow."""
-    if took_ms > 2 * settings.push_ms_target:
+    """How many entries later pushes hold: two or four times as many while full ones are quick, half where they are
+    slow."""
+    target_ms = settings.push_ms_target
+    if took_ms > 2 * target_ms:
         return min(entries_max, max(sent // 2, ENTRIES_MIN))
-    if took_ms <= settings.push_ms_target and 2 * sent > entries_max:
-        return min(2 * entries_max, settings.push_entries_max)
-    return entries_max
+    if took_ms > target_ms or 2 * sent <= entries_max:
+        return entries_max
+    factor = 4 if 0 < took_ms <= target_ms // 4 else 2
+    return min(factor * entries_max, settings.push_entries_max)

@@ -18,3 +18,4 @@ if __name__ == "__main__":
     peers.report(rows_many=1_000_000)
     restore_point.report(megabytes=100)
     large_collection.report()
+    drain.report()

@@ -78,6 +78,10 @@ class Delayed(HttpBackend):
 
     delay_ms = 0
 
+    def hello(self, request: HelloRequest) -> HelloAnswer:
+        time.sleep(self.delay_ms / 1000)
+        return super().hello(request)
+
     def push_encoded(self, push: EncodedPush) -> PushAnswer:
         time.sleep(self.delay_ms / 1000)
         return super().push_encoded(push)
@@ -86,10 +90,13 @@ class Delayed(HttpBackend):
 class AtOnce:
     """A cloud that takes everything in no time: what is measured is the device."""
 
+    delay_ms = 0
+
     def __init__(self) -> None:
         self.sequence = 0
 
     def hello(self, request: HelloRequest) -> HelloAnswer:
+        time.sleep(self.delay_ms / 1000)
         return HelloAnswer(
             request_id=request.request_id,
             server_time="",
@@ -101,6 +108,7 @@ class AtOnce:
         )
 
     def push_encoded(self, push: EncodedPush) -> PushAnswer:
+        time.sleep(self.delay_ms / 1000)
         push.body()
         self.sequence = push.sequences[-1]
         answer = {
@@ -134,7 +142,6 @@ def ours(path: str, url: str, *, entries: int, batch: int, delay_ms: int) -> dic
     store.query("PRAGMA wal_checkpoint(TRUNCATE)")
     backend: Any = AtOnce() if url == "-" else Delayed(url, token=lambda: TOKEN, settings=settings, clock=clock)
     backend.delay_ms = delay_ms
-    resource.getrusage(resource.RUSAGE_SELF)
     before_mb = _peak_mb()
     begun, begun_cpu = time.perf_counter(), time.process_time()
     while Outbox(store).sendable("ann"):

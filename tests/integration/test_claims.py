@@ -1,10 +1,12 @@
 """What a claim decides: versions, tokens, conflicts that wait, joined edits, and what is claimed ahead."""
 
 import json
+import re
 
 import pytest
 from drain_world import World, applied
 
+from syncengine.local.statements import statement
 from syncengine.outbox.entry import Kind, Result
 from syncengine.remote.encoded_push import EncodedPush
 from syncengine.remote.wire import EntryKind
@@ -364,3 +366,36 @@ def test_a_compressed_push_is_one_gzip_member_of_the_same_request():
 
 def test_the_kinds_of_the_queue_are_those_of_the_wire():
     assert {kind.value for kind in Kind} == {kind.value for kind in EntryKind}
+
+
+def test_a_row_whose_put_is_on_its_way_is_deleted_at_the_cloud_however_it_came_and_went_since(world):
+    world.put("a")
+    on_its_way = world.claim()
+    world.put("a")
+    world.captured(("delete", "journeys", "a", None, "{}"))
+    ahead = world.outbox.claim("ann", entries_max=9, bytes_max=9_999, behind=on_its_way)
+    assert [entry.kind for entry in ahead.entries] == [Kind.DELETE]
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("waiting", "_sync_outbox_by_owner"),
+        ("claimed", "_sync_outbox_by_sequence"),
+        ("still_claimed", "_sync_outbox_by_sequence"),
+        ("delete_run", "_sync_outbox_by_sequence"),
+        ("delete_squashed", "_sync_outbox_by_survivor"),
+        ("delete_squashed_of", "_sync_outbox_by_survivor"),
+        ("squash_again", "_sync_outbox_by_survivor"),
+        ("edits_after", "_sync_outbox_by_row"),
+        ("sendable", "_sync_outbox_by_owner"),
+    ],
+)
+def test_no_statement_of_a_drain_reads_the_whole_queue(world, name, index):
+    sql = statement("outbox", name)
+    values = dict.fromkeys(re.findall(r":(\w+)", sql), 1)
+    plan = [detail for *_, detail in world.store.query("EXPLAIN QUERY PLAN " + sql, values)]
+    assert any(f"INDEX {index}" in step for step in plan), plan
+    assert not [
+        step for step in plan if step.startswith("SCAN") or ("TEMP B-TREE" in step and name != "edits_after")
+    ], plan

@@ -8,12 +8,15 @@ from syncengine.sync.line import BYTES_FIRST, BYTES_MIN, ENTRIES_MIN, Line, next
 SETTINGS = Settings()
 
 
-def test_full_and_quick_pushes_double_up_to_the_setting():
+@pytest.mark.parametrize(
+    ("took_ms", "grows"), [(230, [2_000, 5_000, 5_000]), (900, [1_000, 2_000, 4_000]), (2_500, [500, 500, 500])]
+)
+def test_full_and_quick_pushes_grow_up_to_the_setting(took_ms, grows):
     sizes, size = [], 500
-    for _ in range(6):
-        size = next_entries_max(size, sent=size, took_ms=230, settings=SETTINGS)
+    for _ in range(3):
+        size = next_entries_max(size, sent=size, took_ms=took_ms, settings=SETTINGS)
         sizes.append(size)
-    assert sizes == [1_000, 2_000, 4_000, 5_000, 5_000, 5_000]
+    assert sizes == grows
 
 
 def test_a_push_that_was_not_half_full_says_nothing_about_larger_ones():
