@@ -2,6 +2,7 @@
 
 from tests.benchmarks import (
     capture,
+    drain,
     idle_start,
     import_memory,
     large_collection,
