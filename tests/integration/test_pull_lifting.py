@@ -4,7 +4,7 @@ import json
 import random
 
 import pytest
-from drain_world import MovableClock
+from drain_world import Line, MovableClock
 from pull_world import pulled
 from pydantic import BaseModel, ConfigDict
 
@@ -23,11 +23,13 @@ from syncengine import (
 )
 from syncengine.engine import Engine
 from syncengine.migrate.lifting import Lifter, NoWay
+from syncengine.server.cloud import Cloud
+from syncengine.server.storage import Storage
 from syncengine.sync.apply import Applier
 from syncengine.sync.calls import Beside
 from syncengine.sync.parked import apply_parked
 from syncengine.sync.position import Position
-from syncengine.vocabulary import SchemaVersion
+from syncengine.vocabulary import SchemaVersion, UserId
 
 V1, V2, V3, V4 = (SchemaVersion((number, 0, 0)) for number in (1, 2, 3, 4))
 
@@ -344,3 +346,35 @@ def test_what_is_parked_is_taken_in_after_the_migration(device):
     assert one.rows() == {"a": {"name": "newer", "seconds": 60}, "b": {"name": "old", "seconds": 9}}
     assert one.parked() == {"c": "newer_shape"}
     assert [(kind, key) for kind, key, *_ in one.outbox()] == [("lift", "b")]
+
+
+def test_a_split_by_a_newer_device_reaches_the_cloud_and_comes_to_rest(tmp_path):
+    clock = MovableClock()
+    cloud = Cloud(Storage(str(tmp_path / "cloud"), clock=clock), clock=clock)
+    cloud.accept_token(UserId("ann"), token="a token of ann")
+
+    def opened(name: str, version: str) -> Engine:
+        line = Line(cloud, "ann")
+        chance = random.Random(name)
+        path = tmp_path / f"{name}.db"
+        engine = Engine.open(path, registry=registry(version), user="ann", backend=line, clock=clock, chance=chance)
+        engine.migrate()
+        return engine
+
+    old, new, third = opened("old", "3.0.0"), opened("new", "4.0.0"), opened("third", "4.0.0")
+    with old.write() as db:
+        db["walks"].insert({"user_id": "ann", "id": "a", "label": "both", "seconds": 1.0, "mood": "calm"})
+    for _ in range(3):
+        for engine in (old, new, third):
+            engine.sync_now()
+    for engine in (new, third):
+        with engine.read() as db:
+            assert [row["id"] for row in db.query("SELECT id FROM walks ORDER BY id")] == ["a-one", "a-two"]
+            assert not list(db.query("SELECT * FROM _sync_outbox"))
+            assert not list(db.query("SELECT * FROM _sync_quarantine"))
+    with old.read() as db:
+        assert not list(db.query("SELECT * FROM walks")), "its row is gone; the parts wait until it is upgraded"
+        assert len(list(db.query("SELECT * FROM _sync_parked"))) == 2
+    for engine in (old, new, third):
+        engine.close()
+    cloud.close()
