@@ -30,7 +30,7 @@ from syncengine.server.cloud import Cloud, CloudLimits
 from syncengine.server.storage import SERVER_SQL, Storage
 from syncengine.settings import Settings
 from syncengine.vocabulary import TimestampMs, UserId
-from tests.conformance.device_requests import delete, hello, patch, pull, push, put, rows
+from tests.conformance.device_requests import delete, hello, migration, patch, pull, push, put, rows
 from tests.conformance.server_process import ServerProcess
 
 ANN = UserId("ann")
@@ -469,16 +469,19 @@ def test_a_packed_request_is_taken(server: ServerProcess) -> None:
     assert (answer.status_code, answer.json()["results"][0]["status"]) == (200, "applied")
 
 
+GOOD = orjson.dumps(push_body(entry(1, set={"x": "canary"}), user="bomber"))
+
+
 @pytest.mark.parametrize(
     ("body", "encoding", "status"),
     [
         pytest.param(gzip.compress(b" " * 1_000_000_000, 1), "gzip", 413, id="a bomb of a gigabyte"),
-        pytest.param(gzip.compress(b"{}")[:-4], "gzip", 400, id="cut off"),
-        pytest.param(gzip.compress(b"{}") + b"canary", "gzip", 400, id="something behind it"),
-        pytest.param(gzip.compress(b"{") + gzip.compress(b"}"), "gzip", 400, id="two members"),
-        pytest.param(b"canary", "gzip", 400, id="no gzip"),
-        pytest.param(b"{}", "br", 400, id="another coding"),
-        pytest.param(b"{}", "gzip, gzip", 400, id="packed twice"),
+        pytest.param(gzip.compress(GOOD)[:-4], "gzip", 400, id="cut off"),
+        pytest.param(gzip.compress(GOOD) + b"canary", "gzip", 400, id="something behind it"),
+        pytest.param(gzip.compress(GOOD) + gzip.compress(b" "), "gzip", 400, id="two members"),
+        pytest.param(GOOD, "gzip", 400, id="no gzip"),
+        pytest.param(GOOD, "br", 400, id="another coding"),
+        pytest.param(gzip.compress(gzip.compress(GOOD)), "gzip, gzip", 400, id="packed twice"),
     ],
 )
 def test_a_body_that_is_not_one_small_gzip_is_refused(
@@ -666,6 +669,13 @@ def test_a_group_whose_rows_are_too_large_together_is_rejected_and_the_next_is_n
     told = cloud.push(ANN, push(*large, put(4, "k4", {"x": "y" * 1_800})))
     assert [result.code for result in told.results] == ["group_rejected", "group_rejected", "group_too_large", None]
     assert [(item.key, item.version) for item in all_items(cloud)] == [("k4", 1)]
+
+
+def test_a_group_that_is_undone_takes_back_the_cloud_version_too(cloud: Cloud) -> None:
+    reached = migration(1, cloud_version="3.0.0").model_copy(update={"group": 2})
+    told = cloud.push(ANN, push(reached, patch(2, "missing", {}, group=2), migration(3, cloud_version="2.0.0")))
+    assert [result.code for result in told.results] == ["group_rejected", "gone", None]
+    assert cloud.hello(ANN, hello()).cloud_version == "2.0.0"
 
 
 def test_each_edition_is_made_once_and_one_that_fails_leaves_nothing(tmp_path: Path) -> None:
