@@ -7,7 +7,7 @@ import hashlib
 import random
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import orjson
@@ -308,12 +308,12 @@ class Cloud:
         raise cursor_gone("below_floor" if found is Standing.BELOW_FLOOR else "other_epoch")
 
     def _page(
-        self, user: UserId, request: PullRequest, *, after: Reached, tenant: Tenant
+        self, user: UserId, request: PullRequest, *, after: Position, tenant: Tenant
     ) -> tuple[ChangesPage, PageHead]:
         page = read_changes(
             self._storage,
             user,
-            after=after,
+            after=(after.group_version, after.version),
             head=tenant.head,
             items_max=request.limit,
             bytes_max=self.limits.page_bytes_max,
@@ -322,15 +322,16 @@ class Cloud:
             request_id=request.request_id,
             server_time=self._now(),
             server_epoch=tenant.server_epoch,
-            cursor=self._cursor(user, reached=page.last, epoch=tenant.server_epoch),
+            cursor=self._cursor(user, reached=page.last, begun=after),
         )
         return page, head
 
-    def _read_on(self, user: UserId, *, cursor: str | None, tenant: Tenant) -> tuple[Reached, Standing]:
+    def _read_on(self, user: UserId, *, cursor: str | None, tenant: Tenant) -> tuple[Position, Standing]:
+        start = Position(epoch=tenant.server_epoch, group_version=0, version=0, mark=0, floor=tenant.floor)
         if cursor is None:
-            return (0, 0), Standing.GOOD
+            return start, Standing.GOOD
         position, found = self._stood(user, cursor=cursor, tenant=tenant)
-        return (position.group_version, position.version) if position else (0, 0), found
+        return position or start, found
 
     def _stood(self, user: UserId, *, cursor: str, tenant: Tenant) -> tuple[Position | None, Standing]:
         position = read_cursor(cursor, user=user, key=self._cursor_key)
@@ -338,10 +339,10 @@ class Cloud:
         found = standing(position, epoch=tenant.server_epoch, head=tenant.head, floor=tenant.floor, mark=mark)
         return position, found
 
-    def _cursor(self, user: UserId, *, reached: Reached, epoch: int) -> str:
+    def _cursor(self, user: UserId, *, reached: Reached, begun: Position) -> str:
         group_version, version = reached
         mark = self._storage.mark_at(user, version=group_version)
-        position = Position(epoch=epoch, group_version=group_version, version=version, mark=mark)
+        position = replace(begun, group_version=group_version, version=version, mark=mark)
         return written_cursor(position, user=user, key=self._cursor_key)
 
     def _now(self) -> str:

@@ -14,7 +14,7 @@ from enum import Enum, auto
 
 from syncengine.vocabulary import UserId
 
-_NUMBERS = struct.Struct(">QQQQ")
+_NUMBERS = struct.Struct(">QQQQQ")
 _SEAL_BYTES = 8
 
 
@@ -26,6 +26,8 @@ class Position:
     group_version: int
     version: int
     mark: int
+    floor: int = 0
+    """Where the floor was when this reading began at the start: it needs no tombstone from below."""
 
 
 class Standing(Enum):
@@ -41,8 +43,8 @@ class Standing(Enum):
 
 
 def written_cursor(position: Position, *, user: UserId, key: bytes) -> str:
-    """About 54 letters that can stand in an address."""
-    numbers = _NUMBERS.pack(position.epoch, position.group_version, position.version, position.mark)
+    """About 64 letters that can stand in an address."""
+    numbers = _NUMBERS.pack(position.epoch, position.group_version, position.version, position.mark, position.floor)
     return base64.urlsafe_b64encode(numbers + _seal(numbers, user=user, key=key)).rstrip(b"=").decode()
 
 
@@ -55,8 +57,8 @@ def read_cursor(text: str, *, user: UserId, key: bytes) -> Position | None:
     numbers, seal = raw[: _NUMBERS.size], raw[_NUMBERS.size :]
     if len(numbers) != _NUMBERS.size or not hmac.compare_digest(seal, _seal(numbers, user=user, key=key)):
         return None
-    epoch, group_version, version, mark = _NUMBERS.unpack(numbers)
-    position = Position(epoch=epoch, group_version=group_version, version=version, mark=mark)
+    epoch, group_version, version, mark, floor = _NUMBERS.unpack(numbers)
+    position = Position(epoch=epoch, group_version=group_version, version=version, mark=mark, floor=floor)
     # base64 can write the same bytes in several ways.
     return position if written_cursor(position, user=user, key=key) == text else None
 
@@ -67,7 +69,7 @@ def standing(position: Position | None, *, epoch: int, head: int, floor: int, ma
         return Standing.OTHER_EPOCH
     if position.group_version > head:
         return Standing.CONTRADICTED
-    if position.version < floor:
+    if max(position.version, position.floor) < floor:
         return Standing.BELOW_FLOOR
     return Standing.GOOD if position.mark == mark else Standing.CONTRADICTED
 

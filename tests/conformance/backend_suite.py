@@ -709,6 +709,23 @@ class BackendSuite:
         told = ann.push(push(patch(5, "a", {}), put(6, "a", {"back": 1}, base=1, refuse=True)))
         assert [(r.status, r.code) for r in told.results] == [("rejected", "gone"), ("applied", None)]
 
+    def test_a_reading_from_the_start_goes_on_below_forgotten_tombstones(
+        self, sign_in: SignIn, operator: Operator
+    ) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {}), put(2, "b", {}), put(3, "c", {}), delete(4, "c")))
+        operator.forget_deleted()
+        first = ann.pull(pull(limit=1))
+        assert ann.hello(hello(cursor=first.cursor)).action is Action.OK
+        last = ann.pull(pull(first.cursor, limit=1))
+        assert [item.key for item in (*first.items, *last.items)] == ["a", "b"]
+        assert ann.pull(pull(last.cursor)).items == ()
+        ann.push(push(delete(5, "a")))
+        operator.forget_deleted()
+        with pytest.raises(CursorGone) as gone:
+            ann.pull(pull(first.cursor, limit=1))
+        assert gone.value.reason == "below_floor"
+
     def test_a_cursor_ahead_of_a_restored_cloud_begins_another_life(
         self, sign_in: SignIn, operator: Operator
     ) -> None:

@@ -75,20 +75,22 @@ class MemoryUser:
     def mark_at(self, version: int) -> int:
         return next((mark for last, mark in self.commits if last >= version), 0) if version else 0
 
-    def cursor(self, version: int) -> str:
-        return json.dumps([self.name, self.epoch, version, self.mark_at(version)])
+    def cursor(self, version: int, *, after: str | None) -> str:
+        """`after`: where the page began; a reading from the start needs no tombstone from before it."""
+        floor = self.floor if after is None else json.loads(after)[4]
+        return json.dumps([self.name, self.epoch, version, self.mark_at(version), floor])
 
     def place(self, cursor: str | None) -> int:
         """Raises CursorGone."""
         if cursor is None:
             return 0
         try:
-            name, epoch, version, mark = json.loads(cursor)
+            name, epoch, version, mark, floor = json.loads(cursor)
         except (ValueError, TypeError):
             raise CursorGone("not ours", reason="other_epoch") from None
         if (name, epoch) != (self.name, self.epoch):
             raise CursorGone("another life", reason="other_epoch")
-        if version <= self.counter and version < self.floor:
+        if version <= self.counter and max(version, floor) < self.floor:
             raise CursorGone("forgotten", reason="below_floor")
         if version > self.counter or mark != self.mark_at(version):
             self.epoch = next(_epochs)
@@ -210,7 +212,7 @@ class MemoryBackend:
             server_time=TIME,
             server_epoch=user.epoch,
             items=tuple(page),
-            cursor=user.cursor(user.group_of[page[-1].version] if more else user.counter),
+            cursor=user.cursor(user.group_of[page[-1].version] if more else user.counter, after=request.cursor),
             more=more,
         )
 
