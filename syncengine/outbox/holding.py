@@ -52,7 +52,8 @@ def hold_behind_open_items(store: "Store", owner: str) -> None:
 def hold_behind(store: "Store", item: Item) -> None:
     """Hold every waiting entry that builds on this item, directly or through another held one."""
     children = _ChildTables(store)
-    blockers = [item.blocker]
+    held_before = store.rows("outbox", "held_behind", owner=item.owner, item_id=item.item_id, state=HELD)
+    blockers = [item.blocker, *map(_blocker_of, held_before)]
     # Each held entry is visited once, so this ends with the queue.
     while blockers:
         blockers.extend(_hold_one(store, item, blockers.pop(), children))

@@ -295,6 +295,14 @@ ON CONFLICT (collection, owner, row_key) DO UPDATE SET
 WHERE excluded.server_epoch <> server_epoch
    OR excluded.version > version;
 
+-- name: held_behind
+-- What waits behind an item already: what was written since builds on it, too.
+SELECT entry_id, kind, collection, row_key, group_id, json_extract(barrier_json, '$.collections')
+FROM _sync_outbox
+WHERE owner = :owner
+  AND state = :state
+  AND held_by = :item_id;
+
 -- name: hold_row
 -- Entries of a row that were written after a quarantined or held one wait behind it; their groups, and which they are.
 UPDATE _sync_outbox
