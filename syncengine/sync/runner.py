@@ -29,7 +29,7 @@ from syncengine.sync.courier import carry
 from syncengine.sync.drain import Draining, RoundHooks, RoundReport, Speaker
 from syncengine.sync.encoding import encoded_entries
 from syncengine.sync.line import Line
-from syncengine.sync.pull import Pulling
+from syncengine.sync.pull import Pulling, remember_policies
 from syncengine.sync.round import sync_round
 from syncengine.vocabulary import STORE_SCOPE
 
@@ -418,6 +418,8 @@ class SyncRunner:
         self._tell(RoundStarted(reason=reason, sendable=self._outbox.sendable(owner)))
         speaker = self._speaker()
         draining = self._draining(owner, speaker)
+        # The first push says already which entries the cloud may refuse.
+        remember_policies(self._store, self._registry)
         self._driver = Driver(lambda call: self._carry(call, owner=owner))
         report = self._driver.drive(sync_round(draining, pull=self._pulling(owner, speaker)))
         if report is None:

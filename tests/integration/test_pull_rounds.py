@@ -66,6 +66,19 @@ def test_the_same_field_edited_offline_is_a_conflict_that_ends_alike_everywhere(
     world.close()
 
 
+def test_what_a_new_device_begins_with_does_not_take_the_place_of_what_the_cloud_has(tmp_path):
+    world = World(tmp_path)
+    first = world.device("first", merge="server_wins")
+    first.add("p1", title="chosen", minutes=5)
+    first.sync()
+    second = world.device("second", merge="server_wins")
+    second.add("p1", title="default")
+    world.settle(second, first)
+    assert first.plans() == second.plans() == {"p1": ("chosen", 5, None)}
+    assert second.outbox() == []
+    world.close()
+
+
 def test_a_deletion_reaches_the_other_device_and_an_edit_of_it_is_not_lost(world):
     one, two = world.device("one"), world.device("two")
     for key in ("a", "b"):
