@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from syncengine.errors import CalledFromInside
-from syncengine.events import MigrationProgressed
+from syncengine.events import MigrationProgressed, StoreChanged
 from syncengine.logs import log_event
 
 _logger = logging.getLogger("syncengine.callbacks")
@@ -40,19 +40,32 @@ class CallbackQueue:
         self._calls: deque[tuple[Callable[[Any], object], object]] = deque()
         self._progress_waiting = 0
 
-    def listener(self, callback: Callable[[object], object]) -> Callable[[object], None]:
-        """For `Engine.open(listener=...)`, or `analytics`: the callback hears the same events on the home thread."""
+    def listener(self, callback: Callable[[Any], object]) -> Callable[[object], None]:
+        """For `Engine.open(listener=...)`, `analytics`, or `engine.subscribe(...)`.
+
+        The callback hears the same events on the home thread; changes of the store that wait there are one.
+        """
 
         def hear(event: object) -> None:
             is_progress = isinstance(event, MigrationProgressed)
             with self._lock:
                 if is_progress and self._progress_waiting >= PROGRESS_WAITING_MAX:
                     return
+                if isinstance(event, StoreChanged) and self._is_joined(callback, event):
+                    return
                 self._progress_waiting += is_progress
                 self._calls.append((callback, event))
             self._ring()
 
         return hear
+
+    def _is_joined(self, callback: Callable[[object], object], event: StoreChanged) -> bool:
+        """Does it go along with one that waits already? A window that does not look has one call waiting, no more."""
+        for place, (waiting, before) in enumerate(self._calls):
+            if waiting is callback and isinstance(before, StoreChanged):
+                self._calls[place] = callback, before.and_then(event)
+                return True
+        return False
 
     def consent(self, ask: Callable[[Asked], object], *, wait_ms_max: int = 600_000) -> Callable[[Asked], bool]:
         """For `Engine.open(consent=...)`: `ask` runs on the home thread while the migration's thread waits.

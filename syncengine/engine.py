@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from syncengine.clock import SystemClock, iso, system_random
-from syncengine.errors import (
-    AuthRequired,
-    RegistryInvalid,
-    StoreSuperseded,
-    StoreUnknown,
-    SyncEngineError,
-    WillRetry,
-)
+from threading import local
+
+from syncengine.clock import SystemClock, iso
+from syncengine.errors import AuthRequired, OtherUsersRowsChanged
 from syncengine.local.restore_folder import has_plain_copies, has_restore_folder, restore_folder
 from syncengine.local.store import Store
 from syncengine.local.version_table import parse_version, read_installed
-from syncengine.migrate.registry import MigrationRegistry
+from syncengine.opening import check_given, judge_of, superseded, watch_shapes, way_to_the_cloud
+from syncengine.session import Session
 from syncengine.settings import Settings
-from syncengine.vocabulary import STORE_SCOPE, user_scope
-
-USER_LETTERS_MAX = 200
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,24 +26,29 @@ if TYPE_CHECKING:
     import sqlite_utils
 
     from syncengine.clock import Clock
+    from syncengine.events import StoreChanged
     from syncengine.local.hosting import Bars
     from syncengine.local.keys import KeyProvider
     from syncengine.local.read_only import ReadOnlyReason
     from syncengine.local.restore_points import RestorePoint
     from syncengine.local.restoring import RestoreReport
     from syncengine.local.version_table import Readable
-    from syncengine.migrate.background import BackgroundMigrations
     from syncengine.migrate.consent import Consent
     from syncengine.migrate.plan import Plan
     from syncengine.migrate.quarantine_desk import QuarantineDesk
+    from syncengine.migrate.registry import MigrationRegistry
     from syncengine.migrate.results import MigrationReport
     from syncengine.migrate.service import DataMigrationService
+    from syncengine.opening import MakeBackend, Token
+    from syncengine.outbox.receipts import Receipt
     from syncengine.outbox.reconcile import ReconcileReport
+    from syncengine.receipts import Explanation
     from syncengine.remote.backend import Backend
     from syncengine.status import Status
+    from syncengine.subscriptions import Subscription, Subscriptions
     from syncengine.sync.drain import RoundReport
-    from syncengine.sync.runner import FlushReport, SyncRunner
-    from syncengine.vocabulary import SchemaVersion
+    from syncengine.sync.runner import FlushReport
+    from syncengine.users import LogoutReport, WipeReport
 
 
 class Engine:
@@ -67,28 +65,36 @@ class Engine:
         registry: MigrationRegistry,
         user: str | None,
         sources: Mapping[str, Any],
-        make_backend: Callable[[], Backend] | None,
+        make_backend: MakeBackend | None,
         listener: Callable[[object], None] | None,
         chance: random.Random | None,
         guarded: bool = False,
         keys: KeyProvider | None = None,
         consent: Consent | None = None,
         analytics: Callable[[object], None] | None = None,
+        keeps_backend: bool = False,
     ) -> None:
         self._store = store
         self._registry = registry
-        self._user = user
         self._sources = sources
-        self._make_backend = make_backend
         self._listener = listener
         self._chance = chance
         self._consent = consent
         self._analytics = analytics
         self._service: DataMigrationService | None = None
-        self._runner: SyncRunner | None = None
-        self._background: BackgroundMigrations | None = None
         self._guarded = guarded
         self._keys = keys
+        self._session = Session(
+            store,
+            registry,
+            user=user,
+            make_backend=make_backend,
+            keeps_backend=keeps_backend,
+            chance=chance,
+            hear=self._hear,
+        )
+        self._subscriptions: Subscriptions | None = None
+        self._last = local()
 
     @classmethod
     def open(  # noqa: PLR0913  (keyword-only: the host's choices in one place)
@@ -125,13 +131,13 @@ class Engine:
         newer than this app, of a version that leads nowhere, or in a place that takes no writes. Nothing is written.
         Raises StoreForeign, StoreAlreadyOpen, StoreBusy, PragmaRefused; the file is then unchanged.
         """
-        _check_given(registry, user)
+        check_given(registry, user)
         settings = settings or Settings()
         clock = clock or SystemClock()
-        judge = _judge_of(registry, user)
+        judge = judge_of(registry, user)
         store = Store(str(path), settings=settings, clock=clock, app=registry.app, judge=judge, chance=chance)
         try:
-            _watch_shapes(store, listener)
+            watch_shapes(store, listener)
             if has_plain_copies(store.path):
                 from syncengine.local.private_place import remove_leftovers
 
@@ -145,23 +151,21 @@ class Engine:
         except BaseException:
             store.close()  # else it could not be opened again as long as anybody holds the exception
             raise
-        make_backend = None
-        if backend is not None:
-            make_backend = _given(backend)
-        elif cloud_url is not None:
-            make_backend = _over_http(cloud_url, token, settings, clock)
         return cls(
             store,
             registry=registry,
             user=user,
             sources=sources or {},
-            make_backend=make_backend,
+            make_backend=way_to_the_cloud(
+                backend=backend, url=cloud_url, token=token, settings=settings, clock=clock
+            ),
             listener=listener,
             chance=chance,
             guarded=guard,
             keys=keys,
             consent=consent,
             analytics=analytics,
+            keeps_backend=backend is not None,
         )
 
     # Migrating.
@@ -173,7 +177,7 @@ class Engine:
         StoreSuperseded, StoreBusy, DiskFull; the store is then as it was before that migration.
         """
         self._store.check_writable()
-        if self._registry.nothing_pending(read_installed(self._store), user=self._user):
+        if self._registry.nothing_pending(read_installed(self._store), user=self._session.user):
             if has_restore_folder(self._store.path) and self._store.value(
                 "restore_points", "any_is_over", now=iso(self._store.clock.now_ms())
             ):
@@ -184,11 +188,12 @@ class Engine:
         from syncengine.local.private_folder import sweep
 
         sweep()
-        report = self.migrations.migrate_all_data(self._user)
+        report = self.migrations.migrate_all_data(self._session.user)
         self._take_parked()
         for result in report.results:
-            if result.failure is not None and self._is_critical(result.migration_id):
-                raise result.failure
+            failure = result.failure
+            if isinstance(failure, OtherUsersRowsChanged) or (failure and self._is_critical(result.migration_id)):
+                raise failure
         self._wake("migrated")
         return self._tend_quarantine(report)
 
@@ -210,7 +215,7 @@ class Engine:
         if refused:
             from syncengine.migrate.tending import is_same_code
 
-            refused = not is_same_code(self._store, self._registry, user=self._user)
+            refused = not is_same_code(self._store, self._registry, user=self._session.user)
         return self.quarantine.tend(report) if refused or is_over else report
 
     def _prune(self) -> None:
@@ -232,7 +237,7 @@ class Engine:
         self, restore_point_id: int, *, simulate: bool = False, consent: Collection[str] = ()
     ) -> RestoreReport:
         """Take the store back to a restore point; see `DataMigrationService.restore`. Call `migrate()` afterwards."""
-        report = self.migrations.restore(restore_point_id, self._user, simulate=simulate, consent=consent)
+        report = self.migrations.restore(restore_point_id, self._session.user, simulate=simulate, consent=consent)
         self._wake("restored")
         return report
 
@@ -241,11 +246,11 @@ class Engine:
         """What was set aside, and the ways back: look, edit, try again, give up."""
         from syncengine.migrate.quarantine_desk import QuarantineDesk
 
-        return QuarantineDesk(self._store, self._registry, user=self._user, wake=self._wake)
+        return QuarantineDesk(self._store, self._registry, user=self._session.user, wake=self._wake)
 
     def plan(self) -> Plan:
         """What `migrate()` would do, as a value that prints itself."""
-        return self.migrations.plan(self._user)
+        return self.migrations.plan(self._session.user)
 
     @property
     def migrations(self) -> DataMigrationService:
@@ -301,7 +306,11 @@ class Engine:
         """
         from syncengine.local.hosting import writing
 
-        return writing(self._store, check=self._bars, atomic=atomic, queued=lambda: self._wake("edited"))
+        return writing(self._store, check=self._bars, atomic=atomic, ended=self._block_ended)
+
+    def _block_ended(self, entries: range) -> None:
+        self._last.entries = entries
+        self._wake("edited" if entries else "written")
 
     def reconcile(self) -> ReconcileReport:
         """Queue what no trigger saw: rows that the cloud has never heard of, and rows that are gone here.
@@ -328,7 +337,7 @@ class Engine:
         found = moment.rows("state", "store_version")
         version = parse_version(found[0][0]) if found else self._registry.baseline
         if version > self._registry.target:
-            raise _superseded(version, self._registry)
+            raise superseded(version, self._registry)
         if version == self._registry.target and not self._store.drifted:
             return None
         from syncengine.migrate.readiness import bars_at
@@ -344,69 +353,156 @@ class Engine:
         repeat. Without a backend or a user nothing is sent, and the queue is kept.
         """
         self._store.check_writable()
-        self._start_background()
-        if self._make_backend is not None and self._user is not None:
-            self._running().start()
-
-    def _start_background(self) -> None:
-        if self._background is not None and self._background.is_running:
-            return
-        pending = not self._registry.nothing_pending(read_installed(self._store), user=self._user)
-        if pending or self._store.rows("shadow", "kept_too_long", now=iso(self._store.clock.now_ms())):
-            from syncengine.migrate.background import BackgroundMigrations
-
-            self._background = BackgroundMigrations(
-                self.migrations, user=self._user, then=lambda: self._wake("migrated")
-            )
-            self._background.start()
+        self._session.start(lambda: self.migrations, then=lambda: self._wake("migrated"))
 
     def sync_now(self, *, timeout_ms: int = 60_000) -> RoundReport:
         """One round with the cloud now, whatever the probe thinks. Raises AuthRequired without a backend or user."""
-        return self._running().sync_now(timeout_ms=timeout_ms)
+        return self._session.running().sync_now(timeout_ms=timeout_ms)
 
     def flush(self, *, timeout_ms: int = 10_000) -> FlushReport:
         """Send until the queue is empty or the time is over; says what remains. Never raises for the network."""
-        return self._running().flush(timeout_ms=timeout_ms)
+        return self._session.running().flush(timeout_ms=timeout_ms)
 
     def pause(self, reason: str = "paused by the app") -> None:
         """Send nothing until `resume`; the queue is kept."""
-        if self._runner is not None:
-            self._runner.pause(reason)
+        if self._session.runner is not None:
+            self._session.runner.pause(reason)
 
     def resume(self) -> None:
         """Go on after `pause`."""
-        if self._runner is not None:
-            self._runner.resume()
+        if self._session.runner is not None:
+            self._session.runner.resume()
 
     def set_network(self, *, online: bool | None = None, metered: bool | None = None) -> None:
         """A hint of the host about the network: it may skip a wait, and never prevents a try that is asked for."""
-        if self._runner is not None:
-            self._runner.set_network(online=online, metered=metered)
-
-    def _running(self) -> SyncRunner:
-        self._store.check_writable()
-        if self._runner is None:
-            if self._make_backend is None or self._user is None:
-                raise AuthRequired(
-                    "There is nobody to sync for.",
-                    why="the engine was opened without a user" if self._user is None else "no cloud was given",
-                    fix="Open the engine with user= and cloud_url= (or backend=). The queue is kept.",
-                )
-            from syncengine.sync.runner import SyncRunner
-
-            self._runner = SyncRunner(
-                store=self._store,
-                registry=self._registry,
-                backend=self._make_backend(),
-                user=self._user,
-                chance=self._chance or system_random(),
-                listener=self._listener,
-            )
-        return self._runner
+        if self._session.runner is not None:
+            self._session.runner.set_network(online=online, metered=metered)
 
     def _wake(self, reason: str) -> None:
-        if self._runner is not None:
-            self._runner.wake(reason)
+        if self._session.runner is not None and reason != "written":
+            self._session.runner.wake(reason)
+        if self._subscriptions is not None:
+            self._subscriptions.wake(reason)
+
+    def _hear(self, event: object) -> None:
+        if self._subscriptions is not None:
+            self._subscriptions.hear(event)
+        if self._listener is not None:
+            self._listener(event)
+
+    # Users.
+
+    def switch_user(self, user: str | None, *, token: Token | None = None) -> None:
+        """Work for another user from now on, or for nobody. The queue of the one before, how far it has got and its
+        waits stay as they are.
+
+        The call in flight ends or is given up, and the new user's calls go over a client of their own. `token` is the
+        callback for them; without it the one that `open` was given is asked. Their own migrations may be pending:
+        call `migrate()`. What `start()` has begun goes on. Raises AuthRequired for what can be no user, StoreUnknown,
+        CalledFromInside within `write()`, a migration or a listener of a round; nothing is changed then.
+        """
+        check_given(self._registry, user)
+        judge_of(self._registry, user)(read_installed(self._store).versions)
+        self._session.switch(user, token)
+        self._wake("user")
+
+    def logout(self, *, unsent: str = "refuse", export_to: str | os.PathLike[str] | None = None) -> LogoutReport:
+        """Sign the user out. Raises UnsentChanges while changes of theirs are on this device alone, unless told what
+        becomes of them.
+
+        "keep": they wait for the next sign-in. "export": they go to a new file at `export_to` (0600, JSON lines),
+        which is read back before anything goes; "destroy": they are given up. After the last two nothing of the user
+        is left in the synced collections, and the next sign-in reads the cloud from the start. Raises what
+        `switch_user` does, AuthRequired when nobody is signed in, ExportImpossible, WipeRefused and StoreBusy; the
+        user is then signed in as before.
+        """
+        from syncengine.users import log_out, unsent_left
+
+        user, file = self._session.user, None if export_to is None else str(export_to)
+        if user is None:
+            raise AuthRequired("Nobody is signed in.", fix="There is nobody to sign out. Nothing was changed.")
+        unsent_left(self._store, user, unsent=unsent, export_to=file)
+        report = self._session.without(user, lambda: log_out(self._store, user, unsent=unsent, export_to=file))
+        self._wake("user")
+        return report
+
+    def wipe(
+        self,
+        user: str,
+        *,
+        unsent: str = "refuse",
+        export_to: str | os.PathLike[str] | None = None,
+        restore_points: str = "refuse",
+    ) -> WipeReport:
+        """Take a user off this device: rows, queue, quarantine, history, and the bytes of them in the store's files.
+
+        Who is signed in is signed out. Other users' rows stay as they are. Raises UnsentChanges unless `unsent` is
+        "export" or "destroy", and WipeRefused, which names them, while restore points hold the user's rows, unless
+        `restore_points` is "delete". Raises StoreBusy, ExportImpossible; nothing is changed then. What the app keeps
+        in tables and files of its own is the app's to delete, and what the cloud has stays there.
+        """
+        from syncengine.users import wipe
+
+        check_given(self._registry, user)
+        file = None if export_to is None else str(export_to)
+        points = restore_points
+        report = self._session.without(
+            user,
+            lambda: wipe(self._store, user, keys=self._keys, unsent=unsent, export_to=file, restore_points=points),
+        )
+        self._wake("user")
+        return report
+
+    # Where is it?
+
+    def last_entries(self) -> tuple[int, ...]:
+        """The ids of what the last `write()` block of this thread queued, in order; ask `receipt` for each."""
+        return tuple(getattr(self._last, "entries", ()))
+
+    def receipt(self, entry_id: int) -> Receipt:
+        """Where a queued change is, and why it is not at the cloud; as the store says now."""
+        from syncengine.outbox.receipts import receipt
+
+        return receipt(self._store, entry_id)
+
+    def wait(self, entry_id: int, *, timeout_ms: int = 60_000) -> Receipt:
+        """The receipt once the cloud has it for good, or a person has to act, or the time is over.
+
+        It waits, and sends nothing by itself: see `start` and `sync_now`. Raises CalledFromInside within `write()`.
+        """
+        from syncengine.receipts import wait
+
+        self._session.check_outside()
+        return wait(self._store, entry_id, timeout_ms=timeout_ms)
+
+    def explain(self, collection: str, key: str, *, user: str | None = None) -> Explanation:
+        """Why a row is not at the cloud, as a value that prints itself; of the signed-in user, or of `user`."""
+        from syncengine.receipts import explain
+
+        activity = self._session.activity
+        return explain(
+            self._store,
+            collection,
+            key,
+            user=user or self._session.user,
+            signed_in=self._session.user,
+            activity=activity,
+        )
+
+    def subscribe(
+        self, callback: Callable[[StoreChanged], object], *, collections: Collection[str] | None = None
+    ) -> Subscription:
+        """Call back soon after the status or these collections (None: any) may have changed, by whomever: this
+        process, another one, or a page from the cloud; at most ten times a second.
+
+        On a thread of the engine's; `queue.listener(callback)` of `syncengine.callbacks` brings it to a window's.
+        What it raises is logged. Nothing runs before the first subscription or after the last is closed.
+        """
+        from syncengine.subscriptions import Subscriptions
+
+        if self._subscriptions is None:
+            self._subscriptions = Subscriptions(self._store, status=self.status)
+        return self._subscriptions.add(callback, collections=collections)
 
     # Looking and leaving.
 
@@ -414,7 +510,7 @@ class Engine:
         """What is going on, as one frozen value; from rows, so it is true for all processes."""
         from syncengine.status import read_status
 
-        return read_status(self._store, self._registry, user=self._user, activity=self._activity())
+        return read_status(self._store, self._registry, user=self._session.user, activity=self._session.activity)
 
     def export_diagnostics(
         self, path: str | os.PathLike[str] | None = None, *, redact: bool = True
@@ -432,17 +528,11 @@ class Engine:
             write_document(document, str(path))
         return document
 
-    def _activity(self) -> str:
-        if self._make_backend is None:
-            return "no_backend"
-        return "stopped" if self._runner is None else self._runner.activity
-
     def close(self) -> None:
         """Stop and close the file, in bounded time; safe to repeat. What is queued stays queued."""
-        if self._background is not None:
-            self._background.stop(wait_ms=self._store.settings.close_wait_ms_max)
-        if self._runner is not None:
-            self._runner.close()
+        if self._subscriptions is not None:
+            self._subscriptions.close()
+        self._session.close()
         self._store.close()
         if self._guarded:
             from syncengine.local.second_library import unguard_store
@@ -463,76 +553,3 @@ def _finish_erasures(store: Store) -> None:
     from syncengine.migrate.erasing import finish_erasures
 
     finish_erasures(store)
-
-
-def _check_given(registry: MigrationRegistry, user: str | None) -> None:
-    if not isinstance(registry, MigrationRegistry):
-        raise RegistryInvalid(
-            "The engine was opened without a registry of migrations.",
-            why=f"registry is a {type(registry).__name__}",
-            fix="Give registry=MigrationRegistry(...).",
-        )
-    if user is not None and not (isinstance(user, str) and user.isprintable() and 0 < len(user) <= USER_LETTERS_MAX):
-        raise AuthRequired(
-            "The engine was opened for a user whose id cannot be one.",
-            why=f"an id is 1 to {USER_LETTERS_MAX} printable characters",
-            fix="Give user=None when nobody is signed in.",
-        )
-
-
-def _watch_shapes(store: Store, listener: Callable[[object], None] | None) -> None:
-    """Compare the tables with their record, unless SQLite says that no table was altered since."""
-    try:
-        if store.read_only is not None or store.shapes_are_known():
-            return
-        from syncengine.migrate.drift import watch_shapes
-        from syncengine.migrate.reporter import MigrationProgressReporter
-
-        reporter = MigrationProgressReporter(clock=store.clock, listener=listener)
-        watch_shapes(store, say=lambda sentence: reporter.show_user_feedback(sentence, "warning"))
-    except WillRetry:
-        return  # the next start looks again
-    except SyncEngineError as error:
-        store.refuse_writes(error)
-
-
-def _judge_of(registry: MigrationRegistry, user: str | None) -> Callable[[dict[str, SchemaVersion]], None]:
-    """What refuses the versions of a store that this app must not write to."""
-
-    def judge(versions: dict[str, SchemaVersion]) -> None:
-        newest = max(versions.values(), default=registry.baseline)
-        if newest > registry.target:
-            raise _superseded(newest, registry)
-        for scope in (STORE_SCOPE, user_scope(user or "")):
-            version = versions.get(scope, registry.target)
-            if version != registry.target and not registry.knows(version):
-                raise StoreUnknown(
-                    f"The store is at version {version}, and this app knows no way from there to {registry.target}.",
-                    why="none of its migrations begins at that version",
-                    fix="Open it with the app that wrote it, or list a migration that leads on. It was not changed.",
-                )
-
-    return judge
-
-
-def _superseded(version: SchemaVersion, registry: MigrationRegistry) -> StoreSuperseded:
-    return StoreSuperseded(
-        f"The store was migrated to {version} by a newer version of this app.",
-        why=f"this process knows {registry.target}, and would write old shapes into new tables",
-        fix="Restart the app in its new version. Nothing was written.",
-    )
-
-
-def _given(backend: Backend) -> Callable[[], Backend]:
-    return lambda: backend
-
-
-def _over_http(
-    url: str, token: Callable[[], str | None] | None, settings: Settings, clock: Clock
-) -> Callable[[], Backend]:
-    def make() -> Backend:
-        from syncengine.remote.http_backend import HttpBackend
-
-        return HttpBackend(url, token=token or (lambda: None), settings=settings, clock=clock)
-
-    return make

@@ -302,3 +302,23 @@ class RestorePointUnusable(DataAtRisk):
 
 class RestoreRefused(NeedsUser):
     """A restore would take back what users wrote who were not asked; nothing was changed."""
+
+
+class UnsentChanges(NeedsUser):
+    """A user has changes that exist on this device alone, and nobody said what shall become of them."""
+
+    def __init__(
+        self, what: str, *, why: str = "", fix: str = "", count: int = 0, oldest_at: str | None = None
+    ) -> None:
+        """`count` changes and quarantine items; `oldest_at` is ISO-8601 UTC, None where it is not known."""
+        super().__init__(what, why=why, fix=fix)
+        self.count = count
+        self.oldest_at = oldest_at
+
+
+class WipeRefused(NeedsUser):
+    """What is known of a user cannot be taken off this device without harm to others; nothing was changed."""
+
+
+class OtherUsersRowsChanged(MigrationFailed):
+    """A migration that runs for one user changed rows of another, so it was rolled back whole."""

@@ -127,6 +127,21 @@ class RoundEnded:
     sendable: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreChanged:
+    """What a subscription hears: these collections may have changed since the last one, or `status()` has."""
+
+    collections: tuple[str, ...]
+    status_changed: bool
+
+    def and_then(self, later: "StoreChanged") -> "StoreChanged":
+        """The two as one."""
+        return StoreChanged(
+            collections=tuple(sorted({*self.collections, *later.collections})),
+            status_changed=self.status_changed or later.status_changed,
+        )
+
+
 # For analytics: no user, no key, no row, no path.
 
 

@@ -22,6 +22,7 @@ AS_AT_PRESENT = (
     "_sync_restore_point",
     "_sync_erasure",  # no copy that may be restored is older than one
     "_sync_conflict",
+    "_sync_receipt",
 )
 """Taken over whole."""
 AS_IT_WAS = (

@@ -100,13 +100,13 @@ def reading(store: "Store", *, check: Check) -> Iterator["sqlite_utils.Database"
 
 @contextmanager
 def writing(
-    store: "Store", *, check: Check, atomic: bool = True, queued: Callable[[], None] = lambda: None
+    store: "Store", *, check: Check, atomic: bool = True, ended: Callable[[range], None] = lambda _: None
 ) -> Iterator["sqlite_utils.Database"]:
     """One atomic change by the app: all of the block, or nothing of it; one inside another is a SAVEPOINT of it.
 
     A block belongs to its thread and task: do not await or yield inside it. What it queues is one group of the
-    outbox, and with `atomic=False` groups of a bounded size; the outermost block decides. `queued` is called after
-    the commit of a block that has queued something.
+    outbox, and with `atomic=False` groups of a bounded size; the outermost block decides. `ended` is called after
+    its commit, with the ids of the entries that it has queued.
 
     `check` looks at the store inside the transaction, where nobody can change it. Raises MigrationDenied when
     the block writes to the engine's tables or tries to end the transaction, GroupTooLarge. What it was given is of no
@@ -137,8 +137,7 @@ def writing(
             entries = _newest_entry(store) - newest
             if entries:
                 _end_group(store, entries, after=newest, atomic=atomic)
-    if entries:
-        queued()
+    ended(range(newest + 1, newest + entries + 1))
 
 
 def _newest_entry(store: "Store") -> int:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 NOT_YET = "what it erased is not gone from every file yet; the next start goes on"
 
+WIPE = "wipe"
+"""Stands in the list of erasures in the place of a migration: a user was taken off the device."""
+
 _ATTEMPTS_MAX = 20
 _WAIT_MS = 50
 """Between two looks whether somebody still reads the log: a second in all."""
@@ -98,6 +101,11 @@ def forget_late(store: "Store", definition: "MigrationDefinition", *, scope: str
     names = _json(definition.collections)
     store.run("erasures", "forget_archive", collections=names, owner=owner, row_key=None)
     _note(store, migration=definition.id, scope=scope)
+
+
+def note_wipe(store: "Store") -> None:
+    """In the transaction that takes all of a user out: copies from before are no way back, and bytes go afterwards."""
+    _note(store, migration=WIPE, scope=STORE_SCOPE)
 
 
 def holds_erased(store: "Store", item_id: int) -> bool:

@@ -30,6 +30,7 @@ from syncengine.migrate.history import RunRecord, code_hash, record_run
 from syncengine.migrate.late import LateRow, Lift, come_back, lift_for, step_aside
 from syncengine.migrate.markers import move_markers
 from syncengine.migrate.online import OnlineExecutor
+from syncengine.migrate.others import others_left_alone
 from syncengine.migrate.pace import Cancelled, Paused
 from syncengine.migrate.policy import Kind, kind_of
 from syncengine.migrate.queueing import queue_online
@@ -159,11 +160,12 @@ class Run:
         lift = None
         if self.step.scope != STORE_SCOPE:
             lift = lift_for(self.store, self.context.registry, self.executor.definition)
-        if lift is None:
-            self.convert_rows()
-        else:
-            self._late_rows(lift)
-        self.set_dangling_aside()
+        with others_left_alone(self.store, self.step, self.context.user):
+            if lift is None:
+                self.convert_rows()
+            else:
+                self._late_rows(lift)
+            self.set_dangling_aside()
         self.check_references()
         self.record_shapes()
         self._take_source()
@@ -420,9 +422,11 @@ class Run:
             error = translated(error)
         if isinstance(error, SyncEngineError):
             return error
+        name = type(error).__name__
         return MigrationFailed(
             f"Migration {self.step.id} failed {self._where()}.",
-            why=_safe_reason(error),
+            # SQLite's messages name tables and columns only; any other may quote a row.
+            why=f"{name}: {error}" if isinstance(error, SqliteError) else name,
             fix="The store is as it was before this migration. Correct the migration and run it again.",
         )
 
@@ -468,10 +472,3 @@ class Run:
             failure=failure,
             warnings=self.work.all_warnings(),
         )
-
-
-def _safe_reason(error: Exception) -> str:
-    """SQLite's messages name tables and columns only; any other may quote a row."""
-    if isinstance(error, SqliteError):
-        return f"{type(error).__name__}: {error}"
-    return type(error).__name__

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from syncengine.errors import (
     DiskFull,
+    OtherUsersRowsChanged,
     ReconciliationFailed,
     StoreDamaged,
     StoreReplaced,
@@ -60,6 +61,7 @@ _KINDS: tuple[tuple[tuple[type[Exception], ...], Kind], ...] = (
     # Some row's text, that a conversion asked for; of the engine's own tables it stands in front of any run.
     ((TextUnreadable,), Kind.DATA),
     ((DiskFull, StoreDamaged, StoreReplaced, StoreUnusable, ReconciliationFailed), Kind.CRITICAL),
+    ((OtherUsersRowsChanged,), Kind.CRITICAL),
     ((FullError, CorruptError, NotADBError, IOError, ReadOnlyError, NoMemError, InterruptError), Kind.CRITICAL),
     ((MemoryError,), Kind.CRITICAL),
     ((Quarantine, ValidationError, ConstraintError, MismatchError), Kind.DATA),

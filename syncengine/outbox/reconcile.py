@@ -100,6 +100,13 @@ def _missing_puts(store: "Store", collection: str) -> str:
     )
 
 
+def unheard_rows(store: "Store", collection: str, *, owner: str) -> list[bytes]:
+    """The keys of an owner's live rows that are neither queued nor known to be at the cloud; one may be no UTF-8."""
+    select = f"SELECT CAST(row_key AS BLOB) FROM ({_missing_puts(store, collection)}) WHERE owner = :owner"
+    found = store.query(select, {"collection": collection, "owner": owner})
+    return [bytes(key) for (key,) in found]
+
+
 def _missing_deletes(store: "Store", collection: str) -> str:
     """A put that names only its row becomes a delete by itself when the row is gone."""
     key, owner, _ = collection_columns(store, collection)

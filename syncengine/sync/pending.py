@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from syncengine.clock import iso
 from syncengine.logs import log_event
 from syncengine.outbox.row_body import RowUnreadable, sendable_json
+from syncengine.outbox.set_aside import release
 from syncengine.sync.calls import PulledRow
 from syncengine.sync.merge import Conflict, Decide, Edit, Fields, Merged, Policy, merged
 
@@ -45,6 +46,21 @@ def pending_edits(store: "Store", owner: str, rows: Iterable[PulledRow]) -> dict
             )
             found[collection, key].append(edit)
     return found
+
+
+def take_back_refused(store: "Store", owner: str, row: Key) -> list[Edit]:
+    """Edits that were sent before it was known here that the row is deleted: they are decided about with the rest.
+
+    Their quarantine items are resolved. Inside the transaction that applies the deletion.
+    """
+    found = store.rows("pull", "refused_as_gone", collection=row[0], owner=owner, row_key=row[1])
+    for item_id, *_ in found:
+        store.run("quarantine", "resolve", item_id=item_id, resolution="retried", now=iso(store.clock.now_ms()))
+        release(store, item_id)
+    return [
+        Edit(entry_id=entry_id, kind="patch", set=_object(set_json), before=_object(before_json))
+        for _, entry_id, set_json, before_json in found
+    ]
 
 
 def _object(text: str | None) -> Fields | None:
@@ -93,8 +109,11 @@ def policy_of(name: str, merge: str | Decide | None) -> Policy:
 
 def write_edits(store: "Store", outcome: Merged) -> None:
     """Let the queue say what is left to do. Inside the transaction that writes the row."""
-    for entry_id in (*outcome.dropped, *outcome.set_aside):
-        store.run("pull", "drop_entry", entry_id=entry_id)
+    now = iso(store.clock.now_ms())
+    for ended, entries in (("merged_away", outcome.dropped), ("set_aside", outcome.set_aside)):
+        for entry_id in entries:
+            store.run("receipts", "note_end", entry_id=entry_id, ended=ended, now=now)
+            store.run("pull", "drop_entry", entry_id=entry_id)
     for edit in outcome.edits:
         store.run(
             "pull",
@@ -127,4 +146,12 @@ def record_conflicts(
         )
 
 
-__all__ = ["Key", "decide", "pending_edits", "policy_of", "record_conflicts", "write_edits"]
+__all__ = [
+    "Key",
+    "decide",
+    "pending_edits",
+    "policy_of",
+    "record_conflicts",
+    "take_back_refused",
+    "write_edits",
+]

@@ -159,7 +159,9 @@ class Pulling:
             self._settle_resync(at, at.resync_reason)
         kept_ms = self._settings.conflict_keep_days * DAY_MS
         with self._store.transaction():
-            self._store.run("pull", "prune_conflicts", before=iso(self._store.clock.now_ms() - kept_ms))
+            before = iso(self._store.clock.now_ms() - kept_ms)
+            self._store.run("pull", "prune_conflicts", before=before)
+            self._store.run("receipts", "prune", before=before)
 
     def _settle_resync(self, at: Position, reason: str) -> None:
         if reason != "first":

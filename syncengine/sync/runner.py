@@ -113,6 +113,7 @@ class SyncRunner:
         self._watcher: StoreWatcher | None = None
         self._background = False
         self._closed = False
+        self._abandoned = False
         self._paused: str | None = None
         self._verdict = Verdict.UNKNOWN
         self._came_back = False
@@ -204,22 +205,31 @@ class SyncRunner:
         self._line = Line()  # another network is another line
         self.wake("network")
 
-    def close(self) -> None:
-        """End the call in flight and the thread, in bounded time; safe to repeat. What is claimed is sent again."""
+    @property
+    def is_alive(self) -> bool:
+        """Does its thread still run? After `close` only where a call did not end in time; its answer is dropped."""
+        return self._lives
+
+    def close(self, *, leaves_backend: bool = False) -> None:
+        """End the call in flight and the thread, in bounded time; safe to repeat. What is claimed is sent again.
+
+        `leaves_backend`: it is the host's, and another runner goes on with it.
+        """
         if self._closed:
             return
         self._closed = True
         self._wakeup.set()
         if self._watcher is not None:
             self._watcher.stop()
-        self._backend.close()
+        if not leaves_backend:
+            self._backend.close()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._clock.wait(self._ended, self._settings.close_wait_ms_max)
+            self._abandoned = not self._clock.wait(self._ended, self._settings.close_wait_ms_max)
 
     # Asking.
 
     def _ask(self, reason: str, *, timeout_ms: int) -> RoundReport:
-        self._check_not_inside()
+        self.check_not_inside()
         if self._paused is not None and not self._closed:
             return RoundReport(ended="paused")
         asked = _Asked(reason)
@@ -251,8 +261,8 @@ class SyncRunner:
             self._thread = threading.Thread(target=self._live, name="syncengine-sync", daemon=True)
             self._thread.start()
 
-    def _check_not_inside(self) -> None:
-        """A round needs this thread to go on, or the store that it holds: waiting for one here would never end."""
+    def check_not_inside(self) -> None:
+        """Raises CalledFromInside where a round could never end: it needs this thread, or the store that it holds."""
         if self._driver is not None and self._driver.is_pushing_in_this_thread():
             self._refuse_inside("this is the thread that carries a push: a token was asked for on it")
         if self._thread is threading.current_thread():
@@ -480,6 +490,8 @@ class SyncRunner:
                 return None
             begun_ms = self._clock.monotonic_ms()
             answer = carry(self._backend, call, request_id=fresh_id(self._chance), heard=self._probe.heard)
+            if self._abandoned:
+                return None  # nobody waits for it any more; what was sent is sent again, and told as a duplicate
         if isinstance(answer, HelloSaid | PushSaid):
             # A quick answer took a part of a millisecond; 0 would say that nobody has measured.
             return replace(answer, took_ms=max(self._clock.monotonic_ms() - begun_ms, 1))

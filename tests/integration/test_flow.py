@@ -187,7 +187,7 @@ def test_start_runs_the_background_beside_the_app_without_a_cloud(tmp_path):
         assert done.wait(20)
         with engine.write() as db:
             db["notes"].insert({"user_id": "ann", "id": "meanwhile", "now": "x"})
-        engine._background._thread.join(20)
+        engine._session.background._thread.join(20)
         assert engine.migrate() is None
     assert len(slow.looked) == 40
 
@@ -210,7 +210,7 @@ def test_closing_stops_the_background_in_time_and_the_next_start_does_it(tmp_pat
     go_on.set()
     closing.join(20)
     assert not closing.is_alive()
-    assert not engine._background.is_running
+    assert not engine._session.background.is_running
     assert 0 < len(slow.looked) < 40
     slow.looked.clear()
     with Engine.open(path, registry=known) as engine:
@@ -387,7 +387,7 @@ def test_a_start_in_the_background_deletes_what_was_kept_for_the_way_back_when_i
     for clock, there in ((SystemClock(), 1), (NextMonth(), 0)):
         with world.open(clock=clock) as engine:
             engine.start()
-            if engine._background is not None:
-                engine._background._thread.join(20)
+            if engine._session.background is not None:
+                engine._session.background._thread.join(20)
             [(kept,)] = engine._store.query("SELECT count(*) FROM sqlite_schema WHERE name = '_sync_old_journeys'")
             assert kept == there

@@ -372,6 +372,17 @@ CREATE TABLE _sync_parked (
   UNIQUE (owner, collection, row_key)
 ) STRICT;
 
+-- An entry that has left the outbox otherwise than by the cloud's confirmation; its number is asked for by receipts.
+CREATE TABLE _sync_receipt (
+  entry_id   INTEGER PRIMARY KEY,
+  owner      TEXT NOT NULL,
+  collection TEXT NOT NULL,
+  row_key    TEXT NOT NULL,
+  ended      TEXT NOT NULL
+    CONSTRAINT ended_is_known CHECK (ended IN ('merged_away', 'set_aside')), -- by what came from the cloud
+  ended_at   TEXT NOT NULL
+) STRICT;
+
 -- One row: is everything at the cloud, and if not, what is in the way?
 CREATE VIEW sync_status AS
 SELECT

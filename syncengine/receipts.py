@@ -1,0 +1,257 @@
+"""Why is a row not at the cloud? What stands in the way, one sentence each, and what to do about it."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from syncengine.outbox.receipts import NEEDS_A_PERSON, REACHABLE, Receipt, Where, live_row_select, receipt
+from syncengine.sync.parking import Reason as Parked
+
+if TYPE_CHECKING:
+    from syncengine.local.store import Row, Store
+
+LOOK_MS_MIN = 10
+LOOK_MS_MAX = 200
+"""Between two looks of `wait`; the wait doubles from the first to the second."""
+
+_DECIDE = "Look at it: `syncengine quarantine show {item}`. Then retry, edit or discard it."
+_OF_PARKED = {
+    Parked.NEWER_SHAPE: "Update the app: it comes from a newer version.",
+    Parked.UNKNOWN_COLLECTION: "Update the app: it knows no such collection.",
+    Parked.NO_WAY_DOWN: "Update the app on the device that wrote it, or wait for one that can lift it.",
+    Parked.PARENT_MISSING: "Nothing: it is tried again when the row that it refers to has come.",
+    Parked.CHILDREN_LEFT: "Nothing: it is tried again when the rows that refer to it have gone.",
+    Parked.CLASH: "Nothing: it is tried again when the row that is in its way has changed.",
+}
+
+
+class Moment(Protocol):
+    """A store that can be asked: open for the app, or only looked at."""
+
+    def rows(self, file: str, name: str, /, **values: Any) -> "list[Row]": ...
+
+
+def wait(store: "Store", entry_id: int, *, timeout_ms: int) -> Receipt:
+    """Look until it is final or a person has to act, or the time is over."""
+    until_ms, look_ms = store.clock.monotonic_ms() + timeout_ms, LOOK_MS_MIN
+    while True:
+        found = receipt(store, entry_id)
+        left_ms = until_ms - store.clock.monotonic_ms()
+        if found.is_final or found.state in NEEDS_A_PERSON or left_ms <= 0:
+            return found
+        store.clock.pause(min(look_ms, left_ms))
+        look_ms = min(2 * look_ms, LOOK_MS_MAX)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obstacle:
+    """One thing in the way: what it is, and what to do."""
+
+    what: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Where a row stands. `synced` is True where the cloud has it as it is here, as far as this device knows.
+
+    `obstacles` are in the order in which to look at them; `notes` stand in no way. Holds nothing of the contents.
+    """
+
+    collection: str
+    key: str
+    user: str | None
+    synced: bool
+    obstacles: tuple[Obstacle, ...]
+    entries: tuple[Receipt, ...]
+    """What is queued of it, in order."""
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON-able values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        whose = f" of {self.user}" if self.user else ""
+        lines = [f"{self.collection} {self.key}{whose}: {'at the cloud' if self.synced else 'not synced'}"]
+        for entry in self.entries:
+            number = f", number {entry.sequence}" if entry.sequence is not None else ""
+            lines.append(
+                f"  entry {entry.entry_id} ({entry.kind}, {entry.state}{number}, {entry.since}): {entry.why}"
+            )
+        for obstacle in self.obstacles:
+            lines += [f"  - {obstacle.what}", f"    fix: {obstacle.fix}"]
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+
+
+def explain(
+    store: "Store", collection: str, key: str, *, user: str | None, signed_in: str | None, activity: str
+) -> Explanation:
+    """Of a store that is open here, where it is known who is signed in and what goes on."""
+    whose = list(_of_the_host(store, user, signed_in=signed_in, activity=activity))
+    return explained(
+        store,
+        collection,
+        key,
+        user=user,
+        rows_of=store.query,
+        of_the_host=whose,
+    )
+
+
+def explained(
+    moment: Moment,
+    collection: str,
+    key: str,
+    *,
+    user: str | None,
+    rows_of: "Ask",
+    of_the_host: "list[Obstacle] | None" = None,
+) -> Explanation:
+    """What the rows of the engine's tables say, and what is known of the host besides."""
+    facts = _Facts(moment, collection, key, user=user, rows_of=rows_of)
+    obstacles = list(facts.obstacles())
+    if facts.entries and of_the_host:
+        obstacles += of_the_host
+    return Explanation(
+        collection=collection,
+        key=key,
+        user=user,
+        synced=facts.is_at_cloud and not obstacles and not facts.entries,
+        obstacles=tuple(obstacles),
+        entries=facts.entries,
+        notes=tuple(facts.notes()),
+    )
+
+
+class Ask(Protocol):
+    """Runs a statement that names come into."""
+
+    def __call__(self, sql: str, values: "dict[str, Any]", /) -> "list[Row]": ...
+
+
+def _of_the_host(store: "Store", user: str | None, *, signed_in: str | None, activity: str) -> Iterator[Obstacle]:
+    if store.read_only is not None:
+        yield Obstacle(what=f"the store is open for reading only: {store.read_only.what}", fix=store.read_only.fix)
+    if signed_in is None:
+        yield Obstacle(what="nobody is signed in", fix="Sign in: engine.switch_user(...).")
+    elif user != signed_in:
+        yield Obstacle(what="another user is signed in", fix="It is sent when its own user signs in again.")
+    if activity == "no_backend":
+        yield Obstacle(what="the engine was opened without a cloud", fix="Open it with cloud_url= or backend=.")
+    elif activity == "paused":
+        yield Obstacle(what="syncing is paused", fix="engine.resume()")
+    elif activity == "stopped":
+        yield Obstacle(what="nothing is sent in the background", fix="engine.start(), or engine.sync_now() once.")
+
+
+class _Facts:
+    """What the store knows of one row."""
+
+    def __init__(self, moment: Moment, collection: str, key: str, *, user: str | None, rows_of: Ask) -> None:
+        self._moment = moment
+        self._collection = collection
+        self._key = key
+        self._user = user
+        self._ask = rows_of
+        self._row = {"collection": collection, "owner": user or "", "row_key": key}
+        self.entries = tuple(
+            receipt(moment, entry_id) for (entry_id,) in moment.rows("receipts", "entries_of_row", **self._row)
+        )
+        at_cloud = moment.rows("receipts", "at_cloud", **self._row)
+        self.version = int(at_cloud[0][0]) if at_cloud else None
+        self.is_at_cloud = bool(at_cloud)
+        recorded = moment.rows("receipts", "collection", collection=collection)
+        self._columns = recorded[0] if recorded else None
+
+    def obstacles(self) -> Iterator[Obstacle]:
+        if self._columns is None or self._columns[1] is None:
+            yield self._not_synced()
+            return
+        if self._user is None:
+            yield Obstacle(what="nobody is signed in, so whose row is it?", fix="Name the user.")
+            return
+        yield from self._of_quarantine()
+        yield from self._of_parked()
+        yield from self._of_entries()
+        if not self.entries and not self.is_at_cloud:
+            yield from self._never_queued()
+
+    def _not_synced(self) -> Obstacle:
+        if self._columns is None:
+            return Obstacle(
+                what=f"the store has no collection {self._collection}",
+                fix="Check the name; else the migration that makes it has not run yet: engine.migrate().",
+            )
+        return Obstacle(
+            what=f"{self._collection} is not synced: its rows have no owner",
+            fix="Give the collection an owner column: Collection(owner=...), by a migration.",
+        )
+
+    def _of_quarantine(self) -> Iterator[Obstacle]:
+        for item, origin, code, reason in self._moment.rows("receipts", "items_of_row", **self._row):
+            what = f"quarantine item {item} ({origin}, {code}): {reason}"
+            yield Obstacle(what=what, fix=_DECIDE.format(item=item))
+
+    def _of_parked(self) -> Iterator[Obstacle]:
+        for reason, shape, since in self._moment.rows("receipts", "parked_of_row", **self._row):
+            what = f"what the cloud has of it is parked since {since}: {reason}, in shape {shape}"
+            yield Obstacle(what=what, fix=_OF_PARKED[Parked(reason)])
+
+    def _of_entries(self) -> Iterator[Obstacle]:
+        """What holds the queue; the entries say the rest themselves."""
+        if not self.entries:
+            return
+        for entry in self.entries:
+            if entry.state is Where.HELD:
+                fix = _DECIDE.format(item=entry.item_id)
+                yield Obstacle(what=f"entry {entry.entry_id} is held by item {entry.item_id}", fix=fix)
+        verdict = str(self._moment.rows("receipts", "verdict")[0][0])
+        if verdict not in REACHABLE:
+            yield Obstacle(what=f"the cloud cannot be reached: {verdict}", fix=_OF_VERDICT.get(verdict, _WAIT))
+        waits = self._moment.rows("receipts", "waits_of_queue", owner=self._user)
+        if waits and waits[0][1] is not None:
+            attempts, next_try_at, error = waits[0]
+            what = f"after {attempts} failures ({error}) the queue rests until {next_try_at}"
+            yield Obstacle(what=what, fix="engine.sync_now() tries at once.")
+
+    def _never_queued(self) -> Iterator[Obstacle]:
+        if self._is_live():
+            yield Obstacle(
+                what="the row is here, and was never queued",
+                fix="engine.reconcile() queues it; a migration that uploads its collection does, too.",
+            )
+        elif self._is_live(nobodys=True):
+            yield Obstacle(
+                what="the row has no owner, so it is nobody's to send",
+                fix="Write the owner into it.",
+            )
+        else:
+            yield Obstacle(
+                what="there is no such row of this user here, and nothing of it is queued",
+                fix="Check key and user.",
+            )
+
+    def _is_live(self, *, nobodys: bool = False) -> bool:
+        assert self._columns is not None
+        key_column, owner_column, _ = self._columns
+        select = live_row_select(self._collection, key_column=key_column, owner_column=owner_column, nobodys=nobodys)
+        values = {"key": self._key} if nobodys else {"key": self._key, "owner": self._user}
+        return bool(self._ask(select, values))
+
+    def notes(self) -> Iterator[str]:
+        if self.version is not None:
+            yield f"the cloud has version {self.version} of it"
+        for field, winner, policy, since in self._moment.rows("receipts", "conflicts_of_row", **self._row):
+            yield f"{field} was changed on both sides ({since}): {winner} won, by {policy}"
+
+
+_WAIT = "Nothing: it is tried again by itself."
+_OF_VERDICT = {
+    "offline": "Nothing: it is sent when there is a network again.",
+    "captive_portal": "Sign in to the network.",
+    "auth_required": "Sign in again, so that the token callback has a new token.",
+    "schema_blocked": "Update the app.",
+}
+
+__all__ = ["Explanation", "Obstacle", "explain", "explained", "wait"]
