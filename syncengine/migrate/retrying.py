@@ -210,14 +210,15 @@ class _Return:
             raise RetryRefused(why) from error
 
     def _queue(self, rows: list[tuple[str, str | None, str]]) -> None:
-        """Rows of collections that have been uploaded, and those that the cloud knows, are queued for it."""
+        """Rows of collections that have been uploaded, and those that the cloud knows or gave, are queued for it."""
         for name, owner, key in rows:
             if owner is None:
                 continue
             sent = uploaded_collections(self._registry, read_installed(self._store), scope=user_scope(owner))
             row = {"owner": owner, "collection": name, "row_key": key}
             with_entries = has_entries_set_aside(self._store, **row)
-            if with_entries or name in sent or self._store.value("capture", "is_at_cloud", **row):
+            came_from_there = self._item.origin == "pull"
+            if with_entries or came_from_there or name in sent or self._store.value("capture", "is_at_cloud", **row):
                 queue_row(self._store, **row)
                 settle_with_row(self._store, **row)
 

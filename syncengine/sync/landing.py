@@ -15,7 +15,8 @@ from syncengine.sync.live_table import LiveTable, is_clash
 from syncengine.sync.merge import Edit, Fields, Merged
 from syncengine.sync.page_record import PageRecord
 from syncengine.sync.parking import Reason
-from syncengine.sync.pending import Key, decide, policy_of, write_edits
+from syncengine.sync.pending import Key, decide, policy_of, take_back_refused, write_edits
+from syncengine.sync.resync import tell_again
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -203,11 +204,17 @@ class Landings:
 
     def _write(self, landing: Landing) -> None:
         """The row, and what the edits that wait for it have become."""
-        table, body = landing.table, landing.body
-        if landing.edits:
-            outcome = self._merge(landing)
+        table, body, edits = landing.table, landing.body, landing.edits
+        if body is None and landing.lifted is None:
+            refused = take_back_refused(self._store, self._owner, (table.name, landing.key))
+            edits = [*refused, *edits]
+        if edits:
+            outcome = self._merge(landing, edits)
             body = outcome.row
             write_edits(self._store, outcome)
+            if body is not None and not landing.edits:
+                # The edit that would make the row again has left the queue.
+                tell_again(self._store, self._owner, table, landing.key, waiting=())
         if body is None:
             table.delete(self._owner, landing.key)
         else:
@@ -215,14 +222,14 @@ class Landings:
         if landing.lifted is not None:
             self._hand_back(landing, landing.lifted)
 
-    def _merge(self, landing: Landing) -> Merged:
+    def _merge(self, landing: Landing, edits: list[Edit]) -> Merged:
         table, item, server = landing.table, landing.item, landing.body
         if server is not None:
             server = {name: value for name, value in server.items() if name in table.known}
         local = table.read(self._owner, landing.key)
         collection = self._registry.collections.get(table.name)
         policy = policy_of(table.merge_policy, None if collection is None else collection.merge)
-        outcome = decide(server, local=local, edits=landing.edits, policy=policy, collection=table.name)
+        outcome = decide(server, local=local, edits=edits, policy=policy, collection=table.name)
         if outcome.set_aside and local is not None:
             self._record.set_aside_edited(item, table, local)
         row = (table.name, landing.key)

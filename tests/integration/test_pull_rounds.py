@@ -79,16 +79,37 @@ def test_what_a_new_device_begins_with_does_not_take_the_place_of_what_the_cloud
     world.close()
 
 
-def test_a_deletion_reaches_the_other_device_and_an_edit_of_it_is_not_lost(world):
+def test_a_deletion_reaches_the_other_device_and_an_edit_of_it_is_kept_with_its_whole_row(world):
     one, two = world.device("one"), world.device("two")
     for key in ("a", "b"):
-        one.add(key, title=key)
+        one.add(key, title=key, minutes=3)
     world.settle()
     one.write("DELETE FROM plans")
+    one.sync()
     two.write("UPDATE plans SET title = 'edited' WHERE id = 'b'")
     world.settle(one, two)
     assert one.plans() == two.plans() == {}
-    assert [(key, code) for _, key, code in two.quarantine()] in ([("b", "deleted_at_cloud")], [("b", "gone")])
+    assert two.quarantine() == [("pull", "b", "deleted_at_cloud")]
+    (item,) = two.engine.quarantine.items()
+    assert two.engine.quarantine.retry(item.item_id).resolved
+    world.settle(one, two)
+    assert one.plans() == two.plans() == {"b": ("edited", 3, None)}
+
+
+def test_where_the_client_wins_an_edited_row_that_was_deleted_elsewhere_is_made_again(tmp_path):
+    world = World(tmp_path)
+    one, two = (world.device(name, merge="client_wins") for name in ("one", "two"))
+    one.add("a", title="a", minutes=3)
+    world.settle()
+    one.write("DELETE FROM plans")
+    one.sync()
+    two.write("UPDATE plans SET title = 'edited'")
+    two.write("UPDATE plans SET minutes = 4")
+    world.settle(two, one)
+    assert one.plans() == two.plans() == {"a": ("edited", 4, None)}
+    assert two.quarantine() == []
+    assert two.outbox() == []
+    world.close()
 
 
 def test_parents_and_children_come_in_whatever_order(world):
@@ -226,7 +247,7 @@ def test_rows_deleted_before_the_cloud_forgot_are_deleted_here_too(world):
     one.sync()
     world.settle()
     assert two.plans().keys() == one.plans().keys() == {"c", "d", "new"}
-    assert [key for _, key, _ in two.quarantine()] == ["b"]
+    assert two.quarantine() == [("pull", "b", "deleted_at_cloud")]
     assert two.query("SELECT resync_reason, at_head FROM _sync_cursor") == [(None, 1)]
 
 

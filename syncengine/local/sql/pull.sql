@@ -117,6 +117,19 @@ WHERE o.state <> 'squashed'
   AND o.kind IN ('put', 'patch', 'delete', 'changes', 'lift')
 ORDER BY o.entry_id;
 
+-- name: refused_as_gone
+-- Edits of a row that the cloud did not take because another device had deleted it; a person need not decide yet.
+SELECT item_id, json_extract(body, '$.entry_id'), json_extract(body, '$.set'), json_extract(body, '$.before')
+FROM _sync_quarantine
+WHERE collection = :collection
+  AND owner = :owner
+  AND row_key = :row_key
+  AND resolution IS NULL
+  AND origin = 'outbox'
+  AND error_code = 'gone'
+  AND json_extract(body, '$.kind') = 'patch'
+ORDER BY item_id;
+
 -- name: rewrite_entry
 -- An entry that has no number yet stands on the cloud's row now.
 UPDATE _sync_outbox
