@@ -12,8 +12,9 @@ COLLECTIONS = (
     Collection(name="journeys", key="id", owner="user_id"),
     Collection(name="places", key="id", owner="user_id"),
     Collection(name="dismissed_places", key="id", owner="user_id"),
-    Collection(name="profile", key="id", owner="user_id"),
-    Collection(name="preferences", key="id", owner="user_id"),
+    # A new device begins with defaults; they must not take the place of what the user has chosen on another one.
+    Collection(name="profile", key="id", owner="user_id", merge="server_wins"),
+    Collection(name="preferences", key="id", owner="user_id", merge="server_wins"),
     Collection(name="app_state", key="id", owner="user_id"),
 )
 

@@ -1,8 +1,9 @@
 """Hero's Path as a process of its own: the real engine on a real file. Says each fact as one line of JSON.
 
-It opens its store, migrates, syncs in the background, and ends when its stdin ends. The lines in order: `started`,
-`opened`, `planned`, `consent` where the user is asked, `migrated`, then whatever happens, by the names of the
-engine's events; or `failed`.
+It opens its store, migrates, syncs in the background, does what its user does, and ends when its stdin ends. What the
+user does is a line of JSON on stdin: `{"do": "record", "collection": "journeys", "key": "w1", "fields": {…}}`, or
+"change". The lines in order: `started`, `opened`, `planned`, `consent` where the user is asked, `migrated`, then
+whatever happens, by the names of the engine's events, and `edited`; or `failed`.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from migrations import REGISTRY
+from migrations import registry
 from syncengine import Engine
 from syncengine.clock import Clock, SystemClock
 from syncengine.errors import SyncEngineError
@@ -36,6 +37,7 @@ def settings(*, batch_entries: int) -> Settings:
         probe_interval_ms_min=50,
         probe_interval_ms_max=250,
         idle_wait_ms_max=500,
+        pull_interval_ms=250,
     )
 
 
@@ -81,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m simulator.app", description=__doc__)
     parser.add_argument("--store", required=True, help="the engine's file")
-    parser.add_argument("--legacy", required=True, help="the AsyncStorage store to import")
+    parser.add_argument("--legacy", help="the AsyncStorage store to import, where there is one")
+    parser.add_argument("--target", default="3.0.0", help="the version of the app: 2.0.0 or 3.0.0")
     parser.add_argument("--user", required=True)
     parser.add_argument("--cloud", required=True, help="where the server is")
     parser.add_argument("--token-file", required=True, help="lines of `user token`")
@@ -96,9 +99,9 @@ def _live(asked: argparse.Namespace, voice: Voice) -> None:
     voice.say("started")
     with Engine.open(
         asked.store,
-        registry=REGISTRY,
+        registry=registry(target=asked.target),
         user=asked.user,
-        sources={"asyncstorage": asked.legacy},
+        sources={"asyncstorage": asked.legacy} if asked.legacy else {},
         cloud_url=asked.cloud,
         token=lambda: token_of(asked.user, Path(asked.token_file)),
         settings=settings(batch_entries=asked.batch),
@@ -110,7 +113,9 @@ def _live(asked: argparse.Namespace, voice: Voice) -> None:
         _migrate(engine, voice, clock)
         engine.start()
         flag = _follow(asked.online_flag, engine) if asked.online_flag else None
-        sys.stdin.read()
+        for line in sys.stdin:
+            _edit(engine, asked.user, **json.loads(line))
+            voice.say("edited", waiting=engine.status().outbox.waiting)
         if flag is not None:
             flag.stop()
 
@@ -144,11 +149,23 @@ def _runs(report: "MigrationReport") -> list[dict[str, Any]]:
             "written": result.counts.written,
             "merged": result.counts.merged,
             "quarantined": result.counts.quarantined,
+            "entries_read": result.entries.read,
+            "entries_converted": result.entries.converted,
+            "entries_quarantined": result.entries.quarantined,
             "batches": result.batches,
             "batches_undone": result.batches_undone,
         }
         for result in report.results
     ]
+
+
+def _edit(engine: Engine, user: str, *, do: str, collection: str, key: str, fields: dict[str, Any]) -> None:
+    """What a user does with one row."""
+    with engine.write() as db:
+        if do == "record":
+            db.table(collection).insert({"user_id": user, "id": key, **fields})
+        elif do == "change":
+            db.table(collection).update((user, key), fields)
 
 
 def _follow(flag_path: str, engine: Engine) -> "FileFlagWatcher":

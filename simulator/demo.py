@@ -1,16 +1,19 @@
-"""The whole story in a terminal: an old store, no network, a cut cable, a kill -9, and the proof at the end."""
+"""The whole story in a terminal: an old store, no network, a cut cable, a kill -9, a second device, and the proof."""
 
 import argparse
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from migrations import REGISTRY
 from simulator.gate import Gate
 from simulator.proof import Proof, cloud_rows, compare, local_rows, read_ledger, uploaded_collections
+from simulator.second_device import SecondDevice
 from simulator.sqlite_shell import show
-from simulator.stage import AppProcess, Fact, Stage, running_server, set_stage
-from simulator.store_sight import see_queue
+from simulator.stage import AppProcess, Fact, running_server, set_stage
+from simulator.store_sight import QueueSight, see_queue
+from simulator.storyteller import tell
 from syncengine.clock import Clock, SystemClock
 
 WALKS = 400
@@ -24,7 +27,6 @@ WAIT_MS_MAX = 30_000
 
 VERSIONS_SQL = "SELECT scope, schema_version, cloud_version, completed, queued FROM migration_status"
 QUARANTINE_SQL = "SELECT collection, key, error, reason FROM sync_quarantine LIMIT 1"
-OUTBOX_SQL = "SELECT state, what, count(*) AS entries FROM sync_outbox GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 3"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -59,45 +61,46 @@ class _Demo:
     def play(self) -> bool:
         stage, legacy = self._stage, self._stage.legacy
         print("Hero's Path, 1.0.0 in AsyncStorage, becomes 3.0.0 with a cloud, while the network comes and goes.")
-        _tell(
+        tell(
             "phone",
             f"{legacy.walks_total} walks, {legacy.places_total} saved and {legacy.dismissed_total} dismissed places "
             f"in RKStorage, all of it still in the -wal ({legacy.value_bytes // 1000} kB)",
         )
         with running_server(stage) as server_url, Gate(server_url, latency_ms=LATENCY_MS) as gate:
-            _tell("cloud", f"{server_url}, a process of its own, empty; the app's way there is {gate.url}, shut")
+            tell("cloud", f"{server_url}, a process of its own, empty; the app's way there is {gate.url}, shut")
             with self._start_app(gate) as app:
                 self._migrate_offline(app)
                 self._show_store()
                 self._cut_in_mid_upload(app, gate)
                 self._kill_in_mid_upload(app, gate)
                 sent = app.sent_entries()
-            with self._start_app(gate) as app:
-                self._resume(app)
-                sent += app.sent_entries()
-            return self._prove(server_url, sent_entries=sent)
+            with self._start_app(gate) as app, Gate(server_url, latency_ms=LATENCY_MS) as other_gate:
+                self._resume(app, sent_entries=sent)
+                second = SecondDevice(stage, user=self._user, phone=app, phone_gate=gate, clock=self._clock)
+                second.play(other_gate)
+            return self._prove(server_url, second)
 
     def _start_app(self, gate: Gate) -> AppProcess:
         return AppProcess(self._stage, user=self._user, cloud_url=gate.url, clock=self._clock, batch=BATCH_ENTRIES)
 
     def _migrate_offline(self, app: AppProcess) -> None:
         plan = app.wait_for("planned", wait_ms_max=WAIT_MS_MAX)
-        _tell(
+        tell(
             "plan",
             f"{', then '.join(plan['hops'])}: {plan['offline']} migrations now, {plan['online']} wait for the cloud",
         )
         consent = app.wait_for("consent", wait_ms_max=WAIT_MS_MAX)
-        _tell("consent", f"the user is asked once about {', '.join(consent['hops'])}, and agrees")
+        tell("consent", f"the user is asked once about {', '.join(consent['hops'])}, and agrees")
         migrated = app.wait_for("migrated", wait_ms_max=WAIT_MS_MAX)
-        _verdict_is(app, "offline")
-        _tell("app", f"at {migrated['version']} after {migrated['elapsed_ms']} ms, offline; probe: offline")
+        app.wait_for_verdict("offline", wait_ms_max=WAIT_MS_MAX)
+        tell("app", f"at {migrated['version']} after {migrated['elapsed_ms']} ms, offline; probe: offline")
         for run in migrated["runs"]:
             if run["batches_undone"]:
-                _tell("savepoint", _undone(run))
-        _tell("queue", f"outbox: {migrated['waiting']} waiting")
+                tell("savepoint", _undone(run))
+        tell("queue", f"outbox: {migrated['waiting']} waiting")
 
     def _show_store(self) -> None:
-        for sql in (VERSIONS_SQL, QUARANTINE_SQL, OUTBOX_SQL):
+        for sql in (VERSIONS_SQL, QUARANTINE_SQL):
             for line in show(self._store, sql):
                 print(line)
 
@@ -107,9 +110,9 @@ class _Demo:
         gate.lose_next_answer()
         if not gate.wait_until_answer_is_lost(wait_ms_max=WAIT_MS_MAX):
             raise app.process.failed("sent nothing that the server would answer")
-        _verdict_is(app, "offline")
+        app.wait_for_verdict("offline", wait_ms_max=WAIT_MS_MAX)
         queue, there = see_queue(self._store), read_ledger(self._stage.cloud_folder, user=self._user)
-        _tell(
+        tell(
             "cut",
             f"connection reset under an answer: the app knows of {queue.confirmed} at the server, "
             f"the server has {there.receipts}; {queue.claimed} claimed, {queue.waiting} waiting; probe: offline",
@@ -121,7 +124,7 @@ class _Demo:
         app.wait_for("BatchSent", wait_ms_max=WAIT_MS_MAX)
         app.kill()
         queue = see_queue(self._store)
-        _tell(
+        tell(
             "kill -9",
             f"the app is killed while a batch is under way: {queue.confirmed} confirmed, {queue.claimed} claimed, "
             f"{queue.waiting} waiting",
@@ -129,59 +132,54 @@ class _Demo:
 
     def _open(self, gate: Gate, app: AppProcess) -> None:
         gate.open()
-        _verdict_is(app, "online")
-        _tell("network", "the gate is open; probe: online, draining")
+        app.wait_for_verdict("online", wait_ms_max=WAIT_MS_MAX)
+        tell("network", "the gate is open; probe: online, draining")
 
-    def _resume(self, app: AppProcess) -> None:
+    def _resume(self, app: AppProcess, *, sent_entries: int) -> None:
         opened = app.wait_for("opened", wait_ms_max=WAIT_MS_MAX)
         migrated = app.wait_for("migrated", wait_ms_max=WAIT_MS_MAX)
-        _tell(
+        tell(
             "restart",
             f"opened in {opened['elapsed_ms']} ms at {migrated['version']}, {len(migrated['runs'])} migrations to "
             f"run; {migrated['claimed']} claimed are sent again under their old numbers",
         )
         app.wait_until_drained(wait_ms_max=WAIT_MS_MAX)
-        app.stop()
-
-    def _prove(self, server_url: str, *, sent_entries: int) -> bool:
-        stage, user, store = self._stage, self._user, self._store
-        names = uploaded_collections(REGISTRY)
-        ledger = read_ledger(stage.cloud_folder, user=user)
-        repeated = sent_entries - ledger.receipts
-        elapsed_ms = self._clock.monotonic_ms() - self._began_ms
-        _tell(
+        sent_entries += app.sent_entries()
+        receipts = read_ledger(self._stage.cloud_folder, user=self._user).receipts
+        tell(
             "drained",
-            f"outbox: {see_queue(store).waiting} waiting; {sent_entries} entries were sent for {ledger.receipts} "
-            f"receipts, {repeated} of them again ({elapsed_ms} ms in all)",
+            f"outbox: {see_queue(self._store).waiting} waiting; {sent_entries} entries were sent for {receipts} "
+            f"receipts, {sent_entries - receipts} of them again",
         )
-        token = stage.token_of(user)
-        proof = compare(
-            local_rows(store, registry=REGISTRY, user=user, collections=names),
-            cloud_rows(server_url, user=user, token=token, clock=self._clock, collections=names),
-            ledger,
+
+    def _prove(self, server_url: str, second: SecondDevice) -> bool:
+        stage, user = self._stage, self._user
+        names = uploaded_collections(REGISTRY)
+        phone, other = (
+            local_rows(store, registry=REGISTRY, user=user, collections=names)
+            for store in (self._store, second.store)
         )
-        queue = see_queue(store)
-        print(f"proof: {proof}; {queue.quarantined} in quarantine with reasons")
-        return _holds(proof, stage=stage, store=store)
+        cloud = cloud_rows(server_url, user=user, token=stage.token_of(user), clock=self._clock, collections=names)
+        proof = compare(phone, cloud, read_ledger(stage.cloud_folder, user=user), edits=second.edits)
+        tell("time", f"{self._clock.monotonic_ms() - self._began_ms} ms in all")
+        queues = see_queue(self._store), see_queue(second.store)
+        print(
+            f"proof: {proof}; both devices {'equal' if phone == other else 'DIFFER'}; "
+            f"{queues[0].quarantined} in quarantine with reasons"
+        )
+        return phone == other and _holds(proof, queues=queues, walks_empty=stage.legacy.walks_empty)
 
 
-def _holds(proof: Proof, *, stage: Stage, store: Path) -> bool:
-    queue = see_queue(store)
-    return (
-        proof.holds
-        and queue.waiting == queue.claimed == queue.quarantined_without_reason == 0
-        # An empty walk cannot be converted, so a quarantine without any would be a lie.
-        and queue.quarantined >= stage.legacy.walks_empty > 0
-    )
+def _holds(proof: Proof, *, queues: Iterable[QueueSight], walks_empty: int) -> bool:
+    phone, other = queues
+    is_done = all(queue.waiting == queue.claimed == queue.quarantined_without_reason == 0 for queue in (phone, other))
+    # An empty walk cannot be converted, so a quarantine without any would be a lie.
+    return proof.holds and is_done and phone.quarantined >= walks_empty > 0 == other.quarantined
 
 
 def _confirmed(app: AppProcess, *, batches: int) -> None:
     for _ in range(batches):
         app.wait_for("BatchConfirmed", wait_ms_max=WAIT_MS_MAX)
-
-
-def _verdict_is(app: AppProcess, verdict: str) -> None:
-    app.wait_for("ProbeChanged", lambda fact: fact["verdict"] == verdict, wait_ms_max=WAIT_MS_MAX)
 
 
 def _undone(run: Fact) -> str:
@@ -190,7 +188,3 @@ def _undone(run: Fact) -> str:
         f"row: {run['read']} read = {run['written']} written + {run['merged']} merged + "
         f"{run['quarantined']} in quarantine"
     )
-
-
-def _tell(who: str, what: str) -> None:
-    print(f"{who:<9} {what}", flush=True)

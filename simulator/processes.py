@@ -64,6 +64,15 @@ class ChildProcess:
             self._lines.put(None)
         return line
 
+    def say(self, line: str) -> None:
+        """A line on its stdin. Raises ProcessFailed when it has ended."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise self.failed("has ended") from None
+
     def failed(self, why: str) -> ProcessFailed:
         """The error for a process that disappoints."""
         tail = self._log.read_text(encoding="utf-8", errors="replace")[-2_000:]

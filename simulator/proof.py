@@ -9,34 +9,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import apsw
+
 from simulator.store_sight import sight
-from syncengine.clock import Clock
+from syncengine.clock import Clock, SystemClock
 from syncengine.local.identifiers import quoted
 from syncengine.migrate.registry import MigrationRegistry
 from syncengine.remote.http_backend import HttpBackend
 from syncengine.remote.wire import ROWS_PER_PAGE_MAX, RowsRequest
+from syncengine.server.storage import Storage
 from syncengine.settings import Settings
 
 Address = tuple[str, str]
 """Collection and key of a row."""
 Rows = dict[Address, dict[str, Any]]
+MADE_ONCE: Mapping[Address, int] = {}
+"""Nobody has edited anything since it was there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudLedger:
     """What the server's own database counts for one user."""
 
-    documents: int
-    """Rows, living or deleted."""
-    effects: int
-    """Changes of rows, as the user's version counter has it: a row that was written twice counts two."""
+    effects: Mapping[Address, int]
+    """How often each row was written there, as the witness saw it."""
     receipts: int
     rejected: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What the comparison found. `twice`: effects beyond one for each row."""
+    """What the comparison found. `twice`: effects beyond one for each row and each edit of it."""
 
     rows: int
     missing: tuple[Address, ...]
@@ -62,18 +65,28 @@ class Proof:
         )
 
 
-SAID_AGAIN = 1
-"""The profile row is sent once more when its own migration status has become final."""
+SAID_AGAIN = frozenset({"profile"})
+"""A profile holds the status of its user's migrations, and is written again whenever that changes."""
 
 
-def compare(local: Mapping[Address, dict[str, Any]], cloud: Rows, ledger: CloudLedger) -> Proof:
-    """Every row of both sides. Pure."""
+def compare(
+    local: Mapping[Address, dict[str, Any]],
+    cloud: Rows,
+    ledger: CloudLedger,
+    *,
+    edits: Mapping[Address, int] = MADE_ONCE,
+) -> Proof:
+    """Every row of both sides. `edits` are those that people made of rows that the cloud had already. Pure."""
     return Proof(
         rows=len(cloud),
         missing=tuple(sorted(local.keys() - cloud.keys())),
         unknown=tuple(sorted(cloud.keys() - local.keys())),
         different=tuple(sorted(where for where in local.keys() & cloud.keys() if local[where] != cloud[where])),
-        twice=ledger.effects - ledger.documents - SAID_AGAIN,
+        twice=sum(
+            max(0, effects - 1 - edits.get(where, 0))
+            for where, effects in ledger.effects.items()
+            if where[0] not in SAID_AGAIN
+        ),
         rejected=ledger.rejected,
     )
 
@@ -120,16 +133,40 @@ def cloud_rows(url: str, *, user: str, token: str, clock: Clock, collections: It
 
 
 def read_ledger(cloud_folder: Path, *, user: str) -> CloudLedger:
-    """The server's counters for one user, from its database."""
+    """What the server's database says of one user, and what the witness in it has seen."""
     with sight(cloud_folder / "cloud.db") as seen:
         (body,) = seen.bodies(
             """
-            SELECT
-              (SELECT count(*) FROM document WHERE tenant = :user) AS documents,
-              coalesce((SELECT row_version FROM tenant WHERE tenant = :user), 0) AS effects,
-              (SELECT count(*) FROM receipt WHERE tenant = :user) AS receipts,
-              (SELECT count(*) FROM receipt WHERE tenant = :user AND outcome = 'rejected') AS rejected
+            SELECT count(*) AS receipts, count(*) FILTER (WHERE outcome = 'rejected') AS rejected
+            FROM receipt
+            WHERE tenant = :user
             """,
             user=user,
         )
-    return CloudLedger(**body)
+        effects = seen.rows(
+            "SELECT collection, key, count(*) FROM witness WHERE tenant = :user GROUP BY collection, key", user=user
+        )
+    return CloudLedger(effects={(name, key): count for name, key, count in effects}, **body)
+
+
+def place_witness(cloud_folder: Path) -> None:
+    """Triggers in the server's new database note each writing of each row, whatever the server's code says of it."""
+    Storage(str(cloud_folder), clock=SystemClock()).close()
+    connection = apsw.Connection(str(cloud_folder / "cloud.db"))
+    try:
+        connection.execute(WITNESS_SQL)
+    finally:
+        connection.close()
+
+
+WITNESS_SQL = """
+CREATE TABLE IF NOT EXISTS witness (tenant TEXT, collection TEXT, key TEXT, version INTEGER);
+CREATE TRIGGER IF NOT EXISTS witness_of_new AFTER INSERT ON document
+BEGIN
+  INSERT INTO witness VALUES (new.tenant, new.collection, new.key, new.version);
+END;
+CREATE TRIGGER IF NOT EXISTS witness_of_changed AFTER UPDATE ON document
+BEGIN
+  INSERT INTO witness VALUES (new.tenant, new.collection, new.key, new.version);
+END;
+"""

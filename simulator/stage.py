@@ -9,6 +9,7 @@ from typing import Any
 
 from simulator.asyncstorage_writer import WrittenStore, write_store
 from simulator.processes import ChildProcess, ProcessSilent
+from simulator.proof import place_witness
 from syncengine.clock import Clock
 
 START_WAIT_MS_MAX = 30_000
@@ -33,9 +34,9 @@ class Stage:
     def token_file(self) -> Path:
         return self.folder / "tokens"
 
-    def store_of(self, user: str) -> Path:
-        """The engine's file of this user's device."""
-        return self.folder / f"{user}.db"
+    def store_of(self, user: str, *, device: str = "") -> Path:
+        """The engine's file of this user's first device, or of another one."""
+        return self.folder / (f"{user}-{device}.db" if device else f"{user}.db")
 
     def token_of(self, user: str) -> str:
         """The token that the server takes for this user, on this machine only."""
@@ -54,6 +55,7 @@ def set_stage(folder: Path, *, walks: int, places: int, seed: int, users: tuple[
 @contextmanager
 def running_server(stage: Stage) -> Iterator[str]:
     """The real server on a free port of this machine, as a process; its address."""
+    place_witness(stage.cloud_folder)
     arguments = ("--port", "0", "--data", str(stage.cloud_folder), "--token-file", str(stage.token_file))
     with ChildProcess("simulator.server", *arguments, log=stage.folder / "server.log") as server:
         line = server.line(wait_ms_max=START_WAIT_MS_MAX)
@@ -70,16 +72,30 @@ def is_drained(fact: Fact) -> bool:
 
 
 class AppProcess:
-    """The app of one user, running after construction. `facts` are those heard so far, oldest first."""
+    """The app of one user, running after construction. `facts` are those heard so far, oldest first.
+
+    The first device has the old store; `device` names another one, which has none. `target` is the app's version.
+    """
 
     def __init__(
-        self, stage: Stage, *, user: str, cloud_url: str, clock: Clock, batch: int, online_flag: Path | None = None
+        self,
+        stage: Stage,
+        *,
+        user: str,
+        cloud_url: str,
+        clock: Clock,
+        batch: int,
+        online_flag: Path | None = None,
+        device: str = "",
+        target: str = "3.0.0",
     ) -> None:
         flag = () if online_flag is None else ("--online-flag", str(online_flag))
+        legacy = () if device else ("--legacy", str(stage.legacy.path))
         self.process = ChildProcess(
             "simulator.app",
-            *("--store", str(stage.store_of(user)), "--legacy", str(stage.legacy.path), "--user", user),
+            *("--store", str(stage.store_of(user, device=device)), "--user", user, "--target", target),
             *("--cloud", cloud_url, "--token-file", str(stage.token_file), "--batch", str(batch)),
+            *legacy,
             *flag,
             log=stage.folder / "app.log",
         )
@@ -116,11 +132,20 @@ class AppProcess:
         """Until nothing is left to send. Raises ProcessFailed."""
         self._first(is_drained, "that its queue is empty", wait_ms_max=wait_ms_max)
 
+    def wait_for_verdict(self, verdict: str, *, wait_ms_max: int) -> None:
+        """Until its probe finds the network so. Raises ProcessFailed."""
+        self.wait_for("ProbeChanged", lambda fact: fact["verdict"] == verdict, wait_ms_max=wait_ms_max)
+
     def _first(self, when: Callable[[Fact], bool], what: str, *, wait_ms_max: int) -> Fact:
         for fact in self.facts_until(self._clock.monotonic_ms() + wait_ms_max):
             if when(fact):
                 return fact
         raise self.process.failed(f"did not say {what} within {wait_ms_max} ms")
+
+    def edit(self, do: str, collection: str, key: str, **fields: Any) -> Fact:
+        """Its user does something: `record` or `change` a row. Returns when it is in the store."""
+        self.process.say(json.dumps({"do": do, "collection": collection, "key": key, "fields": fields}))
+        return self.wait_for("edited", wait_ms_max=START_WAIT_MS_MAX)
 
     def sent_entries(self) -> int:
         """Entries that went out, each time that they did."""
