@@ -13,6 +13,7 @@ COMMANDS = {
     "play": "app and server run while you switch the network on and off",
     "notes": "a small app with a window: notes on this device, and the same notes on every other",
     "kill9": "the app is killed at random moments, over and over, and nothing may be lost",
+    "run": "worlds in which one seed decides devices, people and faults; every promise is checked",
 }
 """Each is a module beside this one, with `add_options(parser)` and `run(asked)`."""
 
