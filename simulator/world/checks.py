@@ -1,0 +1,233 @@
+"""The checks, one for each promise. The judges are the ledger of what people wrote and the witness at the cloud."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from simulator.world.cloud import Effect, WorldCloud
+from simulator.world.device import Device
+from simulator.world.ground import PromiseBroken
+from simulator.world.ledger import Edit, Ledger
+from simulator.world.reading import Reading, newer, read_document
+from simulator.world.words import field_of, user_of, words_in
+
+DROPPED_FIELDS = frozenset({"place"})
+"""What the app's last version has no room for."""
+
+
+def check_nothing_lost(ledger: Ledger, cloud: WorldCloud, devices: Sequence[Device]) -> None:
+    """P2: each acknowledged value took effect, waits, is set aside, lost to another side on record, or was
+    overwritten on the same device."""
+    accounted = _words_at_cloud(cloud) | _words_kept(devices)
+    for edit in ledger.sure():
+        for lost in sorted(set(edit.words) - accounted):
+            if not _is_overwritten(ledger, edit, lost) and not _has_no_room(lost, edit, devices):
+                raise PromiseBroken(f"P2: {lost} of {edit.key}, acknowledged on {edit.device}, is nowhere")
+
+
+def _words_at_cloud(cloud: WorldCloud) -> set[str]:
+    return {found for effect in cloud.effects for found in effect.words}
+
+
+def _words_kept(devices: Iterable[Device]) -> set[str]:
+    """What waits, what was set aside, and what lost a conflict that was recorded."""
+    kept: set[str] = set()
+    for device in devices:
+        for texts in (_QUEUED, _ASIDE, _CONFLICTS):
+            for row in device.store.query(texts):
+                for text in row:
+                    kept |= words_in(text)
+    return kept
+
+
+_QUEUED = "SELECT set_json, original_json FROM _sync_outbox"
+_ASIDE = "SELECT body, body_original FROM _sync_quarantine"
+_CONFLICTS = "SELECT local_json FROM _sync_conflict"
+
+
+def _is_overwritten(ledger: Ledger, edit: Edit, lost: str) -> bool:
+    """The device itself wrote something else over it, or deleted its row."""
+    for later in ledger.later(edit):
+        if later.kind in ("delete", "put") or field_of(lost) in map(field_of, later.words):
+            return True
+    return False
+
+
+def _has_no_room(lost: str, edit: Edit, devices: Iterable[Device]) -> bool:
+    last = max((device.version for device in devices if device.name == edit.device), default="")
+    return field_of(lost) in DROPPED_FIELDS and last > edit.version
+
+
+def check_once(ledger: Ledger, cloud: WorldCloud) -> None:
+    """P3: no value took effect twice in one life of the cloud's database."""
+    times: Counter[tuple[int, str]] = Counter()
+    for effect in cloud.effects:
+        times.update((effect.life, found) for found in effect.words)
+    for (life, found), count in sorted(times.items()):
+        edit = ledger.by_word.get(found)
+        if edit is None:
+            raise PromiseBroken(f"P3: {found} took effect, and nobody wrote it")
+        if count > 1 and life == 0 and found not in ledger.copied:
+            raise PromiseBroken(f"P3: {found} of {edit.key} took effect {count} times")
+
+
+def check_order(ledger: Ledger, cloud: WorldCloud) -> None:
+    """P4: the edits that one device made to one row took effect in the order in which they were made."""
+    last: dict[tuple[int, str, str, str, str], int] = {}
+    for effect in cloud.effects:
+        for found in effect.words:
+            edit = ledger.by_word[found]
+            if found in ledger.copied or found in ledger.sent_again or effect.life:
+                continue
+            line = (effect.life, edit.device, edit.user, edit.key, field_of(found))
+            if last.get(line, 0) > edit.number:
+                raise PromiseBroken(f"P4: {found} of {edit.key} took effect after edit {last[line]} of that row")
+            last[line] = edit.number
+
+
+def check_groups(ledger: Ledger, cloud: WorldCloud) -> None:
+    """P4: the marks of one local transaction, which nobody changes, arrived in one request."""
+    came: dict[str, set[int]] = defaultdict(set)
+    for effect in cloud.effects:
+        if effect.collection == "marks" and effect.life == 0:
+            for found in effect.words:
+                came[found].add(effect.push)
+    groups: dict[tuple[str, int], list[Edit]] = defaultdict(list)
+    for edit in ledger.edits:
+        if edit.collection == "marks" and not ledger.copied.intersection(edit.words):
+            groups[edit.device, edit.group].append(edit)
+    for (device, number), members in groups.items():
+        pushes = {tuple(sorted(came[found])) for edit in members for found in edit.words}
+        if len(pushes) > 1:
+            raise PromiseBroken(f"P4: group {number} of {device} was torn apart: {sorted(pushes)}")
+
+
+def check_own_edits_stay(ledger: Ledger, device: Device) -> None:
+    """P10: what this device wrote last and the cloud has not taken yet is what it shows."""
+    waiting = {found for (text,) in device.store.query(_WAITING) for found in words_in(text)}
+    if not waiting:
+        return
+    shown = {found for row in _rows(device, "notes") for value in row.values() for found in words_in(str(value))}
+    for found in sorted(waiting - shown - ledger.sent_again):
+        edit = ledger.by_word.get(found)
+        if edit is not None and edit.collection == "notes" and not _is_overwritten(ledger, edit, found):
+            raise PromiseBroken(
+                f"P10: {device.name} does not show its own {found} of {edit.key}, which waits to be sent"
+            )
+
+
+_WAITING = "SELECT set_json FROM _sync_outbox WHERE state = 'waiting' AND kind IN ('put', 'patch')"
+
+
+def words_waiting(device: Device) -> set[str]:
+    """Everything that this store still has to send or keeps aside, before its app is upgraded."""
+    return {
+        found
+        for texts in (_QUEUED, _ASIDE)
+        for row in device.store.query(texts)
+        for text in row
+        for found in words_in(text)
+    }
+
+
+def check_conversion(ledger: Ledger, device: Device, before: set[str]) -> None:
+    """P9: what waited before an upgrade waits after it, is in quarantine, or has no room in the new shape."""
+    for lost in sorted(before - words_waiting(device)):
+        if field_of(lost) not in DROPPED_FIELDS or device.version < "1.2.0":
+            edit = ledger.by_word[lost]
+            raise PromiseBroken(f"P9: {lost} of {edit.key} waited on {device.name} before its upgrade, and is gone")
+
+
+def check_users_apart(cloud: WorldCloud, devices: Iterable[Device]) -> None:
+    """P11: every value is with the user who wrote it: at the cloud, and in the rows and queues of devices."""
+    for user in cloud.users:
+        for item in cloud.documents(user):
+            _refuse_strangers(user, item.model_dump_json(), "at the cloud")
+    for device in devices:
+        for collection in ("notes", "marks"):
+            for row in _rows(device, collection):
+                _refuse_strangers(str(row["user_id"]), str(row), f"in {collection} of {device.name}")
+        for owner, text in device.store.query("SELECT owner, set_json FROM _sync_outbox"):
+            _refuse_strangers(owner, text, f"in the queue of {device.name}")
+
+
+def _refuse_strangers(user: str, text: str | None, where: str) -> None:
+    for found in sorted(words_in(text)):
+        if user_of(found) != user:
+            raise PromiseBroken(f"P11: {found} is with {user} {where}")
+
+
+def check_truthful(ledger: Ledger, cloud: WorldCloud, device: Device) -> None:
+    """P14: a device that says "synced" has nothing that the cloud lacks."""
+    assert device.engine is not None
+    if not device.engine.status().synced:
+        return
+    left = device.store.query("SELECT count(*) FROM _sync_outbox")[0][0]
+    if left:
+        raise PromiseBroken(f"P14: {device.name} says that it is synced, and {left} entries wait")
+    accounted = _words_at_cloud(cloud) | _words_kept([device])
+    for edit in ledger.sure():
+        if edit.device != device.name:
+            continue
+        for lost in sorted(set(edit.words) - accounted):
+            if not _is_overwritten(ledger, edit, lost) and not _has_no_room(lost, edit, [device]):
+                raise PromiseBroken(f"P14: {device.name} says that it is synced, and the cloud never had {lost}")
+
+
+def what_is_left(device: Device) -> str:
+    """Why this device's user is not done; empty when all is sent and read."""
+    left = device.store.query(
+        "SELECT kind, collection, row_key, state, last_error FROM _sync_outbox WHERE owner = ? LIMIT 3",
+        (device.user,),
+    )
+    if left:
+        return f"entries wait: {left}"
+    at = device.store.query("SELECT at_head, resync_reason FROM _sync_cursor WHERE owner = ?", (device.user,))
+    if at != [(1, None)]:
+        return f"reading is not at its end: {at}"
+    return ""
+
+
+def check_agreement(cloud: WorldCloud, device: Device) -> None:
+    """P10: what a device shows to its user is what the cloud has, field by field, in this app's shape."""
+    expected: dict[tuple[str, str], Reading] = {}
+    unread: set[tuple[str, str]] = set()
+    for item in cloud.documents(device.user):
+        place = (item.collection, item.key)
+        if item.body is None:
+            continue
+        if item.patches:
+            raise PromiseBroken(f"P10: nobody has lifted what lies beside {item.key}")
+        if item.collection == "notes" and newer(item.shape_version, device.version):
+            unread.add(place)
+        else:
+            expected[place] = read_document(item, version=device.version)
+    found = dict(_own_rows(device))
+    aside = {(c, k) for c, k in device.store.query(_SET_ASIDE, (device.user,))}
+    for place in sorted((expected.keys() | found.keys()) - unread - aside):
+        if expected.get(place) != found.get(place):
+            here, there = found.get(place), expected.get(place)
+            raise PromiseBroken(f"P10: {device.name} and the cloud differ at {place}: {here} here, {there} there")
+
+
+_SET_ASIDE = (
+    "SELECT collection, row_key FROM _sync_quarantine WHERE owner = ? AND resolution IS NULL AND origin = 'outbox'"
+)
+
+
+def _own_rows(device: Device) -> Iterator[tuple[tuple[str, str], Reading]]:
+    for collection in ("notes", "marks"):
+        for row in _rows(device, collection):
+            if row.pop("user_id") == device.user:
+                yield (collection, str(row["id"])), row
+
+
+def _rows(device: Device, collection: str) -> list[dict[str, Any]]:
+    names = [name for (name,) in device.store.query("SELECT name FROM pragma_table_info(?)", (collection,))]
+    found = device.store.query(f"SELECT * FROM {collection} ORDER BY 1, 2")
+    return [dict(zip(names, row, strict=True)) for row in found]
+
+
+def effects_of(cloud: WorldCloud, found: str) -> list[Effect]:
+    """Where a value took effect; for people who look into a failure."""
+    return [effect for effect in cloud.effects if found in effect.words]

@@ -1,0 +1,340 @@
+"""One device: the real engine on a real file, its rounds driven call by call, its power cut between any two steps."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from simulator.world.app import registry
+from simulator.world.clock import DeviceClock
+from simulator.world.cloud import WorldCloud
+from simulator.world.disk import Disks
+from simulator.world.ground import Ground, PromiseBroken
+from simulator.world.ledger import Edit, Ledger
+from simulator.world.network import CALM, Weather, error_of, passage
+from simulator.world.people import Change, sql_of
+from syncengine import Engine, Settings
+from syncengine.clock import fresh_id
+from syncengine.errors import SyncEngineError
+from syncengine.local.connection import open_store
+from syncengine.local.store import Store
+from syncengine.migrate.registry import MigrationRegistry
+from syncengine.outbox.queue import Outbox
+from syncengine.sync.calls import Answer, Begin, Begun, Call, Carried, End, HelloSaid, PushSaid
+from syncengine.sync.carriage import Carriage
+from syncengine.sync.confirm import settling
+from syncengine.sync.courier import carry
+from syncengine.sync.drain import Draining, Round, Speaker
+from syncengine.sync.encoding import encoded_entries
+from syncengine.sync.pull import Pulling
+from syncengine.sync.report import RoundHooks, RoundReport
+from syncengine.sync.round import sync_round
+
+Made = TypeVar("Made")
+
+OFF_MS = (1_000, 120_000)
+"""How long a device stays off after its power went."""
+
+
+class PowerLost(Exception):
+    """The step did not come to its end as far as this device is concerned."""
+
+
+class Device:
+    """`users` may sign in here, the first one has. Everything happens in the thread of the caller."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        ground: Ground,
+        cloud: WorldCloud,
+        disks: Disks,
+        ledger: Ledger,
+        users: Sequence[str],
+        version: str,
+        settings: Settings,
+        encodes: bool,
+    ) -> None:
+        self.name = name
+        self.users = tuple(users)
+        self.user = self.users[0]
+        self.version = version
+        self.clock = DeviceClock(ground.time)
+        self.weather = CALM
+        self.partition = ""
+        self.power_share = 0.0
+        """How likely the power goes within one step."""
+        self.rounds = 0
+        self.last_report: RoundReport | None = None
+        self.after_round: Callable[[Device, RoundReport], None] = lambda device, report: None
+        self.engine: Engine | None = None
+        self.folder = disks.new_folder(name)
+        self._ground = ground
+        self._cloud = cloud
+        self._disks = disks
+        self._ledger = ledger
+        self._settings = settings
+        self._encodes = encodes
+        self._starts = 0
+        self._groups = 0
+        self.edits_made = 0
+        self._round: Round | None = None
+        self._awaited = 0
+        self._power = ground.chance.stream("power", name)
+        self._network = ground.chance.stream("network", name)
+
+    # On and off.
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "app.db"
+
+    @property
+    def registry(self) -> MigrationRegistry:
+        return registry(self.version)
+
+    @property
+    def store(self) -> Store:
+        """The engine's own way into the file: rounds are driven by hand here, as its runner drives them."""
+        assert self.engine is not None
+        return self.engine._store
+
+    @property
+    def is_busy(self) -> bool:
+        """A round is under way."""
+        return self._round is not None
+
+    def switch_on(self) -> None:
+        """Start the app, which migrates."""
+        if self.engine is not None:
+            return
+        try:
+            self._step("start", self._start)
+        except PowerLost:
+            return
+
+    def _start(self) -> None:
+        self._starts += 1
+        self.engine = Engine.open(
+            self.path,
+            registry=self.registry,
+            user=self.user,
+            settings=self._settings,
+            clock=self.clock,
+            chance=self._ground.chance.stream("engine", self.name, self._starts),
+        )
+        report = self.engine.migrate()
+        if report is None:
+            return
+        for result in report.results:
+            if not result.success:
+                raise PromiseBroken(f"P6: {self.name} could not migrate: {result.migration_id}: {result.failure}")
+
+    def switch_off(self) -> None:
+        """The process ends; what was under way is not told."""
+        if self.engine is not None:
+            self.engine.close()
+            self.engine = None
+        under_way, self._round = self._round, None
+        self._awaited += 1
+        if under_way is not None:
+            under_way.close()
+
+    def upgrade(self, version: str) -> None:
+        """The app's next version is installed, and started."""
+        self.switch_off()
+        self.version = version
+        self._ground.note(self.name, "upgrades to", version)
+        self.switch_on()
+
+    def sign_in(self, user: str) -> None:
+        """Another user takes the device."""
+        if user == self.user and self.engine is not None:
+            return
+        self.switch_off()
+        self.user = user
+        self._ground.note(self.name, "is", user, "now")
+        self.switch_on()
+
+    def cut_power(self, *, since: int | None = None) -> None:
+        """The power goes, and comes back after a while."""
+        self.switch_off()
+        mark = self._disks.mark() if since is None else since
+        self.folder = self._disks.after_cut(self.name, self.folder, since=mark, chance=self._power)
+        self._ground.saw("power_cut")
+        self._ground.note(self.name, "loses power")
+        self._ground.after(self._power.randint(*OFF_MS), self.switch_on)
+
+    def _step(self, what: str, work: Callable[[], Made]) -> Made:
+        """One step of this device. Raises PowerLost when the power went somewhere within it."""
+        mark = self._disks.mark()
+        made = work()
+        if self.power_share and self._power.random() < self.power_share:
+            self._ground.note(self.name, "within", what)
+            self.cut_power(since=mark)
+            raise PowerLost
+        return made
+
+    # People.
+
+    def write(self, changes: Sequence[Change], *, raw: bool = False) -> list[Edit]:
+        """One local transaction, or, raw, the single statements of another program; noted in the ledger."""
+        if self.engine is None or not changes:
+            return []
+        self._groups += 1
+        edits = [self._edit_of(change) for change in changes]
+        self._ground.note(self.name, "writes", *(f"{edit.kind}:{edit.key}:{edit.number}" for edit in edits))
+        try:
+            self._step("write", lambda: self._write_raw(changes) if raw else self._write(changes))
+        except PowerLost:
+            for edit in edits:
+                edit.is_sure = False
+        self._ledger.note(edits)
+        return edits
+
+    def _edit_of(self, change: Change) -> Edit:
+        return Edit(
+            device=self.name,
+            user=self.user,
+            number=change.number,
+            group=self._groups,
+            kind=change.kind,
+            collection=change.collection,
+            key=change.key,
+            words=change.words,
+            version=self.version,
+        )
+
+    def _write(self, changes: Sequence[Change]) -> None:
+        assert self.engine is not None
+        with self.engine.write() as db:
+            for change in changes:
+                sql, values = sql_of(change, user=self.user)
+                db.execute(sql, values)
+
+    def _write_raw(self, changes: Sequence[Change]) -> None:
+        other = open_store(str(self.path), busy_wait_ms=1_000, synchronous="FULL", clock=self.clock)
+        try:
+            for change in changes:
+                sql, values = sql_of(change, user=self.user)
+                other.execute(sql, values).fetchall()
+        finally:
+            other.close(True)
+
+    def keys(self, collection: str) -> list[str]:
+        """The rows that this device shows to its user."""
+        sql = f"SELECT id FROM {collection} WHERE user_id = ? ORDER BY id"
+        return [key for (key,) in self.store.query(sql, (self.user,))]
+
+    # Rounds.
+
+    def outbox(self) -> Outbox:
+        return Outbox(self.store)
+
+    def backoff_ms(self) -> int:
+        """How long this device wants to wait before it tries by itself."""
+        return self.outbox().next_try_ms(self.user)
+
+    def look_for_work(self) -> None:
+        """As the runner's thread does when it wakes up."""
+        if self.engine is None or self.is_busy:
+            return
+        wait_ms = self.backoff_ms()
+        if wait_ms:
+            self._ground.after(wait_ms + 1, self.look_for_work)
+        else:
+            self.begin_round()
+
+    def begin_round(self) -> None:
+        """One whole round, as `SyncRunner` makes it."""
+        assert self.engine is not None
+        self.rounds += 1
+        self._ground.note(self.name, "begins a round for", self.user)
+        speaker = Speaker(
+            app=self.registry.app,
+            device=str(self.store.value("state", "get", name="device_id")),
+            schema_version=self.version,
+        )
+        chance = self._ground.chance.stream("round", self.name, self.rounds)
+        draining = Draining(
+            self.outbox(),
+            self.user,
+            speaker,
+            settings=self._settings,
+            chance=chance,
+            barriers=_no_barrier,
+            hooks=RoundHooks(settle=settling(self.store, self.registry)),
+            carriage=Carriage(overlaps=True, encode=encoded_entries if self._encodes else None),
+        )
+        pulling = Pulling(self.store, self.registry, owner=self.user, device=speaker.device, settings=self._settings)
+        begun = self._round = sync_round(draining, pull=pulling)
+        self._advance(lambda: next(begun))
+
+    def _advance(self, move: Callable[[], Call]) -> None:
+        try:
+            call = self._step("round", move)
+        except PowerLost:
+            return
+        except StopIteration as stop:
+            self._round = None
+            self._end_round(stop.value)
+            return
+        if isinstance(call, Begin):
+            self._send(call.push)
+            self._answer(Begun())
+        elif not isinstance(call, End):
+            self._send(call)
+
+    def _answer(self, answer: Answer | SyncEngineError) -> None:
+        under_way = self._round
+        assert under_way is not None
+        if isinstance(answer, SyncEngineError):
+            self._advance(lambda: under_way.throw(answer))
+        else:
+            self._advance(lambda: under_way.send(answer))
+
+    def _end_round(self, report: RoundReport) -> None:
+        self.last_report = report
+        self._ground.note(
+            self.name, "round:", report.ended, report.applied, report.pulled, len(report.items), report.sendable
+        )
+        self._ground.saw(f"round_{report.ended}")
+        if report.sendable:
+            self._ground.after(self.backoff_ms() + 1_000, self.look_for_work)
+        self.after_round(self, report)
+
+    def _send(self, call: Carried) -> None:
+        way = passage(self.weather, self._network, partition=self.partition)
+        for name in way.names:
+            self._ground.saw(name)
+        self._awaited += 1
+        number, sent_ms = self._awaited, self._ground.time.at_ms
+        outcomes: list[Answer | SyncEngineError] = []
+        self._ground.note(self.name, "sends", type(call).__name__, *way.names)
+        for arrival_ms in way.arrivals_ms:
+            self._ground.after(arrival_ms, lambda: outcomes.append(self._at_cloud(call)))
+
+        def hear() -> None:
+            if number != self._awaited or self._round is None:
+                return  # who asked is not there any more
+            answer = error_of(way.fate) if way.fate else outcomes[0]
+            if isinstance(answer, HelloSaid | PushSaid):
+                answer = replace(answer, took_ms=self._ground.time.at_ms - sent_ms)
+            self._answer(answer)
+
+        self._ground.after(way.heard_ms, hear)
+
+    def _at_cloud(self, call: Carried) -> Answer | SyncEngineError:
+        self._ground.note("the cloud hears", type(call).__name__, "of", self.name)
+        try:
+            return carry(self._cloud.backend_of(call.user), call, request_id=fresh_id(self._network))
+        except SyncEngineError as error:
+            return error
+
+
+def _no_barrier(migration: str) -> NoReturn:
+    raise AssertionError(f"the world's app has no online migration, such as {migration}")
+
+
+__all__ = ["Device", "PowerLost", "Weather"]

@@ -1,0 +1,59 @@
+"""What people wrote, written down outside of the devices: the judge of what was lost, doubled or mixed up."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+Line = tuple[str, str, str, str]
+"""Device, user, collection and key: the edits of one row on one device."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Edit:
+    """One change of one row. `words` are the values that it wrote; a delete has none.
+
+    `number` counts the edits of one device; `group` is the local transaction.
+    """
+
+    device: str
+    user: str
+    number: int
+    group: int
+    kind: str
+    collection: str
+    key: str
+    words: tuple[str, ...]
+    version: str
+    """Of the app that wrote it."""
+    is_sure: bool = True
+    """The commit returned. Where the power went before, it may be there or not."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """All edits in the order in which they were made."""
+
+    edits: list[Edit] = field(default_factory=list)
+    by_line: dict[Line, list[Edit]] = field(default_factory=lambda: defaultdict(list))
+    by_word: dict[str, Edit] = field(default_factory=dict)
+    copied: set[str] = field(default_factory=set)
+    """Words that waited in a store when it was copied: either copy may send them."""
+
+    sent_again: set[str] = field(default_factory=set)
+    """Words that a person took out of quarantine: a new edit at that moment."""
+
+    def note(self, edits: list[Edit]) -> None:
+        """The edits of one local transaction."""
+        for edit in edits:
+            self.edits.append(edit)
+            self.by_line[edit.device, edit.user, edit.collection, edit.key].append(edit)
+            self.by_word.update(dict.fromkeys(edit.words, edit))
+
+    def later(self, edit: Edit) -> Iterator[Edit]:
+        """What the same device did to the same row afterwards."""
+        line = self.by_line[edit.device, edit.user, edit.collection, edit.key]
+        return (other for other in line if other.number > edit.number)
+
+    def sure(self) -> Iterator[Edit]:
+        """Edits whose commit returned."""
+        return (edit for edit in self.edits if edit.is_sure)

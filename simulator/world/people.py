@@ -1,0 +1,112 @@
+"""What people do with a device: which rows they write, and how. Every value that they write is a word of its own."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from simulator.world.app import FIELDS_OF_VERSION
+from simulator.world.words import word
+
+if TYPE_CHECKING:
+    from simulator.world.device import Device
+
+SHARED_KEYS = 4
+"""Keys that every device may give to a note of its own."""
+HABITS = (("make", 5), ("change", 8), ("change_many", 2), ("group", 2), ("delete", 2), ("make_again", 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One change of one row, by its columns."""
+
+    kind: str
+    collection: str
+    key: str
+    number: int
+    values: dict[str, str]
+    words: tuple[str, ...] = ()
+
+
+def sql_of(change: Change, *, user: str) -> tuple[str, tuple[Any, ...]]:
+    """The statement that a person's app would run."""
+    names = list(change.values)
+    match change.kind:
+        case "put":
+            columns, marks = ", ".join(("user_id", "id", *names)), ", ".join("?" * (len(names) + 2))
+            sql = f"INSERT OR REPLACE INTO {change.collection} ({columns}) VALUES ({marks})"
+            return sql, (user, change.key, *change.values.values())
+        case "patch":
+            changed = ", ".join(f"{name} = ?" for name in names)
+            sql = f"UPDATE {change.collection} SET {changed} WHERE user_id = ? AND id = ?"
+            return sql, (*change.values.values(), user, change.key)
+        case _:
+            return f"DELETE FROM {change.collection} WHERE user_id = ? AND id = ?", (user, change.key)
+
+
+class People:
+    """Whoever uses one device."""
+
+    def __init__(self, device: "Device", chance: random.Random) -> None:
+        self._device = device
+        self._chance = chance
+
+    def next_changes(self) -> list[Change]:
+        """What is written in the next local transaction; nothing where there is no row to change."""
+        habits, weights = zip(*HABITS, strict=True)
+        habit = self._chance.choices(habits, weights=weights)[0]
+        keys = self._device.keys("notes")
+        match habit:
+            case "make":
+                return [self.new_note(self._new_key())]
+            case "group":
+                number = self._chance.randint(1, 4)
+                return [self.new_note(self._new_key()), *(self._new_mark() for _ in range(number))]
+            case "change" if keys:
+                return [self.changed_note(self._chance.choice(keys))]
+            case "change_many" if keys:
+                chosen = self._chance.sample(keys, min(len(keys), 3))
+                return [self.changed_note(key) for key in chosen]
+            case "delete" if keys:
+                return [self._deleted(self._chance.choice(keys))]
+            case "make_again" if keys:
+                key = self._chance.choice(keys)
+                return [self._deleted(key), self.new_note(key)]
+        return []
+
+    def new_note(self, key: str) -> Change:
+        fields = FIELDS_OF_VERSION[self._device.version]
+        return self._written("put", "notes", key, fields)
+
+    def changed_note(self, key: str) -> Change:
+        fields = FIELDS_OF_VERSION[self._device.version]
+        chosen = self._chance.sample(fields, self._chance.randint(1, 2))
+        return self._written("patch", "notes", key, sorted(chosen))
+
+    def _new_mark(self) -> Change:
+        return self._written("put", "marks", f"m-{self._device.name}-{self._next_number()}", ("word",))
+
+    def _deleted(self, key: str) -> Change:
+        return Change(kind="delete", collection="notes", key=key, number=self._next_number(), values={})
+
+    def _new_key(self) -> str:
+        if self._chance.random() < 0.2:
+            return f"shared-{self._chance.randrange(SHARED_KEYS)}"
+        return f"n-{self._device.name}-{self._device.edits_made}"
+
+    def _next_number(self) -> int:
+        self._device.edits_made += 1
+        return self._device.edits_made
+
+    def _written(self, kind: str, collection: str, key: str, fields: Sequence[str]) -> Change:
+        number = self._next_number()
+        values, words = {}, []
+        for name in fields:
+            parts = [word(self._device.user, self._device.name, number, part) for part in _PARTS.get(name, (name,))]
+            values[name] = "/".join(parts)
+            words += parts
+        return Change(kind=kind, collection=collection, key=key, number=number, values=values, words=tuple(words))
+
+
+_PARTS = {"span": ("begins", "ends"), "heading": ("title",)}
+"""What a column holds, by names that stay the same in every version."""
