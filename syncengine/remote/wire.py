@@ -127,7 +127,7 @@ class HelloAnswer(AnswerModel):
 
 
 class RowChange(WireModel):
-    """One put, patch or delete of a migration entry.
+    """One put, patch or delete of an entry that has several.
 
     `if_version`: only if the row, or its tombstone, is at that version (0: there never was one), else skipped.
     """

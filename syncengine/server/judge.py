@@ -89,8 +89,6 @@ def _changes_fault(entry: PushEntry, *, values_are_good: bool) -> Fault | None:
             return fault
     if len(changes) > CHANGES_MAX:
         return _bad_entry(f"An entry changes more than {CHANGES_MAX} rows.")
-    if entry.kind is EntryKind.CHANGES and any(change.if_version is not None for change in changes):
-        return _bad_entry("Only a migration's changes depend on versions.")
     faults = (_change_fault(change, values_are_good=values_are_good) for change in changes)
     return next((fault for fault in faults if fault), None)
 

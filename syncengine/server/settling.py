@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from syncengine.remote.wire import EntryKind, PushEntry
+from syncengine.remote.wire import EntryKind, PushEntry, RowChange
 from syncengine.server.judge import GROUP_REJECTED, EntryRejected, Fault
 from syncengine.server.rows_at_work import RowsAtWork
 from syncengine.server.rules import Change, Place, Status
@@ -89,13 +89,22 @@ class Settling:
             self._refuse_conflict(own, entry)
         version: int | None = None
         status: Status = "applied"
+        skipped: list[str] = []
         for change in entry.changes or ():
             place = (change.collection, change.key)
-            base = entry.base_version if place == own else None
+            if self._moved_on(place, change):
+                skipped.append(change.key)
+                continue
+            seen = entry.base_version if place == own else None
+            base = seen if change.if_version is None else change.if_version
             said = self._rows.apply(place, Change(change.kind, change.set, entry.shape_version, base, self._writer))
             version = said.row.version if said.row else version
             status = "merged" if said.status == "merged" else status
-        return Receipt(entry.sequence, status, entry.token, version)
+        return Receipt(entry.sequence, status, entry.token, version, skipped=tuple(skipped) or None)
+
+    def _moved_on(self, place: Place, change: RowChange) -> bool:
+        """Whether the row is not at the version that the change is for."""
+        return change.if_version is not None and change.if_version != self._rows.version(place)
 
     def _refuse_conflict(self, own: Place, entry: PushEntry) -> None:
         asked = Change(
@@ -110,7 +119,7 @@ class Settling:
         skipped: list[str] = []
         for change in entry.changes or ():
             place = (change.collection, change.key)
-            if change.if_version is not None and change.if_version != self._rows.version(place):
+            if self._moved_on(place, change):
                 skipped.append(change.key)
                 continue
             asked = Change(

@@ -576,7 +576,8 @@ class BackendSuite:
             (change("patch", "missing", {"n": 1}), "gone"),
             (change("put", "", {"n": 1}), "bad_key"),
             (change("put", "b", None), "bad_entry"),
-            (change("put", "b", {}, if_version=0), "bad_entry"),
+            (change("put", "b", None, if_version=7), "bad_entry"),
+            (change("patch", "missing", {"n": 1}, if_version=0), "gone"),
             (change("put", "b", {"x": "y" * 1_000_001}), "row_too_large"),
         ],
     )
@@ -594,6 +595,53 @@ class BackendSuite:
         assert [r.code for r in told.results] == ["group_rejected", code, None]
         assert set(bodies(ann)) == {"other"}
         assert told.results[2].version == 1
+
+    def test_a_change_for_another_version_than_its_row_has_is_left_alone_and_named(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "whole", {"n": 3}), put(2, "quicker", {"n": 9}), put(3, "old", {}), delete(4, "old")))
+        told = ann.push(
+            push(
+                changes(
+                    1,
+                    "whole",
+                    change("patch", "whole", {"n": 1}),
+                    change("put", "quicker", {"n": 1}, if_version=0),
+                    change("put", "old", {"n": 1}, if_version=0),
+                    change("delete", "never", if_version=7),
+                    change("put", "new", {"n": 1}, if_version=0),
+                    base=1,
+                ),
+                device=LAPTOP,
+            )
+        )
+        assert [(r.status, r.version, r.skipped) for r in told.results] == [
+            ("applied", 6, ("quicker", "old", "never"))
+        ]
+        assert bodies(ann) == {"whole": {"n": 1}, "quicker": {"n": 9}, "new": {"n": 1}}
+
+    def test_a_change_for_the_version_that_its_row_has_replaces_it_as_one_who_has_seen_it(
+        self, sign_in: SignIn
+    ) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"x": 1, "y": 1}), put(2, "b", {"x": 1, "y": 1})))
+        asked = changes(1, "c", change("put", "a", {"x": 2}, if_version=1), change("put", "b", {"x": 2}))
+        told = ann.push(push(asked, device=LAPTOP))
+        assert [(r.status, r.skipped) for r in told.results] == [("applied", None)]
+        assert bodies(ann) == {"a": {"x": 2}, "b": {"x": 2, "y": 1}}
+
+    def test_an_entry_whose_changes_are_all_left_alone_changes_nothing_and_uses_up_its_sequence(
+        self, sign_in: SignIn
+    ) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"x": 1})))
+        asked = changes(
+            1, "b", change("put", "a", {"x": 2}, if_version=0), change("put", "a", {"x": 3}, if_version=9)
+        )
+        for status in ("applied", "duplicate"):
+            told = ann.push(push(asked, device=LAPTOP))
+            assert [(r.status, r.version, r.skipped) for r in told.results] == [(status, None, ("a", "a"))]
+        assert bodies(ann) == {"a": {"x": 1}}
+        assert told.device_seq == 1
 
     def test_changes_on_a_row_that_another_has_edited_are_refused_where_asked(self, sign_in: SignIn) -> None:
         ann = sign_in("ann")

@@ -306,16 +306,25 @@ def _apply(user: MemoryUser, lane: tuple[str, int], entry: PushEntry) -> EntryRe
 
 
 def _apply_changes(user: MemoryUser, lane: tuple[str, int], entry: PushEntry) -> EntryResult:
-    if not entry.changes or entry.set is not None or any(each.if_version is not None for each in entry.changes):
+    if not entry.changes or entry.set is not None:
         raise Rejected("bad_entry")
     own = user.rows.get((entry.collection, entry.key))
     if entry.on_conflict == "refuse" and _is_conflict(own, lane, entry.base_version):
         raise Conflict
-    merged = False
+    merged, version, skipped = False, None, []
     for change in entry.changes:
-        is_own = (change.collection, change.key) == (entry.collection, entry.key)
-        merged |= _change(user, lane, entry, change, base=entry.base_version if is_own else None) == "merged"
-    return EntryResult(sequence=entry.sequence, status="merged" if merged else "applied", version=user.counter)
+        row = user.rows.get((change.collection, change.key))
+        base = entry.base_version if (change.collection, change.key) == (entry.collection, entry.key) else None
+        if change.if_version is not None:
+            _check_form(change)
+            if change.if_version != (row.version if row else 0):
+                skipped.append(change.key)
+                continue
+            base = change.if_version
+        merged |= _change(user, lane, entry, change, base=base) == "merged"
+        version = user.counter
+    status = "merged" if merged else "applied"
+    return EntryResult(sequence=entry.sequence, status=status, version=version, skipped=tuple(skipped) or None)
 
 
 def _apply_lift(user: MemoryUser, lane: tuple[str, int], entry: PushEntry) -> EntryResult:

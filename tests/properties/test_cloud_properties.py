@@ -28,14 +28,14 @@ ROW_KINDS = st.sampled_from([EntryKind.PUT, EntryKind.PATCH, EntryKind.DELETE])
 
 
 @st.composite
-def row_changes(draw: st.DrawFn, *, with_versions: bool) -> RowChange:
+def row_changes(draw: st.DrawFn) -> RowChange:
     kind = draw(ROW_KINDS)
     return RowChange(
         kind=kind,
         collection="journeys",
         key=draw(KEYS),
         set=None if kind is EntryKind.DELETE else draw(FIELDS),
-        if_version=draw(VERSIONS) if with_versions else None,
+        if_version=draw(VERSIONS),
     )
 
 
@@ -45,8 +45,7 @@ def entries(draw: st.DrawFn) -> PushEntry:
     kind = draw(ROW_KINDS | st.sampled_from(list(EntryKind)))
     more: dict[str, object] = {}
     if kind in (EntryKind.CHANGES, EntryKind.MIGRATION):
-        with_versions = kind is EntryKind.MIGRATION
-        more["changes"] = tuple(draw(st.lists(row_changes(with_versions=with_versions), min_size=1, max_size=3)))
+        more["changes"] = tuple(draw(st.lists(row_changes(), min_size=1, max_size=3)))
     if kind is EntryKind.MIGRATION:
         more |= {"migration": "m", "cloud_version": draw(st.none() | SHAPES)}
     if kind is EntryKind.LIFT:

@@ -111,7 +111,9 @@ EXAMPLES: dict[str, WireModel] = {
                 changes=(
                     RowChange(kind=EntryKind.DELETE, collection="journeys", key="j-9"),
                     RowChange(kind=EntryKind.PUT, collection="journeys", key="j-9-1", set={"duration_s": 60.0}),
-                    RowChange(kind=EntryKind.PUT, collection="journeys", key="j-9-2", set={"duration_s": 90.0}),
+                    RowChange(
+                        kind=EntryKind.PUT, collection="journeys", key="j-9-2", set={"duration_s": 90.0}, if_version=0
+                    ),
                 ),
                 token=TOKEN,
             ),
