@@ -1,9 +1,11 @@
 """What a store holds, as a value to compare: schema and rows, without times and without what differs run by run."""
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from syncengine.clock import SystemClock
 from syncengine.local.identifiers import quoted
@@ -56,7 +58,7 @@ def contents_of(path: Path, *, leave_out: LeftOut | None = None) -> Contents:
             for (name,) in store.query("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
             if name not in _NOT_COMPARED and not name.startswith("sqlite_")
         ]
-        rows = {table: _rows(store, table, (leave_out or {}).get(table, ())) for table in tables}
+        rows = {table: _rows(store, table, leave_out or {}) for table in tables}
         rows["_sync_run"] = tuple(sorted(map(repr, store.query(_HISTORY))))
         return Contents(schema=_schema(store), rows=rows, sound=_is_sound(store))
     finally:
@@ -71,15 +73,31 @@ def _schema(store: Store) -> tuple[str, ...]:
     return tuple(str(sql).replace('"', "") for (sql,) in found)
 
 
-def _rows(store: Store, table: str, left_out: Collection[str]) -> tuple[str, ...]:
+def _rows(store: Store, table: str, leave_out: LeftOut) -> tuple[str, ...]:
     columns = [str(name) for (name,) in store.query("SELECT name FROM pragma_table_info(?)", (table,))]
-    ours = table.startswith("_sync_")
+    ours, left_out = table.startswith("_sync_"), leave_out.get(table, ())
     kept = [name for name in columns if name not in left_out and not (ours and _OF_ONE_RUN.fullmatch(name))]
     kept.sort()  # ALTER TABLE puts a column last, where another way may have it first
     found = store.query(f"SELECT {', '.join(map(quoted, kept))} FROM {quoted(table)}" + _order(table))
-    lines = map(repr, found)
+    if table != "_sync_outbox":
+        return tuple(sorted(map(repr, found)))
     # What is queued has an order that matters; rows of a table have none.
-    return tuple(lines) if table == "_sync_outbox" else tuple(sorted(lines))
+    return tuple(repr(_without(dict(zip(kept, row, strict=True)), leave_out)) for row in found)
+
+
+def _without(entry: dict[str, Any], leave_out: LeftOut) -> dict[str, Any]:
+    """An entry, and in it the fields that are compared."""
+    left_out = leave_out.get(entry["collection"], ())
+    for part in ("set_json", "before_json", "original_json") if left_out else ():
+        entry[part] = entry[part] and _without_fields(json.loads(entry[part]), left_out)
+    return entry
+
+
+def _without_fields(body: Any, left_out: Collection[str]) -> Any:
+    """A body, or an entry as it was first written, with its bodies inside."""
+    if not isinstance(body, dict):
+        return body
+    return {name: _without_fields(value, left_out) for name, value in body.items() if name not in left_out}
 
 
 def _order(table: str) -> str:
