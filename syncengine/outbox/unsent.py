@@ -113,7 +113,7 @@ def _records(store: "Store", owner: str) -> Iterator[dict[str, Any]]:
     yield {
         "what": "export",
         "format": FORMAT,
-        "app": store.facts.app,
+        "app": store.value("state", "get", name="app"),
         "user": owner,
         "made_at": iso(store.clock.now_ms()),
     }
@@ -208,7 +208,7 @@ def _live(store: "Store", rows: LiveRows, owner: str, collection: str, key: byte
 def _as_it_lies(store: "Store", owner: str, collection: str, key: bytes) -> Any:
     """Each value as its type and its bytes, in hex, or as SQL writes the number."""
     key_column, owner_column, _ = collection_columns(store, collection)
-    names = column_names(store, collection)
+    names = [name for name in column_names(store, collection) if name != owner_column]
     exact = ", ".join(
         f"typeof({name}), CASE WHEN typeof({name}) IN ('text', 'blob') THEN hex(CAST({name} AS BLOB)) "
         f"ELSE quote({name}) END"

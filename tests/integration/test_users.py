@@ -1,0 +1,388 @@
+"""Users of one device: switching leaves the other's queue alone; signing out loses nothing that nobody gave up."""
+
+import json
+import os
+import threading
+from collections import defaultdict
+
+import pytest
+from drain_world import Line, MovableClock
+from users_world import add_notes, opened, rows_of
+
+from migrations import REGISTRY
+from syncengine import Engine
+from syncengine.clock import SystemClock
+from syncengine.errors import (
+    AuthRequired,
+    BackendUnreachable,
+    CalledFromInside,
+    ExportImpossible,
+    StoreBusy,
+    UnsentChanges,
+)
+from syncengine.events import RoundStarted
+from syncengine.server.cloud import Cloud
+from syncengine.server.storage import Storage
+from syncengine.settings import Settings
+from syncengine.vocabulary import UserId
+from tests.conformance.device_requests import rows
+from tests.conformance.server_process import ServerProcess
+
+
+@pytest.fixture
+def server(tmp_path):
+    with ServerProcess(tmp_path / "cloud") as running:
+        yield running
+
+
+@pytest.fixture
+def cloud(tmp_path):
+    clock = MovableClock()
+    cloud = Cloud(Storage(str(tmp_path / "memory"), clock=clock), clock=clock)
+    for user in ("ann", "bob"):
+        cloud.accept_token(UserId(user), token=f"a token of {user}")
+    yield cloud
+    cloud.close()
+
+
+def at_the_cloud(server, user):
+    backend = server.backend(server.sign_in(user))
+    return sorted(row.key for row in backend.rows(rows(user=user, collection="notes")).rows)
+
+
+def queue_of(engine, owner):
+    store = engine._store
+    return (
+        store.query("SELECT * FROM _sync_outbox WHERE owner = ? ORDER BY entry_id", (owner,)),
+        store.query("SELECT * FROM _sync_drain WHERE owner = ?", (owner,)),
+        store.query("SELECT * FROM _sync_cursor WHERE owner = ?", (owner,)),
+    )
+
+
+# Switching.
+
+
+def test_the_queue_cursor_and_waits_of_one_user_stay_as_they_are_while_another_works(tmp_path, server):
+    tokens = {user: server.sign_in(user) for user in ("ann", "bob")}
+    with opened(tmp_path / "app", cloud_url=server.url, token=lambda: tokens["ann"]) as engine:
+        add_notes(engine, "a1")
+        engine.sync_now()
+        add_notes(engine, "a2")
+        engine._store.query("SELECT 1")
+        with engine._store.transaction():
+            engine._store.query("UPDATE _sync_drain SET attempts = 3, next_try_at = '2099-01-01T00:00:00.000Z'")
+        before = queue_of(engine, "ann")
+        engine.switch_user("bob", token=lambda: tokens["bob"])
+        add_notes(engine, "b1", owner="bob")
+        assert engine.sync_now().ended == "drained"
+        assert queue_of(engine, "ann") == before
+        assert (at_the_cloud(server, "ann"), at_the_cloud(server, "bob")) == (["a1"], ["b1"])
+        engine.switch_user("ann", token=lambda: tokens["ann"])
+        engine.sync_now()
+        assert (at_the_cloud(server, "ann"), at_the_cloud(server, "bob")) == (["a1", "a2"], ["b1"])
+
+
+def test_each_user_has_a_client_and_a_token_of_their_own(tmp_path, server):
+    tokens = {user: server.sign_in(user) for user in ("ann", "bob")}
+    asked = defaultdict(int)
+
+    def token_of(user):
+        def give():
+            asked[user] += 1
+            return tokens[user]
+
+        return give
+
+    with opened(tmp_path / "app", cloud_url=server.url, token=token_of("ann")) as engine:
+        engine.sync_now()
+        first = engine._session.runner._backend
+        engine.switch_user("bob", token=token_of("bob"))
+        assert first._client.is_closed
+        of_ann = asked["ann"]
+        engine.sync_now()
+        second = engine._session.runner._backend
+        assert second is not first
+        assert second._client is not first._client
+        assert (asked["ann"], asked["bob"] > 0) == (of_ann, True)
+        engine.switch_user("ann")
+        engine.sync_now()  # the token that open() was given
+        assert asked["ann"] > of_ann
+
+
+class SlowLine(Line):
+    """A call that lasts until the test lets it go."""
+
+    def __init__(self, cloud, user):
+        super().__init__(cloud, user)
+        self.called, self.go = threading.Event(), threading.Event()
+
+    def push(self, request):
+        self.called.set()
+        assert self.go.wait(20)
+        return super().push(request)
+
+
+def test_a_call_that_does_not_end_is_given_up_and_its_answer_dropped(tmp_path, cloud):
+    line = SlowLine(cloud, "ann")
+    with opened(tmp_path / "app", backend=line, settings=Settings(close_wait_ms_max=50)) as engine:
+        add_notes(engine, "a1")
+        engine.start()
+        assert line.called.wait(20)
+        old = engine._session.runner
+        engine.switch_user(None)
+        claimed = queue_of(engine, "ann")
+        assert [row[15] for row in claimed[0]] == ["claimed"]
+        line.go.set()
+        while old.is_alive:
+            SystemClock().pause(5)
+        assert queue_of(engine, "ann") == claimed
+        line.called.clear()
+        engine.switch_user("ann")
+        engine.sync_now()
+        assert queue_of(engine, "ann")[0] == []
+        assert len(line.applied) == 1  # once, although it was sent twice
+
+
+def test_what_was_started_goes_on_for_the_next_user(tmp_path, cloud):
+    heard, began = [], threading.Event()
+
+    def hear(event):
+        heard.append(event)
+        if isinstance(event, RoundStarted):
+            began.set()
+
+    with opened(tmp_path / "app", backend=Line(cloud, "bob"), listener=hear) as engine:
+        engine.switch_user(None)
+        engine.start()
+        assert engine.status().sync.activity == "stopped"
+        engine.switch_user("bob")
+        assert engine.status().sync.activity == "running"
+        assert began.wait(20)
+
+
+def test_a_new_user_has_migrations_of_their_own_pending_and_migrate_says_so(tmp_path):
+    with Engine.open(tmp_path / "app.db", registry=REGISTRY, user="ann", consent=lambda request: True) as engine:
+        engine.migrate()
+        assert engine.migrate() is None
+        engine.switch_user("bob")
+        assert engine.status().migration.pending > 0
+        report = engine.migrate()
+        assert {result.scope for result in report.results} == {"user:bob"}
+        assert engine.migrate() is None
+        engine.switch_user("ann")
+        assert engine.migrate() is None
+
+
+@pytest.mark.parametrize("user", ["", "a" * 201, "a\nb", 5])
+def test_who_can_be_no_user_changes_nothing(tmp_path, user):
+    with opened(tmp_path) as engine:
+        with pytest.raises(AuthRequired):
+            engine.switch_user(user)
+        assert engine.status().user == "ann"
+
+
+def test_nobody_switches_from_inside_a_block(tmp_path):
+    with opened(tmp_path) as engine:
+        for call in (lambda: engine.switch_user("bob"), engine.logout, lambda: engine.wipe("ann")):
+            with engine.write() as db:
+                db["looks"].upsert({"name": "font", "value": "big"}, pk="name")
+                with pytest.raises(CalledFromInside):
+                    call()
+        assert engine.status().user == "ann"
+
+
+def test_a_listener_of_a_round_cannot_switch_and_the_round_goes_on(tmp_path, cloud):
+    raised = []
+
+    def hear(event):
+        if isinstance(event, RoundStarted):
+            with pytest.raises(CalledFromInside) as error:
+                engine.switch_user("bob")
+            raised.append(error.value)
+
+    with opened(tmp_path / "app", backend=Line(cloud, "ann"), listener=hear) as engine:
+        add_notes(engine, "a1")
+        assert engine.sync_now().applied == 1
+        assert len(raised) == 1
+        assert engine.status().user == "ann"
+
+
+# Signing out.
+
+
+def test_signing_out_with_unsent_changes_is_refused_with_their_number(tmp_path):
+    with opened(tmp_path) as engine:
+        add_notes(engine, "a1", "a2")
+        before = rows_of(engine, "ann")
+        with pytest.raises(UnsentChanges) as refused:
+            engine.logout()
+        oldest = engine._store.query("SELECT min(created_at) FROM _sync_outbox")[0][0]
+        assert (refused.value.count, refused.value.oldest_at) == (2, oldest)
+        assert engine.status().user == "ann"
+        assert rows_of(engine, "ann") == before
+
+
+def test_a_row_that_was_never_queued_counts_as_unsent(tmp_path):
+    with opened(tmp_path) as engine:
+        with engine._store.without_triggers():
+            add_notes(engine, "a1")
+        with pytest.raises(UnsentChanges) as refused:
+            engine.logout()
+        assert refused.value.count == 1
+
+
+def test_who_has_sent_everything_signs_out_and_nothing_goes(tmp_path, cloud):
+    with opened(tmp_path / "app", backend=Line(cloud, "ann")) as engine:
+        add_notes(engine, "a1")
+        engine.sync_now()
+        before = rows_of(engine, "ann")
+        report = engine.logout()
+        assert (report.became, report.unsent.count) == ("nothing", 0)
+        assert engine.status().user is None
+        assert rows_of(engine, "ann") == before
+        with pytest.raises(AuthRequired):
+            engine.logout()
+
+
+def test_what_is_kept_is_sent_after_the_next_sign_in(tmp_path, cloud):
+    with opened(tmp_path / "app", backend=Line(cloud, "ann")) as engine:
+        add_notes(engine, "a1")
+        assert engine.logout(unsent="keep").became == "kept"
+        with pytest.raises(AuthRequired):
+            engine.sync_now()
+        engine.switch_user("ann")
+        assert engine.sync_now().applied == 1
+
+
+@pytest.mark.parametrize("unsent", ["export", "destroy"])
+def test_what_was_given_up_is_gone_and_the_next_sign_in_has_what_the_cloud_has(tmp_path, cloud, unsent):
+    clock = MovableClock()
+    line = Line(cloud, "ann")
+    with opened(tmp_path / "app", backend=line, clock=clock) as engine:
+        add_notes(engine, "sent", tagged=True)
+        add_notes(engine, "other", owner="bob", tagged=True)
+        engine.sync_now()
+        line.lost_answers = 1
+        add_notes(engine, "claimed")
+        with pytest.raises(BackendUnreachable):
+            engine.sync_now()
+        add_notes(engine, "unsent", tagged=True)
+        of_bob = rows_of(engine, "bob")
+        file = {"export_to": tmp_path / "left.jsonl"} if unsent == "export" else {}
+        report = engine.logout(unsent=unsent, **file)
+        assert (report.became, report.unsent.count) == ({"export": "exported", "destroy": "destroyed"}[unsent], 3)
+        assert set(rows_of(engine, "ann")) == {"_sync_drain"}
+        assert rows_of(engine, "bob") == of_bob
+        clock.wall_ms += 3_600_000
+        engine.switch_user("ann")
+        engine.sync_now()
+        found = engine._store.query("SELECT id FROM notes WHERE user_id = 'ann' ORDER BY id")
+        assert found == [("claimed",), ("sent",)]  # the cloud had taken the one whose answer was lost
+        add_notes(engine, "new")
+        assert engine.sync_now().applied == 1
+        assert sorted(row.key for row in cloud.rows(UserId("ann"), rows(user="ann", collection="notes")).rows) == [
+            "claimed",
+            "new",
+            "sent",
+        ]
+
+
+def test_the_exported_file_holds_all_of_it_and_only_its_owner_can_read_it(tmp_path):
+    path = tmp_path / "left.jsonl"
+    with opened(tmp_path / "app") as engine:
+        add_notes(engine, "a1", text="first ☕\nline")
+        with engine.write() as db:
+            db.execute("UPDATE notes SET text = 'second'")
+        with engine._store.without_triggers():
+            add_notes(engine, "a3", text="never queued")
+            add_notes(engine, "a4", text="nul \0 inside")
+        with engine._store.transaction():
+            engine._store.query(
+                "INSERT INTO _sync_quarantine (origin, owner, collection, row_key, body, error_code, error_text,"
+                " created_at) VALUES ('migration', 'ann', 'notes', 'q1', 'no JSON {', 'shape_invalid', 'why', 'now')"
+            )
+            engine._store.query(
+                "INSERT INTO _sync_parked (owner, collection, row_key, version, shape_version, reason, body, parked_at)"
+                " VALUES ('ann', 'notes', 'p1', 4, '9.0.0', 'newer_shape', '{\"text\": \"later\"}', 'now')"
+            )
+        report = engine.logout(unsent="export", export_to=path)
+    assert report.exported_to == str(path)
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    first, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert (first["what"], first["user"], first["app"]) == ("export", "ann", "users")
+    by_kind = defaultdict(list)
+    for line in lines:
+        by_kind[line["what"]].append(line)
+    assert [(line["kind"], line["set"]) for line in by_kind["change"]] == [
+        ("put", {"id": "a1", "text": "first ☕\nline"}),
+        ("patch", {"text": "second"}),
+    ]
+    assert by_kind["change"][1]["before"] == {"text": "first ☕\nline"}
+    assert [(line["key"], line["body"]) for line in by_kind["quarantined"]] == [("q1", "no JSON {")]
+    assert [(line["key"], line["body"]) for line in by_kind["parked"]] == [("p1", {"text": "later"})]
+    assert {line["key"]: line["row"] for line in by_kind["row"]} == {
+        "a3": {"id": "a3", "text": "never queued"},
+        "a4": {"id": {"$text": "6134"}, "text": {"$text": b"nul \0 inside".hex().upper()}},
+    }
+
+
+def test_a_file_that_is_there_is_not_written_over_and_nothing_goes(tmp_path):
+    path = tmp_path / "left.jsonl"
+    path.write_text("somebody's")
+    with opened(tmp_path / "app") as engine:
+        add_notes(engine, "a1")
+        before = rows_of(engine, "ann")
+        with pytest.raises(ExportImpossible):
+            engine.logout(unsent="export", export_to=path)
+        assert path.read_text() == "somebody's"
+        assert (rows_of(engine, "ann"), engine.status().user) == (before, "ann")
+
+
+def test_a_disk_that_gives_back_something_else_stops_it_before_anything_goes(tmp_path, monkeypatch):
+    """The file is read back: here the write of one byte goes wrong."""
+    from syncengine.outbox import unsent
+
+    with opened(tmp_path / "app") as engine:
+        add_notes(engine, "a1")
+        before = rows_of(engine, "ann")
+        dumps = json.dumps
+        real_fsync = os.fsync
+
+        def spoil(descriptor):
+            os.pwrite(descriptor, b"\xff", 3)
+            real_fsync(descriptor)
+
+        assert dumps is unsent.json.dumps
+        monkeypatch.setattr(os, "fsync", spoil)
+        with pytest.raises(ExportImpossible):
+            engine.logout(unsent="export", export_to=tmp_path / "left.jsonl")
+        monkeypatch.undo()
+        assert not (tmp_path / "left.jsonl").exists()
+        assert (rows_of(engine, "ann"), engine.status().user) == (before, "ann")
+
+
+@pytest.mark.parametrize(
+    "words", [{"unsent": "yes"}, {"unsent": "export"}, {"unsent": "destroy", "export_to": "file"}, {"unsent": ""}]
+)
+def test_words_that_are_none_destroy_nothing(tmp_path, words):
+    with opened(tmp_path / "app") as engine:
+        add_notes(engine, "a1")
+        before = rows_of(engine, "ann")
+        with pytest.raises(ValueError, match="unsent"):
+            engine.logout(**words)
+        assert (rows_of(engine, "ann"), engine.status().user) == (before, "ann")
+
+
+def test_nothing_is_destroyed_while_a_call_may_still_bring_something(tmp_path, cloud):
+    line = SlowLine(cloud, "ann")
+    with opened(tmp_path / "app", backend=line, settings=Settings(close_wait_ms_max=50)) as engine:
+        add_notes(engine, "a1")
+        engine.start()
+        assert line.called.wait(20)
+        before = queue_of(engine, "ann")
+        try:
+            with pytest.raises(StoreBusy):
+                engine.logout(unsent="destroy")
+            assert (queue_of(engine, "ann"), engine.status().user) == (before, "ann")
+        finally:
+            line.go.set()
