@@ -15,7 +15,6 @@ from syncengine.outbox.squash import Row, Squash, row_of
 if TYPE_CHECKING:
     from syncengine.local.store import Store
 
-_PLAIN = frozenset({Kind.PUT, Kind.PATCH})
 WINDOW_ENTRIES = 20_000
 """A walk that has something to send looks at no more than this, however much is joined into it."""
 
@@ -101,7 +100,7 @@ class Choice:
             body is None
             or row in self._taken
             or row in self._in_flight
-            or entry.kind not in _PLAIN
+            or not (entry.kind is Kind.PUT or (entry.kind is Kind.PATCH and entry.base_version is not None))
             or self._passed
             or self._barriers
             or entry.entry_id in self._unpulled
@@ -113,8 +112,7 @@ class Choice:
         size_bytes = entry.size_bytes
         if not self._has_room(1, size_bytes):
             return False
-        is_new = entry.base_version is None and entry.kind is Kind.PUT
-        self.squash.append_first(entry, row, is_new=is_new)
+        self.squash.append_first(entry, row, is_new=entry.base_version is None)
         self._taken.add(row)
         self._size_bytes += size_bytes
         return True
@@ -156,7 +154,9 @@ class Choice:
         if row_of(entry) not in self._taken:
             return False
         size_bytes = self._size_bytes + entry.size_bytes
-        if size_bytes > self._limits.bytes_max or not self.squash.joins(entry):
+        if size_bytes > self._limits.bytes_max:
+            return False
+        if not (self.squash.joins(entry) or (entry.entry_id in self._uploads and self.squash.joins_upload(entry))):
             return False
         self._size_bytes = size_bytes
         return True
@@ -189,14 +189,33 @@ class Choice:
     def _frozen(self, unit: list[Entry]) -> list[Entry]:
         frozen: list[Entry] = []
         for entry in unit:
-            if entry.set_json is None:
-                self._uploads.add(entry.entry_id)
-            judged = self._freezer.frozen(entry, extra=self._extra.get(entry.entry_id))
+            is_first = self._is_first_edit(entry)
+            judged = self._freezer.frozen(entry, extra=self._extra.get(entry.entry_id), is_first=is_first)
             if judged is None:
                 self.has_set_aside = True
-            else:
-                frozen.append(judged)
+                continue
+            if entry.set_json is None or judged.kind is not entry.kind:
+                self._uploads.add(entry.entry_id)
+            frozen.append(judged)
         return frozen
+
+    def _is_first_edit(self, entry: Entry) -> bool:
+        """A part of a row that the cloud has not heard of: its upload comes later, or never."""
+        if entry.kind is not Kind.PATCH or entry.base_version is not None:
+            return False
+        row = row_of(entry)
+        return (
+            row not in self._taken
+            and row not in self._in_flight
+            and not self._store.value(
+                "outbox",
+                "has_earlier",
+                collection=entry.collection,
+                owner=entry.owner,
+                row_key=entry.row_key,
+                entry_id=entry.entry_id,
+            )
+        )
 
     def _has_room(self, count: int, size_bytes: int) -> bool:
         """An empty batch has room for any group."""

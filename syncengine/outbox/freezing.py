@@ -21,15 +21,18 @@ class Freezer:
         self._store = store
         self._live_rows = LiveRows(store)
 
-    def frozen(self, entry: Entry, *, extra: str | None) -> Entry | None:
+    def frozen(self, entry: Entry, *, extra: str | None, is_first: bool = False) -> Entry | None:
         """The entry with the body that will be sent; None when it went to quarantine instead.
 
-        `extra` are the fields of its row that this app does not know: a whole row goes back with them.
+        `extra` are the fields of its row that this app does not know: a whole row goes back with them. `is_first`:
+        the cloud has not heard of its row, as far as is known here, so a part of the row is sent as a whole one.
         """
         try:
             entry = _sendable(entry)
             if entry.kind is Kind.PUT and entry.set_json is None:
                 entry = self._with_body(entry)
+            elif entry.kind is Kind.PATCH and is_first:
+                entry = self._as_whole_row(entry)
         except RowUnreadable as error:
             set_aside(self._store, entry, event=Event.UNREADABLE, error_code=error.code, error_text=error.why)
             return None
@@ -48,6 +51,12 @@ class Freezer:
         # The user deleted the row after it was queued. An earlier upload may have reached the cloud, so it is
         # deleted there too; deleting what the cloud never had does no harm.
         return entry._replace(kind=Kind.DELETE)
+
+    def _as_whole_row(self, entry: Entry) -> Entry:
+        """Raises RowUnreadable. A part of a row of which nothing is left here stays what it is."""
+        body = self._live_rows.body_json(entry.collection, owner=entry.owner, row_key=entry.row_key)
+        body = body if body is not None else self._body_before_deletion(entry)
+        return entry if body is None else entry._replace(kind=Kind.PUT, set_json=body, before_json=None)
 
     def _body_before_deletion(self, entry: Entry) -> str | None:
         """The row as it was when it was queued, from the edits that have followed; they are sent later."""

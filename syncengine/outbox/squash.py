@@ -161,6 +161,23 @@ class Squash:
             self._places[place] = both
         return True
 
+    def joins_upload(self, entry: Entry) -> bool:
+        """Join a whole row, read just now, to an earlier whole one: it was edited before its upload was queued."""
+        row = row_of(entry)
+        place = self._joinable.get(row)
+        earlier = None if place is None else self._places[place]
+        if place is None or earlier is None or earlier.shape_version != entry.shape_version:
+            return False
+        if not earlier.kind is entry.kind is Kind.PUT:
+            return False
+        both = _with_fields(earlier, entry)
+        if both is None:
+            return False
+        self.travels[entry.entry_id] = earlier.entry_id
+        self._places[place] = both
+        self._began.discard(place)
+        return True
+
     def fence(self) -> None:
         """Nothing that comes from now on joins what was before."""
         self._joinable.clear()

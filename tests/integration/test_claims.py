@@ -247,6 +247,61 @@ def test_an_upload_whose_row_was_edited_and_deleted_in_larger_groups_is_sent_as_
     assert world.quarantine() == []
 
 
+def test_an_edit_of_a_row_before_its_upload_is_queued_travels_as_the_whole_row_and_the_upload_in_it(world):
+    world.add_journeys("a", title="old")
+    edit(world, "a", "new")
+    world.upload()
+    edit(world, "a", "newer", before="new")
+    [put] = world.claim().entries
+    assert (put.kind, put.base_version) == (Kind.PUT, None)
+    assert json.loads(put.set_json)["title"] == "newer"
+    assert squashed(world) == [(2, 1), (3, 1)]
+    assert world.drain().applied == 3
+    assert world.cloud_rows()["a"]["title"] == "newer"
+    assert (world.quarantine(), world.outbox.depth()) == ([], 0)
+
+
+def test_an_edit_of_a_row_that_the_cloud_never_had_travels_as_the_whole_row_also_in_a_larger_group(world):
+    world.add_journeys("a", "b", title="old")
+    world.captured(*[("patch", "journeys", key, '{"title":"new"}', '{"title":"old"}') for key in "ab"])
+    batch = world.claim()
+    assert [entry.kind for entry in batch.entries] == [Kind.PUT, Kind.PUT]
+    assert all(len(json.loads(entry.set_json)) > 2 for entry in batch.entries)
+    edit(world, "a", "later", before="new")
+    ahead = world.outbox.claim("ann", entries_max=9, bytes_max=9_999, behind=batch)
+    assert [entry.kind for entry in ahead.entries] == [Kind.PATCH]  # its put is on its way
+    world.drain()
+    assert world.cloud_rows()["a"]["title"] == "later"
+    assert world.quarantine() == []
+
+
+def test_an_edit_behind_a_put_of_its_row_stays_a_part(world):
+    world.add_journeys("a", title="new")
+    world.captured(("put", "journeys", "a", '{"id":"a","title":"old"}', None), ("put", "journeys", "b", "{}", None))
+    world.captured(
+        ("patch", "journeys", "a", '{"title":"new"}', '{"title":"old"}'), ("put", "journeys", "c", "{}", None)
+    )
+    assert [entry.kind for entry in world.claim().entries] == [Kind.PUT, Kind.PUT, Kind.PATCH, Kind.PUT]
+
+
+def test_an_edited_row_that_the_cloud_may_have_and_that_is_deleted_since_is_deleted_there(world):
+    world.add_journeys("a", title="old")
+    edit(world, "a", "new")
+    world.captured(("delete", "journeys", "a", None, '{"id":"a","title":"new"}'))
+    with world.store.transaction():
+        world.store.query("DELETE FROM journeys")
+    assert [entry.kind for entry in world.claim().entries] == [Kind.DELETE]
+    world.drain()
+    assert (world.quarantine(), world.outbox.depth()) == ([], 0)
+
+
+def edit(world, key, title, *, before="old"):
+    """Change a live row, with what its trigger queues."""
+    with world.store.transaction():
+        world.store.query("UPDATE journeys SET title = ? WHERE id = ?", (title, key))
+    patch(world, key, title, before=before)
+
+
 def test_a_body_that_is_no_utf8_goes_to_quarantine_and_the_others_through(world):
     world.put("a")
     world.put("m")

@@ -111,6 +111,18 @@ WHERE collection = :collection
   AND state IN ('waiting', 'held')
 ORDER BY entry_id;
 
+-- name: has_earlier
+-- Whether something that makes a row at the cloud was written before this.
+SELECT EXISTS (
+  SELECT 1
+  FROM _sync_outbox
+  WHERE collection = :collection
+    AND owner = :owner
+    AND row_key = :row_key
+    AND entry_id < :entry_id
+    AND kind IN ('put', 'changes', 'lift')
+);
+
 -- name: waiting_keys
 -- The keys of one page of what has no number yet.
 SELECT entry_id, row_key
