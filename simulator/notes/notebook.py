@@ -34,12 +34,15 @@ Fields = Mapping[str, Any]
 def keep_both(base: Fields | None, local: Fields | None, server: Fields | None) -> Fields | None:
     """Of a note that was written on two devices no word is lost: one text under the other.
 
-    A note that one device deleted and the other one went on writing stays.
+    A note that one device deleted and the other one went on writing stays. A field that is not in the answer is that
+    of the side that changed it.
     """
     if local is None or server is None:
         return local or server
-    texts = [server["text"]] if local["text"] in server["text"] else [local["text"], server["text"]]
-    return {**server, "title": local["title"], "text": BETWEEN.join(texts)}
+    mine, theirs = local["text"], server["text"]
+    if mine in theirs or (base is not None and base["text"] in (mine, theirs)):
+        return {}
+    return {"text": BETWEEN.join((mine, theirs))}
 
 
 make_notes = tables(id="make-notes", from_version="1.0.0", to_version="2.0.0", create=(NOTES_SQL,))
@@ -99,9 +102,7 @@ class Notebook:
             if there is None:
                 self._insert(db, note)
                 return note
-            if any(there[name] != getattr(before, name) for name in changed):
-                changed = dict(keep_both(asdict(before), asdict(note), there) or {})
-            now = Note(**{**there, **changed})
+            now = Note(**{**there, **changed, **(keep_both(asdict(before), asdict(note), there) or {})})
             db.execute(
                 "UPDATE notes SET title = ?, text = ? WHERE user_id = ? AND id = ?",
                 (now.title, now.text, self._user, now.id),

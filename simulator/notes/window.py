@@ -15,8 +15,6 @@ from syncengine.clock import SystemClock, system_random
 
 SAVE_AFTER_MS = 300
 """So long after the last key a note is saved; at once when another one is chosen or the window is closed."""
-LOOK_AGAIN_MS = 100
-"""What the engine says is gathered for so long, and shown once."""
 PULL_INTERVAL_MS = 1_000
 """For people who watch two windows; an app asks less often."""
 
@@ -50,7 +48,6 @@ class NotesWindow:
             settings=Settings(
                 pull_interval_ms=PULL_INTERVAL_MS, probe_interval_ms_min=250, probe_interval_ms_max=1_000
             ),
-            listener=self._callbacks.listener(lambda event: self._look_soon()),
             clock=clock,
             chance=chance,
         )
@@ -59,9 +56,9 @@ class NotesWindow:
         self._notes: list[Note] = []
         self._open: Note | None = None
         self._save_later: str | None = None
-        self._look_later: str | None = None
         self._build()
         self._look()
+        self._subscription = self._engine.subscribe(self._callbacks.listener(lambda change: self._look()))
         self._engine.start()
 
     def show_until_closed(self) -> None:
@@ -71,6 +68,7 @@ class NotesWindow:
     def close(self) -> None:
         """Save, stop, and close the file; what could not be sent yet is sent next time."""
         self._save()
+        self._subscription.close()
         self._callbacks.stop()
         self._engine.close()
         self.root.destroy()
@@ -140,15 +138,8 @@ class NotesWindow:
 
     # What is seen.
 
-    def _look_soon(self) -> None:
-        if self._look_later is None:
-            self._look_later = self.root.after(LOOK_AGAIN_MS, self._look)
-
     def _look(self) -> None:
         """Everything again, as the store has it now. What is being typed is left alone."""
-        if self._look_later is not None:
-            self.root.after_cancel(self._look_later)
-            self._look_later = None
         notes = self._notebook.notes()
         if notes != self._notes:
             self._notes = notes

@@ -162,6 +162,7 @@ def test_of_a_note_that_was_written_on_both_devices_no_word_is_lost(devices: tup
     a.sees(lambda seen: "waiting: offline" in seen["status"])
     b.do("choose", title="Milk")
     b.do("type", into="text", words=" of oats.")
+    b.do("choose", title="Milk")  # whoever looks at another note has saved this one
     b.says("Synced")
     gate.open()
     both = BETWEEN.join(("two bottles. and bread.", "two bottles. of oats."))
