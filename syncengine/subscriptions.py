@@ -60,7 +60,8 @@ class _Look:
     """What a change leaves traces in."""
 
     data_version: int
-    schema_version: int
+    shapes: tuple[tuple[object, ...], ...]
+    """Name, synced or not, and shape of each collection."""
     newest_entry: int
     cursors: tuple[tuple[object, ...], ...]
     status: "Status"
@@ -217,7 +218,7 @@ class _Service:
         with store.lock:
             return _Look(
                 data_version=store.data_version(),
-                schema_version=int(store.query("PRAGMA schema_version")[0][0]),
+                shapes=tuple(store.rows("receipts", "collections")),
                 newest_entry=int(store.value("outbox", "newest")),
                 cursors=tuple(store.rows("receipts", "cursors")),
                 status=self._status(),
@@ -229,11 +230,10 @@ class _Service:
             noted, self._noted = self._noted, set()
             everything, self._everything = self._everything, False
             local_writes, self._local_writes = self._local_writes, False
-        collections = self._store.rows("receipts", "collections")
-        synced = {str(name) for name, is_synced in collections if is_synced}
-        others = {str(name) for name, is_synced in collections if not is_synced}
+        synced = {str(name) for name, is_synced, _ in now.shapes if is_synced}
+        others = {str(name) for name, is_synced, _ in now.shapes if not is_synced}
         seen = self._seen
-        if everything or now.schema_version != seen.schema_version:
+        if everything or now.shapes != seen.shapes:
             return synced | others
         by_entries = self._written(now, synced)
         found = noted | by_entries

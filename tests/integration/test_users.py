@@ -302,8 +302,8 @@ def test_the_exported_file_holds_all_of_it_and_only_its_owner_can_read_it(tmp_pa
                 " created_at) VALUES ('migration', 'ann', 'notes', 'q1', 'no JSON {', 'shape_invalid', 'why', 'now')"
             )
             engine._store.query(
-                "INSERT INTO _sync_parked (owner, collection, row_key, version, shape_version, reason, body, parked_at)"
-                " VALUES ('ann', 'notes', 'p1', 4, '9.0.0', 'newer_shape', '{\"text\": \"later\"}', 'now')"
+                "INSERT INTO _sync_parked (owner, collection, row_key, version, shape_version, reason, body,"
+                " parked_at) VALUES ('ann', 'notes', 'p1', 4, '9.0.0', 'newer_shape', '{\"text\": \"later\"}', 'now')"
             )
         report = engine.logout(unsent="export", export_to=path)
     assert report.exported_to == str(path)

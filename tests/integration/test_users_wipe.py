@@ -66,47 +66,35 @@ def with_a_past(engine, line):
             _note_everywhere(store, owner, text)
 
 
+EVERYWHERE = """
+INSERT INTO _sync_quarantine (
+  origin, owner, collection, row_key, body, body_original, error_code, error_text, note, created_at
+) VALUES ('migration', :owner, 'notes', :text, :text, :text, 'x', :text, :text, 'now');
+INSERT INTO _sync_parked (owner, collection, row_key, version, shape_version, reason, body, parked_at)
+VALUES (:owner, 'notes', :text, 4, '9.0.0', 'newer_shape', json_quote(:text), 'now');
+INSERT INTO _sync_conflict (
+  owner, collection, row_key, field, local_json, server_json, winner, policy, created_at
+) VALUES (:owner, 'notes', :text, 'text', json_quote(:text), json_quote(:text), 'local', 'merge', 'now');
+INSERT INTO _sync_archive VALUES ('notes', :owner, :text, 'text', :text, 'm', 'now');
+INSERT INTO _sync_receipt VALUES (length(:owner || :text), :owner, 'notes', :text, 'merged_away', 'now');
+INSERT INTO _sync_shadow_made VALUES ('notes', :owner, :text, :owner, :text);
+INSERT INTO _sync_run (
+  migration, scope, from_version, to_version, state, started_at, ended_at, duration_ms, warnings, error_text
+) VALUES (
+  'm', 'user:' || :owner, '1.0.0', '2.0.0', 'failed', 'now', 'now', 1, json_array(:text), :text
+), (
+  'm', 'store', '1.0.0', '2.0.0', 'failed', 'now', 'now', 1, json_array(:text || ' was trimmed'), :text
+);
+INSERT INTO _sync_source VALUES ('phone ' || length(:text), 'm', :owner, 'now');
+INSERT INTO _sync_state VALUES ('agreed to 1.0.0 > 2.0.0 for user:' || :owner, 'yes');
+INSERT INTO _sync_state VALUES ('quarantine_code of ' || :owner, 'code');
+INSERT OR IGNORE INTO _sync_version VALUES ('user:' || :owner, '2.0.0', NULL, NULL, 'now');
+"""
+
+
 def _note_everywhere(store, owner, text):
-    body = f'{{"text": "{text}"}}'
-    for sql, values in (
-        (
-            "INSERT INTO _sync_quarantine (origin, owner, collection, row_key, body, body_original, error_code,"
-            " error_text, note, created_at) VALUES ('migration', ?, 'notes', ?, ?, ?, 'x', ?, ?, 'now')",
-            (owner, text, body, body, text, text),
-        ),
-        (
-            "INSERT INTO _sync_parked (owner, collection, row_key, version, shape_version, reason, body, parked_at)"
-            " VALUES (?, 'notes', ?, 4, '9.0.0', 'newer_shape', ?, 'now')",
-            (owner, text, body),
-        ),
-        (
-            "INSERT INTO _sync_conflict (owner, collection, row_key, field, local_json, server_json, winner, policy,"
-            " created_at) VALUES (?, 'notes', ?, 'text', ?, ?, 'local', 'merge', 'now')",
-            (owner, text, body, body),
-        ),
-        ("INSERT INTO _sync_archive VALUES ('notes', ?, ?, 'text', ?, 'm', 'now')", (owner, text, text)),
-        (
-            "INSERT INTO _sync_receipt VALUES (?, ?, 'notes', ?, 'merged_away', 'now')",
-            (len(owner + text), owner, text),
-        ),
-        ("INSERT INTO _sync_shadow_made VALUES ('notes', ?, ?, ?, ?)", (owner, text, owner, text)),
-        (
-            "INSERT INTO _sync_run (migration, scope, from_version, to_version, state, started_at, ended_at,"
-            " duration_ms, warnings, error_text) VALUES ('m', 'user:' || ?, '1.0.0', '2.0.0', 'failed', 'now', 'now', 1,"
-            " json_array(?), ?)",
-            (owner, text, text),
-        ),
-        (
-            "INSERT INTO _sync_run (migration, scope, from_version, to_version, state, started_at, ended_at,"
-            " duration_ms, warnings) VALUES ('m', 'store', '1.0.0', '2.0.0', 'failed', 'now', 'now', 1, json_array(?))",
-            (f"{text}: was trimmed",),
-        ),
-        ("INSERT INTO _sync_source VALUES (?, 'm', ?, 'now')", (f"phone {len(owner)}{owner[0]}", owner)),
-        ("INSERT INTO _sync_state VALUES ('agreed to 1.0.0 > 2.0.0 for user:' || ?, 'yes')", (owner,)),
-        ("INSERT INTO _sync_state VALUES ('quarantine_code of ' || ?, 'code')", (owner,)),
-        ("INSERT OR IGNORE INTO _sync_version VALUES ('user:' || ?, '2.0.0', NULL, NULL, 'now')", (owner,)),
-    ):
-        store.query(sql, values)
+    for sql in EVERYWHERE.strip().split(";\n"):
+        store.query(sql, {"owner": owner, "text": text})
 
 
 def nothing_is_left(engine, folder):
@@ -324,8 +312,8 @@ def made_with(sql):
     )
 
 
-SHARED = """CREATE TABLE shared (user_id TEXT NOT NULL, id TEXT NOT NULL, of TEXT, note TEXT, PRIMARY KEY (user_id, id),
-FOREIGN KEY (of, note) REFERENCES notes (user_id, id) ON DELETE {action}) STRICT;"""
+SHARED = """CREATE TABLE shared (user_id TEXT NOT NULL, id TEXT NOT NULL, of TEXT, note TEXT,
+PRIMARY KEY (user_id, id), FOREIGN KEY (of, note) REFERENCES notes (user_id, id) ON DELETE {action}) STRICT;"""
 PARTS = """CREATE TABLE parts (id TEXT PRIMARY KEY, of TEXT, note TEXT, text TEXT,
 FOREIGN KEY (of, note) REFERENCES notes (user_id, id) ON DELETE CASCADE) STRICT;"""
 

@@ -1,4 +1,4 @@
-"""A device that ann and bob share: notes and their tags, which are synced, and settings of the device, which are not."""
+"""A device that ann and bob share: notes and their tags, which are synced, and looks, which stay on the device."""
 
 import os
 import subprocess

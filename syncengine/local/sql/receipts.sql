@@ -136,8 +136,8 @@ WHERE owner = :owner;
 SELECT coalesce((SELECT value FROM _sync_state WHERE name = 'probe_verdict'), 'unknown');
 
 -- name: collections
--- Every collection, and whether it is synced.
-SELECT name, owner_column IS NOT NULL
+-- Every collection, whether it is synced, and its shape.
+SELECT name, owner_column IS NOT NULL, shape_version
 FROM _sync_collection
 ORDER BY name;
 

@@ -1,0 +1,356 @@
+"""Receipts: each queued change can be followed to its end, and a row that is not synced says why."""
+
+import threading
+
+import pytest
+from drain_world import Line, MovableClock, refuses_key
+from users_world import add_notes, opened
+
+from syncengine import Collection, Settings
+from syncengine.clock import SystemClock
+from syncengine.errors import BackendUnreachable, CalledFromInside
+from syncengine.outbox.receipts import Where
+from syncengine.server.cloud import Cloud
+from syncengine.server.storage import Storage
+from syncengine.vocabulary import UserId
+
+
+@pytest.fixture
+def cloud(tmp_path):
+    clock = MovableClock()
+    cloud = Cloud(Storage(str(tmp_path / "memory"), clock=clock), clock=clock)
+    cloud.accept_token(UserId("ann"), token="a token of ann")
+    yield cloud
+    cloud.close()
+
+
+@pytest.fixture
+def line(cloud):
+    return Line(cloud, "ann")
+
+
+@pytest.fixture
+def engine(tmp_path, line):
+    settings = Settings(
+        attempts_of_one_entry_max=1, attempts_before_halving=1, retry_wait_ms_min=1, retry_wait_ms_max=2
+    )
+    with opened(tmp_path / "app", backend=line, settings=settings) as engine:
+        yield engine
+
+
+def state_of(engine, entry_id):
+    return engine.receipt(entry_id).state
+
+
+def put_aside(engine, line, key):
+    """Until the cloud, which cannot read it, has been asked often enough."""
+    line.refuses = refuses_key(key)
+    for _ in range(20):
+        engine.flush(timeout_ms=2_000)
+        if engine.status().quarantined:
+            break
+    line.refuses = lambda request: None
+
+
+# The ids of a block.
+
+
+def test_the_last_block_says_which_entries_it_has_queued(engine):
+    assert engine.last_entries() == ()
+    add_notes(engine, "a", "b", tagged=True)
+    ids = engine.last_entries()
+    assert [engine.receipt(entry).key for entry in ids] == ["a", "b", "t-a", "t-b"]
+    assert engine._store.query("SELECT entry_id FROM _sync_outbox ORDER BY entry_id") == [(entry,) for entry in ids]
+    with engine.write() as db:
+        db["looks"].upsert({"name": "font", "value": "big"}, pk="name")
+    assert engine.last_entries() == ()
+
+
+def test_a_block_that_was_undone_has_queued_nothing_and_keeps_the_ids_of_the_one_before(engine):
+    add_notes(engine, "a")
+    ids = engine.last_entries()
+
+    def fail():
+        with engine.write() as db:
+            db["notes"].insert({"user_id": "ann", "id": "b"})
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert engine.last_entries() == ids
+    assert engine.receipt(ids[0] + 1).state is Where.UNKNOWN
+
+
+def test_an_inner_block_belongs_to_the_outer_one(engine):
+    with engine.write() as db:
+        db["notes"].insert({"user_id": "ann", "id": "a"})
+        add_notes(engine, "b")
+        assert engine.last_entries() == ()
+    assert [engine.receipt(entry).key for entry in engine.last_entries()] == ["a", "b"]
+
+
+def test_each_thread_has_its_own_last_block(engine):
+    add_notes(engine, "a")
+    mine, others = engine.last_entries(), []
+
+    def write():
+        others.append(engine.last_entries())
+        add_notes(engine, "b", "c")
+        others.append(engine.last_entries())
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    thread.join()
+    assert others[0] == ()
+    assert len(others[1]) == 2
+    assert engine.last_entries() == mine
+
+
+# The way of an entry.
+
+
+def test_a_change_is_waiting_then_claimed_then_confirmed(engine, line):
+    add_notes(engine, "a")
+    [entry] = engine.last_entries()
+    waiting = engine.receipt(entry)
+    assert (waiting.state, waiting.kind, waiting.collection, waiting.key) == (Where.WAITING, "put", "notes", "a")
+    assert (waiting.owner, waiting.sequence, waiting.is_final) == ("ann", None, False)
+    line.lost_answers = 1
+    with pytest.raises(BackendUnreachable):
+        engine.sync_now()
+    claimed = engine.receipt(entry)
+    assert (claimed.state, claimed.sequence) == (Where.CLAIMED, 1)
+    assert "backend_unreachable" in claimed.why
+    engine.flush(timeout_ms=5_000)
+    confirmed = engine.receipt(entry)
+    assert (confirmed.state, confirmed.is_final) == (Where.CONFIRMED, True)
+
+
+def test_an_edit_that_travels_in_another_says_in_which(engine, line):
+    add_notes(engine, "a")
+    [put] = engine.last_entries()
+    with engine.write() as db:
+        db.execute("UPDATE notes SET text = 'again'")
+    [patch] = engine.last_entries()
+    line.lost_answers = 1
+    with pytest.raises(BackendUnreachable):
+        engine.sync_now()
+    assert (state_of(engine, put), engine.receipt(patch).into) == (Where.CLAIMED, put)
+    assert state_of(engine, patch) is Where.SQUASHED
+    engine.flush(timeout_ms=5_000)
+    assert {state_of(engine, put), state_of(engine, patch)} == {Where.CONFIRMED}
+
+
+def test_what_lies_in_quarantine_what_is_held_behind_it_and_what_was_given_up_say_so(engine, line):
+    add_notes(engine, "bad")
+    [bad] = engine.last_entries()
+    put_aside(engine, line, "bad")
+    [item] = engine.quarantine.items()
+    receipt = engine.receipt(bad)
+    assert (receipt.state, receipt.item_id) == (Where.QUARANTINED, item.item_id)
+    with engine.write() as db:
+        db.execute("UPDATE notes SET text = 'again'")
+    [later] = engine.last_entries()
+    engine.flush(timeout_ms=5_000)
+    held = engine.receipt(later)
+    assert (held.state, held.item_id) == (Where.HELD, item.item_id)
+    engine.quarantine.discard(item.item_id, reason="never mind")
+    assert (state_of(engine, bad), state_of(engine, later)) == (Where.DISCARDED, Where.WAITING)
+
+
+def test_a_retried_item_is_the_same_entry_on_its_way_again(engine, line):
+    add_notes(engine, "bad")
+    [bad] = engine.last_entries()
+    put_aside(engine, line, "bad")
+    engine.quarantine.retry(engine.quarantine.items()[0].item_id)
+    assert state_of(engine, bad) is Where.WAITING
+    engine.flush(timeout_ms=5_000)
+    assert state_of(engine, bad) is Where.CONFIRMED
+
+
+def test_an_edit_that_the_cloud_had_decided_already_is_no_confirmation(tmp_path, cloud):
+    from users_world import COLLECTIONS, registry
+
+    wins = registry(collections=(Collection("notes", owner="user_id", merge="server_wins"), *COLLECTIONS[1:]))
+    with (
+        opened(tmp_path / "one", backend=Line(cloud, "ann"), registry=wins) as one,
+        opened(tmp_path / "two", backend=Line(cloud, "ann"), registry=wins) as two,
+    ):
+        add_notes(one, "a", "gone")
+        one.sync_now()
+        two.sync_now()
+        edited = []
+        for key in ("a", "gone"):
+            with two.write() as db:
+                db.execute("UPDATE notes SET text = 'mine' WHERE id = ?", (key,))
+            edited += two.last_entries()
+        with one.write() as db:
+            db.execute("UPDATE notes SET text = 'theirs' WHERE id = 'a'")
+            db.execute("DELETE FROM notes WHERE id = 'gone'")
+        one.sync_now()
+        two.sync_now()
+        merged, aside = (two.receipt(entry) for entry in edited)
+        assert (merged.state, merged.key, merged.is_final) == (Where.MERGED_AWAY, "a", True)
+        assert (aside.state, aside.key) == (Where.QUARANTINED, "gone")
+        assert aside.item_id == two.quarantine.items()[0].item_id
+
+
+@pytest.mark.parametrize("number", [0, -1, 99, 2**63, 2**70])
+def test_a_number_that_was_never_given_is_unknown(engine, number):
+    assert engine.receipt(number).state is Where.UNKNOWN
+
+
+def test_what_was_destroyed_is_not_called_confirmed(engine):
+    add_notes(engine, "a")
+    [entry] = engine.last_entries()
+    engine.logout(unsent="destroy")
+    assert state_of(engine, entry) is Where.UNKNOWN
+    engine.switch_user("ann")
+    add_notes(engine, "b")
+    [later] = engine.last_entries()
+    engine.sync_now()
+    assert (state_of(engine, entry), state_of(engine, later)) == (Where.UNKNOWN, Where.CONFIRMED)
+
+
+# Waiting.
+
+
+def test_waiting_ends_when_the_cloud_has_it(engine):
+    add_notes(engine, "a")
+    [entry] = engine.last_entries()
+    engine.start()
+    assert engine.wait(entry, timeout_ms=20_000).state is Where.CONFIRMED
+
+
+def test_waiting_ends_with_the_time_and_with_a_person(engine, line):
+    add_notes(engine, "a")
+    [entry] = engine.last_entries()
+    clock = SystemClock()
+    begun_ms = clock.monotonic_ms()
+    assert engine.wait(entry, timeout_ms=100).state is Where.WAITING
+    assert clock.monotonic_ms() - begun_ms >= 100
+    put_aside(engine, line, "a")
+    assert engine.wait(entry, timeout_ms=20_000).state is Where.QUARANTINED
+
+
+def test_nobody_waits_inside_a_block(engine):
+    add_notes(engine, "a")
+    [entry] = engine.last_entries()
+    with engine.write(), pytest.raises(CalledFromInside):
+        engine.wait(entry)
+
+
+# Explaining.
+
+
+def sentences(explanation):
+    return [obstacle.what for obstacle in explanation.obstacles]
+
+
+def test_a_synced_row_says_so_with_its_version(engine):
+    add_notes(engine, "a")
+    engine.sync_now()
+    found = engine.explain("notes", "a")
+    assert (found.synced, found.obstacles, found.entries) == (True, (), ())
+    assert str(found) == "notes a of ann: at the cloud\n  the cloud has version 1 of it"
+
+
+def test_a_waiting_row_shows_its_entries_in_order_and_what_keeps_the_queue(engine, line):
+    add_notes(engine, "a")
+    with engine.write() as db:
+        db.execute("UPDATE notes SET text = 'again'")
+    line.down = BackendUnreachable("No route.")
+    with pytest.raises(BackendUnreachable):
+        engine.sync_now()
+    found = engine.explain("notes", "a")
+    assert not found.synced
+    assert [(entry.kind, entry.state) for entry in found.entries] == [("put", "waiting"), ("patch", "waiting")]
+    assert any("1 failures (backend_unreachable) the queue rests until" in what for what in sentences(found))
+    assert "nothing is sent in the background" in sentences(found)
+    engine._store.query("SELECT 1")
+    with engine._store.transaction():
+        engine._store.run("state", "set", name="probe_verdict", value="captive_portal")
+    found = engine.explain("notes", "a")
+    assert "the cloud cannot be reached: captive_portal" in sentences(found)
+    assert "    fix: Sign in to the network." in str(found).splitlines()
+
+
+def test_it_says_who_would_have_to_sign_in(engine):
+    add_notes(engine, "a")
+    engine.switch_user(None)
+    assert "nobody is signed in" in sentences(engine.explain("notes", "a", user="ann"))
+    engine.switch_user("bob")
+    assert "another user is signed in" in sentences(engine.explain("notes", "a", user="ann"))
+    assert sentences(engine.explain("notes", "a")) == [
+        "there is no such row of this user here, and nothing of it is queued"
+    ]
+
+
+def test_it_names_the_quarantine_item_the_barrier_and_the_conflict(engine, line):
+    add_notes(engine, "bad")
+    put_aside(engine, line, "bad")
+    [item] = engine.quarantine.items()
+    with engine.write() as db:
+        db.execute("UPDATE notes SET text = 'again'")
+    engine.flush(timeout_ms=5_000)
+    found = engine.explain("notes", "bad")
+    assert any(what.startswith(f"quarantine item {item.item_id} (outbox, ") for what in sentences(found))
+    assert f"entry {found.entries[0].entry_id} is held by item {item.item_id}" in sentences(found)
+    with engine._store.transaction():
+        engine._store.query(
+            "INSERT INTO _sync_outbox (owner, kind, collection, row_key, shape_version, group_id, migration,"
+            " barrier_json, created_at) VALUES ('ann', 'migration', '', '', '2.0.0', 900, 'moving',"
+            " '{\"collections\": [\"notes\"]}', 'now')"
+        )
+    add_notes(engine, "behind")
+    [entry] = engine.explain("notes", "behind").entries
+    assert entry.why == "migration moving changes its collection at the cloud first"
+    with engine._store.transaction():
+        engine._store.query("UPDATE _sync_outbox SET last_error = 'conflict' WHERE row_key = 'behind'")
+        engine._store.query(
+            "INSERT INTO _sync_conflict (owner, collection, row_key, field, local_json, server_json, winner, policy,"
+            " created_at) VALUES ('ann', 'notes', 'behind', 'text', '1', '2', 'server', 'server_wins', 'now')"
+        )
+    found = engine.explain("notes", "behind")
+    assert found.entries[0].why.startswith("its row has changed at the cloud")
+    assert found.notes == ("text was changed on both sides (now): server won, by server_wins",)
+
+
+def test_it_says_what_is_parked_and_that_the_app_needs_an_update(engine):
+    with engine._store.transaction():
+        engine._store.query(
+            "INSERT INTO _sync_parked (owner, collection, row_key, version, shape_version, reason, body, parked_at)"
+            " VALUES ('ann', 'notes', 'p', 4, '9.0.0', 'newer_shape', '{}', 'now')"
+        )
+    found = engine.explain("notes", "p")
+    assert sentences(found)[0] == "what the cloud has of it is parked since now: newer_shape, in shape 9.0.0"
+    assert found.obstacles[0].fix == "Update the app: it comes from a newer version."
+
+
+def test_it_says_when_nothing_would_ever_send_it(engine):
+    with engine.write() as db:
+        db["notes"].insert({"user_id": "", "id": "nobodys"})
+        db["looks"].insert({"name": "font", "value": "big"})
+    with engine._store.without_triggers():
+        add_notes(engine, "missed")
+    assert sentences(engine.explain("looks", "font")) == ["looks is not synced: its rows have no owner"]
+    assert sentences(engine.explain("nowhere", "x")) == ["the store has no collection nowhere"]
+    assert sentences(engine.explain("notes", "nobodys")) == ["the row has no owner, so it is nobody's to send"]
+    assert sentences(engine.explain("notes", "missed")) == ["the row is here, and was never queued"]
+    engine.reconcile()
+    assert engine.explain("notes", "missed").entries != ()
+
+
+def test_an_engine_without_a_cloud_says_that(tmp_path):
+    with opened(tmp_path) as engine:
+        add_notes(engine, "a")
+        assert "the engine was opened without a cloud" in sentences(engine.explain("notes", "a"))
+
+
+def test_neither_receipt_nor_explanation_holds_the_contents(engine, line):
+    add_notes(engine, "a", text="canary-5521")
+    put_aside(engine, line, "a")
+    add_notes(engine, "b", text="canary-5521")
+    for key in ("a", "b"):
+        found = engine.explain("notes", key)
+        assert "canary-5521" not in str(found) + repr(found) + repr(found.to_json())
