@@ -1,22 +1,57 @@
-"""`python -m tests.benchmarks`: ratios and differences in one run, printed, never asserted. About ten minutes."""
+"""`python -m tests.benchmarks`: ratios and differences in one run, printed, never asserted. About half an hour.
+
+`python -m tests.benchmarks capture drain` runs some of them; `--list` says what each is about.
+"""
+
+import argparse
+from collections.abc import Callable
 
 from tests.benchmarks import (
+    apply,
     capture,
+    capture_peers,
     drain,
     idle_start,
     import_memory,
     large_collection,
     peers,
+    pouchdb,
     restore_point,
     source_reading,
 )
 
+ALL: dict[str, tuple[str | None, Callable[[], None]]] = {
+    "idle_start": (idle_start.__doc__, idle_start.report),
+    "source_reading": (source_reading.__doc__, source_reading.report),
+    "import_memory": (import_memory.__doc__, lambda: import_memory.report(few=10_000, many=100_000)),
+    "peers": (peers.__doc__, lambda: peers.report(rows_many=1_000_000)),
+    "restore_point": (restore_point.__doc__, lambda: restore_point.report(megabytes=100)),
+    "large_collection": (large_collection.__doc__, large_collection.report),
+    "capture": (capture.__doc__, capture.report),
+    "capture_peers": (capture_peers.__doc__, capture_peers.report),
+    "drain": (drain.__doc__, drain.report),
+    "apply": (apply.__doc__, apply.report),
+    "pouchdb": (pouchdb.__doc__, pouchdb.report),
+}
+"""What each is about and how it is run, by name, in the order of a whole run."""
+
+
+def main() -> None:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--list", action="store_true", help="say what each is about, and run none")
+    chosen = parser.parse_args()
+    if unknown := set(chosen.names) - ALL.keys():
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
+    for name in chosen.names or ALL:
+        about, report = ALL[name]
+        if chosen.list:
+            print(f"{name:17}{(about or '').splitlines()[0]}")
+        else:
+            print(f"# {name}", flush=True)
+            report()
+
+
 if __name__ == "__main__":
-    idle_start.report()
-    capture.report()
-    source_reading.report()
-    import_memory.report(few=10_000, many=100_000)
-    peers.report(rows_many=1_000_000)
-    restore_point.report(megabytes=100)
-    large_collection.report()
-    drain.report()
+    main()

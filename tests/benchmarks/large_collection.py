@@ -30,6 +30,7 @@ from syncengine import (
 
 ROWS = 1_000_000
 FEW_ROWS = 100_000
+BY_HAND_WANTED = 1.5
 NOTE = "x" * 180
 
 NOTES_V1 = (
@@ -258,7 +259,10 @@ def against_sql(folder: Path) -> None:
         ratios.append(mine / other)
         ours.unlink()
         by_hand.unlink()
-    print(f"declared changes of {ROWS} rows against one INSERT … SELECT by hand: {sorted(ratios)[1]:.2f} times")
+    print(
+        f"declared changes of {ROWS} rows against one INSERT … SELECT by hand: {sorted(ratios)[1]:.2f} times"
+        f" (wanted: at most {BY_HAND_WANTED})"
+    )
 
 
 def _ours(path: Path) -> float:
