@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TESTS ?= tests
+BENCH ?=
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
@@ -38,8 +39,8 @@ contracts: venv ## Check which package may import which
 test: venv ## Run the tests (TESTS=tests/unit for some of them)
 	$(BIN)/python -m pytest -n $(PROCESSES) $(TESTS)
 
-bench: venv ## Print the speed of this machine; nothing fails for being slow
-	$(BIN)/python -m tests.benchmarks
+bench: venv ## Print the speed of this machine; nothing fails for being slow (BENCH=drain for one of them)
+	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 demo: venv ## Tell the whole story in a terminal, with a real server
 	$(BIN)/python -m simulator demo
