@@ -1,6 +1,7 @@
 """One queued thing, a batch of them, and what the cloud said about each: values without behaviour."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -129,6 +130,28 @@ class Result(NamedTuple):
     def was_in_conflict(self) -> bool:
         """Its row had changed, and it had asked not to be applied then."""
         return self.first_answer == "conflict"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllApplied:
+    """The results of a whole batch of which each entry was applied as it came: nearly every answer says that.
+
+    `versions` in the order of the entries, the first of which has the number `first`.
+    """
+
+    first: int
+    versions: Sequence[int] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.versions)
+
+    def __iter__(self) -> Iterator[Result]:
+        for sequence, version in enumerate(self.versions, start=self.first):
+            yield Result(sequence=sequence, status="applied", version=version)
+
+
+Results = Iterable[Result] | AllApplied
+"""What the cloud said about the entries of a batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from syncengine.outbox import claim as claiming
 from syncengine.outbox import numbering, set_aside, settlement
 from syncengine.outbox.barrier_page import Barrier, Page
 from syncengine.outbox.delivery import Event, State, next_state
-from syncengine.outbox.entry import Batch, Counts, Entry, Result, Settled, entry_of
+from syncengine.outbox.entry import Batch, Counts, Entry, Results, Settled, entry_of
 from syncengine.outbox.lease import DrainLease
 from syncengine.outbox.numbering import DrainState
 from syncengine.outbox.row_body import collection_columns
@@ -98,9 +98,7 @@ class Outbox:
         limits = claiming.Limits(entries_max=entries_max, bytes_max=bytes_max)
         return claiming.claim(self.store, owner, limits=limits, token=token, fresh=fresh, behind=behind)
 
-    def confirm(
-        self, batch: Batch, results: Iterable[Result], *, server_epoch: int = 0, also: Also | None = None
-    ) -> Settled:
+    def confirm(self, batch: Batch, results: Results, *, server_epoch: int = 0, also: Also | None = None) -> Settled:
         """Settle a batch by what the cloud said; see `settlement.confirm`."""
         return settlement.confirm(self.store, batch, results, server_epoch=server_epoch, also=also)
 

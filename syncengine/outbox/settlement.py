@@ -1,13 +1,14 @@
 """What the cloud's answers do to the outbox, in one durable transaction."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from syncengine.local.version_table import read_installed, write_cloud_version
 from syncengine.outbox.barrier_page import Barrier, Page
 from syncengine.outbox.delivery import Event, State, next_state
-from syncengine.outbox.entry import CONFLICT, Batch, Entry, Kind, Result, Settled, entry_of
+from syncengine.outbox.entry import CONFLICT, AllApplied, Batch, Entry, Kind, Result, Results, Settled, entry_of
 from syncengine.outbox.set_aside import resolve_void, set_aside
 from syncengine.vocabulary import SchemaVersion, user_scope
 
@@ -21,7 +22,7 @@ Also = Callable[[str], None]
 def confirm(
     store: "Store",
     batch: Batch,
-    results: Iterable[Result],
+    results: Results,
     *,
     server_epoch: int = 0,
     also: Also | None = None,
@@ -32,11 +33,13 @@ def confirm(
     had used. One that another process has settled meanwhile, or whose epoch has ended, is passed over.
     `server_epoch`: the life of the cloud's rows that its versions belong to.
     """
-    answers = {result.sequence: result for result in results}
     with store.transaction(durable=True):
         settling = _Settling(store, batch, server_epoch=server_epoch)
-        for sent in batch.entries:
-            settling.settle(sent, answers.get(sent.sequence or 0))
+        if not (isinstance(results, AllApplied) and settling.settle_all(results)):
+            answers = {result.sequence: result for result in results}
+            settling.look_up()
+            for sent in batch.entries:
+                settling.settle(sent, answers.get(sent.sequence or 0))
         settling.write()
         store.run("drain", "confirm", owner=batch.owner, applied=settling.applied)
         if also is not None:
@@ -52,12 +55,35 @@ class _Settling:
         self._store = store
         self._batch = batch
         self._server_epoch = server_epoch
-        self._present = _present(store, batch)
+        self._present: dict[int, tuple[int, str]] = {}
         self._leaving: list[int] = []
         self._sequences: list[int] = []
         self._versions: list[tuple[object, ...]] = []
         self._items: list[int] = []
         self._unanswered = self._conflicts = self._reused = 0
+
+    def settle_all(self, results: AllApplied) -> bool:
+        """Settle a batch of edits of one row each that were all applied and are all here still; False: not such."""
+        entries = self._batch.entries
+        first, last = entries[0].sequence or 0, entries[-1].sequence or 0
+        if first != results.first or len(entries) != len(results) or not _OF_ONE_ROW.issuperset(map(_KIND, entries)):
+            return False
+        of_batch = {"owner": self._batch.owner, "epoch": self._batch.epoch, "first": first, "last": last}
+        if self._store.value("outbox", "count_still_claimed", **of_batch) != len(entries):
+            return False
+        self._leaving = list(map(_ENTRY_ID, entries))
+        self._sequences = list(range(first, last + 1))
+        self._versions = [
+            (collection, owner, row_key, version, self._server_epoch, shape_version, kind is Kind.DELETE)
+            for (collection, owner, row_key, shape_version, kind), version in zip(
+                map(_OF_ROW, entries), results.versions, strict=True
+            )
+        ]
+        return True
+
+    def look_up(self) -> None:
+        """Which entries of the batch are still here."""
+        self._present = _present(self._store, self._batch)
 
     def settle(self, sent: Entry, answer: Result | None) -> None:
         present = self._present.get(sent.sequence or 0)
@@ -128,6 +154,11 @@ class _Settling:
 
 _PLAIN = frozenset({Kind.PUT, Kind.PATCH, Kind.DELETE, Kind.CHANGES, Kind.LIFT})
 """Entries that leave when they have taken effect."""
+
+
+_OF_ONE_ROW = frozenset({Kind.PUT, Kind.PATCH, Kind.DELETE})
+_ENTRY_ID, _KIND = attrgetter("entry_id"), attrgetter("kind")
+_OF_ROW = attrgetter("collection", "owner", "row_key", "shape_version", "kind")
 
 
 def _runs(sequences: list[int]) -> Iterator[tuple[int, int]]:

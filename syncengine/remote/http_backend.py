@@ -22,7 +22,7 @@ from syncengine.errors import (
 )
 from syncengine.logs import install_redaction, register_secret
 from syncengine.remote.bounded_network import BoundedNetwork, BoundedTransport, Deadlines
-from syncengine.remote.encoded_push import EncodedPush
+from syncengine.remote.encoded_push import AllApplied, EncodedPush, all_applied
 from syncengine.remote.http_answer import Answer, answer_of_body, failure_by_head, not_echoed, unpacked, violation
 from syncengine.remote.json_text import JsonRefused, write_json
 from syncengine.remote.wire import (
@@ -122,13 +122,17 @@ class HttpBackend:
         check_push_answer(request, answer)
         return answer
 
-    def push_encoded(self, push: EncodedPush) -> PushAnswer:
+    def push_encoded(self, push: EncodedPush) -> PushAnswer | AllApplied:
         """The same for entries that are JSON already."""
         headers = {"Content-Type": "application/json", **self._signed()}
         if push.compress:
             headers["Content-Encoding"] = "gzip"
         sent = self._client.build_request("POST", self._address("push"), content=push.body(), headers=headers)
-        answer = self._call(sent, model=PushAnswer)
+        status, raw = self._answered(sent)
+        return (all_applied(raw, push) if status == 200 else None) or self._judged_push(status, raw, push)
+
+    def _judged_push(self, status: int, raw: bytes, push: EncodedPush) -> PushAnswer:
+        answer = answer_of_body(status, raw, model=PushAnswer, depth_max=self._settings.answer_depth_max)
         if answer.request_id != push.request_id:
             raise not_echoed("request id")
         check_results(push.sequences, answer)
@@ -197,12 +201,19 @@ class HttpBackend:
         connect_wait_ms_max: int | None = None,
         wait_ms_max: int | None = None,
     ) -> Answer:
+        status, raw = self._answered(request, connect_wait_ms_max=connect_wait_ms_max, wait_ms_max=wait_ms_max)
+        return answer_of_body(status, raw, model=model, depth_max=self._settings.answer_depth_max)
+
+    def _answered(
+        self, request: httpx.Request, *, connect_wait_ms_max: int | None = None, wait_ms_max: int | None = None
+    ) -> tuple[int, bytes]:
+        """Status and body within the deadlines."""
         wait_ms = wait_ms_max or self._settings.request_wait_ms_max
         connect_ms = connect_wait_ms_max or self._settings.connect_wait_ms_max
         request.extensions["timeout"] = httpx.Timeout(wait_ms / 1000, connect=connect_ms / 1000).as_dict()
         try:
             with self._deadlines.within(wait_ms):
-                status, raw = self._exchange(request)
+                return self._exchange(request)
         except _TRANSPORT_FAILURES as error:
             raise _unreachable(error, address=self._origin()) from error
         except RuntimeError as error:
@@ -210,7 +221,6 @@ class HttpBackend:
             if not self._closed:
                 raise
             raise _unreachable(error, address=self._origin()) from error
-        return answer_of_body(status, raw, model=model, depth_max=self._settings.answer_depth_max)
 
     def _exchange(self, request: httpx.Request) -> tuple[int, bytes]:
         """Send, and read no more than the head of what is no answer of ours."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from syncengine.outbox.entry import Batch, Result
+from syncengine.outbox.entry import AllApplied, Batch, Result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Push:
 class PushSaid:
     """What became of each; an entry that is missing here was not acknowledged."""
 
-    results: tuple[Result, ...]
+    results: tuple[Result, ...] | AllApplied
     took_ms: int = 0
 
 

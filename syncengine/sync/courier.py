@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from syncengine.errors import AuthRequired, SyncEngineError
-from syncengine.outbox.entry import Result
-from syncengine.remote import wire
+from syncengine.outbox.entry import AllApplied, Result
+from syncengine.remote import encoded_push, wire
 from syncengine.remote.encoded_push import EncodedPush, TakesEncodedPush
 from syncengine.sync.calls import (
     Answer,
@@ -98,7 +98,10 @@ def _hello(backend: "Backend", call: Hello, request_id: str, heard: Heard) -> He
 
 def _push(backend: "Backend", call: Push, request_id: str) -> PushSaid:
     if call.encoded is not None and isinstance(backend, TakesEncodedPush):
-        answer = backend.push_encoded(_encoded_push(call, call.encoded, request_id))
+        push = _encoded_push(call, call.encoded, request_id)
+        answer = backend.push_encoded(push)
+        if isinstance(answer, encoded_push.AllApplied):
+            return PushSaid(results=AllApplied(first=push.sequences[0], versions=answer.versions))
     else:
         answer = _push_values(backend, call, request_id)
     return PushSaid(results=tuple(map(_result, answer.results)))

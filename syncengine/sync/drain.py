@@ -26,7 +26,7 @@ from syncengine.errors import (
     SyncEngineError,
 )
 from syncengine.events import BatchConfirmed, BatchSent, EntryQuarantined
-from syncengine.outbox.entry import Batch, Kind, Settled
+from syncengine.outbox.entry import AllApplied, Batch, Kind, Settled
 from syncengine.outbox.numbering import DrainState
 from syncengine.outbox.sendable import INTEGER_MAX
 from syncengine.settings import Settings
@@ -479,7 +479,9 @@ class Draining:
 
 
 def _all_took_effect(batch: Batch, said: PushSaid) -> bool:
-    return len(said.results) == len(batch.entries) and all(result.took_effect for result in said.results)
+    if len(said.results) != len(batch.entries):
+        return False
+    return isinstance(said.results, AllApplied) or all(result.took_effect for result in said.results)
 
 
 __all__ = [

@@ -26,7 +26,7 @@ import orjson
 from syncengine.clock import SystemClock
 from syncengine.local.store import Store
 from syncengine.outbox.queue import Outbox
-from syncengine.remote.encoded_push import EncodedPush
+from syncengine.remote.encoded_push import AllApplied, EncodedPush, all_applied
 from syncengine.remote.http_answer import answer_of_body
 from syncengine.remote.http_backend import HttpBackend
 from syncengine.remote.wire import HelloAnswer, HelloRequest, Limits, PushAnswer
@@ -83,7 +83,7 @@ class Delayed(HttpBackend):
         time.sleep(self.delay_ms / 1000)
         return super().hello(request)
 
-    def push_encoded(self, push: EncodedPush) -> PushAnswer:
+    def push_encoded(self, push: EncodedPush) -> PushAnswer | AllApplied:
         time.sleep(self.delay_ms / 1000)
         return super().push_encoded(push)
 
@@ -108,7 +108,7 @@ class AtOnce:
             limits=Limits(entries_max=5_000, bytes_max=16 * 1024 * 1024),
         )
 
-    def push_encoded(self, push: EncodedPush) -> PushAnswer:
+    def push_encoded(self, push: EncodedPush) -> PushAnswer | AllApplied:
         time.sleep(self.delay_ms / 1000)
         push.body()
         self.sequence = push.sequences[-1]
@@ -119,7 +119,8 @@ class AtOnce:
             "device_seq": self.sequence,
             "results": [{"sequence": number, "status": "applied", "version": number} for number in push.sequences],
         }
-        return answer_of_body(200, orjson.dumps(answer), model=PushAnswer, depth_max=64)
+        raw = orjson.dumps(answer)
+        return all_applied(raw, push) or answer_of_body(200, raw, model=PushAnswer, depth_max=64)
 
     def close(self) -> None:
         """Nothing to close."""

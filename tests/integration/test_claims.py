@@ -7,8 +7,8 @@ import pytest
 from drain_world import World, applied
 
 from syncengine.local.statements import statement
-from syncengine.outbox.entry import Kind, Result
-from syncengine.remote.encoded_push import EncodedPush
+from syncengine.outbox.entry import AllApplied, Kind, Result
+from syncengine.remote.encoded_push import EncodedPush, all_applied
 from syncengine.remote.wire import EntryKind
 from syncengine.settings import Settings
 from syncengine.sync.calls import Begin, Begun, End
@@ -438,10 +438,12 @@ def test_a_row_whose_put_is_on_its_way_is_deleted_at_the_cloud_however_it_came_a
         ("waiting", "_sync_outbox_by_owner"),
         ("claimed", "_sync_outbox_by_sequence"),
         ("still_claimed", "_sync_outbox_by_sequence"),
+        ("count_still_claimed", "_sync_outbox_by_sequence"),
         ("delete_run", "_sync_outbox_by_sequence"),
         ("delete_squashed", "_sync_outbox_by_survivor"),
         ("delete_squashed_of", "_sync_outbox_by_survivor"),
         ("squash_again", "_sync_outbox_by_survivor"),
+        ("has_earlier", "_sync_outbox_by_row"),
         ("edits_after", "_sync_outbox_by_row"),
         ("sendable", "_sync_outbox_by_owner"),
     ],
@@ -454,3 +456,47 @@ def test_no_statement_of_a_drain_reads_the_whole_queue(world, name, index):
     assert not [
         step for step in plan if step.startswith("SCAN") or ("TEMP B-TREE" in step and name != "edits_after")
     ], plan
+
+
+def test_an_answer_that_applies_all_is_read_quickly_and_any_other_is_left_to_the_models():
+    push = EncodedPush(
+        request_id="r", user="ann", device="d", epoch=1, schema_version="2.0.0", sequences=range(4, 6), entries=b"[]"
+    )
+
+    def read(*results, device_seq=5, request_id="r", more=b""):
+        said = {"protocol": 1, "request_id": request_id, "server_time": "", "device_seq": device_seq}
+        raw = json.dumps({**said, "results": results}, separators=(",", ":")).encode()
+        found = all_applied(raw[:-1] + more + b"}", push)
+        return found and found.versions
+
+    def result(sequence, status="applied", version=7, **more):
+        return {"sequence": sequence, "status": status, "version": version, **more}
+
+    assert read(result(4), result(5, version=9)) == [7, 9]
+    assert not read(result(4))
+    assert not read(result(4), result(6), device_seq=6)
+    assert not read(result(4), result(5), device_seq=4)
+    assert not read(result(4), result(5), request_id="another")
+    assert not read(result(4), result(5, status="merged"))
+    assert not read(result(4), result(5, version=True))
+    assert not read(result(4), result(5, version=-1))
+    assert not read(result(4), result(5, version=2**63))
+    assert not read(result(4), result(5, code="c"))
+    assert not read(result(4), result(5), more=b',"device_seq":9')
+    assert not read(result(4), result(5), more=b',"device_seq" :9')
+    assert not read(result(4), result(5), more=b',"other":9')
+    assert not read(result(4), result(5), more=b',"server_time":"\\u0000"')
+
+
+def test_a_batch_of_which_all_was_applied_leaves_as_if_each_had_been_told_by_itself(world):
+    know(world, "b", 2)
+    world.put("a")
+    patch(world, "b", "1")
+    patch(world, "b", "2", before="1")
+    world.captured(("delete", "journeys", "c", None, '{"id":"c"}'))
+    batch = world.claim()
+    settled = world.outbox.confirm(batch, AllApplied(first=1, versions=[5, 6, 7]), server_epoch=3)
+    assert (settled.applied, world.outbox.depth()) == (4, 0)
+    assert rows_known(world) == [("a", 5, 0), ("b", 6, 0), ("c", 7, 1)]
+    again = world.outbox.confirm(batch, AllApplied(first=1, versions=[5, 6, 7]), server_epoch=3)
+    assert again.applied == 0  # another process has settled it meanwhile

@@ -112,16 +112,15 @@ WHERE collection = :collection
 ORDER BY entry_id;
 
 -- name: has_earlier
--- Whether something that makes a row at the cloud was written before this.
-SELECT EXISTS (
-  SELECT 1
-  FROM _sync_outbox
-  WHERE collection = :collection
-    AND owner = :owner
-    AND row_key = :row_key
-    AND entry_id < :entry_id
-    AND kind IN ('put', 'changes', 'lift')
-);
+-- Something that was written before this and makes a row at the cloud.
+SELECT entry_id
+FROM _sync_outbox
+WHERE collection = :collection
+  AND owner = :owner
+  AND row_key = :row_key
+  AND entry_id < :entry_id
+  AND kind IN ('put', 'changes', 'lift')
+LIMIT 1;
 
 -- name: waiting_keys
 -- The keys of one page of what has no number yet.
@@ -152,6 +151,12 @@ WHERE owner = :owner
   AND entry_id > :after
 ORDER BY entry_id
 LIMIT :entries_max;
+
+-- name: texts_as_bytes
+-- The same of one entry.
+SELECT CAST(set_json AS BLOB), CAST(before_json AS BLOB)
+FROM _sync_outbox
+WHERE entry_id = :entry_id;
 
 -- name: rewrite_texts
 -- Give an entry that goes to quarantine texts that can be read.
@@ -232,6 +237,16 @@ WHERE owner = :owner
   AND epoch = :epoch
   AND sequence BETWEEN :first AND :last
   AND state = 'claimed';
+
+-- name: count_still_claimed
+-- How many edits of one row each, of those with these numbers, are still here.
+SELECT count(*)
+FROM _sync_outbox
+WHERE owner = :owner
+  AND epoch = :epoch
+  AND sequence BETWEEN :first AND :last
+  AND state = 'claimed'
+  AND kind IN ('put', 'patch', 'delete');
 
 -- name: set_back
 -- An entry that the cloud did not apply, as it had asked, waits for what the cloud has; its number is used up.
