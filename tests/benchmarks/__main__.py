@@ -4,6 +4,8 @@
 """
 
 import argparse
+import sys
+import traceback
 from collections.abc import Callable
 
 from tests.benchmarks import (
@@ -44,13 +46,25 @@ def main() -> None:
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - ALL.keys():
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
-    for name in chosen.names or ALL:
-        about, report = ALL[name]
-        if chosen.list:
-            print(f"{name:17}{(about or '').splitlines()[0]}")
-        else:
-            print(f"# {name}", flush=True)
-            report()
+    names = chosen.names or list(ALL)
+    if chosen.list:
+        for name in names:
+            print(f"{name:17}{(ALL[name][0] or '').splitlines()[0]}")
+        return
+    failed = [name for name in names if not _ran(name)]
+    if failed:
+        sys.exit(f"these benchmarks failed: {', '.join(failed)}")
+
+
+def _ran(name: str) -> bool:
+    """Whether it came to its end; one that does not keeps none of the others from running."""
+    print(f"# {name}", flush=True)
+    try:
+        ALL[name][1]()
+    except Exception:
+        traceback.print_exc()
+        return False
+    return True
 
 
 if __name__ == "__main__":

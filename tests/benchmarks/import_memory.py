@@ -20,7 +20,10 @@ def peak_kb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 before = peak_kb()
-with Engine.open("app.db", registry=REGISTRY, user="ann", sources={"asyncstorage": "legacy"}) as engine:
+opened = Engine.open(
+    "app.db", registry=REGISTRY, user="ann", sources={"asyncstorage": "legacy"}, consent=lambda request: True
+)
+with opened as engine:
     report = engine.migrate()
     walks = [result.counts.read for result in report.results if result.migration_id == "journey-storage-v1-to-v2"]
     assert report.success
