@@ -14,7 +14,7 @@ from syncengine.local.stored import SHAPE_VERSION, stored_version
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.definition import Item
 from syncengine.migrate.entries_back import has_entries_set_aside, settle_with_row
-from syncengine.migrate.late import LateRow, Lift, come_back, lift_for, step_aside, steps_between
+from syncengine.migrate.late import LIVE_SUFFIX, LateRow, Lift, come_back, lift_for, step_aside, steps_between
 from syncengine.migrate.migration_run import Run
 from syncengine.migrate.plan import all_steps_of_hop
 from syncengine.migrate.quarantine_item import row_from_json
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 NOT_LISTED = "migration_not_listed"
 SHAPE_UNKNOWN = "shape_unknown"
 OTHER_OWNER = "other_owner"
+FROM_CLOUD = "pull"
+"""The origin of a row that came from the cloud and that no rule of its table took, or that was deleted there."""
 
 
 class RetryRefused(Exception):
@@ -87,6 +89,7 @@ class _Return:
             self._convert(self._run_of(step))
         rows = [(name, *keys) for name in _names(lift) for keys in self._keys_in(name)]
         self._check_owners(rows)
+        self._make_room(rows)
         come_back(self._store, self._registry, lift, refuse=_refuse, keys_may_meet=False)
         self._check_references()
         self._queue(rows)
@@ -202,6 +205,27 @@ class _Return:
         if any(str(owner) != self._owner for owner in owned):
             raise RetryRefused(Rejection(code=OTHER_OWNER, text="it would become a row of another user"))
 
+    def _make_room(self, rows: list[tuple[str, str | None, str]]) -> None:
+        """What came from the cloud takes the place of what was here before it, unless that was edited since."""
+        if self._item.origin != FROM_CLOUD:
+            return
+        for name, owner, key in rows:
+            collection = self._registry.collections[name]
+            row = {"collection": name, "owner": owner or "", "row_key": key}
+            if self._store.rows("receipts", "entries_of_row", **row):
+                why = "the row was edited here since, and that was not sent yet"
+                raise RetryRefused(Rejection(code="edited_since", text=why))
+            self._store.query(
+                f"DELETE FROM {quoted(name + LIVE_SUFFIX)} "
+                f"WHERE {quoted(collection.key)} = ? AND {quoted(collection.owner or collection.key)} = ?",
+                (key, owner if collection.owner is not None else key),
+            )
+
+    def _cloud_has_it(self, row: dict[str, str]) -> bool:
+        """As it came from there: to send it again could only overwrite what has happened to it since."""
+        is_as_it_came = self._item.origin == FROM_CLOUD and not self._item.edited
+        return is_as_it_came and bool(self._store.value("capture", "is_at_cloud", **row))
+
     def _check_references(self) -> None:
         try:
             check_references(self._store, self._item.migration or "")
@@ -216,8 +240,10 @@ class _Return:
                 continue
             sent = uploaded_collections(self._registry, read_installed(self._store), scope=user_scope(owner))
             row = {"owner": owner, "collection": name, "row_key": key}
+            if self._cloud_has_it(row):
+                continue
             with_entries = has_entries_set_aside(self._store, **row)
-            came_from_there = self._item.origin == "pull"
+            came_from_there = self._item.origin == FROM_CLOUD
             if with_entries or came_from_there or name in sent or self._store.value("capture", "is_at_cloud", **row):
                 queue_row(self._store, **row)
                 settle_with_row(self._store, **row)

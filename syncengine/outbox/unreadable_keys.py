@@ -29,8 +29,7 @@ def set_aside_unreadable(store: "Store", owner: str) -> None:
         page = store.rows("outbox", "waiting_texts_as_bytes", owner=owner, after=after, entries_max=PAGE_ENTRIES)
         unreadable = [row for row in page if not all(text is None or is_utf8(text) for text in row[1:])]
         for entry_id, *texts in unreadable:
-            set_json, before_json = (None if text is None else text.decode(errors="replace") for text in texts)
-            store.run("outbox", "rewrite_texts", entry_id=entry_id, set_json=set_json, before_json=before_json)
+            _make_readable(store, entry_id, *texts)
         for entry_id, *_ in unreadable:
             entry = entry_of(store.rows("outbox", "entry", entry_id=entry_id)[0])
             fault = TEXT_NOT_UTF8
@@ -61,9 +60,16 @@ def _set_aside_those_of(store: "Store", keys: dict[int, bytes]) -> None:
     # All are readable before the first is moved: what it holds back may be another of them.
     for entry_id, key in unreadable.items():
         store.run("outbox", "rename_key", entry_id=entry_id, row_key=_readable(key))
+        # A row that was captured whole holds its key as well.
+        _make_readable(store, entry_id, *store.rows("outbox", "texts_as_bytes", entry_id=entry_id)[0])
     for entry_id in unreadable:
         entry = entry_of(store.rows("outbox", "entry", entry_id=entry_id)[0])
         set_aside(store, entry, event=Event.UNREADABLE, error_code=KEY_NOT_UTF8.code, error_text=KEY_NOT_UTF8.why)
+
+
+def _make_readable(store: "Store", entry_id: int, *texts: bytes | None) -> None:
+    set_json, before_json = (None if text is None else text.decode(errors="replace") for text in texts)
+    store.run("outbox", "rewrite_texts", entry_id=entry_id, set_json=set_json, before_json=before_json)
 
 
 def _readable(key: bytes) -> str:

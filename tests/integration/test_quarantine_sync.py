@@ -1,0 +1,291 @@
+"""What was set aside on its way to the cloud, or from it: nothing else waits for it, and a person can decide."""
+
+import json
+
+import pytest
+from drain_world import Line, MovableClock
+from users_world import opened, registry
+
+from syncengine import Collection, Settings, tables
+from syncengine.errors import BackendUnavailable, BatchRefused
+from syncengine.server.cloud import Cloud
+from syncengine.server.storage import Storage
+from syncengine.vocabulary import UserId
+from tests.conformance.device_requests import rows
+
+QUICK = Settings(
+    attempts_of_one_entry_max=1,
+    attempts_before_halving=1,
+    retry_wait_ms_min=1,
+    retry_wait_ms_max=2,
+    round_pushes_max=100_000,
+)
+STARS = """CREATE TABLE stars (
+  user_id TEXT NOT NULL, id TEXT NOT NULL, many INTEGER CHECK (many < 100), name TEXT UNIQUE, weight ANY,
+  PRIMARY KEY (user_id, id)
+) STRICT;"""
+FREE = STARS.replace("CHECK (many < 100)", "").replace("UNIQUE", "").replace("INTEGER", "ANY")
+"""The same on a device whose app looks less closely."""
+
+
+def app(sql):
+    made = tables(id="stars", from_version="2.0.0", to_version="2.1.0", create=(sql,))
+    collections = (
+        Collection("notes", owner="user_id"),
+        Collection("tags", owner="user_id"),
+        Collection("looks", key="name", owner=None),
+        Collection("stars", owner="user_id"),
+    )
+    return registry(also=(made,), target="2.1.0", collections=collections)
+
+
+@pytest.fixture
+def cloud(tmp_path):
+    clock = MovableClock()
+    cloud = Cloud(Storage(str(tmp_path / "memory"), clock=clock), clock=clock)
+    cloud.accept_token(UserId("ann"), token="a token of ann")
+    yield cloud
+    cloud.close()
+
+
+@pytest.fixture
+def line(cloud):
+    return Line(cloud, "ann")
+
+
+def device(tmp_path, name, line, sql=STARS):
+    return opened(tmp_path / name, backend=line, settings=QUICK, registry=app(sql))
+
+
+@pytest.fixture
+def engine(tmp_path, line):
+    with device(tmp_path, "one", line) as engine:
+        yield engine
+
+
+def star(engine, key, many=1, name=None, **more):
+    with engine.write() as db:
+        db["stars"].insert({"user_id": "ann", "id": key, "many": many, "name": name, **more})
+
+
+def stars(engine):
+    return dict(engine._store.query("SELECT id, many FROM stars WHERE user_id = 'ann' ORDER BY id"))
+
+
+def at_the_cloud(cloud, collection="stars"):
+    found, after = {}, None
+    while True:
+        answer = cloud.rows(UserId("ann"), rows(user="ann", collection=collection, after=after))
+        found.update((row.key, row.body) for row in answer.rows)
+        after = answer.next
+        if after is None:
+            return found
+
+
+def items(engine):
+    return {item.key: item for item in engine.quarantine.items()}
+
+
+# One poisoned entry of each kind among a thousand.
+
+
+def note(engine, key, sql_text="'text'"):
+    with engine.write() as db:
+        db.execute(f"INSERT INTO notes VALUES ('ann', {key}, {sql_text})")
+
+
+def refuses(request):
+    """A cloud that cannot read one entry, breaks on another, and says 413 to a third."""
+    keys = {entry.key for entry in request.entries if entry.kind.value != "void"}
+    if "unreadable" in keys:
+        return BatchRefused("The request was refused.", status=400)
+    if "too-large" in keys:
+        return BatchRefused("The request was too large.", status=413)
+    if "breaks" in keys:
+        return BackendUnavailable("The server broke.")
+    return None
+
+
+def test_one_poisoned_entry_of_each_kind_stops_none_of_a_thousand_others(engine, line, cloud):
+    line.refuses = refuses
+    poisons = {
+        100: lambda: note(engine, "'nul'", "'a' || char(0) || 'b'"),
+        200: lambda: note(engine, "'not-utf8'", "CAST(x'ff' AS TEXT)"),
+        300: lambda: note(engine, "CAST(x'6bff' AS TEXT)"),
+        400: lambda: star(engine, "endless", weight=float("inf")),
+        500: lambda: note(engine, "'unreadable'"),
+        600: lambda: note(engine, "'breaks'"),
+        700: lambda: note(engine, "'too-large'"),
+        800: lambda: patch_of_a_row_that_is_not_there(engine),
+    }
+    for number in range(1_000):
+        note(engine, f"'n{number:04}'")
+        if number in poisons:
+            poisons[number]()
+    for _ in range(200):
+        engine.flush(timeout_ms=5_000)
+        if engine.status().outbox.waiting + engine.status().outbox.claimed == 0:
+            break
+    assert set(at_the_cloud(cloud, "notes")) == {f"n{number:04}" for number in range(1_000)}
+    found = items(engine)
+    assert len(found) == len(poisons)
+    assert {"nul", "not-utf8", "endless", "unreadable", "breaks", "too-large", "not-there"} <= set(found)
+    status = engine.status()
+    assert (status.outbox.waiting, status.outbox.claimed, status.outbox.held) == (0, 0, 0)
+    assert (status.quarantined, status.synced) == (len(poisons), False)
+
+
+def patch_of_a_row_that_is_not_there(engine):
+    store = engine._store
+    with store.transaction():
+        group = store.value("outbox", "advance_groups", count=2) - 1
+        store.query(
+            "INSERT INTO _sync_outbox (owner, kind, collection, row_key, set_json, before_json, shape_version,"
+            " group_id, created_at) VALUES ('ann', 'patch', 'notes', 'not-there', '{\"text\": 1}', '{\"text\": 2}',"
+            " '2.0.0', ?, '2026-01-01T00:00:00.000Z')",
+            (group,),
+        )
+
+
+def test_what_builds_on_a_poisoned_entry_is_held_and_all_else_goes(engine, line, cloud):
+    """The same row, a child by foreign key, the same block."""
+    line.refuses = refuses
+    note(engine, "'unreadable'")
+    for _ in range(10):
+        engine.flush(timeout_ms=5_000)
+    with engine.write() as db:
+        db["tags"].insert({"user_id": "ann", "id": "child", "note": "unreadable", "word": "w"})
+        db["notes"].insert({"user_id": "ann", "id": "of-the-same-block"})
+    with engine.write() as db:
+        db.execute("UPDATE notes SET text = 'later' WHERE id = 'unreadable'")
+    note(engine, "'free'")
+    for _ in range(10):
+        engine.flush(timeout_ms=5_000)
+    assert set(at_the_cloud(cloud, "notes")) == {"free"}
+    assert at_the_cloud(cloud, "tags") == {}
+    [item] = engine.quarantine.items()
+    held = engine._store.query("SELECT row_key, held_by FROM _sync_outbox WHERE state = 'held' ORDER BY row_key")
+    assert held == [(key, item.item_id) for key in ("child", "of-the-same-block", "unreadable")]
+    line.refuses = lambda request: None
+    engine.quarantine.retry(item.item_id)
+    engine.flush(timeout_ms=5_000)
+    assert {key: body["text"] for key, body in at_the_cloud(cloud, "notes").items()} == {
+        "free": "text",
+        "of-the-same-block": None,
+        "unreadable": "later",
+    }
+    assert set(at_the_cloud(cloud, "tags")) == {"child"}
+
+
+def test_one_poisoned_row_of_each_kind_from_the_cloud_stops_none_of_a_thousand_others(tmp_path, line, cloud):
+    with device(tmp_path, "free", Line(cloud, "ann"), FREE) as free:
+        for number in range(1_000):
+            star(free, f"s{number:04}", number % 90, name=f"star {number}")
+            if number == 300:
+                star(free, "too-many", 100)
+            if number == 500:
+                star(free, "a-word", "many")
+            if number == 700:
+                star(free, "same-name", 3, name="star 7")
+        assert free.flush(timeout_ms=60_000).reason == "drained"
+    with device(tmp_path, "one", line) as engine:
+        engine.sync_now()
+        assert len(stars(engine)) == 1_000
+        assert set(items(engine)) == {"too-many", "a-word", "same-name"}
+        assert {item.origin for item in engine.quarantine.items()} == {"pull"}
+        cursor = engine._store.query("SELECT at_head FROM _sync_cursor")
+        assert cursor == [(1,)]
+
+
+# Deciding about what came from the cloud.
+
+
+@pytest.fixture
+def two(tmp_path, line, cloud, engine):
+    """An app that takes all, and what of it the other one does not."""
+    with device(tmp_path, "free", Line(cloud, "ann"), FREE) as free:
+        star(free, "a", 1)
+        free.sync_now()
+        engine.sync_now()
+        with free.write() as db:
+            db.execute("UPDATE stars SET many = 500 WHERE id = 'a'")
+        star(free, "b", 200)
+        free.sync_now()
+        engine.sync_now()
+        yield free
+
+
+def test_a_row_and_a_change_that_no_rule_takes_lie_there_and_the_last_good_form_stays(engine, two):
+    assert stars(engine) == {"a": 1}
+    assert {key: item.origin for key, item in items(engine).items()} == {"a": "pull", "b": "pull"}
+    assert {json.loads(item.body)["many"] for item in engine.quarantine.items()} == {500, 200}
+
+
+def test_trying_them_again_in_vain_leaves_everything_and_says_why(engine, two):
+    for item in engine.quarantine.items():
+        outcome = engine.quarantine.retry(item.item_id)
+        assert not outcome.resolved
+        assert "CHECK constraint failed" in outcome.why
+    assert stars(engine) == {"a": 1}
+    assert engine.status().outbox.waiting == 0
+
+
+def loosened(engine):
+    """The app takes more now."""
+    with engine._store.transaction():
+        engine._store.query("PRAGMA writable_schema = ON")
+        engine._store.query(
+            "UPDATE sqlite_schema SET sql = replace(sql, 'many < 100', 'many < 900') WHERE name = 'stars'"
+        )
+        engine._store.query("PRAGMA writable_schema = RESET")
+
+
+def test_what_fits_by_now_comes_in_as_it_came_and_is_not_sent_back(tmp_path, line, cloud, two, engine):
+    found = items(engine)
+    with engine._store.without_triggers(), engine.write() as db:
+        db.execute("DELETE FROM stars")
+    loosened(engine)
+    engine.close()
+    with device(tmp_path, "one", line, STARS.replace("100", "900")) as engine:
+        for item in found.values():
+            assert engine.quarantine.retry(item.item_id).resolved
+        assert stars(engine) == {"a": 500, "b": 200}
+        assert engine.status().outbox.waiting == 0
+        assert engine.reconcile().queued == 0
+
+
+def test_an_edited_row_takes_the_place_of_the_old_one_and_reaches_the_other_device(engine, two):
+    for item in engine.quarantine.items():
+        body = {**json.loads(item.body), "many": 42}
+        engine.quarantine.edit(item.item_id, json.dumps(body))
+        assert engine.quarantine.retry(item.item_id).resolved
+    assert stars(engine) == {"a": 42, "b": 42}
+    engine.sync_now()
+    two.sync_now()
+    assert stars(two) == {"a": 42, "b": 42}
+    assert items(engine) == {}
+
+
+def test_a_row_that_was_edited_here_since_is_not_overwritten(engine, two):
+    item = items(engine)["a"]
+    engine.quarantine.edit(item.item_id, json.dumps({**json.loads(item.body), "many": 42}))
+    with engine.write() as db:
+        db.execute("UPDATE stars SET many = 7 WHERE id = 'a'")
+    outcome = engine.quarantine.retry(item.item_id)
+    assert (outcome.resolved, outcome.why) == (False, "the row was edited here since, and that was not sent yet")
+    assert stars(engine) == {"a": 7}
+
+
+def test_what_is_given_up_stays_out_and_the_cloud_keeps_it(engine, two, cloud):
+    for item in engine.quarantine.items():
+        engine.quarantine.discard(item.item_id, reason="nonsense")
+    engine.sync_now()
+    assert stars(engine) == {"a": 1}
+    assert {key: body["many"] for key, body in at_the_cloud(cloud).items()} == {"a": 500, "b": 200}
+
+
+def test_the_export_holds_them_whole(engine, two, tmp_path):
+    assert engine.quarantine.export(tmp_path / "items.json") == 2
+    written = json.loads((tmp_path / "items.json").read_text())
+    assert {item["key"]: json.loads(item["body"])["many"] for item in written} == {"a": 500, "b": 200}
+    assert {item["origin"] for item in written} == {"pull"}
