@@ -8,9 +8,10 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -22,7 +23,18 @@ from syncengine.vocabulary import SchemaVersion, UserId
 
 _CONNECTIONS_WAITING_MAX = 128
 _IDLE_CONNECTION_SECONDS_MAX = 75
-_OBJECTS_BEFORE_COLLECTION = 100_000
+OBJECTS_BEFORE_COLLECTION = 100_000
+"""A push makes some ten thousand objects and no cycles: to look for some at each 700 is a quarter of its cost."""
+
+SERVING: Mapping[str, Any] = {
+    "access_log": False,
+    "log_level": "warning",
+    "server_header": False,
+    "timeout_keep_alive": _IDLE_CONNECTION_SECONDS_MAX,
+    "timeout_graceful_shutdown": 1,
+    "ws": "none",
+}
+"""How uvicorn serves; requests at work get one second to end."""
 
 KEEP_DAYS = 90
 """A device that was away for longer reads everything anew."""
@@ -109,28 +121,25 @@ def _data_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(cloud: Cloud, *, host: str, port: int, token_file: str | None) -> None:
-    """Until SIGTERM or SIGINT; requests at work get one second to end."""
-    # A push makes some ten thousand objects and no cycles: to look for some at each 700 is a quarter of its cost.
-    gc.set_threshold(_OBJECTS_BEFORE_COLLECTION)
+    """Until SIGTERM or SIGINT."""
+    gc.set_threshold(OBJECTS_BEFORE_COLLECTION)
     if token_file:
         _accept_tokens(cloud, Path(token_file).read_text(encoding="utf-8"))
-    config = uvicorn.Config(
-        create_app(cloud),
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        timeout_keep_alive=_IDLE_CONNECTION_SECONDS_MAX,
-        timeout_graceful_shutdown=1,
-        ws="none",
-    )
-    with socket.create_server((host, port), backlog=_CONNECTIONS_WAITING_MAX) as listener:
-        # Head and body of an answer are two writes: without this the second waits 40 ms for a delayed ACK.
-        # asyncio sets it only where the socket names its protocol; accepted sockets inherit it from here.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    config = uvicorn.Config(create_app(cloud), **SERVING)
+    with listening(host, port) as listener:
         for each in (signal.SIGTERM, signal.SIGINT):
             # uvicorn ends its work first and then raises the signal again; so the database is closed too.
             signal.signal(each, _exit)
         AnnouncedServer(config).run(sockets=[listener])
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that waits for connections; port 0 is any free one."""
+    listener = socket.create_server((host, port), backlog=_CONNECTIONS_WAITING_MAX)
+    # Head and body of an answer are two writes: without this the second waits 40 ms for a delayed ACK.
+    # asyncio sets it only where the socket names its protocol; accepted sockets inherit it from here.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _exit(_number: int, _frame: FrameType | None) -> None:
