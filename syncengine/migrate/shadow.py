@@ -343,7 +343,7 @@ class _ShadowRun:
             filling_run.stage_entries()
             before, warnings = filling_run.shadow, list(self.work.warnings)
             try:
-                if self._swapped(filling_run, last=number >= SWAPS_MAX):
+                if self._swapped(filling_run, last=number >= SWAPS_MAX, mending=mended):
                     return
             except ReconciliationFailed:
                 if mended:
@@ -353,9 +353,29 @@ class _ShadowRun:
                 self._touch_missing(filling_run, reader)
                 touch_extra(self.store, reader, before, filling_run.layout, new=self.executor.new_table)
 
+    def _settle(self, filling_run: Filling, *, mending: bool) -> None:
+        """Inside the transaction that swaps: the new table accounts for every row, or ReconciliationFailed is raised.
+
+        With `mending`, what does not add up is looked for under the lock. Before that it was looked for while others
+        could write, and a row that was deleted unseen since would never be found out.
+        """
+        before, warnings = filling_run.shadow, list(self.work.warnings)
+        try:
+            with self.store.savepoint("settling"):
+                filling_run.settle()
+                refuse_unequal(self.store, filling_run.shadow, new_table=self.executor.new_table)
+        except ReconciliationFailed:
+            if not mending:
+                raise
+            filling_run.shadow, self.work.warnings[:] = before, warnings
+            touch_missing(self.store, self.store, before, filling_run.layout, new=self.executor.new_table)
+            touch_extra(self.store, self.store, before, filling_run.layout, new=self.executor.new_table)
+            filling_run.settle()
+            refuse_unequal(self.store, filling_run.shadow, new_table=self.executor.new_table)
+
     # The end.
 
-    def _swapped(self, filling_run: Filling, *, last: bool) -> bool:
+    def _swapped(self, filling_run: Filling, *, last: bool, mending: bool) -> bool:
         """The one transaction that makes the new table the live one. False where too much was written meanwhile."""
         store, executor = self.store, self.executor
         with store.lock, Starter(store, rebuilds=True), store.transaction(durable=True):
@@ -364,11 +384,10 @@ class _ShadowRun:
             self.lease.renew()
             refuse_overtaken(self.step, self._version())
             filling_run.check_noted()
-            filling_run.settle()
+            self._settle(filling_run, mending=mending)
             shadow = filling_run.shadow
             self._count(shadow)
             self._judge(shadow)
-            refuse_unequal(store, shadow, new_table=executor.new_table)
             self._put_into_quarantine(shadow)
             self.run.entries = QueuedEntries(executor, self.work)
             self.run.entries.with_rows()

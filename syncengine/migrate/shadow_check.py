@@ -13,7 +13,6 @@ from syncengine.migrate.paging import Queried, behind, rows_of
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
-    from syncengine.migrate.shadow_rows import LiveReader
     from syncengine.migrate.shadow_state import Shadow
     from syncengine.migrate.shadow_table import Layout
 
@@ -32,7 +31,7 @@ def refuse_unequal(store: "Store", shadow: "Shadow", *, new_table: str) -> None:
         )
 
 
-def touch_missing(store: "Store", reader: "LiveReader", shadow: "Shadow", layout: "Layout", *, new: str) -> int:
+def touch_missing(store: "Store", reader: Queried, shadow: "Shadow", layout: "Layout", *, new: str) -> int:
     """Touch the rows of the live table that nothing accounts for; how many."""
     found = 0
     for keys in _differences(reader, shadow.collection, new, layout):
@@ -40,14 +39,16 @@ def touch_missing(store: "Store", reader: "LiveReader", shadow: "Shadow", layout
     return found
 
 
-def touch_extra(store: "Store", reader: "LiveReader", shadow: "Shadow", layout: "Layout", *, new: str) -> int:
+def touch_extra(store: "Store", reader: Queried, shadow: "Shadow", layout: "Layout", *, new: str) -> int:
     """Touch the keys of the new table that no row of the live one became; how many. A touched key without a row is
-    taken out."""
+    taken out. What met another row and was set aside may have met one of these, and is tried again."""
     found = 0
     for keys in _differences(reader, new, shadow.collection, layout):
         found += _touch(store, shadow, [key for key in keys if not _is_made(reader, shadow, key)])
     for keys in _gone_sources(reader, shadow, layout):
         found += _touch(store, shadow, keys)
+    if found:
+        _touch(store, shadow, _set_aside_by_rules(reader, shadow))
     return found
 
 
@@ -93,6 +94,16 @@ def _gone_sources(reader: Queried, shadow: "Shadow", layout: "Layout") -> Iterat
         )
         if rows:
             yield [(owner, key) for owner, key in rows]
+
+
+def _set_aside_by_rules(reader: Queried, shadow: "Shadow") -> list[tuple[Any, Any]]:
+    return [
+        (owner, key)
+        for owner, key in reader.query(
+            "SELECT owner, row_key FROM _sync_shadow_aside WHERE collection = ? AND error_code = 'constraint_failed'",
+            (shadow.collection,),
+        )
+    ]
 
 
 def _is_accounted_for(reader: Queried, shadow: "Shadow", key: tuple[Any, Any]) -> bool:

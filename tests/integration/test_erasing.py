@@ -665,10 +665,12 @@ def test_what_may_be_at_the_cloud_stays_as_it_was_sent_and_goes_when_it_has_arri
 @pytest.mark.parametrize("kind", ["row function", "declared"])
 def test_queued_edits_are_erased_with_their_rows(path, kind):
     fill(path, [marked(number, minutes=1.0) for number in range(20)])
+    with opened(path, registry=registry_with(target="1.1.0")) as engine, engine.write() as db:
+        db.execute("UPDATE notes SET text = text || ' again', minutes = 2")
     with agreeing(path, forgetting(kind)) as engine:
         [result] = engine.migrate().results
         assert result.warnings == ()
-        assert engine._store.query("SELECT count(*), count(set_json) FROM _sync_outbox") == [(20, 20)]
+        assert engine._store.query("SELECT kind, set_json FROM _sync_outbox") == [("patch", '{"minutes":2.0}')] * 20
         nothing_is_left(path, engine)
 
 

@@ -41,7 +41,8 @@ def drop_the_triggers(world):
 
 
 def texts(world):
-    return world.command_line("SELECT sql || ';' FROM sqlite_schema WHERE type = 'trigger' ORDER BY rowid")
+    names = ", ".join(f"'{name}'" for name in TRIGGERS)
+    return world.command_line(f"SELECT sql || ';' FROM sqlite_schema WHERE name IN ({names}) ORDER BY rowid")
 
 
 def after_an_edit(world, number, disturb, *, at):

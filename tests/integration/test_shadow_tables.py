@@ -84,7 +84,8 @@ def test_a_table_keeps_all_that_its_author_wrote(tmp_path, create, method):
 
 
 def _objects(store):
-    """Type, name, table and bare SQL of what belongs to the collection."""
+    """Type, name, table and bare SQL of what belongs to the collection, but for the version that edits are of."""
+    shape_version = store.query("SELECT shape_version FROM _sync_collection WHERE name = 'journeys'")[0][0]
     return [
         (
             kind,
@@ -93,7 +94,9 @@ def _objects(store):
             sql and " ".join(sql.replace('"journeys"', "journeys").replace("[journeys]", "journeys").split()),
         )
         for kind, name, table, sql in store.query(
-            "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE tbl_name = 'journeys' ORDER BY type, name"
+            "SELECT type, name, tbl_name, iif(type = 'trigger', replace(sql, ?, 'shape_version'), sql) "
+            "FROM sqlite_schema WHERE tbl_name = 'journeys' ORDER BY type, name",
+            (f"'{shape_version}'",),
         )
     ]
 
@@ -291,9 +294,10 @@ def test_children_go_with_a_parent_that_was_set_aside(tmp_path):
     with with_family(path, steps=(step,)) as engine:
         result = result_of(engine.migrate(), "places")
         assert result.state == "completed", result.failure
-        assert engine._store.query("SELECT collection, row_key FROM _sync_quarantine ORDER BY item_id") == [
-            ("places", "p-03"),
-            ("journeys", "w-03"),
+        assert engine._store.query("SELECT collection, row_key, origin FROM _sync_quarantine ORDER BY item_id") == [
+            ("places", "p-03", "migration"),
+            ("places", "p-03", "outbox"),  # its upload had not gone out
+            ("journeys", "w-03", "migration"),
         ]
         assert engine._store.query("PRAGMA foreign_key_check") == []
 
@@ -451,7 +455,8 @@ def test_declared_changes_are_made_by_sqlite_where_they_can_be_and_keep_what_the
         assert dict(store.query("SELECT id, minutes FROM journeys WHERE mood = 'calm'")) == wanted
         kept = dict(store.query("SELECT row_key, value FROM _sync_archive WHERE field = 'title'"))
         assert kept == {key: "new" if key in ("w-003", "w-077") else f"t{int(key[2:])}" for key in wanted}
-        assert [row[0] for row in store.query("SELECT row_key FROM _sync_quarantine ORDER BY 1")] == [
-            "w-005",
-            "w-033",
+        assert store.query("SELECT row_key, origin FROM _sync_quarantine ORDER BY 1, 2") == [
+            ("w-005", "migration"),
+            ("w-005", "outbox"),  # the edit that made it what cannot be converted
+            ("w-033", "migration"),
         ]
