@@ -5,7 +5,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from itertools import count, islice
 
-from simulator.world.history import Outcome, live
+from simulator.world.history import Outcome, live, partitions_only
 
 PROCESSES_MAX = 64
 
@@ -15,18 +15,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="how many worlds (default 20)")
     parser.add_argument("--from", type=int, default=0, dest="first", metavar="S", help="the first seed (default 0)")
     parser.add_argument("--seed", type=int, metavar="S", help="only this world, with the end of its trace")
+    parser.add_argument("--partitions", action="store_true", help="small worlds in which only lines are cut")
     parser.add_argument("--processes", type=int, default=1, metavar="P", help="worlds at the same time (default 1)")
 
 
 def run(asked: argparse.Namespace) -> int:
     """0 when every promise held in every world."""
+    live_one = _partitions_of if asked.partitions else live
     if asked.seed is not None:
-        return _show(live(asked.seed))
+        return _show(live_one(asked.seed))
     seeds = islice(count(asked.first), asked.seeds)
     seen: Counter[str] = Counter()
     broken: list[int] = []
     with ProcessPoolExecutor(max_workers=min(max(asked.processes, 1), PROCESSES_MAX)) as pool:
-        for outcome in pool.map(live, seeds):
+        for outcome in pool.map(live_one, seeds):
             seen.update(outcome.seen)
             if outcome.broken:
                 broken.append(outcome.seed)
@@ -34,6 +36,12 @@ def run(asked: argparse.Namespace) -> int:
     _tell_seen(seen)
     print(f"{asked.seeds} worlds, {len(broken)} with a broken promise" + (f": seeds {broken}" if broken else ""))
     return 1 if broken else 0
+
+
+def _partitions_of(seed: int) -> Outcome:
+    outcome = live(seed, plan=partitions_only(seed))
+    outcome.again += " --partitions"
+    return outcome
 
 
 def _show(outcome: Outcome) -> int:

@@ -20,7 +20,7 @@ from syncengine.local.connection import open_store
 from syncengine.local.store import Store
 from syncengine.migrate.registry import MigrationRegistry
 from syncengine.outbox.queue import Outbox
-from syncengine.sync.calls import Answer, Begin, Begun, Call, Carried, End, HelloSaid, PushSaid
+from syncengine.sync.calls import Answer, Begin, Begun, Call, Carried, End, HelloSaid, Pull, PushSaid
 from syncengine.sync.carriage import Carriage
 from syncengine.sync.confirm import settling
 from syncengine.sync.courier import carry
@@ -34,6 +34,10 @@ Made = TypeVar("Made")
 
 OFF_MS = (1_000, 120_000)
 """How long a device stays off after its power went."""
+
+
+PAGE_FACTOR = 5
+"""So much likelier does the power go while a page is written: there is most to get wrong, and it is seldom."""
 
 
 class PowerLost(Exception):
@@ -67,7 +71,10 @@ class Device:
         """How likely the power goes within one step."""
         self.rounds = 0
         self.last_report: RoundReport | None = None
-        self.after_round: Callable[[Device, RoundReport], None] = lambda device, report: None
+        self.after_round: Callable[[Device], None] = lambda device: None
+        self.while_reading: Callable[[Device, int], None] = lambda device, wait_ms: None
+        """Called when a page was asked for, with the time until it is here."""
+        self.after_page: Callable[[Device], None] = lambda device: None
         self.engine: Engine | None = None
         self.folder = disks.new_folder(name)
         self._ground = ground
@@ -81,6 +88,7 @@ class Device:
         self.edits_made = 0
         self._round: Round | None = None
         self._awaited = 0
+        self._reads = False
         self._power = ground.chance.stream("power", name)
         self._network = ground.chance.stream("network", name)
 
@@ -159,9 +167,10 @@ class Device:
 
     def cut_power(self, *, since: int | None = None) -> None:
         """The power goes, and comes back after a while."""
-        self.switch_off()
-        mark = self._disks.mark() if since is None else since
-        self.folder = self._disks.after_cut(self.name, self.folder, since=mark, chance=self._power)
+        now = self._disks.mark()
+        self.switch_off()  # what this writes comes too late
+        between = (now if since is None else since, now)
+        self.folder = self._disks.after_cut(self.name, self.folder, between=between, chance=self._power)
         self._ground.saw("power_cut")
         self._ground.note(self.name, "loses power")
         self._ground.after(self._power.randint(*OFF_MS), self.switch_on)
@@ -170,7 +179,8 @@ class Device:
         """One step of this device. Raises PowerLost when the power went somewhere within it."""
         mark = self._disks.mark()
         made = work()
-        if self.power_share and self._power.random() < self.power_share:
+        share = self.power_share * (PAGE_FACTOR if what == "page" else 1)
+        if share and self._power.random() < share:
             self._ground.note(self.name, "within", what)
             self.cut_power(since=mark)
             raise PowerLost
@@ -273,13 +283,16 @@ class Device:
 
     def _advance(self, move: Callable[[], Call]) -> None:
         try:
-            call = self._step("round", move)
+            call = self._step("page" if self._reads else "round", move)
         except PowerLost:
             return
         except StopIteration as stop:
             self._round = None
             self._end_round(stop.value)
             return
+        if self._reads:
+            self.after_page(self)
+        self._reads = isinstance(call, Pull)
         if isinstance(call, Begin):
             self._send(call.push)
             self._answer(Begun())
@@ -302,7 +315,7 @@ class Device:
         self._ground.saw(f"round_{report.ended}")
         if report.sendable:
             self._ground.after(self.backoff_ms() + 1_000, self.look_for_work)
-        self.after_round(self, report)
+        self.after_round(self)
 
     def _send(self, call: Carried) -> None:
         way = passage(self.weather, self._network, partition=self.partition)
@@ -324,6 +337,8 @@ class Device:
             self._answer(answer)
 
         self._ground.after(way.heard_ms, hear)
+        if isinstance(call, Pull):
+            self.while_reading(self, way.heard_ms)
 
     def _at_cloud(self, call: Carried) -> Answer | SyncEngineError:
         self._ground.note("the cloud hears", type(call).__name__, "of", self.name)

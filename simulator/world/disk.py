@@ -40,11 +40,11 @@ class Disks:
         """A moment, for `after_cut`."""
         return len(self._log.operations) if self._log is not None else 0
 
-    def after_cut(self, device: str, folder: Path, *, since: int, chance: random.Random) -> Path:
-        """A power cut at some moment since the mark; where the device goes on. Its store is closed by now."""
+    def after_cut(self, device: str, folder: Path, *, between: tuple[int, int], chance: random.Random) -> Path:
+        """A power cut at some moment between two marks; where the device goes on. Its store is closed by now."""
         if self._log is None:
             return folder
-        at = chance.randint(since, len(self._log.operations))
+        at = chance.randint(*between)
         while self._done < at:
             self._disk.do(self._log.operations[self._done])
             self._done += 1

@@ -6,7 +6,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,12 +21,13 @@ from simulator.world.network import CALM, weather_of
 from simulator.world.people import People
 from simulator.world.words import words_in
 from syncengine import Settings
-from syncengine.sync.report import RoundReport
 
-FAULTS_MS = 20 * 60_000
-"""How long the first phase lasts, in this world's time."""
 DAY_MS = 24 * 60 * 60_000
 WAKE_MS = 45_000
+RAW_SHARE = 0.1
+"""So many edits are made by another program."""
+WRITES_WHILE_READING = 0.1
+BACKOFF_MS_MAX = 120_000
 ROUNDS_TO_REST_MAX = 12
 """So many rounds of each user on each device, with faults off, and all must be at rest."""
 USERS = ("ann", "ben")
@@ -55,6 +56,8 @@ class Plan:
     encodes: bool
     batch_entries: int
     has_weather: bool = True
+    faults_ms: int = 20 * 60_000
+    """How long the first phase lasts, in this world's time."""
 
 
 def plan_of(seed: int) -> Plan:
@@ -83,6 +86,26 @@ def plan_of(seed: int) -> Plan:
     )
 
 
+def partitions_only(seed: int) -> Plan:
+    """A small world of one user where lines are cut, both ways or one way, and nothing else goes wrong."""
+    plan = plan_of(seed)
+    return replace(
+        plan,
+        devices=min(plan.devices, 3),
+        users=1,
+        edits_per_device=min(plan.edits_per_device, 6),
+        records_disk=False,
+        power_share=0.0,
+        partitions=True,
+        restores_cloud=False,
+        forgets_tombstones=False,
+        clones=False,
+        clocks_jump=False,
+        has_weather=False,
+        faults_ms=6 * 60_000,
+    )
+
+
 @dataclass(slots=True, kw_only=True)
 class Outcome:
     """What became of one world. `broken` empty: every promise held."""
@@ -92,6 +115,8 @@ class Outcome:
     broken: str = ""
     seen: dict[str, int] = field(default_factory=dict)
     last: tuple[str, ...] = ()
+    again: str = "python -m simulator run --seed {seed}"
+    """The command that lives through it once more."""
 
     def __str__(self) -> str:
         if not self.broken:
@@ -99,7 +124,7 @@ class Outcome:
         lines = "\n".join(f"    {line}" for line in self.last)
         return (
             f"seed {self.seed}: {self.broken}\n  the last of its trace {self.trace[:16]}:\n{lines}\n"
-            f"  again: python -m simulator run --seed {self.seed}"
+            f"  again: {self.again.format(seed=self.seed)}"
         )
 
 
@@ -171,7 +196,7 @@ class World:
                 push_entries_max=self.plan.batch_entries,
                 pull_items_max=self.plan.batch_entries,
                 retry_wait_ms_max=60_000,
-                retry_after_ms_max=120_000,
+                retry_after_ms_max=BACKOFF_MS_MAX,
             ),
             encodes=self.plan.encodes,
         )
@@ -191,7 +216,7 @@ class World:
         for device in self.devices:
             self._begin(device)
         self._plan_faults()
-        self.ground.go_on(until=lambda: False, until_ms=FAULTS_MS)
+        self.ground.go_on(until=lambda: False, until_ms=self.plan.faults_ms)
         self._heal()
         self._come_to_rest("after the faults")
         self._write_both_ways()
@@ -200,6 +225,9 @@ class World:
 
     def _begin(self, device: Device) -> None:
         device.after_round = self._after_round
+        device.after_page = partial(checks.check_own_edits_stay, self.ledger)
+        writes = self.ground.chance.stream("while_reading", device.name)
+        device.while_reading = partial(self._write_while_reading, writes)
         device.switch_on()
         if self.plan.has_weather:
             device.weather = weather_of(self.ground.chance.stream("weather", device.name))
@@ -207,10 +235,11 @@ class World:
         self._wake(device)
         chance = self.ground.chance.stream("moments", device.name)
         for _ in range(self.plan.edits_per_device):
-            self.ground.after(chance.randrange(FAULTS_MS), lambda: self._edit(device, raw=chance.random() < 0.1))
+            moment_ms, raw = chance.randrange(self.plan.faults_ms), chance.random() < RAW_SHARE
+            self.ground.after(moment_ms, partial(self._edit, device, raw=raw))
 
     def _wake(self, device: Device) -> None:
-        if self.ground.time.at_ms < FAULTS_MS:
+        if self.ground.time.at_ms < self.plan.faults_ms:
             device.look_for_work()
             self.ground.after(WAKE_MS, lambda: self._wake(device))
 
@@ -221,7 +250,12 @@ class World:
             self.ground.saw("raw_write" if raw else "write")
             self.ground.after(1_000, device.look_for_work)
 
-    def _after_round(self, device: Device, report: RoundReport) -> None:
+    def _write_while_reading(self, chance: random.Random, device: Device, wait_ms: int) -> None:
+        """People do not wait for a page to come; without this it would hardly ever happen."""
+        if self.ground.time.at_ms < self.plan.faults_ms and chance.random() < WRITES_WHILE_READING:
+            self.ground.after(chance.randrange(max(wait_ms, 1)), partial(self._edit, device))
+
+    def _after_round(self, device: Device) -> None:
         checks.check_own_edits_stay(self.ledger, device)
         checks.check_truthful(self.ledger, self.cloud, device)
 
@@ -240,10 +274,10 @@ class World:
                 self._some_time(chance, 1, partial(self._jump, device, chance.randint(-DAY_MS, DAY_MS)))
             if plan.power_share:
                 self._some_time(chance, 1, partial(self._cut, device))
-        copied_ms = chance.randrange(FAULTS_MS)
+        copied_ms = chance.randrange(self.plan.faults_ms)
         if plan.restores_cloud:
             self.ground.after(copied_ms, self._copy_cloud)
-            self.ground.after(chance.randint(copied_ms, FAULTS_MS), self._restore_cloud)
+            self.ground.after(chance.randint(copied_ms, self.plan.faults_ms), self._restore_cloud)
         if plan.forgets_tombstones:
             self._some_time(chance, 1, self._forget_tombstones)
         if plan.clones:
@@ -251,17 +285,17 @@ class World:
 
     def _some_time(self, chance: random.Random, times: int, event: Callable[[], None]) -> None:
         for _ in range(times):
-            self.ground.after(chance.randrange(FAULTS_MS), event)
+            self.ground.after(chance.randrange(self.plan.faults_ms), event)
 
     def _plan_partition(self, device: Device, chance: random.Random) -> None:
         for _ in range(2):
-            begins_ms, lasts_ms = chance.randrange(FAULTS_MS), chance.randrange(FAULTS_MS // 2)
+            begins_ms, lasts_ms = chance.randrange(self.plan.faults_ms), chance.randrange(self.plan.faults_ms // 2)
             kind = chance.choice(("both", "both", "answers"))
             self.ground.after(begins_ms, partial(self._part, device, kind))
             self.ground.after(begins_ms + lasts_ms, partial(self._part, device, ""))
 
     def _part(self, device: Device, kind: str) -> None:
-        device.partition = kind if self.ground.time.at_ms < FAULTS_MS else ""
+        device.partition = kind if self.ground.time.at_ms < self.plan.faults_ms else ""
         self.ground.note(device.name, "is cut off" if kind else "is connected", kind)
 
     def _upgrade(self, device: Device) -> None:
@@ -368,6 +402,8 @@ class World:
     def _one_round(self, device: Device) -> None:
         self.ground.go_on(until=lambda: not device.is_busy)
         wait_ms = device.backoff_ms()
+        if wait_ms > BACKOFF_MS_MAX + 1_000:
+            raise PromiseBroken(f"P10: {device.name} wants to wait {wait_ms} ms before it tries again")
         self.ground.go_on(until=lambda: False, until_ms=self.ground.time.at_ms + wait_ms)
         self.ground.go_on(until=lambda: not device.is_busy)
         device.begin_round()
