@@ -128,6 +128,18 @@ def test_an_edit_by_the_command_line_is_heard(engine, tmp_path):
         ear.waits_for("notes")
 
 
+def test_what_another_process_writes_without_a_trace_in_the_queue_is_heard(engine, tmp_path):
+    """A collection that is not synced; a page that it has read from the cloud."""
+    ear = Ear()
+    with engine.subscribe(ear):
+        for sql, names in (
+            ("INSERT INTO looks VALUES ('font', 'big')", ("looks",)),
+            ("INSERT INTO _sync_cursor (owner, cursor, updated_at) VALUES ('ann', 'c1', 'now')", ("notes", "tags")),
+        ):
+            subprocess.run(["sqlite3", tmp_path / "app" / "app.db", sql], check=True, timeout=60)
+            ear.waits_for(*names)
+
+
 def test_a_page_from_the_cloud_is_heard_with_its_collections(tmp_path, cloud):
     with (
         opened(tmp_path / "one", backend=Line(cloud, "ann")) as one,

@@ -338,21 +338,51 @@ def test_a_file_that_is_there_is_not_written_over_and_nothing_goes(tmp_path):
         assert (rows_of(engine, "ann"), engine.status().user) == (before, "ann")
 
 
-def test_a_disk_that_gives_back_something_else_stops_it_before_anything_goes(tmp_path, monkeypatch):
-    """The file is read back: here the write of one byte goes wrong."""
-    from syncengine.outbox import unsent
+def test_who_could_not_be_signed_out_goes_on_syncing(tmp_path, cloud):
+    line = Line(cloud, "ann")
+    line.down = BackendUnreachable("No route.")
+    (tmp_path / "left.jsonl").touch()
+    with opened(tmp_path / "app", backend=line) as engine:
+        engine.start()
+        add_notes(engine, "a1")
+        with pytest.raises(ExportImpossible):
+            engine.logout(unsent="export", export_to=tmp_path / "left.jsonl")
+        assert engine.status().sync.activity == "running"
 
+
+def test_numbers_that_were_given_and_never_arrived_are_not_missed_after_their_entries_were_destroyed(tmp_path, cloud):
+    line = Line(cloud, "ann")
+    with opened(tmp_path / "app", backend=line, clock=MovableClock()) as engine:
+        add_notes(engine, "sent")
+        engine.sync_now()
+        line.refuses = lambda request: BackendUnreachable("Cut before it arrived.")
+        add_notes(engine, "claimed")
+        with pytest.raises(BackendUnreachable):
+            engine.sync_now()
+        line.refuses = lambda request: None
+        engine.logout(unsent="destroy")
+        engine.switch_user("ann")
+        add_notes(engine, "new")
+        pushes = len(line.pushed)
+        assert engine.sync_now().applied == 1
+        assert [(entry.key, entry.sequence) for request in line.pushed[pushes:] for entry in request.entries] == [
+            ("new", 1)
+        ]
+
+
+@pytest.mark.parametrize("byte", [b"\xff", b"X"], ids=["no JSON any more", "another word"])
+def test_a_disk_that_gives_back_something_else_stops_it_before_anything_goes(tmp_path, monkeypatch, byte):
+    """The file is read back: here the write of one byte goes wrong."""
     with opened(tmp_path / "app") as engine:
         add_notes(engine, "a1")
         before = rows_of(engine, "ann")
-        dumps = json.dumps
         real_fsync = os.fsync
 
         def spoil(descriptor):
-            os.pwrite(descriptor, b"\xff", 3)
+            written = os.pread(descriptor, 10_000, 0)
+            os.pwrite(descriptor, byte, written.index(b'"text":"text"') + 8)
             real_fsync(descriptor)
 
-        assert dumps is unsent.json.dumps
         monkeypatch.setattr(os, "fsync", spoil)
         with pytest.raises(ExportImpossible):
             engine.logout(unsent="export", export_to=tmp_path / "left.jsonl")
