@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import apsw
-
 from simulator.store_sight import sight
 from syncengine.clock import Clock, SystemClock
+from syncengine.local.connection import open_server_db
 from syncengine.local.identifiers import quoted
 from syncengine.migrate.registry import MigrationRegistry
 from syncengine.remote.http_backend import HttpBackend
@@ -137,7 +136,7 @@ def read_ledger(cloud_folder: Path, *, user: str) -> CloudLedger:
     with sight(cloud_folder / "cloud.db") as seen:
         (body,) = seen.bodies(
             """
-            SELECT count(*) AS receipts, count(*) FILTER (WHERE outcome = 'rejected') AS rejected
+            SELECT coalesce(sum(entries), 0) AS receipts, count(*) FILTER (WHERE outcome = 'rejected') AS rejected
             FROM receipt
             WHERE tenant = :user
             """,
@@ -152,7 +151,7 @@ def read_ledger(cloud_folder: Path, *, user: str) -> CloudLedger:
 def place_witness(cloud_folder: Path) -> None:
     """Triggers in the server's new database note each writing of each row, whatever the server's code says of it."""
     Storage(str(cloud_folder), clock=SystemClock()).close()
-    connection = apsw.Connection(str(cloud_folder / "cloud.db"))
+    connection = open_server_db(str(cloud_folder / "cloud.db"))
     try:
         connection.execute(WITNESS_SQL)
     finally:
