@@ -7,6 +7,8 @@ from syncengine.cli.controlling import cancel, pause, resume, skip, verify
 from syncengine.cli.counting import plan, status
 from syncengine.cli.doctor import doctor
 from syncengine.cli.exit_codes import MEANING
+from syncengine.cli.explaining import explain, receipt
+from syncengine.cli.leaving import logout, wipe
 from syncengine.cli.listing import conflicts, history, outbox, parked
 from syncengine.cli.migrating import migrate
 from syncengine.cli.quarantining import quarantine
@@ -19,8 +21,8 @@ from syncengine.cli.syncing import sync
 _EXIT_CODES = "\b\nExit status:\n" + "\n".join(f"  {code.value}  {text}" for code, text in MEANING.items())
 _HELP = f"""Look at a store of syncengine, migrate it, sync it.
 
-status, plan, history, outbox, conflicts, parked, quarantine, schema and doctor open the store read-only and never
-make one.
+status, plan, history, outbox, conflicts, parked, explain, receipt, quarantine, schema and doctor open the store
+read-only and never make one.
 
 {_EXIT_CODES}
 """
@@ -42,7 +44,11 @@ for _command in (
     outbox,
     conflicts,
     parked,
+    explain,
+    receipt,
     quarantine,
+    logout,
+    wipe,
     doctor,
     pause,
     resume,
