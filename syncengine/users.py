@@ -104,10 +104,13 @@ def _given(export_to: str | None) -> str:
 
 
 def _unsent_changes(left: Unsent) -> UnsentChanges:
-    since = f", the oldest since {left.oldest_at}" if left.oldest_at else ""
+    what = f"{left.count} changes of this user are on this device alone."
+    if left.count == 1:
+        what = "One change of this user is on this device alone."
+    since = f"; the oldest since {left.oldest_at}" if left.oldest_at else ""
     return UnsentChanges(
-        f"{left.count} changes of this user are on this device alone.",
-        why=f"{left.changes + left.rows} were not sent yet and {left.quarantined} are in quarantine{since}",
+        what,
+        why=f"not sent yet: {left.changes + left.rows}; in quarantine: {left.quarantined}{since}",
         fix='Sync first, or say what becomes of them: unsent="keep", "export" or "destroy". Nothing was changed.',
         count=left.count,
         oldest_at=left.oldest_at,
