@@ -2,19 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from syncengine.outbox.barrier_page import Barrier
-from syncengine.outbox.entry import CONFLICT, Entry, Kind, entry_of
+from syncengine.outbox.entry import CONFLICT, ENTRY_BYTES_AROUND, Entry, Kind, entry_of
 from syncengine.outbox.freezing import Freezer
-from syncengine.outbox.sendable import is_plain, is_plain_key
 from syncengine.outbox.squash import Row, Squash, row_of
+from syncengine.outbox.waiting import BODY, EXTRA, IS_UNPULLED, waiting_parts
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
 
+PAGE_SURPLUS_ENTRIES, PAGE_ENTRIES_MIN, PAGE_ENTRIES_MAX = 8, 64, 2_000
 WINDOW_ENTRIES = 20_000
 """A walk that has something to send looks at no more than this, however much is joined into it."""
 
@@ -25,11 +27,6 @@ class Limits:
 
     entries_max: int
     bytes_max: int
-
-    @property
-    def page_entries(self) -> int:
-        """How many entries are read at once: a little more than a batch, for its last group may go on."""
-        return min(max(self.entries_max + 8, 64), 2_000)
 
 
 class Choice:
@@ -58,64 +55,72 @@ class Choice:
         self._unpulled: set[int] = set()
         self._uploads: set[int] = set()
         self._size_bytes = 0
+        # No method of this object: a circle would keep all rows that were read until they are searched for garbage.
+        self._is_new = partial(_is_new, uploads=self._uploads, in_flight=in_flight, taken=self._taken)
         self.squash = Squash(self._is_new)
         self.has_set_aside = False
 
-    def entries(self) -> list[Entry]:
-        """The entries of the next batch, bodies frozen; or one migration step; or none."""
-        looked_at = 0
-        for unit in units(self._waiting()):
-            looked_at += len(unit)
-            if looked_at < WINDOW_ENTRIES and len(unit) == 1 and self._takes_plain(unit[0]):
-                continue
-            if unit[0].kind is Kind.MIGRATION:
-                # Its turn comes when nothing that was written before it is left to send, or on its way.
-                if not self._taken and not self._in_flight:
-                    return unit
-                self.squash.fence()
-            elif self._is_held_back(unit):
-                # What is written later to the same rows must not overtake.
-                self._passed.update(map(row_of, unit))
-            elif not self._takes(unit) or (looked_at >= WINDOW_ENTRIES and self._taken):
-                break
-        return [] if self.has_set_aside else self.squash.entries
+    def entries(self) -> list[tuple[Any, ...]]:
+        """The entries of the next batch, bodies frozen; or one migration step; or none.
 
-    def _waiting(self) -> Iterator[Entry]:
-        for row in pages(self._store, "waiting", self._owner, self._limits.page_entries, by=0):
-            entry = entry_of(row)
-            extra, is_unpulled = row[-2:]
-            if extra is not None:
-                self._extra[entry.entry_id] = extra
-            if is_unpulled:
-                self._unpulled.add(entry.entry_id)
-            yield entry
-
-    def _takes_plain(self, entry: Entry) -> bool:
-        """Take what nearly every entry is: one edit of a row that is written once, with a body beyond doubt.
-
-        Saves two thirds of the time; False says nothing but that all has to be looked at.
+        Those to which nothing was done are rows of the outbox as they were read.
         """
-        body, row = entry.set_json, (entry.collection, entry.row_key)
-        if (
-            body is None
-            or row in self._taken
-            or row in self._in_flight
-            or not (entry.kind is Kind.PUT or (entry.kind is Kind.PATCH and entry.base_version is not None))
-            or self._passed
-            or self._barriers
-            or entry.entry_id in self._unpulled
-            or entry.entry_id in self._extra
-            or not is_plain_key(entry.row_key)
-            or not is_plain(body)
-        ):
-            return False
-        size_bytes = entry.size_bytes
-        if not self._has_room(1, size_bytes):
-            return False
-        self.squash.append_first(entry, row, is_new=entry.base_version is None)
-        self._taken.add(row)
-        self._size_bytes += size_bytes
-        return True
+        looked_at = 0
+        for is_plain, rows in waiting_parts(self._store, self._owner, page_entries=self._page_entries):
+            looked_at += len(rows)
+            left = rows
+            while left:
+                if is_plain and looked_at < WINDOW_ENTRIES and not self._passed and not self._barriers:
+                    left = left[self._take_plain(left) :]
+                    if not left:
+                        break
+                unit = self._unit(left[:1] if is_plain else left)
+                left = left[len(unit) :]
+                if unit[0].kind is Kind.MIGRATION:
+                    # Its turn comes when nothing that was written before it is left to send, or on its way.
+                    if not self._taken and not self._in_flight:
+                        return list(unit)
+                    self.squash.fence()
+                elif self._is_held_back(unit):
+                    # What is written later to the same rows must not overtake.
+                    self._passed.update(map(row_of, unit))
+                elif not self._takes(unit) or (looked_at >= WINDOW_ENTRIES and self._taken):
+                    return [] if self.has_set_aside else self.squash.left
+        return [] if self.has_set_aside else self.squash.left
+
+    def _page_entries(self) -> int:
+        """A little more than there is room for, as the last group may go on; never so many that memory suffers."""
+        room = self._limits.entries_max - len(self.squash)
+        return min(max(room + PAGE_SURPLUS_ENTRIES, PAGE_ENTRIES_MIN), PAGE_ENTRIES_MAX)
+
+    def _unit(self, rows: list[tuple[Any, ...]]) -> list[Entry]:
+        """The entries of one group, and what is known of their rows written down."""
+        for row in rows:
+            if row[EXTRA] is not None:
+                self._extra[row[0]] = row[EXTRA]
+            if row[IS_UNPULLED]:
+                self._unpulled.add(row[0])
+        return list(map(entry_of, rows))
+
+    def _take_plain(self, entries: list[tuple[Any, ...]]) -> int:
+        """Take what nearly every entry is, an edit of a row that is written once, while there is room; how many.
+
+        Saves most of the time. The first that is not taken has to be looked at closely; that says nothing else.
+        """
+        taken, in_flight = self._taken, self._in_flight
+        room_bytes = self._limits.bytes_max - self._size_bytes
+        rows: list[Row] = []
+        for entry in entries[: max(self._limits.entries_max - len(self.squash), 0)]:
+            row, body = (entry[5], entry[6]), entry[BODY]
+            size_bytes = (len(body) if body.isascii() else len(body.encode())) + ENTRY_BYTES_AROUND
+            if row in taken or row in in_flight or size_bytes > room_bytes:
+                break
+            room_bytes -= size_bytes
+            taken.add(row)
+            rows.append(row)
+        self._size_bytes = self._limits.bytes_max - room_bytes
+        self.squash.append_first(rows, entries[: len(rows)])
+        return len(rows)
 
     def _is_held_back(self, unit: list[Entry]) -> bool:
         if not self._passed and not self._barriers and not self._unpulled:
@@ -231,16 +236,17 @@ class Choice:
             for entry in entries
         )
 
-    def _is_new(self, entry: Entry) -> bool:
-        """The cloud would hear of this row for the first time, and here is where it began."""
-        row = row_of(entry)
-        return (
-            entry.kind is Kind.PUT
-            and entry.base_version is None
-            and entry.entry_id not in self._uploads
-            and row not in self._in_flight
-            and row not in self._taken
-        )
+
+def _is_new(entry: Entry, *, uploads: set[int], in_flight: frozenset[Row], taken: set[Row]) -> bool:
+    """The cloud would hear of this row for the first time, and here is where it began."""
+    row = row_of(entry)
+    return (
+        entry.kind is Kind.PUT
+        and entry.base_version is None
+        and entry.entry_id not in uploads
+        and row not in in_flight
+        and row not in taken
+    )
 
 
 def units(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
@@ -251,19 +257,14 @@ def units(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
 
 def claimed_entries(store: "Store", owner: str, limits: Limits, *, epoch: int, after: int) -> Iterator[Entry]:
     """What has a number above `after`, in the order of the numbers."""
-    return map(entry_of, pages(store, "claimed", owner, limits.page_entries, by=2, after=after, epoch=epoch))
-
-
-def pages(
-    store: "Store", name: str, owner: str, page_entries: int, *, by: int, after: int = 0, **more: Any
-) -> Iterator[tuple[Any, ...]]:
-    """Rows of the outbox page by page, in the order of column `by`: a queue may be longer than memory should hold."""
+    page_entries = min(max(limits.entries_max + PAGE_SURPLUS_ENTRIES, PAGE_ENTRIES_MIN), PAGE_ENTRIES_MAX)
     while True:
-        page = store.rows("outbox", name, owner=owner, after=after, entries_max=page_entries, **more)
-        yield from page
+        page = store.rows("outbox", "claimed", owner=owner, epoch=epoch, after=after, entries_max=page_entries)
+        entries = list(map(entry_of, page))
+        yield from entries
         if len(page) < page_entries:
             return
-        after = page[-1][by]
+        after = entries[-1].sequence or 0
 
 
 __all__ = ["Choice", "Limits", "claimed_entries", "units"]

@@ -1,19 +1,26 @@
 """Choose what is sent next, give it numbers, and freeze it on disk before a byte leaves the device."""
 
-from operator import attrgetter
-from typing import TYPE_CHECKING
+from itertools import groupby
+from operator import attrgetter, itemgetter
+from typing import TYPE_CHECKING, Any
 
 from syncengine.errors import TextUnreadable
 from syncengine.outbox.choice import Choice, Limits, claimed_entries, units
 from syncengine.outbox.delivery import Event, State, next_state
-from syncengine.outbox.entry import Batch, Entry, Kind
+from syncengine.outbox.entry import Batch, Entry, Kind, entry_of, numbered
 from syncengine.outbox.holding import hold_behind_open_items
 from syncengine.outbox.numbering import DrainState, ensure_drain
-from syncengine.outbox.squash import Row, row_of
+from syncengine.outbox.squash import Row
 from syncengine.outbox.unreadable_keys import set_aside_unreadable
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
+
+RUN_ENTRIES_MIN = 4
+"""Shorter runs of ids are not worth a statement of their own."""
+_KIND = 4
+_ROW = itemgetter(5, 6)
+"""Collection and key."""
 
 
 def claim(
@@ -73,16 +80,16 @@ def _claimed_now(
     behind: Batch | None,
     refusing: frozenset[str],
 ) -> list[Entry]:
-    in_flight = frozenset(row_of(entry) for entry in behind.entries) if behind is not None else frozenset()
+    in_flight = frozenset(map(_ROW, behind.entries)) if behind is not None else frozenset()
     chosen, choice = _choose_behind_items(store, owner, limits, in_flight=in_flight, refusing=refusing)
-    if not chosen or chosen[0].kind is Kind.MIGRATION:
-        return chosen
+    if not chosen or chosen[0][_KIND] == Kind.MIGRATION:
+        return list(map(entry_of, chosen))
     return _number(store, chosen, choice, drain, token=token)
 
 
 def _choose_behind_items(
     store: "Store", owner: str, limits: Limits, *, in_flight: frozenset[Row], refusing: frozenset[str]
-) -> tuple[list[Entry], Choice]:
+) -> tuple[list[tuple[Any, ...]], Choice]:
     try:
         with store.savepoint("choose"):
             hold_behind_open_items(store, owner)
@@ -96,7 +103,7 @@ def _choose_behind_items(
 
 def _choose(
     store: "Store", owner: str, limits: Limits, *, in_flight: frozenset[Row], refusing: frozenset[str]
-) -> tuple[list[Entry], Choice]:
+) -> tuple[list[tuple[Any, ...]], Choice]:
     while True:
         choice = Choice(store, owner, limits, in_flight=in_flight, refusing=refusing)
         entries = choice.entries()
@@ -108,21 +115,47 @@ def _choose(
 
 
 def _number(
-    store: "Store", chosen: list[Entry], choice: Choice, drain: DrainState, *, token: str | None
+    store: "Store", chosen: list[tuple[Any, ...]], choice: Choice, drain: DrainState, *, token: str | None
 ) -> list[Entry]:
     claimed = next_state(State.WAITING, Event.CLAIM)
-    numbered = [
-        entry.numbered(sequence, epoch=drain.epoch, state=claimed, token=token)
-        for sequence, entry in enumerate(chosen, start=drain.next_sequence)
-    ]
-    write_numbers(store, numbered)
+    entries = numbered(chosen, first=drain.next_sequence, epoch=drain.epoch, state=claimed, token=token)
+    _write_numbers_of(store, chosen, entries)
     _write_joined(store, choice)
     _let_vanish(store, choice)
-    next_sequence = drain.next_sequence + len(numbered)
-    store.run("drain", "take_sequences", owner=numbered[0].owner, next_sequence=next_sequence)
+    next_sequence = drain.next_sequence + len(entries)
+    store.run("drain", "take_sequences", owner=entries[0].owner, next_sequence=next_sequence)
     # What is written from now on is another group, even by a process that began before.
     store.rows("outbox", "advance_groups", count=1)
-    return numbered
+    return entries
+
+
+def _write_numbers_of(store: "Store", chosen: list[tuple[Any, ...]], entries: list[Entry]) -> None:
+    """Those to which nothing was done, by runs of ids that follow each other; the others one by one."""
+    one_by_one: list[Entry] = []
+    place = 0
+    for (is_as_it_was, shift), run in groupby(map(_as_it_was, chosen, entries)):
+        length = sum(1 for _ in run)
+        part = entries[place : place + length]
+        place += length
+        if not is_as_it_was or length < RUN_ENTRIES_MIN:
+            one_by_one += part
+            continue
+        first = part[0]
+        store.run(
+            "outbox",
+            "number_run",
+            shift=shift,
+            epoch=first.epoch,
+            state=first.state,
+            token=first.claim_token,
+            first=first.entry_id,
+            last=part[-1].entry_id,
+        )
+    write_numbers(store, one_by_one)
+
+
+def _as_it_was(chosen: tuple[Any, ...], entry: Entry) -> tuple[bool, int]:
+    return type(chosen) is tuple, entry[0] - entry[2]  # type: ignore[operator]  # it has a number now
 
 
 def _write_joined(store: "Store", choice: Choice) -> None:

@@ -69,14 +69,20 @@ class _Settling:
         if first != results.first or len(entries) != len(results) or not _OF_ONE_ROW.issuperset(map(_KIND, entries)):
             return False
         of_batch = {"owner": self._batch.owner, "epoch": self._batch.epoch, "first": first, "last": last}
-        if self._store.value("outbox", "count_still_claimed", **of_batch) != len(entries):
+        shapes = set(map(_SHAPE, entries))
+        [(count, lowest, highest)] = self._store.rows("outbox", "still_as_sent", **of_batch)
+        if count != len(entries):
             return False
         self._leaving = list(map(_ENTRY_ID, entries))
         self._sequences = list(range(first, last + 1))
+        versions, shift = results.versions, results.versions[0] - first
+        if shapes == {lowest} == {highest} and list(versions) == list(range(first + shift, last + shift + 1)):
+            self._store.run("outbox", "remember_versions", shift=shift, server_epoch=self._server_epoch, **of_batch)
+            return True
         self._versions = [
             (collection, owner, row_key, version, self._server_epoch, shape_version, kind is Kind.DELETE)
             for (collection, owner, row_key, shape_version, kind), version in zip(
-                map(_OF_ROW, entries), results.versions, strict=True
+                map(_OF_ROW, entries), versions, strict=True
             )
         ]
         return True
@@ -157,7 +163,7 @@ _PLAIN = frozenset({Kind.PUT, Kind.PATCH, Kind.DELETE, Kind.CHANGES, Kind.LIFT})
 
 
 _OF_ONE_ROW = frozenset({Kind.PUT, Kind.PATCH, Kind.DELETE})
-_ENTRY_ID, _KIND = attrgetter("entry_id"), attrgetter("kind")
+_ENTRY_ID, _KIND, _SHAPE = attrgetter("entry_id"), attrgetter("kind"), attrgetter("shape_version")
 _OF_ROW = attrgetter("collection", "owner", "row_key", "shape_version", "kind")
 
 

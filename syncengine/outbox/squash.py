@@ -1,12 +1,13 @@
 """Two unsent edits of one row as one. Pure: what may be joined, and what the joined edit says."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
+from itertools import count
 from typing import Any
 
 import orjson
 
-from syncengine.outbox.entry import Entry, Kind
+from syncengine.outbox.entry import Entry, Kind, entry_of
 from syncengine.outbox.sendable import body_fault
 
 ROW_KINDS = frozenset({Kind.PUT, Kind.PATCH, Kind.DELETE})
@@ -102,7 +103,7 @@ class Squash:
         self.vanished: list[int] = []
         """Entries that leave unsent."""
         self._is_new = is_new
-        self._places: list[Entry | None] = []
+        self._places: list[tuple[Any, ...] | None] = []
         self._joinable: dict[Row, int] = {}
         self._began: set[int] = set()
         self._left_out = 0
@@ -110,6 +111,11 @@ class Squash:
     @property
     def entries(self) -> list[Entry]:
         """What is left to send."""
+        return [entry if isinstance(entry, Entry) else entry_of(entry) for entry in self.left]
+
+    @property
+    def left(self) -> list[tuple[Any, ...]]:
+        """The same, where what came as a row of the outbox and was joined to nothing still is one."""
         return [entry for entry in self._places if entry is not None]
 
     def __len__(self) -> int:
@@ -127,14 +133,15 @@ class Squash:
             self._places.append(entry)
             return
         row = row_of(entry)
-        self.append_first(entry, row, is_new=row not in self._joinable and self._is_new(entry))
-
-    def append_first(self, entry: Entry, row: Row, *, is_new: bool) -> None:
-        """The same for one whose row and whose beginning are known."""
-        if is_new:
+        if row not in self._joinable and self._is_new(entry):
             self._began.add(len(self._places))
         self._joinable[row] = len(self._places)
         self._places.append(entry)
+
+    def append_first(self, rows: Iterable[Row], entries: list[tuple[Any, ...]]) -> None:
+        """Puts and patches with bodies, each the first of its row; as rows of the outbox."""
+        self._joinable.update(zip(rows, count(len(self._places)), strict=False))
+        self._places += entries
 
     def append_group(self, entries: list[Entry]) -> None:
         """Members of a group of several rows: nothing is joined to them, nor over them."""
@@ -145,7 +152,7 @@ class Squash:
     def joins(self, entry: Entry) -> bool:
         """Join an entry to the last one of its row, if that is safe."""
         place = self._joinable.get(row_of(entry))
-        earlier = None if place is None else self._places[place]
+        earlier = None if place is None else self._at(place)
         if place is None or earlier is None:
             return False
         both = joined(earlier, entry, cloud_never_had_it=place in self._began)
@@ -161,11 +168,20 @@ class Squash:
             self._places[place] = both
         return True
 
+    def _at(self, place: int) -> Entry | None:
+        found = self._places[place]
+        if found is None or isinstance(found, Entry):
+            return found
+        entry = self._places[place] = entry_of(found)
+        if entry.kind is Kind.PUT and entry.base_version is None:
+            self._began.add(place)
+        return entry
+
     def joins_upload(self, entry: Entry) -> bool:
         """Join a whole row, read just now, to an earlier whole one: it was edited before its upload was queued."""
         row = row_of(entry)
         place = self._joinable.get(row)
-        earlier = None if place is None else self._places[place]
+        earlier = None if place is None else self._at(place)
         if place is None or earlier is None or earlier.shape_version != entry.shape_version:
             return False
         if not earlier.kind is entry.kind is Kind.PUT:

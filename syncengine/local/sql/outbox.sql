@@ -74,14 +74,19 @@ ORDER BY sequence
 LIMIT :entries_max;
 
 -- name: waiting
--- One page of what has no number yet, with what is known of its rows at the cloud, in the order of writing.
+-- One page of what has no number yet, with what is known of its rows at the cloud, in the order of writing; and
+-- whether there may be nothing special to an entry.
 SELECT
   o.entry_id, o.owner, o.sequence, o.epoch, o.kind, o.collection, o.row_key, o.set_json, o.before_json,
   CASE WHEN o.kind IN ('put', 'patch', 'delete', 'changes') THEN r.version ELSE o.base_version END,
   o.shape_version, o.original_json, o.group_id, o.migration, o.barrier_json, o.state, o.held_by, o.attempts,
   o.last_error, o.created_at, o.claim_token,
   CASE WHEN r.deleted = 0 THEN r.extra END,
-  o.last_error = 'conflict' AND o.base_version IS r.version
+  o.last_error = 'conflict' AND o.base_version IS r.version,
+  o.set_json IS NOT NULL
+    AND (o.kind = 'put' OR (o.kind = 'patch' AND r.version IS NOT NULL))
+    AND r.extra IS NULL
+    AND o.last_error IS NOT 'conflict'
 FROM _sync_outbox AS o
 LEFT JOIN _sync_row AS r
   ON r.collection = o.collection
@@ -195,6 +200,23 @@ SET sequence = :sequence,
     last_error = nullif(last_error, 'conflict')
 WHERE entry_id = :entry_id;
 
+-- name: number_run
+-- Give entries that follow each other their numbers; what will be sent under them stands there already.
+UPDATE _sync_outbox
+SET sequence = entry_id - :shift,
+    epoch = :epoch,
+    state = :state,
+    base_version = (
+      SELECT r.version
+      FROM _sync_row AS r
+      WHERE r.collection = _sync_outbox.collection
+        AND r.owner = _sync_outbox.owner
+        AND r.row_key = _sync_outbox.row_key
+    ),
+    claim_token = :token,
+    last_error = nullif(last_error, 'conflict')
+WHERE entry_id BETWEEN :first AND :last;
+
 -- name: squash
 -- A later edit of a row travels in the one that is claimed.
 UPDATE _sync_outbox
@@ -238,9 +260,9 @@ WHERE owner = :owner
   AND sequence BETWEEN :first AND :last
   AND state = 'claimed';
 
--- name: count_still_claimed
--- How many edits of one row each, of those with these numbers, are still here.
-SELECT count(*)
+-- name: still_as_sent
+-- How many edits of one row each, of those with these numbers, are still here, and in which shapes.
+SELECT count(*), min(shape_version), max(shape_version)
 FROM _sync_outbox
 WHERE owner = :owner
   AND epoch = :epoch
@@ -313,6 +335,23 @@ WHERE owner = :owner
 -- The version that the server gave to a row of ours, also to one that is deleted.
 INSERT INTO _sync_row (collection, owner, row_key, version, server_epoch, shape_version, deleted)
 VALUES (:collection, :owner, :row_key, :version, :server_epoch, :shape_version, :deleted)
+ON CONFLICT (collection, owner, row_key) DO UPDATE SET
+  version = excluded.version,
+  server_epoch = excluded.server_epoch,
+  shape_version = excluded.shape_version,
+  deleted = excluded.deleted,
+  extra = CASE WHEN excluded.deleted THEN NULL ELSE extra END
+WHERE excluded.server_epoch <> server_epoch
+   OR excluded.version > version;
+
+-- name: remember_versions
+-- The same for entries whose versions follow each other as their numbers do.
+INSERT INTO _sync_row (collection, owner, row_key, version, server_epoch, shape_version, deleted)
+SELECT collection, owner, row_key, sequence + :shift, :server_epoch, shape_version, kind = 'delete'
+FROM _sync_outbox
+WHERE owner = :owner
+  AND epoch = :epoch
+  AND sequence BETWEEN :first AND :last
 ON CONFLICT (collection, owner, row_key) DO UPDATE SET
   version = excluded.version,
   server_epoch = excluded.server_epoch,
