@@ -19,6 +19,7 @@ from tests.benchmarks import (
     peers,
     pouchdb,
     restore_point,
+    server_push,
     source_reading,
 )
 
@@ -32,6 +33,7 @@ ALL: dict[str, tuple[str | None, Callable[[], None]]] = {
     "capture": (capture.__doc__, capture.report),
     "capture_peers": (capture_peers.__doc__, capture_peers.report),
     "drain": (drain.__doc__, drain.report),
+    "server_push": (server_push.__doc__, server_push.report),
     "apply": (apply.__doc__, apply.report),
     "pouchdb": (pouchdb.__doc__, pouchdb.report),
 }
