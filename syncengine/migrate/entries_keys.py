@@ -17,7 +17,7 @@ from syncengine.migrate.entries_units import PAGE_ROWS, RowName
 from syncengine.migrate.rejection import Rejection
 
 if TYPE_CHECKING:
-    from syncengine.local.store import Store
+    from syncengine.local.store import Row, Store
     from syncengine.migrate.rebuild import RebuildingExecutor
     from syncengine.migrate.work import Work
 
@@ -62,21 +62,21 @@ class _NewKeys:
         )
 
     def _known(self) -> Iterator[list[RowName]]:
-        last: RowName = ("", "")
-        while True:
-            page = self._store.rows(
-                "entries",
-                "known_page",
-                collection=self._name,
-                newest=self._newest,
-                owner=last[0],
-                row_key=last[1],
-                rows_max=PAGE_ROWS,
-            )
-            if not page:
-                return
-            yield [(str(owner), str(key)) for owner, key in page]
-            last = (page[-1][0], page[-1][1])
+        """Each row once that the cloud has, may have, or will get whole."""
+
+        def known(place: dict[str, Any]) -> "list[Row]":
+            return self._store.rows("entries", "known_page", **place)
+
+        def unheard(place: dict[str, Any]) -> "list[Row]":
+            return self._store.rows("entries", "unheard_page", newest=self._newest, **place)
+
+        for read in (known, unheard):
+            last: RowName = ("", "")
+            while page := read(
+                {"collection": self._name, "owner": last[0], "row_key": last[1], "rows_max": PAGE_ROWS}
+            ):
+                yield [(str(owner), str(key)) for owner, key in page]
+                last = (page[-1][0], page[-1][1])
 
     def _of_owner(self, owner: str, rows: list[tuple[str, Values]]) -> None:
         outcomes = self._making.made_of([row for _, row in rows], owner=owner)

@@ -43,7 +43,7 @@ def units_of_rows(
 
     Entries may be rewritten meanwhile. `only_simple` leaves out what is tied to other rows, or to quarantine.
     """
-    tied = _tied(store, collection)
+    tied = _tied(store, collection, shape_version)
     if not only_simple:
         yield from _in_pages(tied.units)
     first: RowName = ("", "")
@@ -113,16 +113,18 @@ class _Tied:
         return (unit.owner, unit.edits[0].row_key) in self.names
 
 
-def _tied(store: "Store", collection: str) -> _Tied:
-    several = [queued_of(row) for row in store.rows("entries", "of_several_rows", collection=collection)]
+def _tied(store: "Store", collection: str, shape_version: str) -> _Tied:
+    """What was staged and taken already has this shape, whatever it is tied to."""
+    known = {"collection": collection, "shape_version": shape_version}
+    several = [queued_of(row) for row in store.rows("entries", "of_several_rows", **known)]
     tied = _Tied()
     for owner, keys, special in _together([*items_of(store, collection), *several]):
-        known = {(edit.entry_id, edit.item_id): edit for edit in special}
+        edits = {(edit.entry_id, edit.item_id): edit for edit in special}
         for key in keys:
-            rows = store.rows("entries", "of_row", collection=collection, owner=owner, row_key=key)
-            known.update({(edit.entry_id, None): edit for edit in map(queued_of, rows)})
+            rows = store.rows("entries", "of_row", owner=owner, row_key=key, **known)
+            edits.update({(edit.entry_id, None): edit for edit in map(queued_of, rows)})
             tied.names.add((owner, key))
-        tied.units.append(Unit(owner=owner, edits=tuple(sorted(known.values(), key=_order))))
+        tied.units.append(Unit(owner=owner, edits=tuple(sorted(edits.values(), key=_order))))
     return tied
 
 

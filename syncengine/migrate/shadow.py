@@ -46,7 +46,7 @@ from syncengine.migrate.policy import Kind, kind_of, wait_before_retry_ms
 from syncengine.migrate.rebuild import RebuildingExecutor
 from syncengine.migrate.rejection import Rejection
 from syncengine.migrate.repair import sentences
-from syncengine.migrate.shadow_check import refuse_unequal, touch_extra, touch_missing
+from syncengine.migrate.shadow_check import touch_extra, touch_missing
 from syncengine.migrate.shadow_fill import FEW_TOUCHED, Filling
 from syncengine.migrate.shadow_others import TAKEOVERS_MAX, after_other_process, drop_other_shadows, new_lease
 from syncengine.migrate.shadow_pace import Checkpoints, LargerCache
@@ -353,26 +353,6 @@ class _ShadowRun:
                 self._touch_missing(filling_run, reader)
                 touch_extra(self.store, reader, before, filling_run.layout, new=self.executor.new_table)
 
-    def _settle(self, filling_run: Filling, *, mending: bool) -> None:
-        """Inside the transaction that swaps: the new table accounts for every row, or ReconciliationFailed is raised.
-
-        With `mending`, what does not add up is looked for under the lock. Before that it was looked for while others
-        could write, and a row that was deleted unseen since would never be found out.
-        """
-        before, warnings = filling_run.shadow, list(self.work.warnings)
-        try:
-            with self.store.savepoint("settling"):
-                filling_run.settle()
-                refuse_unequal(self.store, filling_run.shadow, new_table=self.executor.new_table)
-        except ReconciliationFailed:
-            if not mending:
-                raise
-            filling_run.shadow, self.work.warnings[:] = before, warnings
-            touch_missing(self.store, self.store, before, filling_run.layout, new=self.executor.new_table)
-            touch_extra(self.store, self.store, before, filling_run.layout, new=self.executor.new_table)
-            filling_run.settle()
-            refuse_unequal(self.store, filling_run.shadow, new_table=self.executor.new_table)
-
     # The end.
 
     def _swapped(self, filling_run: Filling, *, last: bool, mending: bool) -> bool:
@@ -384,7 +364,7 @@ class _ShadowRun:
             self.lease.renew()
             refuse_overtaken(self.step, self._version())
             filling_run.check_noted()
-            self._settle(filling_run, mending=mending)
+            filling_run.settle(mending=mending)
             shadow = filling_run.shadow
             self._count(shadow)
             self._judge(shadow)

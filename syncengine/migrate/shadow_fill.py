@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from syncengine.errors import QuarantineBudgetExceeded
+from syncengine.errors import QuarantineBudgetExceeded, ReconciliationFailed
 from syncengine.local.identifiers import quoted
 from syncengine.local.sqlite_errors import ConstraintError
 from syncengine.local.statements import statement
@@ -19,6 +19,7 @@ from syncengine.migrate.entries import stage_entries
 from syncengine.migrate.entries_made import key_text
 from syncengine.migrate.pace import Cancelled, Paused
 from syncengine.migrate.paging import Queried, behind, page_of
+from syncengine.migrate.shadow_check import refuse_unequal, touch_extra, touch_missing
 from syncengine.migrate.shadow_pace import Checkpoints, Courtesy, adapted
 from syncengine.migrate.shadow_rows import Converted, LiveReader, RowConverter, RowWriter
 from syncengine.migrate.shadow_state import Key, Shadow, save
@@ -259,8 +260,28 @@ class Filling:
         values = {"collection": self.shadow.collection, "rows_max": rows_max}
         return int(self._reader.query(statement("shadow", "touched_count"), values)[0][0])
 
-    def settle(self) -> None:
-        """Inside the transaction that swaps: convert all that is left, when nobody can write any more."""
+    def settle(self, *, mending: bool) -> None:
+        """Inside the transaction that swaps: convert all that is left, when nobody can write any more.
+
+        Raises ReconciliationFailed where the new table does not account for every row then. With `mending` what is
+        missing is looked for first, under the lock: before that it was looked for while others could write, and a row
+        that went unseen since would never be found out.
+        """
+        before, warnings, new = self.shadow, list(self._work.warnings), self._executor.new_table
+        try:
+            with self._store.savepoint("settling"):
+                self._convert_touched()
+                refuse_unequal(self._store, self.shadow, new_table=new)
+        except ReconciliationFailed:
+            if not mending:
+                raise
+            self.shadow, self._work.warnings[:] = before, warnings
+            touch_missing(self._store, self._store, before, self.layout, new=new)
+            touch_extra(self._store, self._store, before, self.layout, new=new)
+            self._convert_touched()
+            refuse_unequal(self._store, self.shadow, new_table=new)
+
+    def _convert_touched(self) -> None:
         touches = self._touches(self._store, rows_max=ALL)
         rows = self._converter.converted(self._present(self._store, touches))
         shadow = self._exchanged(touches, rows, decide=True)

@@ -1,6 +1,7 @@
 """Queued entries go through a change of shape with their rows: converted, or whole in quarantine, and counted."""
 
 import json
+import re
 
 import apsw
 import pytest
@@ -9,6 +10,7 @@ from migrate_world import registry_of
 
 from syncengine import Engine, Quarantine, add, archive, declared, migration, rename, tables
 from syncengine.errors import ReconciliationFailed
+from syncengine.local.statements import statement
 from syncengine.migrate import entries_written
 from syncengine.migrate.shadow import _ShadowRun
 from syncengine.outbox.capture import capture_off, drop_capture
@@ -91,14 +93,14 @@ def test_a_large_collection_has_its_entries_converted_before_the_swap_and_what_c
     staged = []
     swapped = _ShadowRun._swapped
 
-    def edited_just_before(self, filling_run, *, last):
+    def edited_just_before(self, filling_run, **facts):
         if not staged:
             staged.extend(
                 self.store.query("SELECT was_key, kind, set_json FROM _sync_entry_staged ORDER BY entry_id")
             )
             with apsw.Connection(str(path)) as other:
                 other.execute("UPDATE journeys SET minutes = 20.0 WHERE id = 'a'")
-        return swapped(self, filling_run, last=last)
+        return swapped(self, filling_run, **facts)
 
     monkeypatch.setattr(_ShadowRun, "_swapped", edited_just_before)
     with open_at(path, seconds_v3(shadow=True)) as engine:
@@ -116,15 +118,37 @@ def test_a_large_collection_has_its_entries_converted_before_the_swap_and_what_c
 def test_what_is_staged_does_not_hold_for_an_entry_that_has_changed(path, monkeypatch):
     swapped = _ShadowRun._swapped
 
-    def changed_just_before(self, filling_run, *, last):
+    def changed_just_before(self, filling_run, **facts):
         with self.store.transaction():
             self.store.query("UPDATE _sync_outbox SET set_json = '{\"minutes\":40.0}' WHERE row_key = 'a'")
-        return swapped(self, filling_run, last=last)
+        return swapped(self, filling_run, **facts)
 
     monkeypatch.setattr(_ShadowRun, "_swapped", changed_just_before)
     with open_at(path, seconds_v3(shadow=True)) as engine:
         assert result_of(engine).entries.converted == 3
         assert ("patch", "a", {"seconds": 2400}, {"seconds": 60}) in queued(engine)
+
+
+def test_an_edit_that_was_staged_as_several_is_one_of_them_after_the_swap(path):
+    with open_at(path, seconds_v3(halves, lossy=True, shadow=True)) as engine:
+        assert result_of(engine).entries.quarantined == 0
+        assert next(said for kind, key, said, _ in queued(engine) if (kind, key) == ("changes", "c")) == [
+            {"kind": "put", "collection": "journeys", "key": key, "set": {"id": key, "seconds": 180, "title": None}}
+            | {"before": None}
+            for key in ("c", "c-2")
+        ]
+
+
+@pytest.mark.parametrize("name", ["known_page", "cloud_has", "version_at_cloud"])
+def test_no_page_of_a_conversion_reads_all_that_is_known_of_the_cloud(path, name):
+    sql = statement("entries", name)
+    with open_at(path, target="2.0.0") as engine:
+        values = dict.fromkeys(re.findall(r":(\w+)", sql), "x")
+        plan = [detail for *_, detail in engine._store.query("EXPLAIN QUERY PLAN " + sql, values)]
+        plan = [step for step in plan if step not in ("SCAN CONSTANT ROW", "SCALAR SUBQUERY 1")]
+        assert plan[0].startswith("SEARCH _sync_row USING PRIMARY KEY (row_key"), plan
+        # What is sorted at most are the owners of one key.
+        assert set(plan[1:]) <= {"USE TEMP B-TREE FOR LAST TERM OF ORDER BY"}, plan
 
 
 def test_a_row_that_came_from_the_cloud_meanwhile_has_its_entries_converted_again(path, monkeypatch):
@@ -135,10 +159,10 @@ def test_a_row_that_came_from_the_cloud_meanwhile_has_its_entries_converted_agai
 
     swapped = _ShadowRun._swapped
 
-    def pulled_just_before(self, filling_run, *, last):
+    def pulled_just_before(self, filling_run, **facts):
         with self.store.transaction(), capture_off(self.store, ("journeys",)):
             self.store.query("UPDATE journeys SET title = 'theirs' WHERE id = 'a'")
-        return swapped(self, filling_run, last=last)
+        return swapped(self, filling_run, **facts)
 
     monkeypatch.setattr(_ShadowRun, "_swapped", pulled_just_before)
     with open_at(path, seconds_v3(weighed, shadow=True)) as engine:

@@ -1,12 +1,14 @@
 """A page from the cloud in the store: what is written, what is merged, what is kept for later."""
 
 import json
+import re
 
 import pytest
 from drain_world import TABLES
 from pull_world import Device, gone, journey, note, pulled
 
 from syncengine.errors import DiskFull, StoreSuperseded
+from syncengine.local.statements import statement
 from syncengine.settings import Settings
 from syncengine.sync.parked import give_up_clashes, try_parked
 from syncengine.sync.parking import UNTIL_OTHERS_CAME
@@ -418,3 +420,11 @@ def test_memory_stays_flat_over_many_pages(tmp_path):
     tracemalloc.stop()
     assert peaks[-1] - peaks[2] < 200_000, "what a page held is let go"
     device.close()
+
+
+def test_the_end_of_a_reading_from_the_start_does_not_read_all_that_is_known_for_each_page(device):
+    sql = statement("pull", "unseen_rows")
+    values = dict.fromkeys(re.findall(r":(\w+)", sql), "x")
+    plan = [detail for *_, detail in device.store.query("EXPLAIN QUERY PLAN " + sql, values)]
+    assert len(plan) == 1, plan
+    assert plan[0].startswith("SEARCH _sync_row USING PRIMARY KEY ((row_key")

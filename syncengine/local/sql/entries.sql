@@ -20,7 +20,7 @@ SELECT
     SELECT count(*)
     FROM _sync_outbox
     WHERE collection = :collection
-      AND kind NOT IN ('migration', 'void')
+      AND kind NOT IN ('lift', 'migration', 'void')
       AND state <> 'squashed'
   ) + (
     SELECT count(*)
@@ -37,7 +37,7 @@ SELECT
     SELECT count(*)
     FROM _sync_outbox
     WHERE collection = :collection
-      AND kind NOT IN ('migration', 'void')
+      AND kind NOT IN ('lift', 'migration', 'void')
       AND state <> 'squashed'
       AND shape_version = :shape_version
       AND entry_id <= :newest
@@ -70,7 +70,7 @@ WHERE name = '_sync_outbox';
 SELECT DISTINCT owner, row_key
 FROM _sync_outbox
 WHERE collection = :collection
-  AND kind NOT IN ('migration', 'void')
+  AND kind NOT IN ('lift', 'migration', 'void')
   AND shape_version <> :shape_version
   AND entry_id NOT IN (SELECT entry_id FROM _sync_entry_staged)
   AND (owner, row_key) > (:owner, :row_key)
@@ -85,7 +85,7 @@ FROM _sync_outbox
 WHERE collection = :collection
   AND (owner, row_key) > (:owner, :row_key)
   AND (owner, row_key) <= (:last_owner, :last_key)
-  AND kind NOT IN ('migration', 'void')
+  AND kind NOT IN ('lift', 'migration', 'void')
   AND shape_version <> :shape_version
 ORDER BY owner, row_key, entry_id;
 
@@ -96,16 +96,17 @@ SELECT
 FROM _sync_outbox
 WHERE collection = :collection
   AND owner = :owner
-  AND kind NOT IN ('migration', 'void')
+  AND kind NOT IN ('lift', 'migration', 'void')
 ORDER BY entry_id;
 
 -- name: of_several_rows
--- Entries that change several rows each.
+-- Entries that change several rows each, and are not converted yet.
 SELECT
   entry_id, owner, row_key, kind, CAST(set_json AS BLOB), CAST(before_json AS BLOB), shape_version, state
 FROM _sync_outbox
 WHERE collection = :collection
   AND kind = 'changes'
+  AND shape_version <> :shape_version
 ORDER BY entry_id;
 
 -- name: with_body
@@ -113,20 +114,21 @@ ORDER BY entry_id;
 SELECT entry_id, shape_version
 FROM _sync_outbox
 WHERE collection = :collection
-  AND kind NOT IN ('migration', 'void')
+  AND kind NOT IN ('lift', 'migration', 'void')
   AND state <> 'squashed'
   AND NOT (kind = 'put' AND set_json IS NULL)
 ORDER BY entry_id;
 
 -- name: of_row
--- The entries of one row, oldest first.
+-- The entries of one row that are not converted yet, oldest first.
 SELECT
   entry_id, owner, row_key, kind, CAST(set_json AS BLOB), CAST(before_json AS BLOB), shape_version, state
 FROM _sync_outbox
 WHERE collection = :collection
   AND owner = :owner
   AND row_key = :row_key
-  AND kind NOT IN ('migration', 'void')
+  AND shape_version <> :shape_version
+  AND kind NOT IN ('lift', 'migration', 'void')
 ORDER BY entry_id;
 
 -- name: items
@@ -146,7 +148,7 @@ ORDER BY json_extract(body, '$.entry_id');
 SELECT owner
 FROM _sync_outbox
 WHERE collection = :collection
-  AND kind NOT IN ('migration', 'void')
+  AND kind NOT IN ('lift', 'migration', 'void')
 UNION
 SELECT owner
 FROM _sync_quarantine
@@ -235,7 +237,7 @@ WHERE entry_id = :entry_id;
 UPDATE _sync_outbox
 SET shape_version = :shape_version
 WHERE collection = :collection
-  AND kind NOT IN ('migration', 'void');
+  AND kind NOT IN ('lift', 'migration', 'void');
 
 -- name: relabel_items
 -- And for its open items.
@@ -281,7 +283,7 @@ SET kind = json_extract(original_json, '$.kind'),
     shape_version = :shape_version,
     original_json = NULL
 WHERE collection = :collection
-  AND kind NOT IN ('migration', 'void')
+  AND kind NOT IN ('lift', 'migration', 'void')
   AND json_extract(original_json, '$.shape_version') = :shape_version;
 
 -- name: leave
@@ -342,20 +344,32 @@ SELECT EXISTS (
 );
 
 -- name: known_page
--- The next rows that the cloud has, may have, or will get whole.
+-- The next rows that the cloud has.
 SELECT owner, row_key
 FROM _sync_row
 WHERE collection = :collection
   AND NOT deleted
-  AND (owner, row_key) > (:owner, :row_key)
-UNION
-SELECT owner, row_key
-FROM _sync_outbox
+  AND (row_key, owner) > (:row_key, :owner)
+ORDER BY row_key, owner
+LIMIT :rows_max;
+
+-- name: unheard_page
+-- The next rows that it may have, or will get whole, and has said nothing of.
+SELECT DISTINCT owner, row_key
+FROM _sync_outbox AS o
 WHERE collection = :collection
   AND entry_id <= :newest
-  AND kind NOT IN ('migration', 'void')
+  AND kind NOT IN ('lift', 'migration', 'void')
   AND (state = 'claimed' OR kind = 'put' AND set_json IS NULL)
   AND (owner, row_key) > (:owner, :row_key)
+  AND NOT EXISTS (
+    SELECT 1
+    FROM _sync_row AS r
+    WHERE r.collection = o.collection
+      AND r.owner = o.owner
+      AND r.row_key = o.row_key
+      AND NOT r.deleted
+  )
 ORDER BY owner, row_key
 LIMIT :rows_max;
 
@@ -467,7 +481,7 @@ WHERE collection = :collection
     WHERE o.collection = _sync_entry_staged.collection
       AND o.owner = _sync_entry_staged.owner
       AND o.row_key = _sync_entry_staged.was_key
-      AND o.kind NOT IN ('migration', 'void')
+      AND o.kind NOT IN ('lift', 'migration', 'void')
       AND o.entry_id NOT IN (SELECT entry_id FROM _sync_entry_staged)
   );
 

@@ -299,9 +299,8 @@ SELECT collection, row_key, version, shape_version, deleted
 FROM _sync_row
 WHERE owner = :owner
   AND resync <> :resync
-  AND collection >= :collection
-  AND (collection > :collection OR row_key > :row_key)
-ORDER BY collection, row_key
+  AND (row_key, collection) > (:row_key, :collection)
+ORDER BY row_key, collection
 LIMIT :rows_max;
 
 -- name: forget_row

@@ -320,11 +320,11 @@ CREATE TABLE _sync_row (
   server_epoch  INTEGER NOT NULL DEFAULT 0, -- the life of the server's database that gave the version
   shape_version TEXT NOT NULL,    -- of the document that the server has
   deleted       INTEGER NOT NULL DEFAULT 0 -- 1: a tombstone, kept so that a server that lost it can be told again
-    CONSTRAINT deleted_is_yes_or_no CHECK (deleted IN (0, 1)),
+    CONSTRAINT deleted_is_yes_or_no CHECK (deleted = 0 OR deleted = 1),
   resync        INTEGER NOT NULL DEFAULT 0, -- the reading from the start that saw it last
   extra         TEXT              -- fields that a newer client wrote and this one does not know, sent back untouched
     CONSTRAINT extra_is_json CHECK (extra IS NULL OR json_valid(extra)),
-  PRIMARY KEY (collection, owner, row_key)
+  PRIMARY KEY (row_key, collection, owner) -- what differs first: each row that is read is looked for here
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE _sync_cursor (
