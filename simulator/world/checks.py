@@ -120,14 +120,16 @@ _WAITING = "SELECT set_json FROM _sync_outbox WHERE state = 'waiting' AND kind I
 
 
 def words_waiting(device: Device) -> set[str]:
-    """Everything that this store still has to send or keeps aside, before its app is upgraded."""
-    return {
-        found
-        for texts in (_QUEUED, _ASIDE)
-        for row in device.store.query(texts)
-        for text in row
-        for found in words_in(text)
-    }
+    """All that this store has to send or keeps aside. A put that only names its row sends what is there."""
+    texts = [text for query in (_QUEUED, _ASIDE) for row in device.store.query(query) for text in row]
+    texts += [str(row) for row in device.store.query(_SENT_AS_IT_IS)]
+    return {found for text in texts for found in words_in(text)}
+
+
+_SENT_AS_IT_IS = (
+    "SELECT notes.* FROM notes JOIN _sync_outbox ON row_key = id AND owner = user_id"
+    " WHERE kind = 'put' AND collection = 'notes' AND set_json IS NULL"
+)
 
 
 def check_conversion(ledger: Ledger, device: Device, before: set[str]) -> None:
