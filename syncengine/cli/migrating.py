@@ -49,8 +49,8 @@ def migrate(
 
     What needs the cloud is queued for `sync`. Before a major version changes or imports rows that are there, or a
     migration erases what they were, it asks on a terminal; elsewhere that waits, unless --yes agrees. Ctrl-C stops
-    between two batches and rolls that migration back. Exit status 5 when a migration failed and was rolled back, else 4 when rows were set aside,
-    else 3 when something is left to migrate, else 0.
+    between two batches and rolls that migration back. Exit status 5 when a migration failed and was rolled back, else
+    4 when rows were set aside, else 3 when something is left to migrate, else 0.
     """
     if again is not None and user is None:
         raise click.UsageError("--again needs --user: an import belongs to a user.")

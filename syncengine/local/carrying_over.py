@@ -36,6 +36,7 @@ AS_IT_WAS = (
     "_sync_shadow_touched",
     "_sync_shadow_made",
     "_sync_shadow_aside",
+    "_sync_entry_staged",  # each holds only for an entry that is as it was
     "_sync_kept_table",
 )
 """They speak of the rows that come back, and go with them."""

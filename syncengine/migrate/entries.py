@@ -192,6 +192,8 @@ class _Conversion:
         """Where the row itself was set aside, its entries come back with it."""
         if all((edit.owner, change.key) not in self._set_aside for change in edit.changes):
             return why
+        if why is ROW_SET_ASIDE:
+            return why
         return replace(ROW_SET_ASIDE, text=f"{ROW_SET_ASIDE.text}: {why.text}", field=why.field)
 
     def _changes(self, edit: Queued, became: list[Became], told: set[str]) -> list[Change]:

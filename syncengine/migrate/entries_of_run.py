@@ -96,7 +96,8 @@ class QueuedEntries:
     def _count(self, counts: EntryCounts) -> None:
         self.counts = self.counts.plus(counts)
         if counts.quarantined:
-            self._work.warn(f"{counts.quarantined} queued entries could not be converted and are in quarantine")
+            said = "1 queued entry" if counts.quarantined == 1 else f"{counts.quarantined} queued entries"
+            self._work.warn(f"{said} could not be converted: in quarantine")
         if counts.queued:
             self._work.warn(f"{counts.queued} entries were queued for rows that the cloud knows under other keys")
 

@@ -104,7 +104,7 @@ def forget_late(store: "Store", definition: "MigrationDefinition", *, scope: str
 
 
 def note_wipe(store: "Store") -> None:
-    """In the transaction that takes all of a user out: copies from before are no way back, and bytes go afterwards."""
+    """In the transaction that takes all of a user out: copies from before are no way back, bytes go afterwards."""
     _note(store, migration=WIPE, scope=STORE_SCOPE)
 
 

@@ -78,6 +78,8 @@ class Rehearsal:
     collections: tuple[CollectionRehearsal, ...]
     quarantined: tuple[ForecastItem, ...]
     quarantined_count: int
+    rows_set_aside: int
+    """So many of what would be in quarantine are rows; the others were queued entries."""
     keeping_old_values: int
     """Rows in quarantine then, of collections that were erased: they keep old values."""
     entries_before: int
@@ -138,13 +140,14 @@ class Rehearsal:
             part = "" if collection.rehearsed == collection.rows_before else f" ({collection.rehearsed} rehearsed)"
             labels = f" ({', '.join(collection.labels)})" if collection.labels else ""
             yield f"  {collection.name}{labels}: {collection.rows_before} rows{part} > {collection.rows_after}"
-        yield f"  {self.quarantined_count} {'row' if self.quarantined_count == 1 else 'rows'} would be set aside"
+        yield f"  {self.rows_set_aside} {'row' if self.rows_set_aside == 1 else 'rows'} would be set aside"
         yield from (f"  {erasure(step.id, step.collections)}" for step in self.plan.steps if step.erases)
         if self.keeping_old_values:
             yield f"  rows in quarantine that would keep old values: {self.keeping_old_values}"
         yield f"  outbox: {self.entries_before} entries, {self.entries_affected} affected > {self.entries_after}"
         if self.entries_quarantined:
-            yield f"  {self.entries_quarantined} entries would be in quarantine: they have no form in the new shape"
+            said = "1 entry" if self.entries_quarantined == 1 else f"{self.entries_quarantined} entries"
+            yield f"  {said} would be in quarantine: no form in the new shape"
         yield f"  about {self.estimate_ms} ms and {self.disk_bytes} bytes of disk"
 
 
@@ -227,6 +230,7 @@ def _compared(
             )
         ),
         quarantined_count=int(copy.value("rehearsal", "count_items_since", item_id=last_item)),
+        rows_set_aside=int(copy.value("rehearsal", "count_rows_since", item_id=last_item)),
         keeping_old_values=len(read_erasures(copy).quarantined),
         entries_before=sum(entries.values()),
         entries_affected=sum(count for name, count in entries.items() if name in names),

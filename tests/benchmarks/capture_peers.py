@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,7 @@ def _added(
         for part in range(times):
             rows = values_of(list(walks(count, prefix=f"{name}-{number:03}-{part}")))
             for side in chance.sample(sorted(sides), len(sides)):
-                taken[side] += _timed(lambda side=side, rows=rows: work(sides[side], rows))  # type: ignore[misc]
+                taken[side] += _timed(partial(work, sides[side], rows))
         for side, added in found.items():
             added.append((taken[side] - taken[_BASE[side]]) / (count * times) * 1e6)
     return {side: added[1:] for side, added in found.items()}

@@ -147,7 +147,7 @@ class Stopwatch:
 
     def tell(self, phase: str) -> None:
         """Print a line of JSON."""
-        taken = [now - begun for now, begun in zip(self._now(), self._begun, strict=True)]
+        taken = [ended - begun for ended, begun in zip(self._now(), self._begun, strict=True)]
         print(json.dumps({"phase": phase, **dict(zip(("seconds", "cpu", "server_cpu"), taken, strict=True))}))
 
     def __call__(self, event: object) -> None:

@@ -1,6 +1,6 @@
 """Pushes and pulls at the server against a handler written by hand: rows per second, processor time, memory.
 
-`python -m tests.benchmarks.server_push` prints the ratios. Each server is a process of its own, under the same uvicorn
+`python -m tests.benchmarks.server_push` prints the ratios. Each server is a process of its own, the same uvicorn
 with the same settings, and both commit with `synchronous = FULL`. The handler by hand is a Starlette route: orjson
 reads the request, its rows go into one table with an index for reading on, `json_patch` merges, orjson writes the
 answer. It knows one token, and neither numbers, groups, shapes, conflicts nor limits.

@@ -58,6 +58,7 @@ WORDS = {
     "_sync_conflict.winner": "local",
     "_sync_cursor.resync_reason": "first",
     "_sync_parked.reason": "newer_shape",
+    "_sync_receipt.ended": "set_aside",
     "_sync_collection.merge_policy": "merge",
     "_sync_collection.ddl": "[]",
     "_sync_shape_before.ddl": "[]",

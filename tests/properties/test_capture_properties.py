@@ -52,9 +52,9 @@ def store_with(folder, columns):
 
 
 def told(value):
-    """A value with its type, reals by their bits."""
+    """A value with its type, reals by their bits; but SQLite has no function that tells -0.0 from 0.0."""
     if isinstance(value, float):
-        return ("real", struct.pack(">d", value))
+        return ("real", struct.pack(">d", value + 0.0))
     return (type(value).__name__, value)
 
 

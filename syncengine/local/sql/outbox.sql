@@ -74,8 +74,8 @@ ORDER BY sequence
 LIMIT :entries_max;
 
 -- name: waiting
--- One page of what has no number yet, with what is known of its rows at the cloud, in the order of writing; and
--- whether there may be nothing special to an entry.
+-- One page of what has no number yet, in the order of writing, with what is known of its rows at the cloud.
+-- The last column: whether there may be nothing special to an entry.
 SELECT
   o.entry_id, o.owner, o.sequence, o.epoch, o.kind, o.collection, o.row_key, o.set_json, o.before_json,
   CASE WHEN o.kind IN ('put', 'patch', 'delete', 'changes') THEN r.version ELSE o.base_version END,

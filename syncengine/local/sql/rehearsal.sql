@@ -19,6 +19,13 @@ SELECT count(*)
 FROM _sync_quarantine
 WHERE item_id > :item_id;
 
+-- name: count_rows_since
+-- How many of these are rows, and not queued entries.
+SELECT count(*)
+FROM _sync_quarantine
+WHERE item_id > :item_id
+  AND origin <> 'outbox';
+
 -- name: entries
 -- How many entries each collection has in the outbox.
 SELECT collection, count(*)
