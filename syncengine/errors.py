@@ -66,6 +66,11 @@ class LeaseLost(WillRetry):
 class BackendUnreachable(WillRetry):
     """No answer from the backend: no route, refused, timed out, cut. It may or may not have acted."""
 
+    def __init__(self, what: str, *, why: str = "", fix: str = "", reason: str = "") -> None:
+        """`reason`: "name_not_found", "no_answer" (silence until the deadline), "refused", "no_route" or "cut"."""
+        super().__init__(what, why=why, fix=fix)
+        self.reason = reason
+
 
 class BackendUnavailable(WillRetry):
     """The backend answered that it cannot serve now (5xx)."""
@@ -81,6 +86,11 @@ class RateLimited(BackendUnavailable):
 
 class NotOurServer(WillRetry):
     """Something answered, but not our backend: a captive portal, a proxy page, another service."""
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "", reason: str = "") -> None:
+        """`reason`: "login_page", "another_server", "stale_answer" (to another request) or "tls_refused"."""
+        super().__init__(what, why=why, fix=fix)
+        self.reason = reason
 
 
 class AuthRequired(NeedsUser):
@@ -118,6 +128,10 @@ class ProtocolViolation(NeedsDeveloper):
 
 class BackendAddressRefused(NeedsDeveloper):
     """The backend's address cannot be used: no http(s), plain HTTP to another machine, or a password in it."""
+
+
+class TlsTooWeak(NeedsDeveloper):
+    """The trust that the host gave for the backend would take old TLS, or a certificate of anybody."""
 
 
 class TokenInvalid(NeedsDeveloper):

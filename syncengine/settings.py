@@ -102,6 +102,8 @@ class Settings:
     """Total deadline of one request, however slowly bytes drip."""
     answer_bytes_max: int = 16 * 1024 * 1024
     answer_depth_max: int = 64
+    proxy: str = "none"
+    """"none": straight to the backend; "environment": by the proxy that the environment or the system names."""
 
     # Connectivity probe.
     probe_connect_wait_ms_max: int = 2_000
@@ -145,7 +147,7 @@ def _check_value(name: str, value: float | str) -> None:
         raise ValueError(f"setting {name} is too small: {value}")
 
 
-_WORDS = {"durability": ("normal", "full"), "compress": ("auto", "always", "never")}
+_WORDS = {"durability": ("normal", "full"), "compress": ("auto", "always", "never"), "proxy": ("none", "environment")}
 _ONE_AT_LEAST = (
     "group_entries_max",
     "batch_rows",

@@ -14,8 +14,8 @@ import httpcore
 import httpx
 
 from syncengine.clock import Clock
+from syncengine.remote.name_lookup import NameLookup
 
-ADDRESSES_TRIED_MAX = 4
 CONNECTIONS_MAX = 4
 
 # Shorter than any server keeps idle connections: we never write into one that is just being closed.
@@ -54,10 +54,11 @@ class Deadlines:
 
 
 class BoundedNetwork(httpcore.NetworkBackend):
-    """TCP and TLS by httpcore's own means, under `Deadlines`. Name look-ups are bounded by the system only."""
+    """TCP and TLS by httpcore's own means, and the look-up of names, under `Deadlines`."""
 
-    def __init__(self, deadlines: Deadlines) -> None:
+    def __init__(self, deadlines: Deadlines, *, names: NameLookup) -> None:
         self._deadlines = deadlines
+        self._names = names
         self._system = httpcore.SyncBackend()
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
@@ -72,7 +73,7 @@ class BoundedNetwork(httpcore.NetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         failure: Exception = httpcore.ConnectError(f"{host} has no address")
-        for address in _addresses(host, port):
+        for address in self._addresses(host, port, timeout):
             seconds = self._deadlines.seconds_left(timeout)
             try:
                 stream = self._system.connect_tcp(address, port, seconds, local_address, socket_options)
@@ -81,6 +82,13 @@ class BoundedNetwork(httpcore.NetworkBackend):
             else:
                 return BoundedStream(stream, deadlines=self._deadlines, network=self)
         raise failure
+
+    def _addresses(self, host: str, port: int, timeout: float | None) -> list[str]:
+        wait_ms = int(self._deadlines.seconds_left(timeout) * 1000)
+        try:
+            return self._names.addresses(host, port, wait_ms_max=wait_ms)
+        except OSError as error:
+            raise httpcore.ConnectError("the name could not be looked up") from error
 
     def cut(self) -> None:
         """End all connections, now; reads and writes in other threads fail at once, new ones are refused."""
@@ -139,11 +147,14 @@ class BoundedStream(httpcore.NetworkStream):
 
 
 class BoundedTransport(httpx.BaseTransport):
-    """HTTP/1.1 over a BoundedNetwork, verified TLS, no proxy, nothing from the environment."""
+    """HTTP/1.1 over a BoundedNetwork, verified TLS, a proxy only where one is given."""
 
-    def __init__(self, network: BoundedNetwork, *, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, network: BoundedNetwork, *, tls: ssl.SSLContext | None, proxy: httpcore.Proxy | None = None
+    ) -> None:
         self._pool = httpcore.ConnectionPool(
             ssl_context=tls,
+            proxy=proxy,
             max_connections=CONNECTIONS_MAX,
             keepalive_expiry=IDLE_CONNECTION_SECONDS_MAX,
             http1=True,
@@ -181,11 +192,3 @@ class _AnswerBytes(httpx.SyncByteStream):
 
     def close(self) -> None:
         self._answer.close()
-
-
-def _addresses(host: str, port: int) -> list[str]:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise httpcore.ConnectError("the name could not be looked up") from error
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))[:ADDRESSES_TRIED_MAX]

@@ -4,7 +4,6 @@ A verdict only lets the engine skip a wait or a needless try; a sync that the us
 The deciding is pure (`ProbeState` and the functions on it); `ConnectivityProbe` asks, remembers and logs.
 """
 
-import errno
 import logging
 import random
 import threading
@@ -25,15 +24,13 @@ from syncengine.errors import (
     SyncEngineError,
 )
 from syncengine.remote.backend import Backend
+from syncengine.remote.lost_call import NO_ROUTE, causes
 from syncengine.remote.wire import Action, HelloAnswer
 from syncengine.settings import Settings
 from syncengine.vocabulary import TimestampMs
 
 QUICK_TRIES_MS = (300, 1_000, 2_000)
 """Waits after a change of link: the first name look-ups on a new link often fail."""
-
-# No route, no link: the system itself says that there is no network, so one failure is enough.
-_NO_ROUTE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN})
 
 Heard = SyncEngineError | HelloAnswer | None
 """What a real call gave: an error, a hello's answer, or None for any other success."""
@@ -175,14 +172,7 @@ def after_link_change(state: ProbeState) -> ProbeState:
 
 def says_no_route(error: BaseException) -> bool:
     """Whether the system said that no network leads there."""
-    chain: BaseException | None = error
-    for _ in range(16):
-        if chain is None:
-            return False
-        if isinstance(chain, OSError) and chain.errno in _NO_ROUTE:
-            return True
-        chain = chain.__cause__ or chain.__context__
-    return False
+    return any(isinstance(each, OSError) and each.errno in NO_ROUTE for each in causes(error))
 
 
 def _reach_after_silence(state: ProbeState, error: SyncEngineError, *, settings: Settings) -> Reach:

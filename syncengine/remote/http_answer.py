@@ -45,12 +45,13 @@ def failure_by_head(
     429 and 5xx count from anyone: a proxy in front of our server says them too. The rest only from our own.
     """
     if status == _NETWORK_LOGIN:
-        return _not_ours("the network wants a login first (511)")
+        return _not_ours("the network wants a login first (511)", reason="login_page")
     if status == 429 or status >= 500:
         wait_ms = retry_after_ms(headers.get("Retry-After"), now_ms=now_ms, wait_ms_max=retry_after_ms_max)
         return _unavailable(status, wait_ms=wait_ms)
     if headers.get(PROTOCOL_HEADER) != str(PROTOCOL):
-        return _not_ours(f"an answer with status {status} lacks the protocol's header")
+        reason = "login_page" if 300 <= status < 400 or _is_page(headers) else "another_server"
+        return _not_ours(f"an answer with status {status} lacks the protocol's header", reason=reason)
     if headers.get("Content-Encoding", "identity") not in ("identity", "gzip" if takes_gzip else "identity"):
         return _not_ours("the answer is compressed in a way that we did not ask for")
     is_json = headers.get("Content-Type", "").partition(";")[0].strip().lower() == "application/json"
@@ -59,7 +60,7 @@ def failure_by_head(
     if status == _TOO_SLOW:
         return _unavailable(status, wait_ms=None)
     if not is_json:
-        return _not_ours("the answer is no JSON")
+        return _not_ours("the answer is no JSON", reason="login_page" if _is_page(headers) else "another_server")
     if status not in (200, _FORBIDDEN, 409, _CURSOR_GONE, *_REFUSED_FOR_GOOD):
         return violation(f"status {status} is not in the protocol")
     return None
@@ -137,7 +138,7 @@ def violation(why: str) -> ProtocolViolation:
 
 def not_echoed(what: str) -> NotOurServer:
     """The error for an answer to somebody else's request, or from a cache."""
-    return _not_ours(f"the answer does not repeat our {what}")
+    return _not_ours(f"the answer does not repeat our {what}", reason="stale_answer")
 
 
 def printable(word: str) -> str:
@@ -176,9 +177,14 @@ def _unavailable(status: int, *, wait_ms: int | None) -> BackendUnavailable:
     return family(what, why=f"status {status}", fix="It is tried again later.", retry_after_ms=wait_ms)
 
 
-def _not_ours(why: str) -> NotOurServer:
+def _is_page(headers: Mapping[str, str]) -> bool:
+    return headers.get("Content-Type", "").lower().startswith("text/")
+
+
+def _not_ours(why: str, *, reason: str = "another_server") -> NotOurServer:
     return NotOurServer(
         "Something answered in the backend's place.",
         why=why,
         fix="Nothing of the answer was used. A network's login page may want attention.",
+        reason=reason,
     )

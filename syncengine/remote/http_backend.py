@@ -1,6 +1,5 @@
 """The cloud over HTTP/1.1: every call bounded in bytes, depth and total time, every failure one of our errors."""
 
-import ipaddress
 import logging
 import re
 import ssl
@@ -14,20 +13,21 @@ import httpx
 from syncengine.clock import Clock
 from syncengine.errors import (
     AuthRequired,
-    BackendAddressRefused,
-    BackendUnreachable,
     BatchRefused,
-    NotOurServer,
     TokenInvalid,
 )
 from syncengine.logs import install_redaction, register_secret
+from syncengine.remote.address import checked_address, checked_trust, is_this_machine, proxy_for
 from syncengine.remote.bounded_network import BoundedNetwork, BoundedTransport, Deadlines
 from syncengine.remote.encoded_push import AllApplied, EncodedPush, all_applied
 from syncengine.remote.http_answer import Answer, answer_of_body, failure_by_head, not_echoed, unpacked, violation
 from syncengine.remote.json_text import JsonRefused, write_json
+from syncengine.remote.lost_call import no_answer
+from syncengine.remote.name_lookup import NameLookup
 from syncengine.remote.wire import (
     PROTOCOL,
     PROTOCOL_HEADER,
+    USER_HEADER,
     AnswerModel,
     HealthAnswer,
     HelloAnswer,
@@ -44,6 +44,7 @@ from syncengine.remote.wire import (
     check_results,
     check_rows_answer,
     lean,
+    user_mark,
 )
 from syncengine.settings import Settings
 
@@ -62,6 +63,7 @@ _TRANSPORT_FAILURES = (
     httpcore.TimeoutException,
     httpcore.NetworkError,
     httpcore.ProtocolError,
+    httpcore.ProxyError,
     httpcore.UnsupportedProtocol,
     httpcore.ConnectionNotAvailable,
     OSError,
@@ -74,7 +76,8 @@ class HttpBackend:
     """A Backend at an address. `token` is asked at each call and never kept; empty or None: AuthRequired.
 
     `tls` is a host's own trust, such as a private certificate authority; without it the public ones count.
-    Plain http is for this machine only, unless `allow_plain_http`. Raises BackendAddressRefused, TokenInvalid.
+    Plain http is for this machine only, unless `allow_plain_http`. Raises BackendAddressRefused, TlsTooWeak,
+    TokenInvalid.
     """
 
     def __init__(
@@ -87,23 +90,23 @@ class HttpBackend:
         tls: ssl.SSLContext | None = None,
         allow_plain_http: bool = False,
     ) -> None:
-        self._base = _checked_address(url, allow_plain_http=allow_plain_http)
+        self._base = checked_address(url, allow_plain_http=allow_plain_http)
         self._token = _checked_token(token)
         self._settings = settings
         self._clock = clock
         self._closed = False
         # Packing costs more than it saves where nothing leaves the machine.
-        is_near = _is_this_machine(self._base.host)
+        is_near = is_this_machine(self._base.host)
         self._takes_gzip = settings.compress == "always" or (settings.compress == "auto" and not is_near)
         self._deadlines = Deadlines(clock=clock)
-        self._network = BoundedNetwork(self._deadlines)
-        if tls is None and self._base.scheme == "https":
-            tls = httpx.create_ssl_context(verify=True, trust_env=False)
+        self._network = BoundedNetwork(self._deadlines, names=NameLookup(clock))
+        trust = checked_trust(tls) if self._base.scheme == "https" else None
+        proxy = proxy_for(self._base) if settings.proxy == "environment" else None
         install_redaction()
         self._silence = _OwnRequestsUnlogged(str(self._base))
         logging.getLogger("httpx").addFilter(self._silence)
         self._client = httpx.Client(
-            transport=BoundedTransport(self._network, tls=tls),
+            transport=BoundedTransport(self._network, tls=trust, proxy=proxy),
             headers={**_HEADERS, "Accept-Encoding": "gzip" if self._takes_gzip else "identity"},
             # A jar that takes cookies from no domain.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
@@ -128,7 +131,7 @@ class HttpBackend:
         if push.compress:
             headers["Content-Encoding"] = "gzip"
         sent = self._client.build_request("POST", self._address("push"), content=push.body(), headers=headers)
-        status, raw = self._answered(sent)
+        status, raw = self._answered(sent, user=push.user)
         return (all_applied(raw, push) if status == 200 else None) or self._judged_push(status, raw, push)
 
     def _judged_push(self, status: int, raw: bytes, push: EncodedPush) -> PushAnswer:
@@ -150,6 +153,7 @@ class HttpBackend:
         answer = self._call(
             self._client.build_request("GET", self._address("pull"), params=asked, headers=self._signed()),
             model=PullAnswer,
+            user=request.user,
         )
         check_pull_answer(request, _echoed(request, answer))
         return answer
@@ -166,6 +170,7 @@ class HttpBackend:
         answer = self._call(
             self._client.build_request("GET", self._address("rows"), params=asked, headers=self._signed()),
             model=RowsAnswer,
+            user=request.user,
         )
         check_rows_answer(request, _echoed(request, answer))
         return answer
@@ -191,38 +196,46 @@ class HttpBackend:
     def _post(self, path: str, request: RequestModel, *, model: type[Echoed]) -> Echoed:
         headers = {"Content-Type": "application/json", **self._signed()}
         sent = self._client.build_request("POST", self._address(path), content=_encoded(request), headers=headers)
-        return _echoed(request, self._call(sent, model=model))
+        return _echoed(request, self._call(sent, model=model, user=request.user))
 
     def _call(
         self,
         request: httpx.Request,
         *,
         model: type[Answer],
+        user: str | None = None,
         connect_wait_ms_max: int | None = None,
         wait_ms_max: int | None = None,
     ) -> Answer:
-        status, raw = self._answered(request, connect_wait_ms_max=connect_wait_ms_max, wait_ms_max=wait_ms_max)
+        status, raw = self._answered(
+            request, user=user, connect_wait_ms_max=connect_wait_ms_max, wait_ms_max=wait_ms_max
+        )
         return answer_of_body(status, raw, model=model, depth_max=self._settings.answer_depth_max)
 
     def _answered(
-        self, request: httpx.Request, *, connect_wait_ms_max: int | None = None, wait_ms_max: int | None = None
+        self,
+        request: httpx.Request,
+        *,
+        user: str | None = None,
+        connect_wait_ms_max: int | None = None,
+        wait_ms_max: int | None = None,
     ) -> tuple[int, bytes]:
-        """Status and body within the deadlines."""
+        """Status and body within the deadlines. `user`: whose the answer has to be."""
         wait_ms = wait_ms_max or self._settings.request_wait_ms_max
         connect_ms = connect_wait_ms_max or self._settings.connect_wait_ms_max
         request.extensions["timeout"] = httpx.Timeout(wait_ms / 1000, connect=connect_ms / 1000).as_dict()
         try:
             with self._deadlines.within(wait_ms):
-                return self._exchange(request)
+                return self._exchange(request, user=user)
         except _TRANSPORT_FAILURES as error:
-            raise _unreachable(error, address=self._origin()) from error
+            raise no_answer(error, address=self._origin()) from error
         except RuntimeError as error:
             # httpx: "Cannot send a request, as the client has been closed."
             if not self._closed:
                 raise
-            raise _unreachable(error, address=self._origin()) from error
+            raise no_answer(error, address=self._origin()) from error
 
-    def _exchange(self, request: httpx.Request) -> tuple[int, bytes]:
+    def _exchange(self, request: httpx.Request, *, user: str | None) -> tuple[int, bytes]:
         """Send, and read no more than the head of what is no answer of ours."""
         answer = self._client.send(request, stream=True)
         try:
@@ -235,6 +248,8 @@ class HttpBackend:
             )
             if failure:
                 raise failure
+            if user is not None and answer.status_code == 200 and answer.headers.get(USER_HEADER) != user_mark(user):
+                raise not_echoed("user")
             raw = self._read_capped(answer)
             return answer.status_code, unpacked(raw, answer.headers, bytes_max=self._settings.answer_bytes_max)
         finally:
@@ -288,27 +303,6 @@ class _OwnRequestsUnlogged(logging.Filter):
         return not any(str(part).startswith(self._base) for part in parts)
 
 
-def _checked_address(url: str, *, allow_plain_http: bool) -> httpx.URL:
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise _address_refused("it is no URL") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise _address_refused("it does not begin with https:// and a name")
-    if parsed.userinfo or parsed.query or parsed.fragment:
-        raise _address_refused("it holds a user, a query or a fragment, which may be secret")
-    if parsed.scheme == "http" and not allow_plain_http and not _is_this_machine(parsed.host):
-        raise _address_refused("plain http to another machine would show the token to the network")
-    return parsed
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _checked_token(token: Callable[[], str | None]) -> Callable[[], str | None]:
     """Told at once: a text in the callback's place would else look like a missing sign-in, call after call."""
     if callable(token):
@@ -317,12 +311,6 @@ def _checked_token(token: Callable[[], str | None]) -> Callable[[], str | None]:
         "The token has to be a callback, not the token itself.",
         why=f"it is of type {type(token).__name__}, which cannot be called",
         fix="Give a function without arguments that returns the present token, or None for nobody signed in.",
-    )
-
-
-def _address_refused(why: str) -> BackendAddressRefused:
-    return BackendAddressRefused(
-        "The backend's address cannot be used.", why=why, fix="Give an address like https://cloud.example."
     )
 
 
@@ -341,31 +329,3 @@ def _echoed(request: RequestModel, answer: Echoed) -> Echoed:
     if answer.request_id != request.request_id:
         raise not_echoed("request id")
     return answer
-
-
-def _unreachable(error: BaseException, *, address: str) -> BackendUnreachable | NotOurServer:
-    """A refused certificate or no TLS at all is somebody else in the backend's place; the rest is no answer."""
-    if isinstance(error, httpcore.ConnectError) and any(map(_is_no_trust, causes(error))):
-        return NotOurServer(
-            "The backend's certificate could not be verified.",
-            why=f"{type(error).__name__} at {address}",
-            fix="Nothing was sent. A network's login page, a proxy or a wrong clock may be the cause.",
-        )
-    return BackendUnreachable(
-        "The backend did not answer.", why=f"{type(error).__name__} at {address}", fix="It is tried again later."
-    )
-
-
-def _is_no_trust(cause: BaseException) -> bool:
-    cut_off = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
-    return isinstance(cause, ssl.SSLError) and not isinstance(cause, cut_off)
-
-
-def causes(error: BaseException) -> list[BaseException]:
-    """The error, what caused it, what caused that, and so on."""
-    chain: list[BaseException] = []
-    found: BaseException | None = error
-    while found is not None and found not in chain:
-        chain.append(found)
-        found = found.__cause__ or found.__context__
-    return chain

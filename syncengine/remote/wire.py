@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, SkipValidation
 
@@ -16,6 +17,9 @@ from syncengine.remote.json_text import INTEGER_MAX
 PROTOCOL = 1
 PROTOCOL_HEADER = "Syncengine-Protocol"
 """On every answer of the cloud, so that a login page of a hotel cannot pass for it."""
+
+USER_HEADER = "Syncengine-User"
+"""On every answer to a signed-in user: whose it is, as `user_mark` writes it."""
 
 REQUEST_ID_LENGTH_MAX = 64
 NAME_LENGTH_MAX = 128
@@ -281,6 +285,11 @@ class ErrorAnswer(WireModel):
 
     error: Refusal
     protocol: Literal[1] = 1
+
+
+def user_mark(user: str) -> str:
+    """A user's name as it can stand in a header: percent-encoded UTF-8 (RFC 3986, section 2)."""
+    return quote(user, safe="")
 
 
 def wrong_user() -> AuthRequired:

@@ -14,6 +14,7 @@ from syncengine.remote.wire import (
     NAME_LENGTH_MAX,
     PROTOCOL,
     PROTOCOL_HEADER,
+    USER_HEADER,
     WRONG_USER,
     ErrorAnswer,
     GoneReason,
@@ -25,6 +26,7 @@ from syncengine.remote.wire import (
     RowsRequest,
     WireModel,
     lean,
+    user_mark,
 )
 from syncengine.server.cloud import Cloud
 from syncengine.server.openapi import openapi_text, page_html
@@ -68,7 +70,7 @@ def create_app(cloud: Cloud) -> FastAPI:
     async def rows(request: Request) -> Response:
         user = await _signed_in(request, cloud=cloud)
         asked = _rows_request(request)
-        return await run_in_threadpool(lambda: _answer(cloud.rows(user, asked), request=request))
+        return await run_in_threadpool(lambda: _answer(cloud.rows(user, asked), request=request, user=user))
 
     @app.get("/v1/openapi.json")
     async def openapi_json() -> Response:
@@ -84,7 +86,7 @@ def create_app(cloud: Cloud) -> FastAPI:
     async def pull(request: Request) -> Response:
         user = await _signed_in(request, cloud=cloud)
         asked = _pull_request(request)
-        return await run_in_threadpool(lambda: _text_answer(cloud.pull_text(user, asked), request=request))
+        return await run_in_threadpool(lambda: _text_answer(cloud.pull_text(user, asked), request=request, user=user))
 
     return app
 
@@ -100,7 +102,7 @@ async def _answer_post(
     def answered() -> Response:
         body = unpacked(raw, encoding=encoding, bytes_max=bytes_max)
         asked, values_are_good = parse_body(body, model=model)
-        return _text_answer(work(user, asked, values_are_good), request=request)
+        return _text_answer(work(user, asked, values_are_good), request=request, user=user)
 
     # Unpacking, parsing, storing and writing JSON all leave the event loop free for others.
     return await run_in_threadpool(answered)
@@ -146,12 +148,16 @@ def _limit(digits: str) -> int | None:
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 4 else None
 
 
-def _answer(body: WireModel, *, status: int = 200, request: Request | None = None) -> Response:
-    return _text_answer(write_json(lean(body)), status=status, request=request)
+def _answer(
+    body: WireModel, *, status: int = 200, request: Request | None = None, user: UserId | None = None
+) -> Response:
+    return _text_answer(write_json(lean(body)), status=status, request=request, user=user)
 
 
-def _text_answer(text: bytes, *, status: int = 200, request: Request | None = None) -> Response:
-    headers = _marked()
+def _text_answer(
+    text: bytes, *, status: int = 200, request: Request | None = None, user: UserId | None = None
+) -> Response:
+    headers = _marked() if user is None else {**_marked(), USER_HEADER: user_mark(user)}
     if request is not None and len(text) > PACKED_BYTES_MIN and _takes_gzip(request):
         text = gzip.compress(text, _GZIP_LEVEL, mtime=0)
         headers["Content-Encoding"] = "gzip"
