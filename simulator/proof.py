@@ -136,7 +136,7 @@ def read_ledger(cloud_folder: Path, *, user: str) -> CloudLedger:
     with sight(cloud_folder / "cloud.db") as seen:
         (body,) = seen.bodies(
             """
-            SELECT count(*) AS receipts, count(*) FILTER (WHERE outcome = 'rejected') AS rejected
+            SELECT coalesce(sum(entries), 0) AS receipts, count(*) FILTER (WHERE outcome = 'rejected') AS rejected
             FROM receipt
             WHERE tenant = :user
             """,

@@ -19,8 +19,8 @@ _INTEGER_DIGITS_MAX = 20
 # A string that is never closed runs to the end of the text, so each byte is looked at once.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _DIGITS_ALIKE = bytes(ord("0") if each in b"0123456789" else each for each in range(256))
+_BLANKS = b" \t\n\r"
 _LONG_NUMBER = b"0" * 19
-_NAME_BEFORE_BLANK = re.compile(rb'"[ \t\n\r]+:')
 _CONTAINERS = (dict, list)
 _NOT_A_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -67,27 +67,29 @@ def _read_plain(raw: bytes, *, depth_max: int) -> JsonValue | None:
     orjson refuses infinite numbers and lone surrogates by itself. It takes the last of two equal names, so the names
     of what it read are counted against the text.
     """
-    if _is_odd(raw):
+    read = read_uncounted(raw)
+    return read[0] if read and names_of(read[0], depth_max=depth_max) == read[1] else None
+
+
+def read_uncounted(raw: bytes) -> tuple[JsonValue, int] | None:
+    """The value, and how many names its text has: unless `names_of` the value are as many, a name was repeated.
+
+    None where there may be NUL in a string, or an integer near or beyond 64 bit. Plain searches: a pattern would take
+    longer than the parsing.
+    """
+    # Without blanks each name touches its colon. That digits may meet which blanks part makes no difference: what is
+    # not taken here is read carefully.
+    squeezed = raw.translate(_DIGITS_ALIKE, _BLANKS)
+    if b"\\u0000" in raw or _LONG_NUMBER in squeezed:
         return None
     try:
         value: JsonValue = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return None
-    return value if _names(value, depth_max=depth_max) == raw.count(b'":') else None
+    return value, squeezed.count(b'":')
 
 
-def _is_odd(raw: bytes) -> bool:
-    """Whether it may hold NUL in a string, an integer near or beyond 64 bit, or a name that does not touch its colon.
-
-    Plain searches first: a pattern would take longer than the parsing.
-    """
-    if b"\\u0000" in raw or _LONG_NUMBER in raw.translate(_DIGITS_ALIKE):
-        return True
-    has_blanks = any(after_quote in raw for after_quote in (b'" ', b'"\n', b'"\t', b'"\r'))
-    return has_blanks and _NAME_BEFORE_BLANK.search(raw) is not None
-
-
-def _names(value: JsonValue, *, depth_max: int) -> int:
+def names_of(value: JsonValue, *, depth_max: int) -> int:
     """How many names all objects of a value have; -1 where it nests deeper than `depth_max`."""
     found = 0
     level = [value] if type(value) in _CONTAINERS else []

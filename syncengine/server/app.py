@@ -2,7 +2,6 @@
 
 import gzip
 from collections.abc import Callable
-from typing import TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -20,9 +19,7 @@ from syncengine.remote.wire import (
     GoneReason,
     HelloRequest,
     PullRequest,
-    PushRequest,
     Refusal,
-    RequestModel,
     RowsRequest,
     WireModel,
     lean,
@@ -30,14 +27,13 @@ from syncengine.remote.wire import (
 )
 from syncengine.server.cloud import Cloud
 from syncengine.server.openapi import openapi_text, page_html
+from syncengine.server.push_reading import read_push
 from syncengine.server.request_body import RequestRefused, parse_body, read_body, unpacked, validated
 from syncengine.vocabulary import UserId
 
 PACKED_BYTES_MIN = 1_024
 _GZIP_LEVEL = 1
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-
-Asked = TypeVar("Asked", bound=RequestModel)
 
 
 def create_app(cloud: Cloud) -> FastAPI:
@@ -52,19 +48,20 @@ def create_app(cloud: Cloud) -> FastAPI:
             raise RequestRefused(400, code="malformed", message="Give a nonce of 1 to 128 characters.")
         return _answer(cloud.health(nonce))
 
-    def answer_hello(user: UserId, asked: HelloRequest, _: bool) -> bytes:
+    def answer_hello(user: UserId, body: bytes) -> bytes:
+        asked, _ = parse_body(body, model=HelloRequest)
         return write_json(lean(cloud.hello(user, asked)))
 
-    def answer_push(user: UserId, asked: PushRequest, values_are_good: bool) -> bytes:
-        return cloud.push_text(user, asked, values_are_good=values_are_good)
+    def answer_push(user: UserId, body: bytes) -> bytes:
+        return cloud.push_text(user, read_push(body))
 
     @app.post("/v1/hello")
     async def hello(request: Request) -> Response:
-        return await _answer_post(request, cloud=cloud, model=HelloRequest, work=answer_hello)
+        return await _answer_post(request, cloud=cloud, work=answer_hello)
 
     @app.post("/v1/push")
     async def push(request: Request) -> Response:
-        return await _answer_post(request, cloud=cloud, model=PushRequest, work=answer_push)
+        return await _answer_post(request, cloud=cloud, work=answer_push)
 
     @app.get("/v1/rows")
     async def rows(request: Request) -> Response:
@@ -91,9 +88,7 @@ def create_app(cloud: Cloud) -> FastAPI:
     return app
 
 
-async def _answer_post(
-    request: Request, *, cloud: Cloud, model: type[Asked], work: Callable[[UserId, Asked, bool], bytes]
-) -> Response:
+async def _answer_post(request: Request, *, cloud: Cloud, work: Callable[[UserId, bytes], bytes]) -> Response:
     user = await _signed_in(request, cloud=cloud)
     bytes_max = cloud.limits.body_bytes_max
     raw = await read_body(request, bytes_max=bytes_max)
@@ -101,8 +96,7 @@ async def _answer_post(
 
     def answered() -> Response:
         body = unpacked(raw, encoding=encoding, bytes_max=bytes_max)
-        asked, values_are_good = parse_body(body, model=model)
-        return _text_answer(work(user, asked, values_are_good), request=request, user=user)
+        return _text_answer(work(user, body), request=request, user=user)
 
     # Unpacking, parsing, storing and writing JSON all leave the event loop free for others.
     return await run_in_threadpool(answered)

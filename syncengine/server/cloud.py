@@ -8,7 +8,6 @@ import random
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import orjson
 
@@ -26,7 +25,6 @@ from syncengine.remote.wire import (
     PullAnswer,
     PullRequest,
     PushAnswer,
-    PushEntry,
     PushRequest,
     RequestModel,
     RowsAnswer,
@@ -37,9 +35,11 @@ from syncengine.remote.wire import (
 from syncengine.server.changes import ChangesPage, PageHead, Reached, as_text, as_values, read_changes
 from syncengine.server.cursor import Position, Standing, read_cursor, standing, written_cursor
 from syncengine.server.judge import entry_fault
+from syncengine.server.push_reading import Entry, Push, RowEntry, push_of
+from syncengine.server.receipts import Receipt, told
 from syncengine.server.rows_at_work import RowsAtWork
-from syncengine.server.settling import Settling, places_of
-from syncengine.server.storage import Lane, Receipt, Storage, Tenant
+from syncengine.server.settling import Settling, keys_of
+from syncengine.server.storage import Lane, Storage, Tenant
 from syncengine.vocabulary import SchemaVersion, UserId
 
 FORGET_ROWS_MAX = 10_000
@@ -64,7 +64,7 @@ class CloudLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """What became of a push: a status and a receipt for each entry."""
+    """What became of a push: for all its entries a status and a receipt, some for a run of entries."""
 
     device_seq: int
     results: tuple[tuple[str, Receipt], ...]
@@ -145,24 +145,24 @@ class Cloud:
 
         Raises SequenceGap, or BatchRefused for too many entries; then nothing was changed.
         """
-        pushed = self._pushed(user, request, values_are_good=False)
+        pushed = self._pushed(user, push_of(request))
         return PushAnswer(
             request_id=request.request_id,
             server_time=self._now(),
             device_seq=pushed.device_seq,
-            results=tuple(EntryResult.model_validate(_result(status, receipt)) for status, receipt in pushed.results),
+            results=tuple(EntryResult.model_validate(result) for result in told(pushed.results)),
         )
 
-    def push_text(self, user: UserId, request: PushRequest, *, values_are_good: bool) -> bytes:
-        """The same answer as JSON. `values_are_good`: who read the text has looked at all its values."""
-        pushed = self._pushed(user, request, values_are_good=values_are_good)
+    def push_text(self, user: UserId, push: Push) -> bytes:
+        """The same answer as JSON."""
+        pushed = self._pushed(user, push)
         return orjson.dumps(
             {
                 "protocol": PROTOCOL,
-                "request_id": request.request_id,
+                "request_id": push.request_id,
                 "server_time": self._now(),
                 "device_seq": pushed.device_seq,
-                "results": [_result(status, receipt) for status, receipt in pushed.results],
+                "results": told(pushed.results),
             }
         )
 
@@ -236,23 +236,23 @@ class Cloud:
             self._storage.raise_epoch(user)
         return found is Standing.GOOD
 
-    def _pushed(self, user: UserId, request: PushRequest, *, values_are_good: bool) -> Pushed:
-        _refuse_other_user(user, request)
-        entries = request.entries
+    def _pushed(self, user: UserId, push: Push) -> Pushed:
+        _refuse_other_user(user, push)
+        entries = push.entries
         if len(entries) > self.limits.entries_max:
             raise BatchRefused(f"A push holds at most {self.limits.entries_max} entries.", status=413)
-        lane = Lane(user=user, device=request.device, epoch=request.epoch)
+        lane = Lane(user=user, device=push.device, epoch=push.epoch)
         with self._lock, self._storage.transaction():
             device_seq = self._storage.device_sequence(lane)
             _refuse_gap(entries, device_seq=device_seq)
             results = self._repeated(lane, entries=entries, device_seq=device_seq)
             fresh = entries[len(results) :]
             if fresh:
-                results += self._settled(lane, entries=fresh, values_are_good=values_are_good)
+                results += self._settled(lane, entries=fresh, values_are_good=push.values_are_good)
                 device_seq = fresh[-1].sequence
         return Pushed(device_seq=device_seq, results=tuple(results))
 
-    def _repeated(self, lane: Lane, *, entries: Sequence[PushEntry], device_seq: int) -> list[tuple[str, Receipt]]:
+    def _repeated(self, lane: Lane, *, entries: Sequence[Entry], device_seq: int) -> list[tuple[str, Receipt]]:
         """What was answered before. Bodies are not compared: sequence and token alone say that it is the same entry.
 
         Behind a number that another copy of the store used nothing is done: the order of this one's edits would be
@@ -267,20 +267,18 @@ class Cloud:
             repeated += [("reused", Receipt(entry.sequence, "lost")) for entry in entries[len(known) :]]
         return repeated
 
-    def _settled(
-        self, lane: Lane, *, entries: Sequence[PushEntry], values_are_good: bool
-    ) -> list[tuple[str, Receipt]]:
+    def _settled(self, lane: Lane, *, entries: Sequence[Entry], values_are_good: bool) -> list[tuple[str, Receipt]]:
         faults = {
             entry.sequence: fault
             for entry in entries
-            if (fault := entry_fault(entry, values_are_good=values_are_good))
+            if not isinstance(entry, RowEntry) and (fault := entry_fault(entry, values_are_good=values_are_good))
         }
         sound = [entry for entry in entries if entry.sequence not in faults] if faults else entries
         tenant = self._storage.tenant(lane.user)
         rows = RowsAtWork(
             self._storage,
             lane.user,
-            places=places_of(sound),
+            keys=keys_of(sound),
             head=tenant.head,
             group_bytes_max=self.limits.group_bytes_max,
         )
@@ -358,46 +356,31 @@ def _version_or_none(text: str, *, lowest: SchemaVersion) -> SchemaVersion | Non
     return found if found >= lowest else None
 
 
-def _refuse_other_user(user: UserId, request: RequestModel) -> None:
+def _refuse_other_user(user: UserId, request: RequestModel | Push) -> None:
     """Raises AuthRequired when a device sends one user's queue under the token of another."""
     if request.user != user:
         raise wrong_user()
 
 
-def _refuse_gap(entries: tuple[PushEntry, ...], *, device_seq: int) -> None:
+def _refuse_gap(entries: Sequence[Entry], *, device_seq: int) -> None:
     """Raises SequenceGap unless the entries follow each other and what the cloud has."""
-    sequences = [entry.sequence for entry in entries]
-    if sequences and sequences[0] > device_seq + 1:
-        raise _gap(device_seq + 1)
-    for before, after in pairwise(sequences):
-        if after != before + 1:
-            raise _gap(before + 1)
+    expected = min(entries[0].sequence, device_seq + 1) if entries else 0
+    for entry in entries:
+        if entry.sequence != expected:
+            raise _gap(expected)
+        expected += 1
 
 
 def _gap(expected: int) -> SequenceGap:
     return SequenceGap(f"The next sequence of this device is {expected}.", expected=expected)
 
 
-def _told_again(entry: PushEntry, receipt: Receipt | None) -> tuple[str, Receipt]:
+def _told_again(entry: Entry, receipt: Receipt | None) -> tuple[str, Receipt]:
     """Another token, or a number of which nothing is known any more: it was another entry's."""
     tokens = {entry.token, receipt.token if receipt else None} - {None}
     if receipt is None or receipt.outcome == "lost" or len(tokens) > 1:
         return "reused", Receipt(entry.sequence, "lost")
     return "duplicate", receipt
-
-
-def _result(status: str, receipt: Receipt) -> dict[str, object]:
-    """As it travels: what says nothing is left out."""
-    result: dict[str, object] = {"sequence": receipt.sequence, "status": status}
-    if status == "duplicate":
-        result["outcome"] = receipt.outcome
-    for name, value in zip(_TOLD, receipt[3:], strict=True):
-        if value is not None:
-            result[name] = value
-    return result
-
-
-_TOLD = ("version", "code", "message", "skipped")
 
 
 def _hashed(token: str) -> str:

@@ -48,7 +48,7 @@ def entry_fault(entry: PushEntry, *, values_are_good: bool = False) -> Fault | N
 
     `values_are_good`: `value_fault` has nothing to find in it, as whoever read the text has seen.
     """
-    if not _is_version(entry.shape_version) or not _is_version(entry.cloud_version or "0"):
+    if not is_version(entry.shape_version) or not is_version(entry.cloud_version or "0"):
         return BAD_VERSION
     fault = _misfit(entry)
     if fault or entry.kind is EntryKind.VOID:
@@ -104,7 +104,7 @@ def _row_fault(change: PushEntry | RowChange, *, values_are_good: bool) -> Fault
 
 
 def _name_fault(change: PushEntry | RowChange) -> Fault | None:
-    if not _COLLECTION.match(change.collection):
+    if not is_collection(change.collection):
         return Fault(
             code="bad_key", message="The collection's name is not a letter and up to 63 letters, digits, _ . -"
         )
@@ -124,8 +124,14 @@ def _set_fault(kind: EntryKind, body: Document | None, *, values_are_good: bool)
     return _bad_value(fault) if fault else None
 
 
+def is_collection(name: str) -> bool:
+    """Whether a collection may have this name."""
+    return _COLLECTION.match(name) is not None
+
+
 @lru_cache(maxsize=1_000)
-def _is_version(text: str) -> bool:
+def is_version(text: str) -> bool:
+    """Whether it is like 2.0.0."""
     try:
         SchemaVersion.parse(text)
     except ValueError:

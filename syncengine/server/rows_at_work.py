@@ -1,10 +1,10 @@
 """A user's rows while one push works on them: read together, changed in memory group by group, written together."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 
 from syncengine.server.judge import GROUP_TOO_LARGE, EntryRejected
 from syncengine.server.rules import Change, Judged, Patch, Place, Row, judged, needs_body
-from syncengine.server.storage import BODY_READ_AHEAD_BYTES_MAX, UNREAD, Storage, WrittenRow
+from syncengine.server.storage import BODY_READ_AHEAD_BYTES_MAX, UNREAD, Storage
 from syncengine.vocabulary import UserId
 
 WAITING_BYTES_MAX = 16 * 1024 * 1024
@@ -15,20 +15,27 @@ class RowsAtWork:
     """Begin with the storage's transaction open; end with `write`, or leave it to a rollback."""
 
     def __init__(
-        self, storage: Storage, user: UserId, *, places: Iterable[Place], head: int, group_bytes_max: int
+        self,
+        storage: Storage,
+        user: UserId,
+        *,
+        keys: Mapping[str, Collection[str]],
+        head: int,
+        group_bytes_max: int,
     ) -> None:
+        """`keys`, by collection, are of all rows that the push is about."""
         self.head = head
         """The highest version given so far."""
         self._group_bytes_max = group_bytes_max
         self._storage = storage
         self._user = user
-        self._rows: dict[Place, Row] = storage.read_rows(user, places=places)
+        self._rows: dict[Place, Row] = storage.read_rows(user, keys=keys)
         self._patches: dict[Place, tuple[Patch, ...]] = {
             place: row.patches for place, row in self._rows.items() if row.patches
         }
         self._group: dict[Place, Row] = {}
         self._group_bytes = 0
-        self._waiting: dict[Place, WrittenRow] = {}
+        self._waiting: dict[Place, int] = {}  # by group version
         self._waiting_bytes = 0
         self._head_before_group = head
 
@@ -59,9 +66,25 @@ class RowsAtWork:
         """What the group changed takes effect, all of it at the group's last version."""
         for place, row in self._group.items():
             self._rows[place] = row
-            self._waiting[place] = WrittenRow(place, row, self.head)
+            self._waiting[place] = self.head
         self._waiting_bytes += self._group_bytes
         self._begin_group()
+        if self._waiting_bytes > WAITING_BYTES_MAX:
+            self.write()
+
+    def is_new(self, place: Place) -> bool:
+        """Whether there is neither this row nor a tombstone of it. Between groups."""
+        return place not in self._rows
+
+    def keep_alone(self, place: Place, row: Row) -> None:
+        """A row that is all that its group changes takes effect. Raises EntryRejected."""
+        size_bytes = len(row.body or "")
+        if size_bytes > self._group_bytes_max:
+            raise EntryRejected(GROUP_TOO_LARGE)
+        self.head = self._head_before_group = row.version
+        self._rows[place] = row
+        self._waiting[place] = row.version
+        self._waiting_bytes += size_bytes
         if self._waiting_bytes > WAITING_BYTES_MAX:
             self.write()
 
@@ -72,16 +95,22 @@ class RowsAtWork:
 
     def write(self) -> None:
         """Everything that whole groups changed, to the database."""
-        self._storage.write_rows(self._user, rows=self._waiting.values())
-        touched = [
-            place for place, written in self._waiting.items() if written.row.patches != self._patches.get(place, ())
-        ]
-        self._storage.write_patches(self._user, patches={place: self._rows[place].patches for place in touched})
+        rows = self._rows
+        self._storage.write_rows(
+            self._user, rows=((place, rows[place], group_version) for place, group_version in self._waiting.items())
+        )
+        beside = {
+            place: rows[place].patches for place in self._waiting if rows[place].patches or place in self._patches
+        }
+        self._storage.write_patches(
+            self._user,
+            patches={place: each for place, each in beside.items() if each != self._patches.get(place, ())},
+        )
+        self._patches |= beside
         for place in self._waiting:
-            row = self._rows[place]
-            self._patches[place] = row.patches
+            row = rows[place]
             if row.body is not None and len(row.body) > BODY_READ_AHEAD_BYTES_MAX:
-                self._rows[place] = row._replace(body=UNREAD)
+                rows[place] = row._replace(body=UNREAD)
         self._waiting = {}
         self._waiting_bytes = 0
 

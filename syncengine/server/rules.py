@@ -80,6 +80,11 @@ class Case(NamedTuple):
         return self.row is not None and self.row.body is not None
 
 
+def new_row(body: Document | None, *, shape_version: str, version: int, writer: str) -> Row:
+    """What a put makes where there neither is a row nor was one. Raises EntryRejected."""
+    return Row(version, shape_version, _text(body), (), writer, 0)
+
+
 def judged(row: Row | None, change: Change, *, version: int) -> Judged:
     """What `change` makes of `row`, which gets `version`. Raises EntryRejected."""
     case = Case(row, change, version, stands_on(row, change))

@@ -1,13 +1,16 @@
 """What becomes of the entries of one push: groups whole, one receipt for each number. Touches rows in memory only."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from operator import attrgetter
 
 from syncengine.remote.wire import EntryKind, PushEntry, RowChange
 from syncengine.server.judge import GROUP_REJECTED, EntryRejected, Fault
+from syncengine.server.push_reading import Entry, RowEntry
+from syncengine.server.receipts import Receipt, Receipts
 from syncengine.server.rows_at_work import RowsAtWork
-from syncengine.server.rules import Change, Place, Status
-from syncengine.server.storage import Receipt
+from syncengine.server.rules import Change, Place, Status, new_row
 from syncengine.vocabulary import SchemaVersion
 
 
@@ -26,15 +29,42 @@ class Settling:
         self._rows = rows
         self._writer = writer
         self._faults = faults
+        self._receipts = Receipts()
 
-    def settle(self, entries: Sequence[PushEntry]) -> list[Receipt]:
-        """A receipt for each; every number is used up, whatever became of its entry."""
-        receipts: list[Receipt] = []
-        for _, group in groupby(entries, key=lambda entry: entry.group):
-            receipts += self._settle_group(list(group))
-        return receipts
+    def settle(self, entries: Sequence[Entry]) -> list[Receipt]:
+        """Receipts for all; every number is used up, whatever became of its entry."""
+        for _, group in groupby(entries, key=_group_of):
+            first, *others = group
+            if not others and type(first) is RowEntry:
+                self._settle_alone(first)
+            else:
+                for receipt in self._settle_group([first, *others]):
+                    self._receipts.add(receipt)
+        return self._receipts.all()
 
-    def _settle_group(self, members: list[PushEntry]) -> list[Receipt]:
+    def _settle_alone(self, entry: RowEntry) -> None:
+        """The same as for a group of one member, with less ado: most entries are alone."""
+        rows = self._rows
+        place = (entry.collection, entry.key)
+        status: Status = "applied"
+        try:
+            if entry.kind is EntryKind.PUT and rows.is_new(place):
+                row = new_row(
+                    entry.set, shape_version=entry.shape_version, version=rows.head + 1, writer=self._writer
+                )
+            else:
+                made, status, _ = rows.judge(place, self._change(entry))
+                if made is None:
+                    self._receipts.add(Receipt(entry.sequence, status, entry.token))
+                    return
+                row = made
+            rows.keep_alone(place, row)
+        except EntryRejected as rejected:
+            self._receipts.add(_rejected(entry, fault=rejected.fault))
+        else:
+            self._receipts.add_effect(entry.sequence, status, token=entry.token, version=row.version)
+
+    def _settle_group(self, members: list[Entry]) -> list[Receipt]:
         """All members applied or none."""
         if any(entry.sequence in self._faults for entry in members):
             return _all_rejected(members, faults=self._faults)
@@ -52,7 +82,9 @@ class Settling:
         self._rows.keep_group()
         return receipts
 
-    def _apply(self, entry: PushEntry) -> Receipt:
+    def _apply(self, entry: Entry) -> Receipt:
+        if isinstance(entry, RowEntry):
+            return self._apply_to_row(entry)
         match entry.kind:
             case EntryKind.VOID:
                 return Receipt(entry.sequence, "applied", entry.token)
@@ -63,7 +95,7 @@ class Settling:
             case _:
                 return self._apply_to_row(entry)
 
-    def _apply_to_row(self, entry: PushEntry) -> Receipt:
+    def _apply_to_row(self, entry: Entry) -> Receipt:
         said = self._rows.apply((entry.collection, entry.key), self._change(entry))
         if said.status == "conflict":
             raise _GroupInConflict
@@ -71,7 +103,7 @@ class Settling:
         skipped = (entry.key,) if said.skipped else None
         return Receipt(entry.sequence, said.status, entry.token, version, skipped=skipped)
 
-    def _change(self, entry: PushEntry) -> Change:
+    def _change(self, entry: Entry) -> Change:
         return Change(
             entry.kind,
             entry.set,
@@ -79,7 +111,7 @@ class Settling:
             entry.base_version,
             self._writer,
             entry.on_conflict == "refuse",
-            entry.lifts or (),
+            () if isinstance(entry, RowEntry) else entry.lifts or (),
         )
 
     def _apply_changes(self, entry: PushEntry) -> Receipt:
@@ -137,18 +169,26 @@ class Settling:
             self.cloud_version = str(SchemaVersion.parse(reached))
 
 
-def places_of(entries: Iterable[PushEntry]) -> Iterator[Place]:
-    """The rows that entries without a fault are about; some more than once."""
+def keys_of(entries: Iterable[Entry]) -> Mapping[str, set[str]]:
+    """The keys, by collection, of the rows that entries without a fault are about."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
     for entry in entries:
+        if isinstance(entry, RowEntry):
+            found[entry.collection].add(entry.key)
+            continue
         if entry.key and entry.kind not in (EntryKind.VOID, EntryKind.MIGRATION):
-            yield entry.collection, entry.key
+            found[entry.collection].add(entry.key)
         for change in entry.changes or ():
-            yield change.collection, change.key
+            found[change.collection].add(change.key)
+    return found
 
 
-def _all_rejected(members: list[PushEntry], *, faults: Mapping[int, Fault]) -> list[Receipt]:
+_group_of = attrgetter("group")
+
+
+def _all_rejected(members: list[Entry], *, faults: Mapping[int, Fault]) -> list[Receipt]:
     return [_rejected(entry, fault=faults.get(entry.sequence, GROUP_REJECTED)) for entry in members]
 
 
-def _rejected(entry: PushEntry, *, fault: Fault) -> Receipt:
+def _rejected(entry: Entry, *, fault: Fault) -> Receipt:
     return Receipt(entry.sequence, "rejected", entry.token, code=fault.code, message=fault.message)

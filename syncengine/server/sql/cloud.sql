@@ -49,14 +49,14 @@ SET row_version = :row_version,
 WHERE tenant = :tenant;
 
 -- name: rows_at
--- Rows by collection and key, living or tombstone; large bodies are left where they are.
-SELECT d.collection, d.key, d.version, d.shape_version, d.body_bytes, d.patches, d.writer, d.stood_on,
+-- Rows of one collection by their keys, living or tombstone; large bodies are left where they are.
+SELECT d.key, d.version, d.shape_version, d.body_bytes, d.patches, d.writer, d.stood_on,
   CASE WHEN d.body_bytes <= :body_bytes_max THEN d.body END
-FROM json_each(:places) AS asked
+FROM json_each(:keys) AS asked
 CROSS JOIN document AS d
 WHERE d.tenant = :tenant
-  AND d.collection = json_extract(asked.value, '$[0]')
-  AND d.key = json_extract(asked.value, '$[1]');
+  AND d.collection = :collection
+  AND d.key = asked.value;
 
 -- name: patches_at
 -- What lies beside rows, in the order in which it came.
@@ -156,28 +156,41 @@ LIMIT :limit;
 
 -- name: device_sequence
 -- The highest sequence that this device has used up.
-SELECT max(sequence)
-FROM receipt
-WHERE tenant = :tenant
-  AND device = :device
-  AND epoch = :epoch;
-
--- name: receipts
--- What was answered to a range of sequences.
-SELECT sequence, outcome, token, version, code, message, skipped
+SELECT sequence + entries - 1
 FROM receipt
 WHERE tenant = :tenant
   AND device = :device
   AND epoch = :epoch
-  AND sequence BETWEEN :first AND :last
+ORDER BY sequence DESC
+LIMIT 1;
+
+-- name: receipts
+-- What was answered to a range of sequences.
+SELECT sequence, outcome, token, version, code, message, skipped, entries
+FROM receipt
+WHERE tenant = :tenant
+  AND device = :device
+  AND epoch = :epoch
+  AND sequence <= :last
+  AND sequence >= coalesce(
+    (
+      SELECT max(one.sequence)
+      FROM receipt AS one
+      WHERE one.tenant = :tenant
+        AND one.device = :device
+        AND one.epoch = :epoch
+        AND one.sequence <= :first
+    ),
+    :first
+  )
 ORDER BY sequence;
 
 -- name: write_receipt
--- The answer to one sequence, for good.
+-- The answer to one sequence, or to a run of them, for good.
 INSERT INTO receipt
-  (tenant, device, epoch, sequence, outcome, token, version, code, message, skipped, received_at)
+  (tenant, device, epoch, sequence, entries, outcome, token, version, code, message, skipped, received_at)
 VALUES
-  (:tenant, :device, :epoch, :sequence, :outcome, :token, :version, :code, :message, :skipped, :received_at);
+  (:tenant, :device, :epoch, :sequence, :entries, :outcome, :token, :version, :code, :message, :skipped, :received_at);
 
 -- name: old_tombstones
 -- Rows that were deleted before a moment, some of them.

@@ -72,15 +72,19 @@ CREATE TABLE receipt (
   tenant      TEXT NOT NULL REFERENCES tenant (tenant),
   device      TEXT NOT NULL,
   epoch       INTEGER NOT NULL,
-  sequence    INTEGER NOT NULL,
+  sequence    INTEGER NOT NULL, -- the first one
+  entries     INTEGER NOT NULL, -- of so many sequences, one after the other
   outcome     TEXT NOT NULL
     CONSTRAINT outcome_is_known CHECK (outcome IN ('applied', 'merged', 'conflict', 'rejected', 'lost')),
   token       TEXT,    -- what the entry's sender gave it by chance
-  version     INTEGER, -- the row's version after it, where it changed one
+  version     INTEGER, -- the row's version after it, where it changed one; that of each next sequence is one more
   code        TEXT,    -- why it was rejected
   message     TEXT,
   skipped     TEXT,    -- JSON list of the keys that a migration or a lift left alone
   received_at TEXT NOT NULL,
   PRIMARY KEY (tenant, device, epoch, sequence),
-  CONSTRAINT rejected_says_why CHECK ((outcome = 'rejected') = (code IS NOT NULL))
+  CONSTRAINT rejected_says_why CHECK ((outcome = 'rejected') = (code IS NOT NULL)),
+  CONSTRAINT effects_share_a_receipt CHECK (
+    entries = 1 OR (entries > 1 AND version IS NOT NULL AND code IS NULL AND skipped IS NULL)
+  )
 ) STRICT, WITHOUT ROWID;
