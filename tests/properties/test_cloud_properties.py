@@ -84,8 +84,10 @@ _users = itertools.count(1)
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
-@given(PUSHES, st.integers(1, 4))
-def test_server_and_memory_cloud_agree_on_any_pushes_and_pulls(cloud: Cloud, pushes: list, limit: int) -> None:
+@given(PUSHES, st.integers(1, 4), st.booleans())
+def test_server_and_memory_cloud_agree_on_any_pushes_and_pulls(
+    cloud: Cloud, pushes: list, limit: int, as_text: bool
+) -> None:
     user = f"user {next(_users)}"
     cloud.add_token(UserId(user), chance=random.Random(user))
     memory = MemoryCloud()
@@ -96,10 +98,12 @@ def test_server_and_memory_cloud_agree_on_any_pushes_and_pulls(cloud: Cloud, pus
         first = max(1, used[device] + 1 - again)
         numbered = [entry.model_copy(update={"sequence": n}) for n, entry in enumerate(drawn, first)]
         request = push(*numbered, user=user, device=device)
-        told = cloud.push(UserId(user), request)
-        assert _told(told) == _told(by_hand.push(request)), request
+        # Once more the same, and the other way in.
+        ways = (_pushed_as_text, Cloud.push) if as_text else (Cloud.push, _pushed_as_text)
+        for pushed in ways:
+            told = pushed(cloud, UserId(user), request)
+            assert _told(told) == _told(by_hand.push(request)), request
         used[device] = told.device_seq
-        _check_text(cloud, UserId(user), request)
     assert _pulled(cloud, user, limit=limit) == _pulled_by_hand(by_hand, user, limit=limit)
 
 
@@ -107,11 +111,10 @@ def _told(answer: PushAnswer) -> list[tuple[object, ...]]:
     return [(r.sequence, r.status, r.outcome, r.version, r.code, r.skipped) for r in answer.results]
 
 
-def _check_text(cloud: Cloud, user: UserId, request: PushRequest) -> None:
-    """The answer that is only text says what the values say; here to the same entries once more."""
+def _pushed_as_text(cloud: Cloud, user: UserId, request: PushRequest) -> PushAnswer:
+    """The way of a request over HTTP: text in, text out."""
     text = cloud.push_text(user, read_push(write_json(lean(request))))
-    said = PushAnswer.model_validate(read_json(text, depth_max=64))
-    assert _told(said) == _told(cloud.push(user, request))
+    return PushAnswer.model_validate(read_json(text, depth_max=64))
 
 
 def _pulled(cloud: Cloud, user: str, *, limit: int) -> list[object]:
