@@ -5,7 +5,8 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from itertools import count, islice
 
-from simulator.world.history import Outcome, live, partitions_only
+from simulator.world.history import live
+from simulator.world.outcome import Outcome
 
 PROCESSES_MAX = 64
 
@@ -39,14 +40,12 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def _partitions_of(seed: int) -> Outcome:
-    outcome = live(seed, plan=partitions_only(seed))
-    outcome.again += " --partitions"
-    return outcome
+    return live(seed, profile="partitions")
 
 
 def _show(outcome: Outcome) -> int:
     print(outcome)
-    _tell_seen(Counter(outcome.seen))
+    _tell_seen(outcome.seen)
     return 1 if outcome.broken else 0
 
 

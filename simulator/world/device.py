@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -86,11 +87,15 @@ class Device:
         self._starts = 0
         self._groups = 0
         self.edits_made = 0
+        self._doing = ""
         self._round: Round | None = None
+        self._call = ""
         self._awaited = 0
         self._reads = False
+        self._cuts = 0
         self._power = ground.chance.stream("power", name)
         self._network = ground.chance.stream("network", name)
+        self._ids = ground.chance.stream("request_ids", name)
 
     # On and off.
 
@@ -112,6 +117,26 @@ class Device:
     def is_busy(self) -> bool:
         """A round is under way."""
         return self._round is not None
+
+    @property
+    def phase(self) -> str:
+        """What it does now: a step (start, write, page), a call (hello, push, pull), idle or off."""
+        if self.engine is None and not self._doing:
+            return "off"
+        if self._doing not in ("", "round"):
+            return self._doing
+        return self._call if self.is_busy else self._doing or "idle"
+
+    @property
+    def outbox_depth(self) -> int | None:
+        """How many entries wait, of all users; None while it is off."""
+        if self.engine is None:
+            return None
+        return int(self.store.query("SELECT count(*) FROM _sync_outbox")[0][0])
+
+    def note(self, kind: str, *facts: object) -> None:
+        """An event of the trace, with the queue and the app's version at this moment."""
+        self._ground.note(self.name, kind, *facts, outbox_depth=self.outbox_depth, version=self.version)
 
     def switch_on(self) -> None:
         """Start the app, which migrates."""
@@ -153,7 +178,7 @@ class Device:
         """The app's next version is installed, and started."""
         self.switch_off()
         self.version = version
-        self._ground.note(self.name, "upgrades to", version)
+        self._ground.note(self.name, "upgrades", "to", version, version=version)
         self.switch_on()
 
     def sign_in(self, user: str) -> None:
@@ -162,28 +187,34 @@ class Device:
             return
         self.switch_off()
         self.user = user
-        self._ground.note(self.name, "is", user, "now")
+        self._ground.note(self.name, "user", user)
         self.switch_on()
 
     def cut_power(self, *, since: int | None = None) -> None:
         """The power goes, and comes back after a while."""
+        self._ground.saw("power_cut", phase=self.phase)
         now = self._disks.mark()
         self.switch_off()  # what this writes comes too late
         between = (now if since is None else since, now)
-        self.folder = self._disks.after_cut(self.name, self.folder, between=between, chance=self._power)
-        self._ground.saw("power_cut")
-        self._ground.note(self.name, "loses power")
-        self._ground.after(self._power.randint(*OFF_MS), self.switch_on)
+        self._cuts += 1
+        chance = self._ground.chance.stream("cut", self.name, self._cuts)
+        self.folder = self._disks.after_cut(self.name, self.folder, between=between, chance=chance)
+        self._ground.note(self.name, "power_cut")
+        self._ground.after(chance.randint(*OFF_MS), self.switch_on)
 
     def _step(self, what: str, work: Callable[[], Made]) -> Made:
         """One step of this device. Raises PowerLost when the power went somewhere within it."""
         mark = self._disks.mark()
-        made = work()
-        share = self.power_share * (PAGE_FACTOR if what == "page" else 1)
-        if share and self._power.random() < share:
-            self._ground.note(self.name, "within", what)
-            self.cut_power(since=mark)
-            raise PowerLost
+        before, self._doing = self._doing, what
+        try:
+            made = work()
+            share = self.power_share * (PAGE_FACTOR if what == "page" else 1)
+            if self._power.random() < share and self._ground.ordinals.on_the_way(f"{self.name}/power"):
+                self._ground.note(self.name, "within", what)
+                self.cut_power(since=mark)
+                raise PowerLost
+        finally:
+            self._doing = before
         return made
 
     # People.
@@ -194,12 +225,13 @@ class Device:
             return []
         self._groups += 1
         edits = [self._edit_of(change) for change in changes]
-        self._ground.note(self.name, "writes", *(f"{edit.kind}:{edit.key}:{edit.number}" for edit in edits))
+        told = tuple(f"{edit.kind}:{edit.key}:{edit.number}" for edit in edits)
         try:
             self._step("write", lambda: self._write_raw(changes) if raw else self._write(changes))
         except PowerLost:
             for edit in edits:
                 edit.is_sure = False
+        self.note("writes", *told)
         self._ledger.note(edits)
         return edits
 
@@ -260,7 +292,6 @@ class Device:
         """One whole round, as `SyncRunner` makes it."""
         assert self.engine is not None
         self.rounds += 1
-        self._ground.note(self.name, "begins a round for", self.user)
         speaker = Speaker(
             app=self.registry.app,
             device=str(self.store.value("state", "get", name="device_id")),
@@ -309,22 +340,22 @@ class Device:
 
     def _end_round(self, report: RoundReport) -> None:
         self.last_report = report
-        self._ground.note(
-            self.name, "round:", report.ended, report.applied, report.pulled, len(report.items), report.sendable
-        )
+        self.note("round", report.ended, report.applied, report.pulled, len(report.items), report.sendable)
         self._ground.saw(f"round_{report.ended}")
         if report.sendable:
             self._ground.after(self.backoff_ms() + 1_000, self.look_for_work)
         self.after_round(self)
 
     def _send(self, call: Carried) -> None:
-        way = passage(self.weather, self._network, partition=self.partition)
+        allowed = partial(self._ground.ordinals.on_the_way, f"{self.name}/network")
+        way = passage(self.weather, self._network, partition=self.partition, allowed=allowed)
+        self._call = type(call).__name__.lower()
         for name in way.names:
-            self._ground.saw(name)
+            self._ground.saw(name, phase=self._call)
         self._awaited += 1
         number, sent_ms = self._awaited, self._ground.time.at_ms
         outcomes: list[Answer | SyncEngineError] = []
-        self._ground.note(self.name, "sends", type(call).__name__, *way.names)
+        self._ground.note(self.name, "sends", self._call, *way.names)
         for arrival_ms in way.arrivals_ms:
             self._ground.after(arrival_ms, lambda: outcomes.append(self._at_cloud(call)))
 
@@ -332,6 +363,8 @@ class Device:
             if number != self._awaited or self._round is None:
                 return  # who asked is not there any more
             answer = error_of(way.fate) if way.fate else outcomes[0]
+            if way.fate:
+                self._ground.note("network", way.fate, "to", self.name)
             if isinstance(answer, HelloSaid | PushSaid):
                 answer = replace(answer, took_ms=self._ground.time.at_ms - sent_ms)
             self._answer(answer)
@@ -341,9 +374,9 @@ class Device:
             self.while_reading(self, way.heard_ms)
 
     def _at_cloud(self, call: Carried) -> Answer | SyncEngineError:
-        self._ground.note("the cloud hears", type(call).__name__, "of", self.name)
+        self._ground.note("cloud", "hears", type(call).__name__.lower(), "of", self.name)
         try:
-            return carry(self._cloud.backend_of(call.user), call, request_id=fresh_id(self._network))
+            return carry(self._cloud.backend_of(call.user), call, request_id=fresh_id(self._ids))
         except SyncEngineError as error:
             return error
 

@@ -2,50 +2,92 @@
 
 import hashlib
 import heapq
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import count
 
 from simulator.world.chance import Chance
 from simulator.world.clock import WorldTime
+from simulator.world.ordinals import Ordinals
 
-LINES_KEPT = 80
+DETAIL_CHARACTERS_MAX = 400
 EVENTS_MAX = 200_000
 """A world with more than this turns on the spot."""
 
 
 class PromiseBroken(Exception):
-    """What the engine promises was found not to be so; the message names the promise."""
+    """What the engine promises was found not to be so: "P2: and a sentence"."""
+
+    @property
+    def told(self) -> tuple[str, str]:
+        """The promise, and the sentence."""
+        promise, _, sentence = str(self).partition(": ")
+        return promise, sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One thing that happened. `who`: a device, "cloud", "network" or "person".
+
+    `outbox_depth` and `version` are those of the device at that moment, where it was asked for them.
+    """
+
+    at_ms: int
+    who: str
+    kind: str
+    detail: str = ""
+    outbox_depth: int | None = None
+    version: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.at_ms:>9} {self.who:<8} {self.kind} {self.detail}".rstrip()
 
 
 class Ground:
     """Events of the same moment happen in the order in which they were planned."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, skip: frozenset[int] = frozenset(), lanes: Sequence[str] = ()) -> None:
         self.seed = seed
         self.time = WorldTime()
         self.chance = Chance(seed)
+        self.ordinals = Ordinals(skip, lanes=lanes)
         self.seen: Counter[str] = Counter()
         """How often each kind of thing happened."""
-        self.last: deque[str] = deque(maxlen=LINES_KEPT)
-        """The end of the trace, for people."""
+        self.table: Counter[tuple[str, str]] = Counter()
+        """How often each fault met each phase of a device."""
+        self.events: list[Event] = []
         self._trace = hashlib.sha256()
         self._planned: list[tuple[int, int, Callable[[], None]]] = []
         self._numbers = count()
         self._events = 0
 
-    def note(self, *facts: object) -> None:
-        """One line of the trace. Facts are the same in every process: no path, no pid, no real time."""
-        line = f"{self.time.at_ms} {' '.join(map(str, facts))}"
-        self._trace.update(line.encode())
-        self.last.append(line)
+    def note(
+        self, who: str, kind: str, *facts: object, outbox_depth: int | None = None, version: str | None = None
+    ) -> None:
+        """One event of the trace. Facts are the same in every process: no path, no pid, no real time."""
+        detail = " ".join(map(str, facts))
+        self._trace.update(f"{self.time.at_ms} {who} {kind} {detail} {outbox_depth} {version}\n".encode())
+        self.events.append(
+            Event(
+                at_ms=self.time.at_ms,
+                who=who,
+                kind=kind,
+                detail=detail.replace("\n", " ")[:DETAIL_CHARACTERS_MAX],
+                outbox_depth=outbox_depth,
+                version=version,
+            )
+        )
 
-    def saw(self, kind: str) -> None:
+    def saw(self, kind: str, *, phase: str | None = None) -> None:
+        """Count it, and where it is a fault, what the device did when it came."""
         self.seen[kind] += 1
+        if phase is not None:
+            self.table[kind, phase] += 1
 
     @property
-    def trace(self) -> str:
-        """A hash of all lines."""
+    def trace_hash(self) -> str:
+        """A hash of all events."""
         return self._trace.hexdigest()
 
     def after(self, wait_ms: int, event: Callable[[], None]) -> None:

@@ -6,7 +6,6 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +17,9 @@ from simulator.world.disk import Disks, disks
 from simulator.world.ground import Ground, PromiseBroken
 from simulator.world.ledger import Ledger
 from simulator.world.network import CALM, weather_of
+from simulator.world.outcome import Outcome
 from simulator.world.people import People
+from simulator.world.plan import Plan, plan_of
 from simulator.world.words import words_in
 from syncengine import Settings
 
@@ -34,117 +35,53 @@ USERS = ("ann", "ben")
 GROUP_REJECTED = "group_rejected"
 """The code of an entry that is good, and came with one that is not."""
 NAMES = ("a", "b", "c", "d")
+CLONE = "z"
+LANES = tuple(f"{name}/{what}" for name in (*NAMES, CLONE) for what in ("network", "power", "reading"))
+"""Where actions and faults come up that nobody has planned."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a seed decides before anything happens. A test may fix some of it."""
+def live(
+    seed: int,
+    *,
+    plan: Plan | None = None,
+    skip: frozenset[int] = frozenset(),
+    profile: str | None = None,
+    folder: Path | None = None,
+) -> Outcome:
+    """One whole world; what broke is in the outcome, whatever it was.
 
-    devices: int
-    users: int
-    edits_per_device: int
-    records_disk: bool
-    power_share: float
-    partitions: bool
-    upgrades: bool
-    all_upgrade_at_end: bool
-    restores_cloud: bool
-    forgets_tombstones: bool
-    clones: bool
-    switches_users: bool
-    clocks_jump: bool
-    encodes: bool
-    batch_entries: int
-    has_weather: bool = True
-    faults_ms: int = 20 * 60_000
-    """How long the first phase lasts, in this world's time."""
-
-
-def plan_of(seed: int) -> Plan:
-    """The same seed, the same plan."""
-    chance = random.Random(f"{seed}/plan")
-
-    def on(share: float) -> bool:
-        return chance.random() < share
-
-    return Plan(
-        devices=chance.randint(2, 4),
-        users=chance.choice((1, 1, 2)),
-        edits_per_device=chance.randint(4, 14),
-        records_disk=on(0.35),
-        power_share=chance.choice((0.0, 0.01, 0.04)),
-        partitions=on(0.7),
-        upgrades=on(0.7),
-        all_upgrade_at_end=on(0.6),
-        restores_cloud=on(0.12),
-        forgets_tombstones=on(0.15),
-        clones=on(0.1),
-        switches_users=on(0.4),
-        clocks_jump=on(0.3),
-        encodes=on(0.5),
-        batch_entries=chance.choice((1, 3, 10, 500)),
-    )
-
-
-def partitions_only(seed: int) -> Plan:
-    """A small world of one user where lines are cut, both ways or one way, and nothing else goes wrong."""
-    plan = plan_of(seed)
-    return replace(
-        plan,
-        devices=min(plan.devices, 3),
-        users=1,
-        edits_per_device=min(plan.edits_per_device, 6),
-        records_disk=False,
-        power_share=0.0,
-        partitions=True,
-        restores_cloud=False,
-        forgets_tombstones=False,
-        clones=False,
-        clocks_jump=False,
-        has_weather=False,
-        faults_ms=6 * 60_000,
-    )
-
-
-@dataclass(slots=True, kw_only=True)
-class Outcome:
-    """What became of one world. `broken` empty: every promise held."""
-
-    seed: int
-    trace: str
-    broken: str = ""
-    seen: dict[str, int] = field(default_factory=dict)
-    last: tuple[str, ...] = ()
-    again: str = "python -m simulator run --seed {seed}"
-    """The command that lives through it once more."""
-
-    def __str__(self) -> str:
-        if not self.broken:
-            return f"seed {self.seed}: every promise held, trace {self.trace[:16]}"
-        lines = "\n".join(f"    {line}" for line in self.last)
-        return (
-            f"seed {self.seed}: {self.broken}\n  the last of its trace {self.trace[:16]}:\n{lines}\n"
-            f"  again: {self.again.format(seed=self.seed)}"
-        )
-
-
-def live(seed: int, *, plan: Plan | None = None, folder: Path | None = None) -> Outcome:
-    """One whole world; what broke is in the outcome, whatever it was."""
-    ground = Ground(seed)
-    broken = ""
+    `plan` stands for the one that seed and profile give. Actions and faults whose ordinals are in `skip` are drawn
+    and not done: nothing else that is drawn changes by that.
+    """
+    ground = Ground(seed, skip=skip, lanes=LANES)
+    plan = plan or plan_of(seed, profile)
+    broken: tuple[str, str] | None = None
     place = Path(tempfile.mkdtemp(prefix="syncengine-world-", dir=folder))
     try:
-        with _world(ground, place, plan or plan_of(seed)) as world:
+        with _world(ground, place, plan) as world:
             world.live()
     except PromiseBroken as found:
-        broken = str(found)
+        broken = found.told
     except Exception as error:  # noqa: BLE001 - whatever the engine raises here is what this world has found
-        broken = f"P15: the engine raised {type(error).__name__}\n" + "".join(traceback.format_exception(error)[-8:])
-        ground.note("raised", type(error).__name__)
+        broken = (
+            "P15",
+            f"the engine raised {type(error).__name__}\n" + "".join(traceback.format_exception(error)[-8:]),
+        )
+        ground.note("person", "raised", type(error).__name__)
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return Outcome(
-        seed=seed, trace=ground.trace, broken=broken, seen=dict(sorted(ground.seen.items())), last=tuple(ground.last)
+        seed=seed,
+        plan=plan,
+        profile=profile,
+        skip=skip,
+        broken=broken,
+        seen=ground.seen,
+        table=ground.table,
+        trace=tuple(ground.events),
+        trace_hash=ground.trace_hash,
+        actions=ground.ordinals.count,
+        drawn=tuple(ground.ordinals.drawn),
     )
 
 
@@ -171,14 +108,13 @@ class World:
         self.disks = disks
         self.plan = plan
         self.ledger = Ledger()
-        self._chance = ground.chance.stream("world")
         self.devices = [self._device(name) for name in NAMES[: plan.devices]]
-        self._people = {device.name: self._people_of(device) for device in self.devices}
 
     def _device(self, name: str) -> Device:
+        chance = self.ground.chance.stream("device", name)
         users = list(self.cloud.users)
         if len(users) > 1:
-            self._chance.shuffle(users)
+            chance.shuffle(users)
             if not self.plan.switches_users:
                 users = users[:1]
         last = len(VERSIONS) - 1 if not self.plan.upgrades else 1
@@ -189,7 +125,7 @@ class World:
             disks=self.disks,
             ledger=self.ledger,
             users=users,
-            version=VERSIONS[self._chance.randint(0, last)],
+            version=VERSIONS[chance.randint(0, last)],
             settings=Settings(
                 durability="full" if self.disks.records else "normal",
                 push_entries_first=self.plan.batch_entries,
@@ -201,9 +137,6 @@ class World:
             encodes=self.plan.encodes,
         )
 
-    def _people_of(self, device: Device) -> People:
-        return People(device, self.ground.chance.stream("people", device.name))
-
     def close(self) -> None:
         for device in self.devices:
             device.power_share = 0.0
@@ -211,11 +144,17 @@ class World:
 
     # The story.
 
+    @property
+    def in_faults(self) -> bool:
+        """The first phase is not over."""
+        return self.ground.time.at_ms < self.plan.faults_ms
+
     def live(self) -> None:
         """All phases. Raises PromiseBroken."""
+        self._plan_edits()
+        self._plan_faults()
         for device in self.devices:
             self._begin(device)
-        self._plan_faults()
         self.ground.go_on(until=lambda: False, until_ms=self.plan.faults_ms)
         self._heal()
         self._come_to_rest("after the faults")
@@ -233,27 +172,45 @@ class World:
             device.weather = weather_of(self.ground.chance.stream("weather", device.name))
         device.power_share = self.plan.power_share
         self._wake(device)
-        chance = self.ground.chance.stream("moments", device.name)
-        for _ in range(self.plan.edits_per_device):
-            moment_ms, raw = chance.randrange(self.plan.faults_ms), chance.random() < RAW_SHARE
-            self.ground.after(moment_ms, partial(self._edit, device, raw=raw))
 
     def _wake(self, device: Device) -> None:
-        if self.ground.time.at_ms < self.plan.faults_ms:
+        if self.in_faults:
             device.look_for_work()
             self.ground.after(WAKE_MS, lambda: self._wake(device))
 
-    def _edit(self, device: Device, *, raw: bool = False) -> None:
-        if device.engine is None:
+    # What people do.
+
+    def _plan_edits(self) -> None:
+        for name in [device.name for device in self.devices] + [CLONE] * self.plan.clones:
+            chance = self.ground.chance.stream("moments", name)
+            moments = [
+                (chance.randrange(self.plan.faults_ms), chance.random() < RAW_SHARE)
+                for _ in range(self.plan.edits_per_device)
+            ]
+            for number, (moment_ms, raw) in enumerate(sorted(moments)):
+                chance = self.ground.chance.stream("edit", name, number)
+                happens = self.ground.ordinals.planned()
+                self.ground.after(moment_ms, partial(self._edit, name, chance, raw=raw, happens=happens))
+
+    def _edit(self, name: str, chance: random.Random, *, raw: bool = False, happens: bool = True) -> None:
+        device = self._named(name)
+        if device is None or device.engine is None or not self.in_faults:
             return
-        if device.write(self._people[device.name].next_changes(), raw=raw):
+        changes = People(device, chance).next_changes()
+        if happens and device.write(changes, raw=raw):
             self.ground.saw("raw_write" if raw else "write")
             self.ground.after(1_000, device.look_for_work)
 
+    def _named(self, name: str) -> Device | None:
+        return next((device for device in self.devices if device.name == name), None)
+
     def _write_while_reading(self, chance: random.Random, device: Device, wait_ms: int) -> None:
         """People do not wait for a page to come; without this it would hardly ever happen."""
-        if self.ground.time.at_ms < self.plan.faults_ms and chance.random() < WRITES_WHILE_READING:
-            self.ground.after(chance.randrange(max(wait_ms, 1)), partial(self._edit, device))
+        writes, moment, edit = chance.random() < WRITES_WHILE_READING, chance.random(), chance.getrandbits(32)
+        if writes and self.in_faults:
+            happens = self.ground.ordinals.on_the_way(f"{device.name}/reading")
+            own = self.ground.chance.stream("edit", device.name, "reading", edit)
+            self.ground.after(int(moment * wait_ms), partial(self._edit, device.name, own, happens=happens))
 
     def _after_round(self, device: Device) -> None:
         checks.check_own_edits_stay(self.ledger, device)
@@ -262,51 +219,62 @@ class World:
     # Faults.
 
     def _plan_faults(self) -> None:
-        plan, chance = self.plan, self.ground.chance.stream("faults")
+        plan = self.plan
         for device in self.devices:
+            chance = self.ground.chance.stream("faults", device.name)
             if plan.partitions:
-                self._plan_partition(device, chance)
+                self._plan_partitions(device, chance)
             if plan.upgrades:
-                self._some_time(chance, 2, partial(self._upgrade, device))
+                for _ in range(2):
+                    self._some_time(chance, partial(self._upgrade, device, chance.random()))
             if plan.switches_users and len(device.users) > 1:
-                self._some_time(chance, 3, partial(self._switch_user, device))
+                for _ in range(3):
+                    self._some_time(chance, partial(self._switch_user, device))
             if plan.clocks_jump:
-                self._some_time(chance, 1, partial(self._jump, device, chance.randint(-DAY_MS, DAY_MS)))
+                self._some_time(chance, partial(self._jump, device, chance.randint(-DAY_MS, DAY_MS)))
             if plan.power_share:
-                self._some_time(chance, 1, partial(self._cut, device))
-        copied_ms = chance.randrange(self.plan.faults_ms)
+                self._some_time(chance, partial(self._cut, device))
+        chance = self.ground.chance.stream("faults", "cloud")
         if plan.restores_cloud:
-            self.ground.after(copied_ms, self._copy_cloud)
-            self.ground.after(chance.randint(copied_ms, self.plan.faults_ms), self._restore_cloud)
+            self._plan_restore(chance)
         if plan.forgets_tombstones:
-            self._some_time(chance, 1, self._forget_tombstones)
+            self._some_time(chance, self._forget_tombstones)
         if plan.clones:
-            self._some_time(chance, 1, self._clone)
+            self._some_time(chance, partial(self._clone, chance.choice(self.devices)))
 
-    def _some_time(self, chance: random.Random, times: int, event: Callable[[], None]) -> None:
-        for _ in range(times):
-            self.ground.after(chance.randrange(self.plan.faults_ms), event)
+    def _some_time(self, chance: random.Random, event: Callable[[], None]) -> None:
+        moment_ms = chance.randrange(self.plan.faults_ms)
+        if self.ground.ordinals.planned():
+            self.ground.after(moment_ms, event)
 
-    def _plan_partition(self, device: Device, chance: random.Random) -> None:
+    def _plan_restore(self, chance: random.Random) -> None:
+        copied_ms = chance.randrange(self.plan.faults_ms)
+        restored_ms = chance.randint(copied_ms, self.plan.faults_ms - 1)
+        if self.ground.ordinals.planned():
+            self.ground.after(copied_ms, self._copy_cloud)
+            self.ground.after(restored_ms, self._restore_cloud)
+
+    def _plan_partitions(self, device: Device, chance: random.Random) -> None:
         for _ in range(2):
             begins_ms, lasts_ms = chance.randrange(self.plan.faults_ms), chance.randrange(self.plan.faults_ms // 2)
             kind = chance.choice(("both", "both", "answers"))
-            self.ground.after(begins_ms, partial(self._part, device, kind))
-            self.ground.after(begins_ms + lasts_ms, partial(self._part, device, ""))
+            if self.ground.ordinals.planned():
+                self.ground.after(begins_ms, partial(self._part, device, kind))
+                self.ground.after(begins_ms + lasts_ms, partial(self._part, device, ""))
 
     def _part(self, device: Device, kind: str) -> None:
-        device.partition = kind if self.ground.time.at_ms < self.plan.faults_ms else ""
-        self.ground.note(device.name, "is cut off" if kind else "is connected", kind)
+        device.partition = kind if self.in_faults else ""
+        self.ground.note("network", "partition" if device.partition else "connected", device.name, device.partition)
 
-    def _upgrade(self, device: Device) -> None:
-        at = VERSIONS.index(device.version)
-        if device.engine is None or at + 1 == len(VERSIONS):
-            return
-        self._upgrade_to(device, VERSIONS[self._chance.randint(at + 1, len(VERSIONS) - 1)])
+    def _upgrade(self, device: Device, share: float) -> None:
+        """To one of the later versions, each as likely."""
+        later = VERSIONS[VERSIONS.index(device.version) + 1 :]
+        if device.engine is not None and later:
+            self._upgrade_to(device, later[int(share * len(later))])
 
     def _upgrade_to(self, device: Device, version: str) -> None:
         waits = device.store.query("SELECT count(*) FROM _sync_outbox")[0][0]
-        self.ground.saw("upgrade_with_entries_queued" if waits else "upgrade")
+        self.ground.saw("upgrade_with_entries_queued" if waits else "upgrade", phase=device.phase)
         before = checks.words_waiting(device)
         device.upgrade(version)
         if device.engine is not None:
@@ -314,11 +282,12 @@ class World:
 
     def _switch_user(self, device: Device) -> None:
         if device.engine is not None:
-            self.ground.saw("user_switched")
+            self.ground.saw("user_switched", phase=device.phase)
             device.sign_in(next(user for user in device.users if user != device.user))
 
     def _jump(self, device: Device, jump_ms: int) -> None:
-        self.ground.saw("clock_jumped")
+        self.ground.saw("clock_jumped", phase=device.phase)
+        self.ground.note(device.name, "clock_jumped", jump_ms)
         device.clock.skew_ms += jump_ms
 
     def _cut(self, device: Device) -> None:
@@ -326,40 +295,38 @@ class World:
             device.cut_power()
 
     def _copy_cloud(self) -> None:
-        self.ground.note("the cloud is copied")
+        self.ground.note("cloud", "copied")
         self.cloud.make_copy()
 
     def _restore_cloud(self) -> None:
-        self.ground.note("the cloud is restored")
+        self.ground.note("cloud", "restored")
         self.ground.saw("cloud_restored")
         self.cloud.restore_copy()
 
     def _forget_tombstones(self) -> None:
-        self.ground.note("the cloud forgets tombstones")
+        self.ground.note("cloud", "forgets_tombstones")
         self.ground.saw("tombstones_forgotten")
         self.cloud.forget_tombstones()
 
-    def _clone(self) -> None:
-        device = self._chance.choice(self.devices)
+    def _clone(self, device: Device) -> None:
         if device.engine is None:
             return
-        self.ground.saw("cloned")
-        self.ground.note(device.name, "is cloned")
+        self.ground.saw("cloned", phase=device.phase)
+        self.ground.note(device.name, "cloned")
         for (text,) in device.store.query("SELECT set_json FROM _sync_outbox"):
             self.ledger.copied |= words_in(text)
         device.switch_off()
-        clone = self._device("z")
+        clone = self._device(CLONE)
         clone.users, clone.user, clone.version = device.users, device.user, device.version
-        clone.folder = self.disks.copied("z", device.folder)
+        clone.folder = self.disks.copied(CLONE, device.folder)
         self.devices.append(clone)
-        self._people[clone.name] = self._people_of(clone)
         device.switch_on()
         self._begin(clone)
 
     # Afterwards.
 
     def _heal(self) -> None:
-        self.ground.note("all faults end")
+        self.ground.note("person", "heals")
         for device in self.devices:
             device.weather, device.partition, device.power_share = CALM, "", 0.0
             device.switch_on()
@@ -391,7 +358,7 @@ class World:
         items = desk.items()
         for item in items:
             self.ground.saw(f"quarantined_{item.error_code}")
-            self.ground.note(device.name, "looks at", item.error_code, item.key)
+            self.ground.note(device.name, "decides", item.error_code, item.key)
             if item.error_code != GROUP_REJECTED:
                 desk.discard(item.item_id, reason="seen, and given up")
         while mates := desk.items():
@@ -411,7 +378,7 @@ class World:
 
     def _write_both_ways(self) -> None:
         for device in self.devices:
-            people = self._people[device.name]
+            people = People(device, self.ground.chance.stream("going_on", device.name))
             keys = device.keys("notes")
             changes = [people.new_note(f"new-{device.name}")]
             if keys:
@@ -435,4 +402,4 @@ class World:
         """What the world has become is a part of its trace."""
         for user in self.cloud.users:
             for item in self.cloud.documents(user):
-                self.ground.note(user, item.model_dump_json())
+                self.ground.note("cloud", "has", user, item.model_dump_json())

@@ -1,6 +1,7 @@
 """What becomes of one call on its way to the cloud and back: decided beforehand, so that nothing has to wait."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
 from syncengine.errors import (
@@ -86,12 +87,19 @@ class Passage:
     """The faults that were drawn, for the counters."""
 
 
-def passage(weather: Weather, chance: random.Random, *, partition: str = "") -> Passage:
-    """Draw one. `partition`: "both" nothing passes; "answers" requests pass and answers do not."""
+def passage(
+    weather: Weather, chance: random.Random, *, partition: str = "", allowed: Callable[[], bool] = lambda: True
+) -> Passage:
+    """Draw one. `partition`: "both" nothing passes; "answers" requests pass and answers do not.
+
+    `allowed` is asked when there is a fault; where it says no, the call passes without any.
+    """
     there_ms, back_ms = chance.randint(*QUICK_MS), chance.randint(*QUICK_MS)
     drawn = {each.name: chance.random() < getattr(weather, each.name) for each in fields(Weather)}
     again_ms, late_ms, slow_ms = chance.randint(1, LATE_MS[1]), chance.randint(*LATE_MS), chance.randint(*SLOW_MS)
     is_done_first = chance.random() < 0.5
+    if any(drawn.values()) and not allowed():
+        drawn = dict.fromkeys(drawn, False)
     if partition == "both":
         return Passage(arrivals_ms=(), heard_ms=there_ms, fate=NO_ANSWER, names=("partition",))
     if partition == "answers":

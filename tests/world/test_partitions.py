@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from simulator.world.history import live, partitions_only
+from simulator.world.history import live
 
 WORLDS = int(os.environ.get("SYNCENGINE_WORLDS", "60"))
 WORLDS_OF_ONE_TEST = 10
@@ -17,7 +17,7 @@ WORLDS_OF_ONE_TEST = 10
 def test_after_a_partition_all_queues_empty_and_all_devices_agree_and_go_on(first, tmp_path):
     cut = 0
     for seed in range(first, min(first + WORLDS_OF_ONE_TEST, WORLDS)):
-        outcome = live(seed, plan=partitions_only(seed), folder=tmp_path)
+        outcome = live(seed, profile="partitions", folder=tmp_path)
         assert not outcome.broken, str(outcome)
         cut += outcome.seen.get("partition", 0) + outcome.seen.get("answers_cut", 0)
     assert cut >= WORLDS_OF_ONE_TEST

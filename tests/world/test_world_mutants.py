@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from simulator.world.history import live, plan_of
+from simulator.world.history import live
+from simulator.world.plan import plan_of
 from tests.world.mutants import MUTANTS, Mutant
 
 WORLDS_MAX = 15
@@ -20,4 +21,4 @@ def test_an_engine_with_a_bug_is_found_out(mutant: Mutant, tmp_path, monkeypatch
             found.append(outcome.broken)
             break
     assert found, f"{WORLDS_MAX} worlds did not notice that {mutant.name}"
-    assert found[0].partition(":")[0] in mutant.caught_by, found[0]
+    assert found[0][0] in mutant.caught_by, found[0]

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from simulator.world.history import live, plan_of
+from simulator.world.history import live
+from simulator.world.plan import Plan, plan_of
 
 SEEDS = range(int(os.environ.get("SYNCENGINE_WORLDS", "12")))
 """More of them by the environment variable, or by `python -m simulator run --seeds 1000`."""
 
-TRACE_OF = "import sys; from simulator.world.history import live; print(live(int(sys.argv[1])).trace)"
+TRACE_OF = "import sys; from simulator.world.history import live; print(live(int(sys.argv[1])).trace_hash)"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -28,8 +29,34 @@ def test_a_seed_is_the_same_world_in_another_process_with_another_hash_seed(tmp_
     there = subprocess.run(
         [sys.executable, "-c", TRACE_OF, str(seed)], env=environment, capture_output=True, text=True, check=True
     )
-    assert there.stdout.strip() == here.trace
-    assert live(seed + 1, folder=tmp_path).trace != here.trace
+    assert there.stdout.strip() == here.trace_hash
+    assert live(seed + 1, folder=tmp_path).trace_hash != here.trace_hash
+
+
+def test_an_action_that_is_left_out_changes_nothing_else_that_is_drawn(tmp_path):
+    skip = frozenset(range(6))
+    whole = live(5, folder=tmp_path)
+    assert set(whole.drawn) >= skip
+    assert whole.actions == max(whole.drawn) + 1
+    fewer = live(5, skip=skip, folder=tmp_path)
+    first = next(one for one, other in zip(whole.trace, fewer.trace, strict=False) if one != other)
+    assert first.kind == "writes", "up to the first edit that was left out they are one world"
+    assert len([event for event in fewer.trace if event.kind == "sends"]) > 5
+    assert live(5, skip=skip, folder=tmp_path).trace_hash == fewer.trace_hash
+
+
+def test_a_world_without_its_actions_is_quiet(tmp_path):
+    whole = live(1, folder=tmp_path)
+    quiet = live(1, skip=frozenset(range(10 * whole.actions)), folder=tmp_path)
+    assert not quiet.broken, str(quiet)
+    assert quiet.seen.keys() <= {"round_drained", "upgrade"}, quiet.seen
+
+
+def test_a_plan_goes_into_json_and_comes_back():
+    plan = plan_of(7, "partitions")
+    assert Plan.from_json(plan.to_json()) == plan
+    with pytest.raises(ValueError, match="another simulator"):
+        Plan.from_json({"devices": 2})
 
 
 def test_every_kind_of_fault_happens_within_a_few_worlds(tmp_path):
