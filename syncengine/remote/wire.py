@@ -33,8 +33,8 @@ WRONG_USER = "wrong_user"
 
 ShortName = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH_MAX)]
 RequestId = Annotated[str, Field(min_length=1, max_length=REQUEST_ID_LENGTH_MAX)]
-# \P{Cc}: no control character, by Unicode's general category.
-UserName = Annotated[str, Field(min_length=1, max_length=USER_LENGTH_MAX, pattern=r"^\P{Cc}+$")]
+# No control character: Unicode's general category Cc, in words that every dialect of patterns knows.
+UserName = Annotated[str, Field(min_length=1, max_length=USER_LENGTH_MAX, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 Number = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
 Cursor = Annotated[str, Field(min_length=1, max_length=CURSOR_LENGTH_MAX)]
 GoneReason = Literal["below_floor", "other_epoch"]

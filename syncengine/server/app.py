@@ -203,6 +203,9 @@ def _answer_to_error(error: Exception) -> Response:
         case BatchRefused():
             return _refusal(error.status, code=error.code(), message=error.what)
         case HTTPException():
-            return _refusal(error.status_code, code="no_such_call", message="Protocol 1 has no such call.")
+            answer = _refusal(error.status_code, code="no_such_call", message="Protocol 1 has no such call.")
+            # Of 405: which methods there are (RFC 9110, section 15.5.6).
+            answer.headers.update(error.headers or {})
+            return answer
         case _:
             return _refusal(500, code="server_failed", message="The server failed; nothing was changed.")
