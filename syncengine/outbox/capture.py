@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import orjson
+
 from syncengine.local.identifiers import quoted
 from syncengine.outbox.capture_triggers import (
     PREFIX,
@@ -74,15 +76,36 @@ def capture_off(store: "Store", collections: Collection[str], *, reshaping: bool
             # Nothing else would fire, so none is dropped: no other connection has to read the schema again.
             with store.without_triggers():
                 yield
-            return
-        known = store.value("capture", "schema_is_known")
-        for collection in collections:
-            drop_capture(store, collection)
-        yield
-        for collection in collections:
-            install_capture(store, collection)
-        if known:
-            store.run("capture", "know_schema")
+        else:
+            with _capture_dropped(store, collections):
+                yield
+
+
+@contextmanager
+def writing_uncaptured(store: "Store", collections: Collection[str]) -> Iterator[None]:
+    """The same for a block that writes to rows of these collections alone, in a transaction that an exception undoes
+    whole. What foreign keys change in other tables on its account is queued, and the app's triggers fire there, too.
+    """
+    own = [name for collection in collections for name in trigger_names(collection)]
+    known = {"own": orjson.dumps(own).decode(), "collections": orjson.dumps(list(collections)).decode()}
+    if store.value("capture", "others_may_fire", **known):
+        with _capture_dropped(store, collections):
+            yield
+    else:
+        with store.without_triggers():
+            yield
+
+
+@contextmanager
+def _capture_dropped(store: "Store", collections: Collection[str]) -> Iterator[None]:
+    known = store.value("capture", "schema_is_known")
+    for collection in collections:
+        drop_capture(store, collection)
+    yield
+    for collection in collections:
+        install_capture(store, collection)
+    if known:
+        store.run("capture", "know_schema")
 
 
 def synced_collections(store: "Store") -> tuple[str, ...]:

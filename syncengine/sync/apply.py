@@ -14,10 +14,10 @@ from syncengine.local.stored import SHAPE_VERSION, stored_version
 from syncengine.migrate.definition import Quarantine
 from syncengine.migrate.lifting import Lifter, NoWay
 from syncengine.migrate.rejection import Rejection, rejection_for
-from syncengine.outbox.capture import capture_off
+from syncengine.outbox.capture import writing_uncaptured
 from syncengine.sync.beside import Lifted, NewerShape, lifted
 from syncengine.sync.calls import PulledRow
-from syncengine.sync.landing import Landing, Landings, RowEndedTransaction
+from syncengine.sync.landing import Landing, Landings, PageUndone
 from syncengine.sync.live_table import LiveTable, live_tables
 from syncengine.sync.merge import Edit, Fields
 from syncengine.sync.page_record import Applied, PageRecord
@@ -47,6 +47,8 @@ class Applier:
     def apply(self, rows: Sequence[PulledRow], *, position: Position, moves_cursor: bool = True) -> Applied:
         """All of a page or nothing. Raises StoreSuperseded after a newer app has migrated the store, and what the
         store raises; then nothing of the page was written."""
+        if self.store.in_transaction_here():
+            raise AssertionError("a page is a transaction of its own: it may be undone and begun anew")
         refused: dict[Key, Rejection] = {}
         one_by_one = False
         while True:
@@ -57,10 +59,9 @@ class Applier:
                     if moves_cursor:
                         move_cursor(self.store, self.owner, position)
                 return page.record.applied
-            except RowEndedTransaction as ended:
-                one_by_one = True
-                if ended.row is not None:
-                    refused[ended.row] = ended.why
+            except PageUndone as undone:
+                one_by_one = undone.one_by_one
+                refused |= undone.refused
 
     def refuse(self, rows: Sequence[PulledRow], why: Rejection, *, position: Position) -> list[int]:
         """Set rows aside for a person, in one transaction; the ids of the items."""
@@ -77,7 +78,7 @@ class Applier:
         if now != self._known:
             for name, _, _, shape_version, _ in recorded:
                 self._refuse_newer(name, shape_version)
-            self._tables = live_tables(self.store)
+            self._tables = live_tables(self.store, before=self._tables)
             self.lifter = Lifter(self.store, self.registry)
             self._known = now
         return self._tables
@@ -114,7 +115,7 @@ class _Page:
         involved = self._landings.collections
         if involved:
             self._store.query("PRAGMA defer_foreign_keys = ON")
-            with capture_off(self._store, sorted(involved)):
+            with writing_uncaptured(self._store, sorted(involved)):
                 self._landings.write(one_by_one=self._one_by_one)
         self.record.applied.collections |= involved
 
@@ -140,9 +141,9 @@ class _Page:
 
     def _put_together(self, rows: Iterable[PulledRow], table: LiveTable) -> None:
         """Hot: nearly all rows of nearly all pages go this way, so it is one loop without calls of our own."""
-        many, items = self._landings.room_for(table)
-        owner, edits, name, key = self._owner, self._edits, table.name, table.key
-        width, shape, values_of = table.width, table.shape_text, table.values_of
+        many = self._landings.room_for(table)
+        edits, name, key = self._edits, table.name, table.key
+        width, shape, known = table.width, table.shape_text, table.known if table.names_differ else None
         for item in rows:
             body = item.body
             if (
@@ -150,16 +151,13 @@ class _Page:
                 and len(body) == width
                 and item.shape_version == shape
                 and not item.patches
+                and body.get(key) == item.key
                 and not (edits and (name, item.key) in edits)
+                and (known is None or body.keys() == known)
             ):
-                try:
-                    if body[key] == item.key:
-                        many.append((owner, *values_of(body)))
-                        items.append(item)
-                        continue
-                except KeyError:
-                    pass  # it has other fields: it is looked at
-            self._look_at(item, table)
+                many.append(item)
+            else:
+                self._look_at(item, table)
 
     def _look_at(self, item: PulledRow, table: LiveTable | None) -> None:
         why = self._refused.get((item.collection, item.key))

@@ -11,7 +11,7 @@ from syncengine.local.sqlite_errors import ConstraintError
 from syncengine.migrate.rejection import Rejection, rejection_for
 from syncengine.sync.beside import HandedBack, Lifted
 from syncengine.sync.calls import PulledRow
-from syncengine.sync.live_table import LiveTable, is_clash
+from syncengine.sync.live_table import LiveTable, Unforeseen, is_clash
 from syncengine.sync.merge import Edit, Fields, Merged
 from syncengine.sync.page_record import PageRecord
 from syncengine.sync.parking import Reason
@@ -37,18 +37,24 @@ class Landing:
     """Other rows came of the same document: they are handed back together."""
 
 
-class RowEndedTransaction(Exception):
-    """SQLite rolled the whole transaction back for one row, as RAISE(ROLLBACK) in a trigger does; None: which one
-    is not known."""
+class PageUndone(Exception):
+    """The transaction of the page has to be undone, and the page written anew: `one_by_one`, or together again.
 
-    def __init__(self, row: Key | None, why: Rejection) -> None:
-        super().__init__(why.text)
-        self.row = row
-        self.why = why
+    `refused`: the row that SQLite undid the transaction for, as RAISE(ROLLBACK) in a trigger does, where it is known.
+    """
+
+    def __init__(self, refused: dict[Key, Rejection], *, one_by_one: bool = True) -> None:
+        super().__init__("a page of rows is written anew")
+        self.refused = refused
+        self.one_by_one = one_by_one
 
 
 class Landings:
-    """What one page brings. `many` are whole rows of the present shape that nobody has edited here."""
+    """What one page brings. `many` are whole rows of the present shape that nobody has edited here.
+
+    Together they are written without savepoints: for each of these SQLite keeps a copy of every page of the file that
+    changes in it (sqlite.org/tempfiles.html, "Statement Journal Files"). Nearly every page of rows goes through.
+    """
 
     def __init__(self, store: "Store", registry: "MigrationRegistry", *, owner: str, record: PageRecord) -> None:
         self._store = store
@@ -56,14 +62,13 @@ class Landings:
         self._owner = owner
         self._record = record
         self._tables: dict[str, LiveTable] = {}
-        self._many: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
-        self._many_items: dict[str, list[PulledRow]] = defaultdict(list)
+        self._many: dict[str, list[PulledRow]] = defaultdict(list)
         self._singles: list[Landing] = []
 
-    def room_for(self, table: LiveTable) -> tuple[list[tuple[Any, ...]], list[PulledRow]]:
-        """Two lists to put many rows in: (owner, the values of the table's columns), and the row as it came."""
+    def room_for(self, table: LiveTable) -> list[PulledRow]:
+        """A list to put many rows in."""
         self._tables[table.name] = table
-        return self._many[table.name], self._many_items[table.name]
+        return self._many[table.name]
 
     def add(self, landings: Iterable[Landing]) -> None:
         """Rows that are looked at one by one."""
@@ -76,10 +81,8 @@ class Landings:
 
     def write(self, *, one_by_one: bool) -> None:
         """All of them, with what is known of each afterwards. Inside the page's transaction, with capture off."""
-        landed = None if one_by_one else self._together()
-        if landed is None:
-            landed = self._one_by_one()
-        for name, items in self._many_items.items():
+        landed = self._one_by_one() if one_by_one else self._together()
+        for name, items in self._many.items():
             if items:
                 self._record.came_together(self._tables[name], items)
         for landing in landed:
@@ -94,42 +97,29 @@ class Landings:
 
     # All at once.
 
-    def _together(self) -> list[Landing] | None:
-        """None where one of them stands in the way, and nothing was written."""
-        marks = self._record.marks()
+    def _together(self) -> list[Landing]:
+        """Raises PageUndone where one of them stands in the way."""
         try:
-            with self._store.savepoint("page"):
-                self._write_all()
-                self._check_references()
-                return self._singles
+            self._write_all()
+            self._check_references()
+        except Unforeseen as error:
+            raise PageUndone({}, one_by_one=False) from error
         except Exception as error:
-            if self._has_ended():
-                raise RowEndedTransaction(None, _why(error)) from error
             if _why_or_none(error) is None:
                 raise
-            self._record.back_to(marks)
-            return None
+            raise PageUndone({}) from error
+        return self._singles
 
     def _write_all(self) -> None:
         # What goes makes room for what comes.
         for landing in self._singles:
             if landing.body is None:
                 self._write(landing)
-        for name, rows in self._many.items():
-            self._write_many(self._tables[name], rows)
+        for name, items in self._many.items():
+            self._tables[name].write_many(self._owner, items)
         for landing in self._singles:
             if landing.body is not None:
                 self._write(landing)
-
-    def _write_many(self, table: LiveTable, rows: list[tuple[Any, ...]]) -> None:
-        try:
-            with self._store.savepoint("many"):
-                table.write_many(rows)
-        except TypeError:
-            if table.holds_blobs or self._has_ended():
-                raise
-            table.holds_blobs = True
-            table.write_many(rows)
 
     def _check_references(self) -> None:
         """SQLite counts the references that lead nowhere by itself (sqlite.org/c3ref/c_dbstatus_options.html)."""
@@ -146,7 +136,6 @@ class Landings:
         waiting = [*self._singles, *self._many_as_singles()]
         landed: list[Landing] = []
         self._many.clear()
-        self._many_items.clear()
         while waiting:
             left: list[tuple[Landing, Exception]] = []
             for landing in waiting:
@@ -163,7 +152,7 @@ class Landings:
         return landed
 
     def _many_as_singles(self) -> Iterable[Landing]:
-        for name, items in self._many_items.items():
+        for name, items in self._many.items():
             for item in items:
                 yield Landing(table=self._tables[name], item=item, key=item.key, body=item.body)
 
@@ -179,7 +168,7 @@ class Landings:
         except Exception as error:
             if self._has_ended():
                 item = landings[0].item
-                raise RowEndedTransaction((item.collection, item.key), _why(error)) from error
+                raise PageUndone({(item.collection, item.key): _why(error)}) from error
             if _why_or_none(error) is None:
                 raise
             self._record.back_to(marks)
@@ -302,4 +291,4 @@ def _why(error: Exception) -> Rejection:
     return why
 
 
-__all__ = ["Landing", "Landings", "RowEndedTransaction"]
+__all__ = ["Landing", "Landings", "PageUndone"]

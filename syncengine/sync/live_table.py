@@ -1,7 +1,7 @@
 """The table of one collection, as rows from the cloud are written to it: rows of one owner, never another's."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +10,17 @@ from syncengine.local.sqlite_errors import ConstraintError
 from syncengine.migrate.definition import Quarantine
 from syncengine.migrate.lifting import column_value, json_value
 from syncengine.migrate.shape import columns_of
+from syncengine.sync.calls import PulledRow
 from syncengine.vocabulary import SchemaVersion
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
 
 Fields = Mapping[str, Any]
+
+
+class Unforeseen(Exception):
+    """A document is not like those before it; the table knows now, and takes it the next time."""
 
 
 class LiveTable:
@@ -37,6 +42,8 @@ class LiveTable:
         self.values_of = _values_of(self.columns)
         self.holds_blobs = False
         """Documents of this collection have brought bytes: they are decoded before they are written."""
+        self.names_differ = False
+        """Documents of this collection have come with other fields: the names of each are compared."""
         self.has_rules_of_app = bool(store.value("pull", "has_app_triggers", collection=name))
         """Triggers of the app may leave a row out without a word, so each is written by itself."""
         self._upserts: dict[tuple[str, ...], str] = {}
@@ -48,6 +55,11 @@ class LiveTable:
         names = ", ".join(map(quoted, self.columns))
         self._select = f"SELECT {names} FROM {quoted(name)} WHERE {mine}"
         self._mine = mine
+
+    def expect_what_came(self, before: "LiveTable | None") -> None:
+        """Documents as those that came before, when it was another one."""
+        if before is not None:
+            self.holds_blobs, self.names_differ = before.holds_blobs, before.names_differ
 
     def _has_its_key(self) -> bool:
         """Is there a rule that owner and key name one row? Without one, an upsert could meet another user's."""
@@ -63,12 +75,29 @@ class LiveTable:
 
     # Many rows at once.
 
-    def write_many(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Rows as (owner, the values of `columns`). Raises SQLite's error for the first that it does not take, and
-        TypeError for a value that is no column's."""
+    def write_many(self, owner: str, items: Iterable[PulledRow]) -> None:
+        """Rows whose documents have just the fields that the table has.
+
+        Raises SQLite's error for the first that it does not take, TypeError for a value that is no column's, and
+        Unforeseen at the first bytes, or other fields, that this collection brings. After each of them some are
+        written.
+        """
+        values = map(self.values_of, (item.body for item in items))
+        rows = map((owner,).__add__, values)
         if self.holds_blobs:
-            rows = [self._decoded(row) for row in rows]
-        self._store.connection.executemany(self._upsert(self.columns), rows)
+            rows = map(self._decoded, rows)
+        try:
+            self._store.connection.executemany(self._upsert(self.columns), rows)
+        except KeyError as error:
+            if self.names_differ:
+                raise
+            self.names_differ = True
+            raise Unforeseen from error
+        except TypeError as error:
+            if self.holds_blobs:
+                raise
+            self.holds_blobs = True
+            raise Unforeseen from error
 
     def _decoded(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
         names = (self._owner_column, *self.columns)
@@ -139,8 +168,9 @@ class LiveTable:
         return not self._store.query(sql, (self.name,))[0][0]
 
 
-def live_tables(store: "Store") -> dict[str, LiveTable]:
-    """The synced collections that have a table with their key and owner."""
+def live_tables(store: "Store", *, before: Mapping[str, LiveTable]) -> dict[str, LiveTable]:
+    """The synced collections that have a table with their key and owner. They know of documents what those `before`
+    knew."""
     tables = {}
     for name, key, owner_column, shape_version, merge_policy in store.rows("pull", "collections"):
         if {key, owner_column} <= set(columns_of(store, name)):
@@ -152,6 +182,7 @@ def live_tables(store: "Store") -> dict[str, LiveTable]:
                 shape_version=shape_version,
                 merge_policy=merge_policy,
             )
+            tables[name].expect_what_came(before.get(name))
     return tables
 
 
@@ -178,4 +209,4 @@ def _document_value(value: Any) -> Any:
     return json_value(value)
 
 
-__all__ = ["LiveTable", "is_clash", "live_tables"]
+__all__ = ["LiveTable", "Unforeseen", "is_clash", "live_tables"]

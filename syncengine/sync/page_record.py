@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -19,6 +20,8 @@ from syncengine.sync.position import Position
 if TYPE_CHECKING:
     from syncengine.local.store import Store
     from syncengine.migrate.registry import MigrationRegistry
+
+_KEY_AND_VERSION = attrgetter("key", "version")
 
 DELETED_AT_CLOUD = "deleted_at_cloud"
 """The code of a local edit whose row another device deleted."""
@@ -67,7 +70,7 @@ class PageRecord:
             "server_epoch": position.server_epoch,
             "resync": position.resync,
         }
-        versions = orjson.dumps({item.key: item.version for item in items}).decode()
+        versions = orjson.dumps(dict(map(_KEY_AND_VERSION, items))).decode()
         self._store.run("pull", "remember_rows", **facts, versions=versions)
         self.applied.rows += len(items)
         self._let_go(items)

@@ -79,7 +79,7 @@ def _page(number: int, *, version: int) -> tuple[PulledRow, ...]:
         PulledRow(
             collection="walks",
             key=f"k{key}",
-            version=number * PAGE_ROWS + place + 1,
+            version=version * 10**6 + number * PAGE_ROWS + place,
             shape_version="2.0.0",
             body={**row, "id": f"k{key}", "steps": version},
         )

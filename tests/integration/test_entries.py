@@ -146,7 +146,7 @@ def test_no_page_of_a_conversion_reads_all_that_is_known_of_the_cloud(path, name
         values = dict.fromkeys(re.findall(r":(\w+)", sql), "x")
         plan = [detail for *_, detail in engine._store.query("EXPLAIN QUERY PLAN " + sql, values)]
         plan = [step for step in plan if step not in ("SCAN CONSTANT ROW", "SCALAR SUBQUERY 1")]
-        assert plan[0].startswith("SEARCH _sync_row USING PRIMARY KEY (row_key"), plan
+        assert plan[0].startswith("SEARCH _sync_row USING INDEX sqlite_autoindex__sync_row_1 (row_key"), plan
         # What is sorted at most are the owners of one key.
         assert set(plan[1:]) <= {"USE TEMP B-TREE FOR LAST TERM OF ORDER BY"}, plan
 

@@ -3,9 +3,10 @@
 import json
 import re
 
+import apsw
 import pytest
 from drain_world import TABLES
-from pull_world import Device, gone, journey, note, pulled
+from pull_world import JOURNEY, Device, gone, journey, note, pulled
 
 from syncengine.errors import DiskFull, StoreSuperseded
 from syncengine.local.statements import statement
@@ -93,8 +94,8 @@ def test_a_table_whose_key_is_not_the_owners_alone_still_keeps_other_users_apart
     device.close()
 
 
-def extra_of(device: Device) -> str | None:
-    return device.store.query("SELECT extra FROM _sync_row WHERE row_key = 'a'")[0][0]
+def extra_of(device: Device, key: str = "a") -> str | None:
+    return device.store.query("SELECT extra FROM _sync_row WHERE row_key = ?", (key,))[0][0]
 
 
 def test_unknown_fields_are_kept_and_go_back_with_a_whole_row(device):
@@ -110,6 +111,32 @@ def test_fields_that_a_document_lacks_stay_as_they_are(device):
     device.page(pulled("journeys", "a", 2, {"title": "only this"}))
     row = device.rows()["a"]
     assert (row["title"], row["steps"]) == ("only this", 7)
+
+
+def test_a_document_with_as_many_but_other_fields_keeps_what_it_does_not_tell_and_the_page_comes_in(device):
+    device.page(journey("a"), journey("b"))
+    other = {**JOURNEY, "id": "b", "mood": "calm", "steps": 8}
+    del other["title"]
+    for version in (3, 5):
+        device.page(journey("a", version, title="newer"), pulled("journeys", "b", version + 1, other))
+        assert titles(device) == {"a": "newer", "b": "a walk"}
+        assert device.rows()["b"]["steps"] == 8
+        assert json.loads(extra_of(device, "b")) == {"mood": "calm"}
+    assert device.known() == {"a": (5, 0), "b": (6, 0)}
+    assert device.quarantine() == []
+
+
+@pytest.mark.parametrize("rows", [3, 300])
+def test_a_page_is_written_by_a_few_statements_and_without_savepoints(device, rows):
+    device.page(journey("first"))  # brings bytes: that is known from then on
+    said = []
+    device.store.connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda told: said.append(told["sql"]))
+    device.page(*[journey(f"k{number}") for number in range(rows)])
+    device.store.connection.trace_v2(0, None)
+    assert not [sql for sql in said if "SAVEPOINT" in sql], "SQLite would copy each page of the file that changes"
+    of_the_page = [sql for sql in said if not sql.startswith('INSERT OR ABORT INTO "journeys"')]
+    assert len(said) - len(of_the_page) == rows, "one for each row"
+    assert len(of_the_page) <= 25
 
 
 def test_a_huge_row_is_taken_whole(device):
@@ -332,6 +359,30 @@ def test_a_deleted_parent_whose_children_are_here_alone_waits_for_them(device):
     assert device.parked() == {}
 
 
+CASCADING = TABLES.replace("REFERENCES journeys (user_id, id)", "REFERENCES journeys (user_id, id) ON DELETE CASCADE")
+
+
+@pytest.mark.parametrize(("tables", "is_remade"), [(TABLES, False), (CASCADING, True)], ids=["plain", "cascading"])
+def test_capture_is_made_anew_for_a_page_only_where_foreign_keys_write_elsewhere(tmp_path, tables, is_remade):
+    device = Device(tmp_path, tables=tables)
+    device.page(journey("a"), note("n", journey="a"))
+    before = device.store.query("PRAGMA schema_version")
+    device.page(journey("b"))
+    assert (device.store.query("PRAGMA schema_version") != before) is is_remade
+    device.app("UPDATE journeys SET steps = 8 WHERE id = 'b'")
+    assert device.outbox() == [("patch", "b", {"steps": 8}, {"steps": 7})]
+    device.close()
+
+
+def test_what_a_foreign_key_deletes_in_another_table_is_queued(tmp_path):
+    device = Device(tmp_path, tables=CASCADING)
+    device.page(journey("a"), note("n", journey="a"))
+    device.page(gone("journeys", "a", 2))
+    assert device.rows("notes") == {}
+    assert [(kind, key) for kind, key, *_ in device.outbox()] == [("delete", "n")]
+    device.close()
+
+
 UNIQUE_TITLES = TABLES.replace(
     "PRIMARY KEY (user_id, id)\n) STRICT;\nCREATE TABLE notes",
     "PRIMARY KEY (user_id, id), UNIQUE (user_id, title) ON CONFLICT REPLACE\n) STRICT;\nCREATE TABLE notes",
@@ -427,4 +478,4 @@ def test_the_end_of_a_reading_from_the_start_does_not_read_all_that_is_known_for
     values = dict.fromkeys(re.findall(r":(\w+)", sql), "x")
     plan = [detail for *_, detail in device.store.query("EXPLAIN QUERY PLAN " + sql, values)]
     assert len(plan) == 1, plan
-    assert plan[0].startswith("SEARCH _sync_row USING PRIMARY KEY ((row_key")
+    assert plan[0].startswith("SEARCH _sync_row USING INDEX sqlite_autoindex__sync_row_1 ((row_key")

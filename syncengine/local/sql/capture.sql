@@ -34,6 +34,24 @@ SELECT name
 FROM sqlite_schema
 WHERE type = 'trigger';
 
+-- name: others_may_fire
+-- 1 when writing rows of these collections may fire other triggers than these, there or where foreign keys write.
+SELECT EXISTS (
+  SELECT 1
+  FROM sqlite_schema AS t
+  WHERE t.type = 'trigger'
+    AND t.name NOT IN (SELECT value FROM json_each(:own))
+    AND (
+      EXISTS (SELECT 1 FROM json_each(:collections) AS c WHERE c.value = t.tbl_name COLLATE NOCASE)
+      OR EXISTS (
+        SELECT 1
+        FROM pragma_foreign_key_list(t.tbl_name)
+        WHERE on_update NOT IN ('NO ACTION', 'RESTRICT')
+           OR on_delete NOT IN ('NO ACTION', 'RESTRICT')
+      )
+    )
+);
+
 -- name: schema_is_known
 -- 1 when the schema is the one that was last found right.
 SELECT EXISTS (

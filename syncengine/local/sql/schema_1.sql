@@ -325,7 +325,7 @@ CREATE TABLE _sync_row (
   extra         TEXT              -- fields that a newer client wrote and this one does not know, sent back untouched
     CONSTRAINT extra_is_json CHECK (extra IS NULL OR json_valid(extra)),
   PRIMARY KEY (row_key, collection, owner) -- what differs first: each row that is read is looked for here
-) STRICT, WITHOUT ROWID;
+) STRICT; -- in the order in which rows first came: a page of them that comes again changes few pages of the file
 
 CREATE TABLE _sync_cursor (
   owner         TEXT NOT NULL PRIMARY KEY,
