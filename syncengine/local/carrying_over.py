@@ -159,6 +159,8 @@ def _settle_outbox(copy: "Store", *, undone: set[str], now: str) -> list[str]:
         f"INSERT INTO main._sync_outbox ({columns}) SELECT {columns} FROM present._sync_outbox "
         "WHERE entry_id NOT IN (SELECT entry_id FROM main._sync_outbox)"
     )
+    # The mark of what is in the indexes is that of the present store.
+    copy.query("UPDATE main._sync_outbox SET fresh = NULL WHERE fresh IS NOT NULL")
     new = copy.query(
         "SELECT entry_id, owner, kind, migration, set_json FROM main._sync_outbox WHERE sequence IS NULL "
         "ORDER BY entry_id"

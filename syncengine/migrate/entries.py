@@ -21,6 +21,7 @@ from syncengine.migrate.entries_states import ROW_SET_ASIDE, Became, EditName, G
 from syncengine.migrate.entries_units import RowName, Unit, units_of_owners, units_of_rows
 from syncengine.migrate.entries_written import EntryWriter
 from syncengine.migrate.rejection import Rejection
+from syncengine.outbox.filing import file_entries
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -72,6 +73,7 @@ def stage_entries(
 def has_entries(executor: "RebuildingExecutor", work: "Work") -> bool:
     """Is there anything of the collection in the outbox, in quarantine, or known at the cloud?"""
     collection = work.collections[executor.collection]
+    file_entries(work.store)
     return collection.owner is not None and bool(work.store.value("entries", "any", collection=collection.name))
 
 
@@ -96,6 +98,7 @@ class _Conversion:
         )
 
     def done(self) -> EntryCounts:
+        file_entries(self.store)
         read = int(self.store.value("entries", "count", collection=self.name))
         newest = int(self.store.value("entries", "newest_entry"))
         take_staged(self.store, collection=self.name, set_aside=self._set_aside)

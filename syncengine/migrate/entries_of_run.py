@@ -14,6 +14,7 @@ from syncengine.migrate.rebuild import RebuildingExecutor
 from syncengine.migrate.rejection import Rejection, rejection_for
 from syncengine.migrate.row_function import RowFunctionExecutor
 from syncengine.migrate.shape import columns_of
+from syncengine.outbox.filing import file_entries
 from syncengine.vocabulary import STORE_SCOPE
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class QueuedEntries:
     def _without_code(self, name: str, before: tuple[str, ...]) -> None:
         """An author's own executor says nothing of entries: they go on where every column that they name is left."""
         version = self._shape_version
+        file_entries(self._store)
         read = int(self._store.value("entries", "count", collection=name))
         if not read:
             return

@@ -39,6 +39,7 @@ def _write_profile(store: "Store", registry: "MigrationRegistry", user: str) -> 
     from syncengine.migrate.shape import columns_of
     from syncengine.migrate.status import status_of
     from syncengine.outbox.capture import capture_off
+    from syncengine.outbox.filing import file_entries
 
     name, column = registry.profile
     if column not in columns_of(store, name):
@@ -46,6 +47,7 @@ def _write_profile(store: "Store", registry: "MigrationRegistry", user: str) -> 
     owner = registry.collections[name].owner
     assert owner is not None, "a profile belongs to a user"
     status = orjson.dumps(status_of(store, registry, user=user).to_json()).decode()
+    file_entries(store)
     is_heard_of = store.value("entries", "is_heard_of", collection=name, owner=user)
     # Of a row that the cloud has never heard of a change means nothing there: its upload brings the whole.
     with nullcontext() if is_heard_of else capture_off(store, (name,)):

@@ -51,6 +51,7 @@ from syncengine.migrate.shadow_others import LEASE
 from syncengine.migrate.shape import fingerprint, table_exists
 from syncengine.migrate.starter import Starter
 from syncengine.outbox.capture import capture_off
+from syncengine.outbox.filing import file_entries
 from syncengine.vocabulary import STORE_SCOPE, SchemaVersion
 
 ON_COLLISION = ("stop", "keep", "overwrite")
@@ -393,6 +394,7 @@ class _Going:
 
     def _set_shapes(self, step: UndoStep) -> None:
         store = self._store
+        file_entries(store)
         for name in step.collections:
             if not table_exists(store, name):
                 store.run("rollback", "forget_collection", name=name)

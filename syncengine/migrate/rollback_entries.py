@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from syncengine.migrate.definition import EntryCounts
 from syncengine.migrate.entries_written import EntryWriter
 from syncengine.migrate.rejection import Rejection
+from syncengine.outbox.filing import file_entries
 
 if TYPE_CHECKING:
     from syncengine.migrate.rollback_undoing import Undoing
@@ -18,6 +19,7 @@ TABLE_DROPPED = Rejection(code="table_dropped", text="the table of its row goes"
 def put_back_entries(undoing: "Undoing", name: str, *, shape_version: str) -> EntryCounts:
     """Where rows go back as they were: so do entries from before; what was written since goes to quarantine."""
     store = undoing.store
+    file_entries(store)
     read = int(store.value("entries", "count", collection=name))
     if not read:
         return EntryCounts()
@@ -30,6 +32,7 @@ def put_back_entries(undoing: "Undoing", name: str, *, shape_version: str) -> En
 def set_entries_aside(undoing: "Undoing", name: str) -> EntryCounts:
     """Where the table goes: what names a row that was there has nowhere to go."""
     store = undoing.store
+    file_entries(store)
     store.run("rollback", "take_back_puts", collection=name, owner=None, row_key=None)
     read = int(store.value("entries", "count", collection=name))
     _set_aside(undoing, name, TABLE_DROPPED, shape_version=None)

@@ -16,6 +16,7 @@ from syncengine.migrate.rollback_old_rows import EDITED, EXPECTED_SUFFIX, rename
 from syncengine.migrate.rollback_report import UndoCounts
 from syncengine.migrate.shape import columns_of, parse_table
 from syncengine.migrate.work import key_columns
+from syncengine.outbox.filing import file_entries
 
 if TYPE_CHECKING:
     from syncengine.migrate.executor import BaseMigrationExecutor
@@ -101,6 +102,7 @@ class _Taking:
     def _take_back_puts(self) -> None:
         """Nothing is sent of rows that go. What the cloud has already stays there."""
         store, user = self.undoing.store, self.undoing.step.user
+        file_entries(store)
         key = self.undoing.collection(self.name).key
         rows = page_of(store, (key,), f" FROM {quoted(self.name)} WHERE {self._is_expected}", ())
         for (row_key,) in rows:

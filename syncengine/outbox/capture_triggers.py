@@ -134,10 +134,12 @@ def _entry(
         literal(table.shape_version),
         "coalesce((SELECT CAST(value AS INTEGER) FROM _sync_state WHERE name = 'group_counter'), 0)",
         "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
+        "1",
     )
     return (
         "INSERT INTO _sync_outbox (owner, kind, collection, row_key, set_json, before_json, shape_version, group_id, "
-        "created_at) " + (f"SELECT {', '.join(values)} WHERE {where}" if where else f"VALUES ({', '.join(values)})")
+        "created_at, fresh) "
+        + (f"SELECT {', '.join(values)} WHERE {where}" if where else f"VALUES ({', '.join(values)})")
     )
 
 

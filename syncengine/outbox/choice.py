@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from syncengine.outbox.barrier_page import Barrier
 from syncengine.outbox.entry import CONFLICT, ENTRY_BYTES_AROUND, Entry, Kind, entry_of
+from syncengine.outbox.filing import file_entries
 from syncengine.outbox.freezing import Freezer
 from syncengine.outbox.squash import Row, Squash, row_of
 from syncengine.outbox.waiting import BODY, EXTRA, IS_UNPULLED, waiting_parts
@@ -209,17 +210,16 @@ class Choice:
         if entry.kind is not Kind.PATCH or entry.base_version is not None:
             return False
         row = row_of(entry)
-        return (
-            row not in self._taken
-            and row not in self._in_flight
-            and not self._store.value(
-                "outbox",
-                "has_earlier",
-                collection=entry.collection,
-                owner=entry.owner,
-                row_key=entry.row_key,
-                entry_id=entry.entry_id,
-            )
+        if row in self._taken or row in self._in_flight:
+            return False
+        file_entries(self._store)
+        return not self._store.value(
+            "outbox",
+            "has_earlier",
+            collection=entry.collection,
+            owner=entry.owner,
+            row_key=entry.row_key,
+            entry_id=entry.entry_id,
         )
 
     def _has_room(self, count: int, size_bytes: int) -> bool:

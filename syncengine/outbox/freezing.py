@@ -6,6 +6,7 @@ import orjson
 
 from syncengine.outbox.delivery import Event
 from syncengine.outbox.entry import Entry, Kind
+from syncengine.outbox.filing import file_entries
 from syncengine.outbox.row_body import LiveRows, RowUnreadable, sendable_json
 from syncengine.outbox.sendable import entry_fault
 from syncengine.outbox.set_aside import set_aside
@@ -60,6 +61,7 @@ class Freezer:
 
     def _body_before_deletion(self, entry: Entry) -> str | None:
         """The row as it was when it was queued, from the edits that have followed; they are sent later."""
+        file_entries(self._store)
         undone: dict[str, Any] = {}
         for kind, before_json in self._store.rows(
             "outbox",

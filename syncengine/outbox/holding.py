@@ -8,6 +8,7 @@ from syncengine.errors import TextUnreadable
 from syncengine.local.identifiers import quoted
 from syncengine.outbox.delivery import Event, State, next_state
 from syncengine.outbox.entry import Kind
+from syncengine.outbox.filing import file_entries
 from syncengine.outbox.sendable import is_utf8
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def hold_behind_open_items(store: "Store", owner: str) -> None:
 
 def hold_behind(store: "Store", item: Item) -> None:
     """Hold every waiting entry that builds on this item, directly or through another held one."""
+    file_entries(store)
     children = _ChildTables(store)
     held_before = store.rows("outbox", "held_behind", owner=item.owner, item_id=item.item_id, state=HELD)
     blockers = [item.blocker, *map(_blocker_of, held_before)]

@@ -10,6 +10,7 @@ from syncengine.outbox import numbering, set_aside, settlement
 from syncengine.outbox.barrier_page import Barrier, Page
 from syncengine.outbox.delivery import Event, State, next_state
 from syncengine.outbox.entry import Batch, Counts, Entry, Results, Settled, entry_of
+from syncengine.outbox.filing import file_entries
 from syncengine.outbox.lease import DrainLease
 from syncengine.outbox.numbering import DrainState
 from syncengine.outbox.row_body import collection_columns
@@ -37,6 +38,7 @@ class Outbox:
         """
         key_column, owner_column, shape_version = collection_columns(self.store, collection)
         with self.store.transaction():
+            file_entries(self.store)
             newest = self.store.value("outbox", "newest")
             first_group = self.store.value("outbox", "advance_groups", count=1)
             self.store.query(
@@ -258,6 +260,7 @@ def _upload_sql(collection: str, *, key_column: str, owner_column: str) -> str:
             WHERE o.collection = :collection
               AND o.owner = :owner
               AND o.row_key = live.{key}
+              AND o.fresh IS NULL
               AND o.kind = 'put'
               AND o.state = 'waiting'
           )

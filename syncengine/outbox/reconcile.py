@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from syncengine.clock import iso
 from syncengine.local.identifiers import quoted
 from syncengine.outbox.capture import synced_collections
+from syncengine.outbox.filing import file_entries
 from syncengine.outbox.row_body import collection_columns
 from syncengine.outbox.unreadable_keys import set_aside_unreadable_keys
 
@@ -47,6 +48,7 @@ def reconcile(store: "Store") -> ReconcileReport:
     A row in quarantine or parked is not gone.
     """
     with store.transaction():
+        file_entries(store)
         newest = store.value("outbox", "newest")
         found = [_reconciled(store, collection) for collection in synced_collections(store)]
         for (owner,) in store.rows("capture", "owners_since", after=newest):
@@ -83,7 +85,7 @@ def _queue(store: "Store", collection: str, select: str) -> int:
 
 _LAST_ENTRY = (
     "(SELECT {what} FROM _sync_outbox AS o WHERE o.collection = :collection AND o.owner = row.owner "
-    "AND o.row_key = row.row_key ORDER BY o.entry_id DESC LIMIT 1)"
+    "AND o.row_key = row.row_key AND o.fresh IS NULL ORDER BY o.entry_id DESC LIMIT 1)"
 )
 _LAST_KIND = _LAST_ENTRY.format(what="o.kind")
 _AT_CLOUD = (
@@ -102,6 +104,7 @@ def _missing_puts(store: "Store", collection: str) -> str:
 
 def unheard_rows(store: "Store", collection: str, *, owner: str) -> list[bytes]:
     """The keys of an owner's live rows that are neither queued nor known to be at the cloud; one may be no UTF-8."""
+    file_entries(store)
     select = f"SELECT CAST(row_key AS BLOB) FROM ({_missing_puts(store, collection)}) WHERE owner = :owner"
     found = store.query(select, {"collection": collection, "owner": owner})
     return [bytes(key) for (key,) in found]

@@ -6,6 +6,7 @@ from syncengine.clock import iso
 from syncengine.errors import EntryInDoubt, QuarantineItemUnknown
 from syncengine.outbox.delivery import Event, State, next_state
 from syncengine.outbox.entry import Entry, Kind, entry_of
+from syncengine.outbox.filing import file_entries
 from syncengine.outbox.holding import Item, hold_behind, item_of
 from syncengine.outbox.row_body import collection_columns
 
@@ -85,6 +86,7 @@ def queue_row(store: "Store", *, owner: str, collection: str, row_key: str) -> N
     if waits is not None:
         retry(store, waits)
         return
+    file_entries(store)
     _, _, shape_version = collection_columns(store, collection)
     group_id = store.value("outbox", "advance_groups", count=2) - 1
     now = iso(store.clock.now_ms())

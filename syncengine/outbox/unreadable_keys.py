@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from syncengine.errors import TextUnreadable
 from syncengine.outbox.delivery import Event
 from syncengine.outbox.entry import entry_of
+from syncengine.outbox.filing import file_entries
 from syncengine.outbox.sendable import KEY_NOT_UTF8, TEXT_NOT_UTF8, is_utf8
 from syncengine.outbox.set_aside import set_aside
 
@@ -23,6 +24,7 @@ def set_aside_unreadable(store: "Store", owner: str) -> None:
 
     The item's texts have U+FFFD for each byte that is none; the row itself stays as it is.
     """
+    file_entries(store)
     set_aside_unreadable_keys(store, owner)
     after = 0
     while True:

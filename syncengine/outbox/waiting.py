@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from syncengine.outbox.filing import file_entries
 from syncengine.outbox.sendable import INTEGER_MAX, INTEGER_MIN, KEY_BYTES_MAX, is_plain, is_plain_key
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ Row = tuple[Any, ...]
 Part = tuple[bool, list[Row]]
 """True: each row is a group of its own, one edit with a body beyond doubt. False: the rows of one group."""
 
+WINDOW_IDS, PASSED_IDS_MAX = 5_000, 2_500
 KEY, BODY, GROUP = 6, 7, 12
 EXTRA, IS_UNPULLED, MAY_BE_PLAIN = 21, 22, 23
 _VALUES_OF_KIND = frozenset({str, int, float, bool, type(None)})
@@ -28,18 +30,46 @@ def waiting_parts(store: "Store", owner: str, *, page_entries: Callable[[], int]
     A queue may be longer than memory should hold.
     """
     rest: list[Row] = []
-    after = 0
-    while True:
-        entries_max = page_entries()
-        page = store.rows("outbox", "waiting", owner=owner, after=after, entries_max=entries_max)
-        if len(page) < entries_max:
-            yield from _parts(rest + page)
-            return
-        after = page[-1][0]
+    for page in _pages(store, owner, page_entries):
         rows = rest + page
         cut = _begin_of_last_group(rows)
         rest = rows[cut:]
         yield from _parts(rows[:cut])
+    yield from _parts(rest)
+
+
+def _pages(store: "Store", owner: str, page_entries: Callable[[], int]) -> Iterator[list[Row]]:
+    filed_to, oldest_behind, newest = store.rows("outbox", "filed_to")[0]
+    yield from _filed_pages(store, owner, page_entries, after=0, until=filed_to)
+    after = max(filed_to, oldest_behind - 1)
+    while after < newest:
+        entries_max = page_entries()
+        until = min(after + WINDOW_IDS, newest)
+        page = store.rows("outbox", "waiting_behind", owner=owner, after=after, until=until, entries_max=entries_max)
+        if page:
+            yield page
+        if len(page) == entries_max:
+            after = page[-1][0]
+        elif (until - after) - len(page) < PASSED_IDS_MAX:
+            after = until
+        else:
+            # Others wait there, too, and more than one would pass each time.
+            file_entries(store)
+            yield from _filed_pages(store, owner, page_entries, after=until, until=newest)
+            return
+
+
+def _filed_pages(
+    store: "Store", owner: str, page_entries: Callable[[], int], *, after: int, until: int
+) -> Iterator[list[Row]]:
+    while after < until:
+        entries_max = page_entries()
+        page = store.rows("outbox", "waiting", owner=owner, after=after, until=until, entries_max=entries_max)
+        if page:
+            yield page
+        if len(page) < entries_max:
+            return
+        after = page[-1][0]
 
 
 def _begin_of_last_group(rows: list[Row]) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from syncengine.clock import iso
 from syncengine.local.sqlite_errors import ConstraintError
 from syncengine.migrate.rejection import Rejection, rejection_for
+from syncengine.outbox.filing import file_entries
 from syncengine.sync.beside import HandedBack, Lifted
 from syncengine.sync.calls import PulledRow
 from syncengine.sync.live_table import LiveTable, Unforeseen, is_clash
@@ -231,6 +232,7 @@ class Landings:
         item = landing.item
         if landing.key != item.key:
             return
+        file_entries(self._store)
         self._store.run("pull", "drop_lifts", owner=self._owner, collection=item.collection, row_key=item.key)
         if landing.others:
             self._queue_changes(item, landing.table, made)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from syncengine.clock import iso
 from syncengine.logs import log_event
+from syncengine.outbox.filing import file_entries
 from syncengine.outbox.row_body import RowUnreadable, sendable_json
 from syncengine.outbox.set_aside import release
 from syncengine.sync.calls import PulledRow
@@ -25,6 +26,7 @@ _log = logging.getLogger("syncengine.sync")
 
 def pending_edits(store: "Store", owner: str, rows: Iterable[PulledRow]) -> dict[Key, list[Edit]]:
     """The entries of each of these rows that the cloud has not answered, oldest first. One question for all."""
+    file_entries(store)
     if not store.value("pull", "has_entries", owner=owner):
         return {}
     found: dict[Key, list[Edit]] = defaultdict(list)

@@ -19,7 +19,7 @@ LeftOut = Mapping[str, Collection[str]]
 _NOT_COMPARED = frozenset(
     {"_sync_state", "_sync_lease", "_sync_restore_point", "_sync_erasure", "_sync_run", "_sync_drain"}
 )
-_OF_ONE_RUN = re.compile(r".*_(at|until|ms|hash)|(run|entry|item|aside|touch|conflict|parked|restore_point)_id")
+_OF_ONE_RUN = re.compile(r".*_(at|until|ms|hash)|(run|entry|item|aside|touch|conflict|parked|restore_point)_id|fresh")
 _HISTORY = (
     "SELECT DISTINCT migration, scope, state, rows_read, rows_written, rows_merged, rows_dropped, rows_quarantined "
     "FROM _sync_run WHERE state NOT IN ('failed', 'cancelled')"

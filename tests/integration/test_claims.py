@@ -447,15 +447,22 @@ def test_a_row_whose_put_is_on_its_way_is_deleted_at_the_cloud_however_it_came_a
         ("has_earlier", "_sync_outbox_by_row"),
         ("edits_after", "_sync_outbox_by_row"),
         ("sendable", "_sync_outbox_by_owner"),
+        ("waiting_behind", "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        ("sendable", "INTEGER PRIMARY KEY (rowid>?)"),
+        ("filed_to", "INTEGER PRIMARY KEY (rowid>?)"),
+        ("file", "INTEGER PRIMARY KEY (rowid>?)"),
+        ("waiting_keys", "_sync_outbox_by_owner"),
+        ("hold_row", "_sync_outbox_by_row"),
+        ("hold_group", "_sync_outbox_by_owner"),
     ],
 )
 def test_no_statement_of_a_drain_reads_the_whole_queue(world, name, index):
     sql = statement("outbox", name)
     values = dict.fromkeys(re.findall(r":(\w+)", sql), 1)
     plan = [detail for *_, detail in world.store.query("EXPLAIN QUERY PLAN " + sql, values)]
-    assert any(f"INDEX {index}" in step for step in plan), plan
+    assert any(index in step for step in plan), plan
     assert not [
-        step for step in plan if step.startswith("SCAN") or ("TEMP B-TREE" in step and name != "edits_after")
+        step for step in plan if step.startswith("SCAN _") or ("TEMP B-TREE" in step and name != "edits_after")
     ], plan
 
 

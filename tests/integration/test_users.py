@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import pytest
 from drain_world import Line, MovableClock
-from users_world import add_notes, opened, rows_of
+from users_world import add_notes, opened, rows_of, stays_of
 
 from migrations import REGISTRY
 from syncengine import Engine
@@ -53,7 +53,9 @@ def at_the_cloud(server, user):
 def queue_of(engine, owner):
     store = engine._store
     return (
-        store.query("SELECT * FROM _sync_outbox WHERE owner = ? ORDER BY entry_id", (owner,)),
+        store.query(
+            f"SELECT {stays_of(store, '_sync_outbox')} FROM _sync_outbox WHERE owner = ? ORDER BY entry_id", (owner,)
+        ),
         store.query("SELECT * FROM _sync_drain WHERE owner = ?", (owner,)),
         store.query("SELECT * FROM _sync_cursor WHERE owner = ?", (owner,)),
     )

@@ -7,6 +7,7 @@ from migrate_world import registry_of
 from syncengine import BaseMigrationExecutor, Engine, MigrationDefinition, Put
 from syncengine.errors import OtherUsersRowsChanged
 from syncengine.local.rows_of_others import rows_of_others
+from syncengine.outbox.filing import file_entries
 
 CANARY = "canary-of-bob"
 OWNED = {"journeys": "user_id"}
@@ -154,6 +155,7 @@ def test_an_import_also_a_late_one_and_an_upload_leave_the_others_alone(tmp_path
     with Engine.open(path, registry=registry_of(make_v2(), *later, target=target), user=None) as engine:
         engine.migrate()
         before = [row for row in journeys(engine) if row[0] != "ann"]
+        file_entries(engine._store)
         queued = engine._store.query("SELECT * FROM _sync_outbox WHERE owner <> 'ann' ORDER BY entry_id")
         prints = rows_of_others(engine._store, OWNED, user="ann")
     phone = write_phone(tmp_path / "phone.json", [walk(number) for number in range(20)])

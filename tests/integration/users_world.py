@@ -66,8 +66,17 @@ def rows_of(engine, owner):
         "SELECT m.name, c.name FROM sqlite_schema AS m, pragma_table_info(m.name) AS c "
         "WHERE m.type = 'table' AND c.name IN ('user_id', 'owner') ORDER BY m.name"
     )
-    found = {table: store.query(f'SELECT * FROM "{table}" WHERE "{column}" = ?', (owner,)) for table, column in named}
+    found = {
+        table: store.query(f'SELECT {stays_of(store, table)} FROM "{table}" WHERE "{column}" = ?', (owner,))
+        for table, column in named
+    }
     return {table: sorted(map(repr, rows)) for table, rows in found.items() if rows}
+
+
+def stays_of(store, table):
+    """Its columns, but what says whether an entry is in the indexes."""
+    names = store.query("SELECT name FROM pragma_table_info(?) WHERE name <> 'fresh'", (table,))
+    return ", ".join(f'"{name}"' for (name,) in names)
 
 
 def found_on_disk(folder, *markers):

@@ -2,7 +2,7 @@
 
 -- name: any
 -- Has a collection entries, open items, or rows that the cloud knows?
-SELECT EXISTS (SELECT 1 FROM _sync_outbox WHERE collection = :collection)
+SELECT EXISTS (SELECT 1 FROM _sync_outbox WHERE collection = :collection AND fresh IS NULL)
     OR EXISTS (SELECT 1 FROM _sync_row WHERE collection = :collection)
     OR EXISTS (
       SELECT 1
@@ -20,6 +20,7 @@ SELECT
     SELECT count(*)
     FROM _sync_outbox
     WHERE collection = :collection
+      AND fresh IS NULL
       AND kind NOT IN ('lift', 'migration', 'void')
       AND state <> 'squashed'
   ) + (
@@ -37,6 +38,7 @@ SELECT
     SELECT count(*)
     FROM _sync_outbox
     WHERE collection = :collection
+      AND fresh IS NULL
       AND kind NOT IN ('lift', 'migration', 'void')
       AND state <> 'squashed'
       AND shape_version = :shape_version
@@ -70,6 +72,7 @@ WHERE name = '_sync_outbox';
 SELECT DISTINCT owner, row_key
 FROM _sync_outbox
 WHERE collection = :collection
+  AND fresh IS NULL
   AND kind NOT IN ('lift', 'migration', 'void')
   AND shape_version <> :shape_version
   AND entry_id NOT IN (SELECT entry_id FROM _sync_entry_staged)
@@ -83,6 +86,7 @@ SELECT
   entry_id, owner, row_key, kind, CAST(set_json AS BLOB), CAST(before_json AS BLOB), shape_version, state
 FROM _sync_outbox
 WHERE collection = :collection
+  AND fresh IS NULL
   AND (owner, row_key) > (:owner, :row_key)
   AND (owner, row_key) <= (:last_owner, :last_key)
   AND kind NOT IN ('lift', 'migration', 'void')
@@ -95,6 +99,7 @@ SELECT
   entry_id, owner, row_key, kind, CAST(set_json AS BLOB), CAST(before_json AS BLOB), shape_version, state
 FROM _sync_outbox
 WHERE collection = :collection
+  AND fresh IS NULL
   AND owner = :owner
   AND kind NOT IN ('lift', 'migration', 'void')
 ORDER BY entry_id;
@@ -105,6 +110,7 @@ SELECT
   entry_id, owner, row_key, kind, CAST(set_json AS BLOB), CAST(before_json AS BLOB), shape_version, state
 FROM _sync_outbox
 WHERE collection = :collection
+  AND fresh IS NULL
   AND kind = 'changes'
   AND shape_version <> :shape_version
 ORDER BY entry_id;
@@ -114,6 +120,7 @@ ORDER BY entry_id;
 SELECT entry_id, shape_version
 FROM _sync_outbox
 WHERE collection = :collection
+  AND fresh IS NULL
   AND kind NOT IN ('lift', 'migration', 'void')
   AND state <> 'squashed'
   AND NOT (kind = 'put' AND set_json IS NULL)
@@ -125,6 +132,7 @@ SELECT
   entry_id, owner, row_key, kind, CAST(set_json AS BLOB), CAST(before_json AS BLOB), shape_version, state
 FROM _sync_outbox
 WHERE collection = :collection
+  AND fresh IS NULL
   AND owner = :owner
   AND row_key = :row_key
   AND shape_version <> :shape_version
@@ -148,6 +156,7 @@ ORDER BY json_extract(body, '$.entry_id');
 SELECT owner
 FROM _sync_outbox
 WHERE collection = :collection
+  AND fresh IS NULL
   AND kind NOT IN ('lift', 'migration', 'void')
 UNION
 SELECT owner
@@ -237,6 +246,7 @@ WHERE entry_id = :entry_id;
 UPDATE _sync_outbox
 SET shape_version = :shape_version
 WHERE collection = :collection
+  AND fresh IS NULL
   AND kind NOT IN ('lift', 'migration', 'void');
 
 -- name: relabel_items
@@ -253,6 +263,7 @@ WHERE collection = :collection
 UPDATE _sync_outbox
 SET shape_version = :shape_version
 WHERE collection = :collection
+  AND fresh IS NULL
   AND kind = 'put'
   AND set_json IS NULL;
 
@@ -261,6 +272,7 @@ WHERE collection = :collection
 UPDATE _sync_outbox
 SET shape_version = :shape_version
 WHERE collection = :collection
+  AND fresh IS NULL
   AND shape_version = :known_as;
 
 -- name: rename_shape_of_items
@@ -283,6 +295,7 @@ SET kind = json_extract(original_json, '$.kind'),
     shape_version = :shape_version,
     original_json = NULL
 WHERE collection = :collection
+  AND fresh IS NULL
   AND kind NOT IN ('lift', 'migration', 'void')
   AND json_extract(original_json, '$.shape_version') = :shape_version;
 
@@ -358,6 +371,7 @@ LIMIT :rows_max;
 SELECT DISTINCT owner, row_key
 FROM _sync_outbox AS o
 WHERE collection = :collection
+  AND fresh IS NULL
   AND entry_id <= :newest
   AND kind NOT IN ('lift', 'migration', 'void')
   AND (state = 'claimed' OR kind = 'put' AND set_json IS NULL)
@@ -412,6 +426,7 @@ SELECT EXISTS (
   SELECT 1
   FROM _sync_outbox
   WHERE collection = :collection
+    AND fresh IS NULL
     AND owner = :owner
     AND row_key = :row_key
     AND entry_id <= :newest
@@ -423,6 +438,7 @@ SELECT EXISTS (
   SELECT 1
   FROM _sync_outbox
   WHERE collection = :collection
+    AND fresh IS NULL
     AND owner = :owner
     AND row_key = :row_key
     AND entry_id <= :newest
@@ -434,7 +450,7 @@ SELECT EXISTS (
 -- name: is_heard_of
 -- 1 when the cloud has rows of a collection from this user, or will get some.
 SELECT EXISTS (SELECT 1 FROM _sync_row WHERE collection = :collection AND owner = :owner AND NOT deleted)
-    OR EXISTS (SELECT 1 FROM _sync_outbox WHERE collection = :collection AND owner = :owner);
+    OR EXISTS (SELECT 1 FROM _sync_outbox WHERE collection = :collection AND owner = :owner AND fresh IS NULL);
 
 -- name: stage
 -- What an entry will be, beside what it is.
@@ -479,6 +495,7 @@ WHERE collection = :collection
     SELECT 1
     FROM _sync_outbox AS o
     WHERE o.collection = _sync_entry_staged.collection
+      AND o.fresh IS NULL
       AND o.owner = _sync_entry_staged.owner
       AND o.row_key = _sync_entry_staged.was_key
       AND o.kind NOT IN ('lift', 'migration', 'void')

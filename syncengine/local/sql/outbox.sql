@@ -13,6 +13,26 @@ UPDATE _sync_outbox
 SET group_id = group_id + (entry_id - :after - 1) / :entries_max
 WHERE entry_id > :after;
 
+-- name: filed_to
+-- Up to which entry all are in the indexes; the oldest entry behind it, and the newest.
+SELECT filed_to,
+       coalesce((SELECT min(entry_id) FROM _sync_outbox WHERE entry_id > filed_to), filed_to),
+       coalesce((SELECT max(entry_id) FROM _sync_outbox), 0)
+FROM (SELECT coalesce((SELECT CAST(value AS INTEGER) FROM _sync_state WHERE name = 'filed_to'), 0) AS filed_to);
+
+-- name: file
+-- Enter what triggers have written behind an entry into the indexes.
+UPDATE _sync_outbox
+SET fresh = NULL
+WHERE entry_id > :after
+  AND fresh IS NOT NULL;
+
+-- name: note_filed
+-- Up to this entry all are in the indexes.
+INSERT INTO _sync_state (name, value)
+VALUES ('filed_to', :entry_id)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
 -- name: collection
 -- Where the key and the owner of a synced collection stand, and the shape of its rows.
 SELECT key_column, owner_column, shape_version
@@ -75,7 +95,7 @@ LIMIT :entries_max;
 
 -- name: waiting
 -- One page of what has no number yet, in the order of writing, with what is known of its rows at the cloud.
--- The last column: whether there may be nothing special to an entry.
+-- The last column: whether there may be nothing special to an entry. By the index, up to where all entries are in it.
 SELECT
   o.entry_id, o.owner, o.sequence, o.epoch, o.kind, o.collection, o.row_key, o.set_json, o.before_json,
   CASE WHEN o.kind IN ('put', 'patch', 'delete', 'changes') THEN r.version ELSE o.base_version END,
@@ -94,7 +114,34 @@ LEFT JOIN _sync_row AS r
   AND r.row_key = o.row_key
 WHERE o.owner = :owner
   AND o.state = 'waiting'
+  AND o.fresh IS NULL
   AND o.entry_id > :after
+  AND o.entry_id <= :until
+ORDER BY o.entry_id
+LIMIT :entries_max;
+
+-- name: waiting_behind
+-- The same behind that, one entry after the other.
+SELECT
+  o.entry_id, o.owner, o.sequence, o.epoch, o.kind, o.collection, o.row_key, o.set_json, o.before_json,
+  CASE WHEN o.kind IN ('put', 'patch', 'delete', 'changes') THEN r.version ELSE o.base_version END,
+  o.shape_version, o.original_json, o.group_id, o.migration, o.barrier_json, o.state, o.held_by, o.attempts,
+  o.last_error, o.created_at, o.claim_token,
+  CASE WHEN r.deleted = 0 THEN r.extra END,
+  o.last_error = 'conflict' AND o.base_version IS r.version,
+  o.set_json IS NOT NULL
+    AND (o.kind = 'put' OR (o.kind = 'patch' AND r.version IS NOT NULL))
+    AND r.extra IS NULL
+    AND o.last_error IS NOT 'conflict'
+FROM _sync_outbox AS o
+LEFT JOIN _sync_row AS r
+  ON r.collection = o.collection
+  AND r.owner = o.owner
+  AND r.row_key = o.row_key
+WHERE o.entry_id > :after
+  AND o.entry_id <= :until
+  AND o.owner = :owner
+  AND o.state = 'waiting'
 ORDER BY o.entry_id
 LIMIT :entries_max;
 
@@ -112,6 +159,7 @@ FROM _sync_outbox
 WHERE collection = :collection
   AND owner = :owner
   AND row_key = :row_key
+  AND fresh IS NULL
   AND entry_id > :entry_id
   AND state IN ('waiting', 'held')
 ORDER BY entry_id;
@@ -123,6 +171,7 @@ FROM _sync_outbox
 WHERE collection = :collection
   AND owner = :owner
   AND row_key = :row_key
+  AND fresh IS NULL
   AND entry_id < :entry_id
   AND kind IN ('put', 'changes', 'lift')
 LIMIT 1;
@@ -133,6 +182,7 @@ SELECT entry_id, row_key
 FROM _sync_outbox
 WHERE owner = :owner
   AND state = 'waiting'
+  AND fresh IS NULL
   AND entry_id > :after
 ORDER BY entry_id
 LIMIT :entries_max;
@@ -143,6 +193,7 @@ SELECT entry_id, CAST(row_key AS BLOB)
 FROM _sync_outbox
 WHERE owner = :owner
   AND state = 'waiting'
+  AND fresh IS NULL
   AND entry_id > :after
 ORDER BY entry_id
 LIMIT :entries_max;
@@ -153,6 +204,7 @@ SELECT entry_id, CAST(set_json AS BLOB), CAST(before_json AS BLOB)
 FROM _sync_outbox
 WHERE owner = :owner
   AND state = 'waiting'
+  AND fresh IS NULL
   AND entry_id > :after
 ORDER BY entry_id
 LIMIT :entries_max;
@@ -183,6 +235,7 @@ FROM _sync_outbox
 WHERE collection = ''
   AND owner = :owner
   AND kind = 'migration'
+  AND fresh IS NULL
 ORDER BY entry_id;
 
 -- name: number
@@ -322,6 +375,7 @@ SET sequence = NULL,
     claim_token = NULL,
     state = :state
 WHERE owner = :owner
+  AND sequence IS NOT NULL
   AND state = 'claimed'
   AND kind <> 'void';
 
@@ -329,6 +383,7 @@ WHERE owner = :owner
 -- In a new epoch there is no number to keep.
 DELETE FROM _sync_outbox
 WHERE owner = :owner
+  AND sequence IS NOT NULL
   AND kind = 'void';
 
 -- name: remember_version
@@ -367,6 +422,7 @@ SELECT entry_id, kind, collection, row_key, group_id, json_extract(barrier_json,
 FROM _sync_outbox
 WHERE owner = :owner
   AND state = :state
+  AND fresh IS NULL
   AND held_by = :item_id;
 
 -- name: hold_row
@@ -377,6 +433,7 @@ SET state = :state,
 WHERE collection = :collection
   AND owner = :owner
   AND row_key = :row_key
+  AND fresh IS NULL
   AND entry_id > :after
   AND state = 'waiting'
 RETURNING entry_id, kind, collection, row_key, group_id, json_extract(barrier_json, '$.collections');
@@ -389,6 +446,7 @@ SET state = :state,
 WHERE owner = :owner
   AND group_id = :group_id
   AND state = 'waiting'
+  AND fresh IS NULL
 RETURNING entry_id, kind, collection, row_key, group_id, json_extract(barrier_json, '$.collections');
 
 -- name: hold_behind_barrier
@@ -399,6 +457,7 @@ SET state = :state,
 WHERE owner = :owner
   AND entry_id > :after
   AND state = 'waiting'
+  AND fresh IS NULL
   AND (
     kind = 'migration'
     OR collection IN (SELECT value FROM json_each(:collections))
@@ -422,10 +481,21 @@ GROUP BY state;
 
 -- name: sendable
 -- How many entries of one queue wait for nothing but the cloud.
-SELECT count(*)
-FROM _sync_outbox
-WHERE owner = :owner
-  AND state IN ('waiting', 'claimed');
+SELECT
+  (
+    SELECT count(*)
+    FROM _sync_outbox
+    WHERE owner = :owner
+      AND state IN ('waiting', 'claimed')
+      AND fresh IS NULL
+  ) + (
+    SELECT count(*)
+    FROM _sync_outbox
+    WHERE entry_id > coalesce((SELECT CAST(value AS INTEGER) FROM _sync_state WHERE name = 'filed_to'), 0)
+      AND owner = :owner
+      AND state IN ('waiting', 'claimed')
+      AND fresh IS NOT NULL
+  );
 
 -- name: oldest_at
 -- Since when the oldest entry waits.

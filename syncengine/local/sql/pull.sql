@@ -24,6 +24,7 @@ SELECT EXISTS (
   SELECT 1
   FROM _sync_outbox
   WHERE owner = :owner
+    AND sequence IS NOT NULL
     AND state = 'claimed'
     AND kind <> 'migration'
 );
@@ -102,6 +103,7 @@ SELECT EXISTS (
   SELECT 1
   FROM _sync_outbox
   WHERE owner = :owner
+    AND fresh IS NULL
     AND collection <> ''
 );
 
@@ -113,6 +115,7 @@ JOIN _sync_outbox AS o
   ON o.collection = json_extract(k.value, '$[0]')
   AND o.owner = :owner
   AND o.row_key = json_extract(k.value, '$[1]')
+  AND o.fresh IS NULL
 WHERE o.state <> 'squashed'
   AND o.kind IN ('put', 'patch', 'delete', 'changes', 'lift')
 ORDER BY o.entry_id;
@@ -177,6 +180,7 @@ DELETE FROM _sync_outbox
 WHERE owner = :owner
   AND collection = :collection
   AND row_key = :row_key
+  AND fresh IS NULL
   AND kind = 'lift'
   AND state IN ('waiting', 'held');
 

@@ -190,6 +190,7 @@ WHERE NOT EXISTS (
   WHERE collection = :collection
     AND owner = :owner
     AND row_key = :row_key
+    AND fresh IS NULL
     AND kind = 'put'
     AND state = 'waiting'
     AND set_json IS NULL

@@ -59,12 +59,21 @@ FROM _sync_collection
 WHERE name = :collection;
 
 -- name: entries_of_row
--- What is queued of a row, in order.
+-- What is queued of a row, in order; what is in no index yet is looked through.
 SELECT entry_id
 FROM _sync_outbox
 WHERE collection = :collection
   AND owner = :owner
   AND row_key = :row_key
+  AND fresh IS NULL
+UNION ALL
+SELECT entry_id
+FROM _sync_outbox
+WHERE entry_id > coalesce((SELECT CAST(value AS INTEGER) FROM _sync_state WHERE name = 'filed_to'), 0)
+  AND +collection = :collection
+  AND owner = :owner
+  AND row_key = :row_key
+  AND fresh IS NOT NULL
 ORDER BY entry_id;
 
 -- name: items_of_row
@@ -107,7 +116,9 @@ WHERE collection = :collection
 SELECT o.migration
 FROM _sync_outbox AS o
 WHERE o.owner = :owner
+  AND o.collection = ''
   AND o.kind = 'migration'
+  AND o.fresh IS NULL
   AND o.entry_id < :entry_id
   AND EXISTS (
     SELECT 1
@@ -119,11 +130,23 @@ LIMIT 1;
 
 -- name: ahead
 -- How many entries of a queue go before this one.
-SELECT count(*)
-FROM _sync_outbox
-WHERE owner = :owner
-  AND state IN ('waiting', 'claimed')
-  AND entry_id < :entry_id;
+SELECT
+  (
+    SELECT count(*)
+    FROM _sync_outbox
+    WHERE owner = :owner
+      AND state IN ('waiting', 'claimed')
+      AND fresh IS NULL
+      AND entry_id < :entry_id
+  ) + (
+    SELECT count(*)
+    FROM _sync_outbox
+    WHERE entry_id > coalesce((SELECT CAST(value AS INTEGER) FROM _sync_state WHERE name = 'filed_to'), 0)
+      AND entry_id < :entry_id
+      AND owner = :owner
+      AND state IN ('waiting', 'claimed')
+      AND fresh IS NOT NULL
+  );
 
 -- name: waits_of_queue
 -- Whether a user's queue rests after failures, and why.

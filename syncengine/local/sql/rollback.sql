@@ -94,6 +94,7 @@ WHERE migration = :migration
 -- Entries that name rows which are gone: there is nothing to send for them.
 DELETE FROM _sync_outbox
 WHERE collection = :collection
+  AND fresh IS NULL
   AND (:owner IS NULL OR owner = :owner)
   AND (:row_key IS NULL OR row_key = :row_key)
   AND kind = 'put'

@@ -2,7 +2,7 @@
 -- Times are ISO-8601 UTC with milliseconds; states are words; JSON is text. Only SQL that SQLite 3.37 knows.
 
 CREATE TABLE _sync_state (
-  name  TEXT NOT NULL PRIMARY KEY, -- agreed to <hop> for <scope>, app, device_id, engine_schema, erasing, group_counter, probe_verdict, probe_at,
+  name  TEXT NOT NULL PRIMARY KEY, -- agreed to <hop> for <scope>, app, device_id, engine_schema, erasing, filed_to, group_counter, probe_verdict, probe_at,
                                    -- schema_cookie, quarantine_code [of <user>]
   value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -224,9 +224,9 @@ CREATE TABLE _sync_outbox (
   collection    TEXT NOT NULL,     -- '' for a migration
   row_key       TEXT NOT NULL,     -- '' for a migration
   set_json      TEXT               -- what to write; NULL until claimed for a put that names only its row
-    CONSTRAINT set_is_json CHECK (set_json IS NULL OR json_valid(set_json)),
+    CONSTRAINT set_is_json CHECK (fresh IS NOT NULL OR set_json IS NULL OR json_valid(set_json)),
   before_json   TEXT               -- the old values of what changed
-    CONSTRAINT before_is_json CHECK (before_json IS NULL OR json_valid(before_json)),
+    CONSTRAINT before_is_json CHECK (fresh IS NOT NULL OR before_json IS NULL OR json_valid(before_json)),
   base_version  INTEGER,           -- the server's version of the row that the edit stands on; known when claimed
   shape_version TEXT NOT NULL,     -- the shape that set_json is written in
   original_json TEXT               -- as first written, when a migration converted it
@@ -243,12 +243,15 @@ CREATE TABLE _sync_outbox (
   attempts      INTEGER NOT NULL DEFAULT 0,
   last_error    TEXT,
   created_at    TEXT NOT NULL,
+  fresh         INTEGER            -- 1: as a trigger wrote it, and in no index yet: an edit of the app is not to wait for that
+    CONSTRAINT fresh_is_a_flag CHECK (fresh IS NULL OR fresh = 1),
   CONSTRAINT claimed_is_numbered CHECK (state <> 'claimed' OR sequence IS NOT NULL),
   CONSTRAINT held_says_by_what CHECK ((state = 'held') = (held_by IS NOT NULL)),
   CONSTRAINT squashed_says_into_what CHECK ((state = 'squashed') = (squashed_into IS NOT NULL))
 ) STRICT;
-CREATE INDEX _sync_outbox_by_owner ON _sync_outbox (owner, state, entry_id);
-CREATE INDEX _sync_outbox_by_row ON _sync_outbox (collection, owner, row_key);
+-- With what its own WHERE asks for, else SQLite looks into each row to count.
+CREATE INDEX _sync_outbox_by_owner ON _sync_outbox (owner, state, entry_id, fresh) WHERE fresh IS NULL;
+CREATE INDEX _sync_outbox_by_row ON _sync_outbox (collection, owner, row_key) WHERE fresh IS NULL;
 CREATE INDEX _sync_outbox_by_survivor ON _sync_outbox (squashed_into) WHERE squashed_into IS NOT NULL;
 CREATE INDEX _sync_outbox_by_migration ON _sync_outbox (migration, owner) WHERE migration IS NOT NULL;
 CREATE UNIQUE INDEX _sync_outbox_by_sequence ON _sync_outbox (owner, epoch, sequence) WHERE sequence IS NOT NULL;
