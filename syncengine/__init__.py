@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from syncengine.clock import Clock, SystemClock
     from syncengine.engine import Engine
     from syncengine.errors import DataAtRisk, NeedsDeveloper, NeedsUser, SyncEngineError, WillRetry
+    from syncengine.firestore.backend import FirestoreBackend
     from syncengine.local.keys import HostKey, KeyFile, KeyProvider, KeyringKey
     from syncengine.local.resealing import ResealReport
     from syncengine.local.restore_points import RestorePoint
@@ -54,6 +55,7 @@ _HOME = {
     "DataAtRisk": "errors",
     "DataMigrationService": "migrate.service",
     "Engine": "engine",
+    "FirestoreBackend": "firestore.backend",
     "HostKey": "local.keys",
     "HttpBackend": "remote.http_backend",
     "Item": "migrate.definition",
@@ -120,6 +122,7 @@ __all__ = [
     "DataAtRisk",
     "DataMigrationService",
     "Engine",
+    "FirestoreBackend",
     "HostKey",
     "HttpBackend",
     "Item",

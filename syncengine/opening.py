@@ -7,6 +7,8 @@ from syncengine.migrate.registry import MigrationRegistry
 from syncengine.vocabulary import STORE_SCOPE, user_scope
 
 USER_LETTERS_MAX = 200
+FIRESTORE = "firestore://"
+"""A cloud_url that begins so names a project, and perhaps its database: firestore://herospath-prod/eu."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,8 +95,16 @@ def way_to_the_cloud(
         return None
 
     def make(other_token: Token | None) -> Backend:
+        present = other_token or token or (lambda: None)
+        if url.startswith(FIRESTORE):
+            from syncengine.firestore.backend import FirestoreBackend
+
+            project, _, database = url.removeprefix(FIRESTORE).rstrip("/").partition("/")
+            return FirestoreBackend(
+                project, database=database or "(default)", token=present, settings=settings, clock=clock
+            )
         from syncengine.remote.http_backend import HttpBackend
 
-        return HttpBackend(url, token=other_token or token or (lambda: None), settings=settings, clock=clock)
+        return HttpBackend(url, token=present, settings=settings, clock=clock)
 
     return make
