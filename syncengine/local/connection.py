@@ -32,6 +32,7 @@ _OPEN_RETRY_MS = 5
 _SMALLEST_DATABASE_BYTES = 512
 """One page of the smallest size (sqlite.org/fileformat2.html)."""
 _WAL_BYTES_KEPT = 16 * 1024 * 1024
+_SERVER_CACHE_KIB = 16 * 1024
 
 
 def open_store(
@@ -67,7 +68,10 @@ def open_store(
 
 def open_server_db(path: str) -> apsw.Connection:
     """The reference server's database; each of its commits has reached the disk."""
-    return _open_own(path, SERVER_APPLICATION_ID, busy_wait_ms=10_000, synchronous="FULL")
+    connection = _open_own(path, SERVER_APPLICATION_ID, busy_wait_ms=10_000, synchronous="FULL")
+    # Negative: in KiB (sqlite.org/pragma.html). A push's keys are all over the index: more than the default 2 MB.
+    set_pragma(connection, "cache_size", f"-{_SERVER_CACHE_KIB}", -_SERVER_CACHE_KIB)
+    return connection
 
 
 def library_version() -> str:

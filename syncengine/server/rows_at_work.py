@@ -54,6 +54,7 @@ class RowsAtWork:
         self._patches: dict[Place, tuple[Patch, ...]] = {
             place: row.patches for place, row in self._rows.items() if row.patches
         }
+        self._has_patches = bool(self._patches)
         self._group: dict[Place, Row] = {}
         self._group_bytes = 0
         self._waiting: dict[Place, int] = {}  # by group version
@@ -88,10 +89,11 @@ class RowsAtWork:
         for place, row in self._group.items():
             self._rows[place] = row
             self._waiting[place] = self.head
+            self._has_patches |= bool(row.patches)
         self._waiting_bytes += self._group_bytes
         self._begin_group()
         if self._waiting_bytes > WAITING_BYTES_MAX:
-            self.write()
+            self._write_early()
 
     def is_new(self, place: Place) -> bool:
         """Whether there is neither this row nor a tombstone of it. Between groups."""
@@ -105,9 +107,11 @@ class RowsAtWork:
         self.head = self._head_before_group = row.version
         self._rows[place] = row
         self._waiting[place] = row.version
+        if row.patches:
+            self._has_patches = True
         self._waiting_bytes += size_bytes
         if self._waiting_bytes > WAITING_BYTES_MAX:
-            self.write()
+            self._write_early()
 
     def undo_group(self) -> None:
         """Nothing of the group happened; its versions are given to others."""
@@ -116,10 +120,14 @@ class RowsAtWork:
 
     def write(self) -> None:
         """Everything that whole groups changed, to the database."""
+        self._storage.write_rows(self._user, rows=self._rows, group_versions=self._waiting)
+        if self._has_patches:
+            self._write_patches()
+        self._waiting = {}
+        self._waiting_bytes = 0
+
+    def _write_patches(self) -> None:
         rows = self._rows
-        self._storage.write_rows(
-            self._user, rows=((place, rows[place], group_version) for place, group_version in self._waiting.items())
-        )
         beside = {
             place: rows[place].patches for place in self._waiting if rows[place].patches or place in self._patches
         }
@@ -128,12 +136,15 @@ class RowsAtWork:
             patches={place: each for place, each in beside.items() if each != self._patches.get(place, ())},
         )
         self._patches |= beside
-        for place in self._waiting:
-            row = rows[place]
+
+    def _write_early(self) -> None:
+        """More is to come; what was written and is large need not stay in memory."""
+        written = self._waiting
+        self.write()
+        for place in written:
+            row = self._rows[place]
             if row.body is not None and len(row.body) > BODY_READ_AHEAD_BYTES_MAX:
-                rows[place] = row._replace(body=UNREAD)
-        self._waiting = {}
-        self._waiting_bytes = 0
+                self._rows[place] = row._replace(body=UNREAD)
 
     def _begin_group(self) -> None:
         self._group = {}

@@ -34,35 +34,34 @@ class Settling:
     def settle(self, entries: Sequence[Entry]) -> list[Receipt]:
         """Receipts for all; every number is used up, whatever became of its entry."""
         for _, group in groupby(entries, key=_group_of):
-            first, *others = group
-            if not others and type(first) is RowEntry:
-                self._settle_alone(first)
+            members = [*group]
+            if len(members) == 1 and type(members[0]) is RowEntry:
+                self._settle_alone(members[0])
             else:
-                for receipt in self._settle_group([first, *others]):
+                for receipt in self._settle_group(members):
                     self._receipts.add(receipt)
         return self._receipts.all()
 
     def _settle_alone(self, entry: RowEntry) -> None:
         """The same as for a group of one member, with less ado: most entries are alone."""
         rows = self._rows
-        place = (entry.collection, entry.key)
+        sequence, _, kind, collection, key, body, _, shape, token, _ = entry
+        place = (collection, key)
         status: Status = "applied"
         try:
-            if entry.kind is EntryKind.PUT and rows.is_new(place):
-                row = new_row(
-                    entry.set, shape_version=entry.shape_version, version=rows.head + 1, writer=self._writer
-                )
+            if kind is EntryKind.PUT and rows.is_new(place):
+                row = new_row(body, shape_version=shape, version=rows.head + 1, writer=self._writer)
             else:
                 made, status, _ = rows.judge(place, self._change(entry))
                 if made is None:
-                    self._receipts.add(Receipt(entry.sequence, status, entry.token))
+                    self._receipts.add(Receipt(sequence, status, token))
                     return
                 row = made
             rows.keep_alone(place, row)
         except EntryRejected as rejected:
             self._receipts.add(_rejected(entry, fault=rejected.fault))
         else:
-            self._receipts.add_effect(entry.sequence, status, token=entry.token, version=row.version)
+            self._receipts.add_effect(sequence, status, token=token, version=row.version)
 
     def _settle_group(self, members: list[Entry]) -> list[Receipt]:
         """All members applied or none."""

@@ -207,8 +207,8 @@ class Storage:
         body: str = self._run("body", tenant=user, collection=place[0], key=place[1])[0][0]
         return body
 
-    def write_rows(self, user: UserId, *, rows: Iterable[tuple[Place, Row, int]]) -> None:
-        """Each with the last version of the group that changed it."""
+    def write_rows(self, user: UserId, *, rows: Mapping[Place, Row], group_versions: Mapping[Place, int]) -> None:
+        """Those that have a group version: the last version of the group that changed it."""
         changed_at = self._now()
         # By position, in the order of the statement: names take twice as long to bind.
         self._connection.executemany(
@@ -216,8 +216,7 @@ class Storage:
             (
                 (
                     user,
-                    collection,
-                    key,
+                    *place,
                     version,
                     group_version,
                     shape,
@@ -228,7 +227,8 @@ class Storage:
                     changed_at,
                     body,
                 )
-                for (collection, key), (version, shape, body, patches, writer, stood_on), group_version in rows
+                for place, group_version in group_versions.items()
+                for version, shape, body, patches, writer, stood_on in (rows[place],)
             ),
         ).fetchall()
 

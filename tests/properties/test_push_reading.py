@@ -1,8 +1,10 @@
 """Reading a push by hand takes, refuses and says the same as the models do."""
 
+import itertools
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,12 +18,11 @@ TEXTS = [
     "\N{NO-BREAK SPACE}", 'a":b', "a{b", "9" * 25, "é" * 600, "w" * 129, "k" * 256, "k" * 257,
     "k" * 1_024, "k" * 1_025,
 ]  # fmt: skip
-ODD: st.SearchStrategy[Any] = st.sampled_from(
-    [
-        *[None, True, False, 0, 1, -1, 1.0, 1.5, 2**63 - 1, 2**63, 2**64, float("nan"), float("inf")],
-        *[[], {}, [[]], {"a": {}}, [1], *TEXTS],
-    ]
-)
+VALUES: list[Any] = [
+    *[None, True, False, 0, 1, -1, 1.0, 1.5, 2**63 - 1, 2**63, 2**64, float("nan"), float("inf")],
+    *[[], {}, [[]], {"a": {}}, [1], *TEXTS],
+]
+ODD: st.SearchStrategy[Any] = st.sampled_from(VALUES)
 FIELDS = [
     "sequence", "group", "kind", "collection", "key", "set", "base_version", "shape_version", "token", "on_conflict",
     "migration", "changes", "cloud_version", "lifts", "more",
@@ -72,14 +73,30 @@ def test_a_push_read_by_hand_is_what_the_models_read(raw: bytes) -> None:
     assert _said(read_push, raw) == _said(_read_by_models, raw)
 
 
+@pytest.mark.parametrize("field", FIELDS)
+def test_any_odd_value_of_a_field_is_judged_alike(field: str) -> None:
+    for kind, odd in itertools.product(("put", "delete"), VALUES):
+        for entry in (_plain(kind=kind) | {field: odd}, {**_plain(kind=kind), "set": {"x": odd}}):
+            raw = _text([_plain(kind="put"), entry])
+            assert _said(read_push, raw) == _said(_read_by_models, raw), (kind, odd)
+
+
 def test_plain_entries_are_read_without_the_models() -> None:
-    plain = {"sequence": 1, "group": 1, "kind": "put", "collection": "walks", "key": "k", "shape_version": "2.0.0"}
-    deleted = {**plain, "kind": "delete", "base_version": 4, "token": "t", "on_conflict": "refuse"}
-    pushed = {"request_id": "r", "user": "ann", "device": "d", "epoch": 1, "schema_version": "2.0.0"}
-    raw = json.dumps({**pushed, "entries": [{**plain, "set": {"a": [1, {}]}}, deleted]}).encode()
+    deleted = {**_plain(kind="delete"), "base_version": 4, "token": "t", "on_conflict": "refuse"}
+    raw = _text([{**_plain(kind="put"), "set": {"a": [1, {}]}}, deleted])
     read = read_push(raw)
     assert [type(entry) for entry in read.entries] == [RowEntry, RowEntry]
     assert read.values_are_good
+
+
+def _plain(*, kind: str) -> dict[str, Any]:
+    entry = {"sequence": 1, "group": 1, "kind": kind, "collection": "walks", "key": "k", "shape_version": "2.0.0"}
+    return entry if kind == "delete" else {**entry, "set": {}}
+
+
+def _text(entries: list[dict[str, Any]]) -> bytes:
+    push = {"request_id": "r", "user": "ann", "device": "d", "epoch": 1, "schema_version": "2.0.0"}
+    return json.dumps({**push, "entries": entries}, ensure_ascii=False).encode(errors="surrogatepass")
 
 
 def _read_by_models(raw: bytes) -> Push:
