@@ -4,6 +4,8 @@
 `span` is split into `begins` and `ends`, and `place` is dropped. `marks` stay as they are.
 """
 
+from functools import cache
+
 from pydantic import BaseModel, ConfigDict
 
 from syncengine import (
@@ -139,6 +141,7 @@ _MIGRATIONS = (
 )
 
 
+@cache
 def registry(version: str) -> MigrationRegistry:
     """The app as it was released with this version: it knows nothing of later ones."""
     known = VERSIONS.index(version) + 1

@@ -1,13 +1,12 @@
 """The shipped cloud's own rules on a database of this world, with a witness who writes down what took effect."""
 
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 import orjson
 
 from simulator.world.chance import Chance
 from simulator.world.clock import DeviceClock, WorldTime
+from simulator.world.disk import Drive
 from simulator.world.words import words_in
 from syncengine.remote.encoded_push import EncodedPush
 from syncengine.remote.wire import (
@@ -27,6 +26,7 @@ from syncengine.remote.wire import (
 from syncengine.server.cloud import Cloud
 from syncengine.server.request_body import parse_body
 from syncengine.server.storage import Storage
+from syncengine.testing.images import Files
 from syncengine.vocabulary import UserId
 
 TOOK_EFFECT = ("applied", "merged")
@@ -50,14 +50,14 @@ class Effect:
 class WorldCloud:
     """A cloud for some users. `backend_of` is what a device's calls are carried to."""
 
-    def __init__(self, folder: Path, *, time: WorldTime, chance: Chance, users: tuple[str, ...]) -> None:
+    def __init__(self, drive: Drive, *, time: WorldTime, chance: Chance, users: tuple[str, ...]) -> None:
         self.users = users
         self.effects: list[Effect] = []
         self.pushes = 0
         self.life = 0
         self.compactions = 0
-        self._folder = folder
-        self._backup = folder.with_name(folder.name + "-backup")
+        self.drive = drive
+        self._backup: Files | None = None
         self._clock = DeviceClock(time)
         self._chance = chance
         self._opened = 0
@@ -68,7 +68,7 @@ class WorldCloud:
     def _open(self) -> Cloud:
         self._opened += 1
         chance = self._chance.stream("cloud", self._opened)
-        return Cloud(Storage(str(self._folder), clock=self._clock, chance=chance), clock=self._clock)
+        return Cloud(Storage(str(self.drive.folder), clock=self._clock, chance=chance), clock=self._clock)
 
     def close(self) -> None:
         self.cloud.close()
@@ -120,17 +120,15 @@ class WorldCloud:
     def make_copy(self) -> None:
         """Somebody makes a backup."""
         self.cloud.close()
-        shutil.rmtree(self._backup, ignore_errors=True)
-        shutil.copytree(self._folder, self._backup)
+        self._backup = self.drive.files()
         self.cloud = self._open()
 
     def restore_copy(self) -> bool:
         """The backup is brought back, and all since is lost. False when there is none."""
-        if not self._backup.exists():
+        if self._backup is None:
             return False
         self.cloud.close()
-        shutil.rmtree(self._folder)
-        shutil.copytree(self._backup, self._folder)
+        self.drive.go_on_with(self._backup)
         self.life += 1
         self.cloud = self._open()
         return True

@@ -9,7 +9,7 @@ from typing import NoReturn, TypeVar
 from simulator.world.app import registry
 from simulator.world.clock import DeviceClock
 from simulator.world.cloud import WorldCloud
-from simulator.world.disk import Disks
+from simulator.world.disk import Drive
 from simulator.world.ground import Ground, PromiseBroken
 from simulator.world.ledger import Edit, Ledger
 from simulator.world.network import CALM, Weather, error_of, passage
@@ -54,7 +54,7 @@ class Device:
         *,
         ground: Ground,
         cloud: WorldCloud,
-        disks: Disks,
+        drive: Drive,
         ledger: Ledger,
         users: Sequence[str],
         version: str,
@@ -68,6 +68,8 @@ class Device:
         self.clock = DeviceClock(ground.time)
         self.weather = CALM
         self.partition = ""
+        self.loses_unsynced = False
+        """A cut takes what was not synced; else only the process ends."""
         self.power_share = 0.0
         """How likely the power goes within one step."""
         self.rounds = 0
@@ -77,10 +79,9 @@ class Device:
         """Called when a page was asked for, with the time until it is here."""
         self.after_page: Callable[[Device], None] = lambda device: None
         self.engine: Engine | None = None
-        self.folder = disks.new_folder(name)
         self._ground = ground
         self._cloud = cloud
-        self._disks = disks
+        self.drive = drive
         self._ledger = ledger
         self._settings = settings
         self._encodes = encodes
@@ -93,6 +94,8 @@ class Device:
         self._awaited = 0
         self._reads = False
         self._cuts = 0
+        self._written: list[tuple[int, list[Edit]]] = []
+        """What was committed since the last power cut, and when."""
         self._power = ground.chance.stream("power", name)
         self._network = ground.chance.stream("network", name)
         self._ids = ground.chance.stream("request_ids", name)
@@ -101,7 +104,7 @@ class Device:
 
     @property
     def path(self) -> Path:
-        return self.folder / "app.db"
+        return self.drive.folder / "app.db"
 
     @property
     def registry(self) -> MigrationRegistry:
@@ -157,10 +160,12 @@ class Device:
             clock=self.clock,
             chance=self._ground.chance.stream("engine", self.name, self._starts),
         )
+        self._migrate()
+
+    def _migrate(self) -> None:
+        assert self.engine is not None
         report = self.engine.migrate()
-        if report is None:
-            return
-        for result in report.results:
+        for result in report.results if report is not None else ():
             if not result.success:
                 raise PromiseBroken(f"P6: {self.name} could not migrate: {result.migration_id}: {result.failure}")
 
@@ -169,6 +174,9 @@ class Device:
         if self.engine is not None:
             self.engine.close()
             self.engine = None
+        self._end_round_under_way()
+
+    def _end_round_under_way(self) -> None:
         under_way, self._round = self._round, None
         self._awaited += 1
         if under_way is not None:
@@ -185,26 +193,40 @@ class Device:
         """Another user takes the device."""
         if user == self.user and self.engine is not None:
             return
-        self.switch_off()
+        self._end_round_under_way()
         self.user = user
         self._ground.note(self.name, "user", user)
-        self.switch_on()
+        if self.engine is None:
+            self.switch_on()
+        else:
+            self.engine.switch_user(user)
+            self._migrate()
 
     def cut_power(self, *, since: int | None = None) -> None:
-        """The power goes, and comes back after a while."""
+        """The power goes, and comes back after a while; where the world's power cuts spare the disk, only the process
+        ends."""
         self._ground.saw("power_cut", phase=self.phase)
-        now = self._disks.mark()
+        now = self.drive.mark()
         self.switch_off()  # what this writes comes too late
-        between = (now if since is None else since, now)
         self._cuts += 1
         chance = self._ground.chance.stream("cut", self.name, self._cuts)
-        self.folder = self._disks.after_cut(self.name, self.folder, between=between, chance=chance)
+        if self.loses_unsynced:
+            at = self.drive.cut(between=(now if since is None else since, now), chance=chance)
+            self._doubt(at)
         self._ground.note(self.name, "power_cut")
         self._ground.after(chance.randint(*OFF_MS), self.switch_on)
 
+    def _doubt(self, at: int) -> None:
+        """Commits that no sync followed before the cut may be there or not."""
+        for mark, edits in self._written:
+            if mark >= at or not self.drive.synced_since(mark, until=at):
+                for edit in edits:
+                    edit.is_sure = False
+        self._written = []
+
     def _step(self, what: str, work: Callable[[], Made]) -> Made:
         """One step of this device. Raises PowerLost when the power went somewhere within it."""
-        mark = self._disks.mark()
+        mark = self.drive.mark()
         before, self._doing = self._doing, what
         try:
             made = work()
@@ -231,6 +253,8 @@ class Device:
         except PowerLost:
             for edit in edits:
                 edit.is_sure = False
+        else:
+            self._written.append((self.drive.mark() - 1, edits))
         self.note("writes", *told)
         self._ledger.note(edits)
         return edits

@@ -1,84 +1,217 @@
-"""The disks of all devices: what a power cut within a step would have left of one device's files.
+"""The disks of all machines of a world: what a power cut leaves, and what happens when a disk fails or lies.
 
-All of them lie in one folder under a recording disk. After a cut a device goes on in a new folder that holds the
-image, so that nothing of what was written after the cut can come back.
+The files lie in memory where the system has a file system for that, and SQLite reaches them by a VFS of the world
+(sqlite.org/vfs.html): nothing is really synced, every write, truncation, sync and deletion is written down, and a
+power cut at any of them leaves what was synced, and any part of the rest. After a cut a machine goes on in a new
+folder that holds the image, so that nothing of what was written after the cut can come back.
 """
 
+import os
 import random
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from typing import Any
 
-from syncengine.testing.disk import recording_disk
-from syncengine.testing.images import POLICIES, Disk, DiskLog, Files, Operation
+import apsw
+
+from syncengine.testing.disk import FAILURES
+from syncengine.testing.images import POLICIES, Disk, Files, Operation
+
+IN_MEMORY = Path("/dev/shm")
+"""Linux keeps it in memory (kernel.org/doc/html/latest/filesystems/tmpfs.html); elsewhere the temporary folder."""
+
+_KEPT = (
+    apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_SUPER_JOURNAL
+)
+_numbers = count(1)
 
 
-class Disks:
-    """`records`: power cuts leave what was synced, and any part of the rest. Else all that was written stays, as when
-    a process is killed."""
+class Drive:
+    """The disk of one machine. `folder` is where its files are until the next power cut."""
 
-    def __init__(self, folder: Path, *, log: DiskLog | None) -> None:
-        self.folder = folder
-        self._log = log
-        self._disk = Disk({})
-        self._done = 0
+    def __init__(self, disks: "Disks", name: str) -> None:
+        self._disks = disks
+        self._name = name
         self._lives = 0
+        self._base: Files = {}
+        self._known: set[str] = set()
+        self.operations: list[Operation] = []
+        """All that was done since the folder was new."""
+        self.failure = ""
+        """How it fails now: full, io or read_only; empty: it does not."""
+        self.failed = 0
+        """How many operations have failed."""
+        self.folder = self._new_folder()
 
-    @property
-    def records(self) -> bool:
-        return self._log is not None
-
-    def new_folder(self, device: str) -> Path:
-        """Where a device keeps its files until the next power cut."""
+    def _new_folder(self) -> Path:
         self._lives += 1
-        folder = self.folder / f"{device}-{self._lives}"
+        folder = self._disks.folder / f"{self._name}-{self._lives}"
         folder.mkdir(mode=0o700)
+        self._disks.by_folder[folder.name] = self
         return folder
 
     def mark(self) -> int:
-        """A moment, for `after_cut`."""
-        return len(self._log.operations) if self._log is not None else 0
+        """A moment, for `cut`."""
+        return len(self.operations)
 
-    def after_cut(self, device: str, folder: Path, *, between: tuple[int, int], chance: random.Random) -> Path:
-        """A power cut at some moment between two marks; where the device goes on. Its store is closed by now."""
-        if self._log is None:
-            return folder
+    def synced_since(self, mark: int, *, until: int) -> bool:
+        """Did a sync come between the two moments?"""
+        return any(operation.kind == "sync" for operation in self.operations[mark:until])
+
+    def cut(self, *, between: tuple[int, int], chance: random.Random) -> int:
+        """The power goes at some moment between two marks; that moment. All its databases are closed by now."""
         at = chance.randint(*between)
-        while self._done < at:
-            self._disk.do(self._log.operations[self._done])
-            self._done += 1
-        image = self._disk.image(chance.choice(POLICIES), chance=chance)
-        prefix = f"{folder.name}/"
-        after = self._placed(device, {n: d for n, d in image.items() if n.startswith(prefix)})
-        shutil.rmtree(folder)
-        return after
+        disk = Disk(self._base)
+        for operation in self.operations[:at]:
+            disk.do(operation)
+        self.go_on_with(disk.image(chance.choice(POLICIES), chance=chance))
+        return at
 
-    def copied(self, device: str, folder: Path) -> Path:
-        """Another device with the same files. The store is closed."""
-        files = {
-            path.relative_to(self.folder).as_posix(): path.read_bytes() for path in sorted(folder.glob("app.db*"))
-        }
-        return self._placed(device, {name: data for name, data in files.items() if not name.endswith("-shm")})
+    def go_on_with(self, files: Files) -> None:
+        """In a new folder, in which its databases hold this."""
+        before, self.folder = self.folder, self._new_folder()
+        del self._disks.by_folder[before.name]
+        for path in sorted(before.iterdir()):
+            # What SQLite did not write is on the disk at once: whoever wrote it has synced it.
+            if path.is_dir() or (path.name not in self._known and not path.name.endswith("-shm")):
+                path.rename(self.folder / path.name)
+        self.begin_with(files)
+        shutil.rmtree(before)
 
-    def _placed(self, device: str, files: Files) -> Path:
-        folder = self.new_folder(device)
+    def begin_with(self, files: Files) -> None:
+        """Its files are these from now on."""
         for name, data in files.items():
-            path = folder / Path(name).name
+            path = self.folder / name
             path.touch(mode=0o600)
             path.write_bytes(data)
-            if self._log is not None:
-                placed = f"{folder.name}/{path.name}"
-                self._log.operations.append(Operation(kind="outside", name=placed, data=data))
-        return folder
+        self._base, self._known, self.operations = dict(files), set(files), []
+
+    def files(self) -> Files:
+        """What its databases hold. All are closed."""
+        return {path.name: path.read_bytes() for path in sorted(self.folder.glob("*.db"))}
+
+    def opens(self, path: str) -> None:
+        """SQLite opens a file: one that others have made is safe as it is."""
+        name = _name_of(path)
+        if name not in self._known and Path(path).exists():
+            data = Path(path).read_bytes()
+            self.operations.append(Operation(kind="outside", name=name, data=data))
+            self._known.add(name)
+
+    def look(self, operation: str) -> None:
+        """Called before each operation. Raises what SQLite has to see."""
+        if self.failure:
+            error, kinds = FAILURES[self.failure]
+            if operation in kinds:
+                self.failed += 1
+                raise error("the world's disk fails")
+
+    def done(self, operation: Operation) -> None:
+        if operation.kind == "create":
+            self._known.add(operation.name)
+        self.operations.append(operation)
+
+
+class Disks:
+    """All drives of a world."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.by_folder: dict[str, Drive] = {}
+
+    def drive(self, name: str) -> Drive:
+        """A new machine's."""
+        return Drive(self, name)
+
+    def drive_of(self, path: str) -> Drive | None:
+        """Whose file it is; None for files outside of this world."""
+        folder, _, _ = path.rpartition(os.sep)
+        place, _, name = folder.rpartition(os.sep)
+        return self.by_folder.get(name) if place == str(self.folder) else None
 
 
 @contextmanager
-def disks(folder: Path, *, records: bool) -> Iterator[Disks]:
-    """All stores must be closed when the block ends."""
-    folder.mkdir(mode=0o700)
-    if not records:
-        yield Disks(folder, log=None)
-        return
-    with recording_disk(folder) as log:
-        yield Disks(folder, log=log)
+def disks(folder: Path | None = None) -> Iterator[Disks]:
+    """The disks of one world, in a folder that is gone afterwards. All databases must be closed by then."""
+    where = folder or (IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None)
+    place = Path(os.path.realpath(tempfile.mkdtemp(prefix="syncengine-world-", dir=where)))
+    found = Disks(place)
+    vfs = _WorldVfs(found)
+    try:
+        yield found
+    finally:
+        apsw.set_default_vfs(vfs.below)
+        vfs.unregister()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _name_of(path: str) -> str:
+    return path.rpartition(os.sep)[2]
+
+
+class _Quiet:
+    """What SQLite cannot hand on, such as a failure while it closes a file, ends here."""
+
+    def excepthook(self, *_: object) -> bool:
+        return True
+
+
+class _WorldVfs(_Quiet, apsw.VFS):
+    def __init__(self, disks: Disks) -> None:
+        self._disks = disks
+        self.below = apsw.vfs_names()[0]
+        super().__init__(f"syncengine-world-{next(_numbers)}", self.below, makedefault=True)
+
+    def xOpen(self, name: "str | apsw.URIFilename | None", flags: list[int]) -> apsw.VFSFile:  # noqa: N802  (SQLite's)
+        path = name.filename() if isinstance(name, apsw.URIFilename) else name
+        drive = self._disks.drive_of(path) if path is not None and flags[0] & _KEPT else None
+        if path is None or drive is None:
+            return apsw.VFSFile(self.below, name, flags)
+        return _WorldFile(drive, self.below, name, path, flags)
+
+    def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802  (SQLite's)
+        drive = self._disks.drive_of(filename)
+        if drive is None:
+            super().xDelete(filename, syncdir)
+            return
+        drive.look("delete")
+        if Path(filename).exists():  # SQLite takes a missing file for success, but apsw would raise it
+            super().xDelete(filename, syncdir)
+            drive.done(
+                Operation(kind="delete", name=_name_of(filename), folder_synced=bool(syncdir)),
+            )
+
+
+class _WorldFile(_Quiet, apsw.VFSFile):
+    def __init__(
+        self, drive: Drive, below: str, name: "str | apsw.URIFilename | None", path: str, flags: list[int]
+    ) -> None:
+        self._drive = drive
+        self._name = _name_of(path)
+        drive.opens(path)
+        is_new = not Path(path).exists()
+        super().__init__(below, name, flags)
+        if is_new:
+            drive.done(Operation(kind="create", name=self._name))
+
+    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802  (SQLite's)
+        self._drive.look("read")
+        return super().xRead(amount, offset)
+
+    def xWrite(self, data: Any, offset: int) -> None:  # noqa: N802  (SQLite's)
+        self._drive.look("write")
+        super().xWrite(data, offset)
+        self._drive.done(Operation(kind="write", name=self._name, offset=offset, data=bytes(data)))
+
+    def xTruncate(self, newsize: int) -> None:  # noqa: N802  (SQLite's)
+        self._drive.look("truncate")
+        super().xTruncate(newsize)
+        self._drive.done(Operation(kind="truncate", name=self._name, size_bytes=newsize))
+
+    def xSync(self, flags: int) -> None:  # noqa: N802  (SQLite's)
+        self._drive.look("sync")
+        self._drive.done(Operation(kind="sync", name=self._name))

@@ -1,8 +1,6 @@
 """The history of one world: faults, then healing, then the proof that it comes to rest and goes on."""
 
 import random
-import shutil
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +22,7 @@ from simulator.world.words import words_in
 from syncengine import Settings
 
 DAY_MS = 24 * 60 * 60_000
-WAKE_MS = 45_000
+WAKE_MS = 60_000
 RAW_SHARE = 0.1
 """So many edits are made by another program."""
 WRITES_WHILE_READING = 0.1
@@ -56,20 +54,17 @@ def live(
     ground = Ground(seed, skip=skip, lanes=LANES)
     plan = plan or plan_of(seed, profile)
     broken: tuple[str, str] | None = None
-    place = Path(tempfile.mkdtemp(prefix="syncengine-world-", dir=folder))
     try:
-        with _world(ground, place, plan) as world:
+        with disks(folder) as found, _world(ground, found, plan) as world:
             world.live()
-    except PromiseBroken as found:
-        broken = found.told
+    except PromiseBroken as promise:
+        broken = promise.told
     except Exception as error:  # noqa: BLE001 - whatever the engine raises here is what this world has found
         broken = (
             "P15",
             f"the engine raised {type(error).__name__}\n" + "".join(traceback.format_exception(error)[-8:]),
         )
         ground.note("person", "raised", type(error).__name__)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
     return Outcome(
         seed=seed,
         plan=plan,
@@ -86,16 +81,13 @@ def live(
 
 
 @contextmanager
-def _world(ground: Ground, place: Path, plan: Plan) -> Iterator["World"]:
-    cloud = WorldCloud(place / "cloud", time=ground.time, chance=ground.chance, users=USERS[: plan.users])
+def _world(ground: Ground, disks: Disks, plan: Plan) -> Iterator["World"]:
+    cloud = WorldCloud(disks.drive("cloud"), time=ground.time, chance=ground.chance, users=USERS[: plan.users])
+    world = World(ground, cloud, disks, plan)
     try:
-        with disks(place / "devices", records=plan.records_disk) as found:
-            world = World(ground, cloud, found, plan)
-            try:
-                yield world
-            finally:
-                world.close()
+        yield world
     finally:
+        world.close()
         cloud.close()
 
 
@@ -122,12 +114,12 @@ class World:
             name,
             ground=self.ground,
             cloud=self.cloud,
-            disks=self.disks,
+            drive=self.disks.drive(name),
             ledger=self.ledger,
             users=users,
             version=VERSIONS[chance.randint(0, last)],
             settings=Settings(
-                durability="full" if self.disks.records else "normal",
+                durability="full" if self.plan.durable else "normal",
                 push_entries_first=self.plan.batch_entries,
                 push_entries_max=self.plan.batch_entries,
                 pull_items_max=self.plan.batch_entries,
@@ -170,7 +162,7 @@ class World:
         device.switch_on()
         if self.plan.has_weather:
             device.weather = weather_of(self.ground.chance.stream("weather", device.name))
-        device.power_share = self.plan.power_share
+        device.power_share, device.loses_unsynced = self.plan.power_share, self.plan.records_disk
         self._wake(device)
 
     def _wake(self, device: Device) -> None:
@@ -318,7 +310,7 @@ class World:
         device.switch_off()
         clone = self._device(CLONE)
         clone.users, clone.user, clone.version = device.users, device.user, device.version
-        clone.folder = self.disks.copied(CLONE, device.folder)
+        clone.drive.begin_with(device.drive.files())
         self.devices.append(clone)
         device.switch_on()
         self._begin(clone)

@@ -13,6 +13,9 @@ class Plan:
     users: int
     edits_per_device: int
     records_disk: bool
+    """A power cut takes what was not synced; else it takes the process alone."""
+    durable: bool
+    """Each commit is synced: `durability="full"`."""
     power_share: float
     partitions: bool
     upgrades: bool
@@ -25,7 +28,7 @@ class Plan:
     encodes: bool
     batch_entries: int
     has_weather: bool = True
-    faults_ms: int = 20 * 60_000
+    faults_ms: int = 8 * 60_000
     """How long the first phase lasts, in this world's time."""
 
     def to_json(self) -> dict[str, Any]:
@@ -52,10 +55,11 @@ def _drawn(chance: random.Random) -> Plan:
         return chance.random() < share
 
     return Plan(
-        devices=chance.randint(2, 4),
+        devices=chance.choice((2, 2, 2, 3, 3, 4)),
         users=chance.choice((1, 1, 2)),
-        edits_per_device=chance.randint(4, 14),
-        records_disk=on(0.35),
+        edits_per_device=chance.randint(3, 9),
+        records_disk=on(0.8),
+        durable=on(0.7),
         power_share=chance.choice((0.0, 0.01, 0.04)),
         partitions=on(0.7),
         upgrades=on(0.7),

@@ -68,12 +68,17 @@ class Pulling:
     def _begin(self, said: HelloSaid) -> None:
         at = standing(self._store, self._owner)
         if at.cursor is None:
-            if at.resync == 0:
-                self._start_over("first", server_epoch=said.server_epoch)
+            if at.resync == 0 or at.server_epoch != said.server_epoch:
+                self._start_over(self._first_or_again(said), server_epoch=said.server_epoch)
         elif at.server_epoch != said.server_epoch:
             self._start_over("other_epoch", server_epoch=said.server_epoch)
         elif said.action == "resync":
             self._start_over("below_floor", server_epoch=said.server_epoch)
+
+    def _first_or_again(self, said: HelloSaid) -> str:
+        """What was sent before anything was read may have been sent to another life of the cloud."""
+        knows_other = self._store.value("pull", "knows_other_life", owner=self._owner, server_epoch=said.server_epoch)
+        return "other_epoch" if knows_other else "first"
 
     def _start_over(self, reason: str, *, server_epoch: int) -> None:
         """The next page is the first one. A reason that is not settled yet and is the graver one stays."""
@@ -125,7 +130,8 @@ class Pulling:
                 "The backend says that there is more to read, from where reading stands already.",
                 fix="Nothing was lost. Compare the versions of app and server.",
             )
-        if at.cursor is not None and page.server_epoch != at.server_epoch:
+        is_told = at.cursor is None and at.resync_reason == "other_epoch"
+        if page.server_epoch != at.server_epoch and not is_told:
             # Another life of the cloud began between two pages: this one belongs to a reading that has not begun.
             self._start_over("other_epoch", server_epoch=page.server_epoch)
             return

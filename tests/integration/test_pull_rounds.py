@@ -5,6 +5,7 @@ import threading
 import pytest
 from sync_world import World
 
+from syncengine.errors import BackendUnreachable
 from syncengine.events import PagePulled
 from syncengine.remote.wire import PushEntry, PushRequest, RowsRequest
 from syncengine.settings import Settings
@@ -287,6 +288,26 @@ def test_after_a_restore_newer_rows_of_the_new_life_stay_and_ours_are_told(world
     world.settle()
     assert one.plans() == two.plans() == {"a": ("new life 3", None, None)}
     assert [(key, field, mine) for key, field, mine, *_ in one.conflicts()] == [("a", "title", '"lost life"')]
+
+
+def test_what_was_confirmed_before_the_first_reading_is_told_again_to_a_restored_cloud(world):
+    world.backup()
+    one = world.device("one")
+    one.add("a", title="confirmed")
+    pull = one.line.pull
+
+    def cut(request):
+        raise BackendUnreachable("The line was cut.")
+
+    one.line.pull = cut
+    one.failed_sync()
+    assert one.outbox() == []
+    world.restore()
+    one.line.pull = pull
+    world.settle()
+    two = world.device("two")
+    two.sync()
+    assert two.plans() == one.plans() == {"a": ("confirmed", None, None)}
 
 
 def test_the_cursor_never_passes_a_page_that_was_not_kept(world):

@@ -14,10 +14,10 @@ WORLDS_OF_ONE_TEST = 10
 
 
 @pytest.mark.parametrize("first", range(0, WORLDS, WORLDS_OF_ONE_TEST))
-def test_after_a_partition_all_queues_empty_and_all_devices_agree_and_go_on(first, tmp_path):
+def test_after_a_partition_all_queues_empty_and_all_devices_agree_and_go_on(first):
     cut = 0
     for seed in range(first, min(first + WORLDS_OF_ONE_TEST, WORLDS)):
-        outcome = live(seed, profile="partitions", folder=tmp_path)
+        outcome = live(seed, profile="partitions")
         assert not outcome.broken, str(outcome)
         cut += outcome.seen.get("partition", 0) + outcome.seen.get("answers_cut", 0)
     assert cut >= WORLDS_OF_ONE_TEST

@@ -12,11 +12,11 @@ WORLDS_MAX = 15
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
-def test_an_engine_with_a_bug_is_found_out(mutant: Mutant, tmp_path, monkeypatch):
+def test_an_engine_with_a_bug_is_found_out(mutant: Mutant, monkeypatch):
     mutant.put_in(monkeypatch)
     found = []
     for seed in range(WORLDS_MAX):
-        outcome = live(seed, plan=replace(plan_of(seed), **mutant.plan), folder=tmp_path)
+        outcome = live(seed, plan=replace(plan_of(seed), **mutant.plan))
         if outcome.broken:
             found.append(outcome.broken)
             break

@@ -17,37 +17,38 @@ TRACE_OF = "import sys; from simulator.world.history import live; print(live(int
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_promise_holds_in_a_world(seed, tmp_path):
-    outcome = live(seed, folder=tmp_path)
+def test_every_promise_holds_in_a_world(seed):
+    outcome = live(seed)
     assert not outcome.broken, str(outcome)
 
 
-def test_a_seed_is_the_same_world_in_another_process_with_another_hash_seed(tmp_path):
+def test_a_seed_is_the_same_world_in_another_process_with_another_hash_seed():
     seed = 3
-    here = live(seed, folder=tmp_path)
+    here = live(seed)
     environment = {**os.environ, "PYTHONHASHSEED": "77"}
     there = subprocess.run(
         [sys.executable, "-c", TRACE_OF, str(seed)], env=environment, capture_output=True, text=True, check=True
     )
     assert there.stdout.strip() == here.trace_hash
-    assert live(seed + 1, folder=tmp_path).trace_hash != here.trace_hash
+    assert live(seed + 1).trace_hash != here.trace_hash
 
 
-def test_an_action_that_is_left_out_changes_nothing_else_that_is_drawn(tmp_path):
-    skip = frozenset(range(6))
-    whole = live(5, folder=tmp_path)
+def test_an_action_that_is_left_out_changes_nothing_else_that_is_drawn():
+    plan = replace(plan_of(5), power_share=0.0)
+    whole = live(5, plan=plan)
+    skip = frozenset(range(plan.edits_per_device))
     assert set(whole.drawn) >= skip
     assert whole.actions == max(whole.drawn) + 1
-    fewer = live(5, skip=skip, folder=tmp_path)
+    fewer = live(5, plan=plan, skip=skip)
     first = next(one for one, other in zip(whole.trace, fewer.trace, strict=False) if one != other)
     assert first.kind == "writes", "up to the first edit that was left out they are one world"
     assert len([event for event in fewer.trace if event.kind == "sends"]) > 5
-    assert live(5, skip=skip, folder=tmp_path).trace_hash == fewer.trace_hash
+    assert live(5, plan=plan, skip=skip).trace_hash == fewer.trace_hash
 
 
-def test_a_world_without_its_actions_is_quiet(tmp_path):
-    whole = live(1, folder=tmp_path)
-    quiet = live(1, skip=frozenset(range(10 * whole.actions)), folder=tmp_path)
+def test_a_world_without_its_actions_is_quiet():
+    whole = live(1)
+    quiet = live(1, skip=frozenset(range(10 * whole.actions)))
     assert not quiet.broken, str(quiet)
     assert quiet.seen.keys() <= {"round_drained", "upgrade"}, quiet.seen
 
@@ -59,10 +60,10 @@ def test_a_plan_goes_into_json_and_comes_back():
         Plan.from_json({"devices": 2})
 
 
-def test_every_kind_of_fault_happens_within_a_few_worlds(tmp_path):
+def test_every_kind_of_fault_happens_within_a_few_worlds():
     """A fault that never fires proves nothing."""
     seen: dict[str, int] = {}
-    for seed in range(3):
+    for seed in range(8):
         plan = replace(
             plan_of(seed),
             users=2,
@@ -75,7 +76,7 @@ def test_every_kind_of_fault_happens_within_a_few_worlds(tmp_path):
             restores_cloud=True,
             forgets_tombstones=True,
         )
-        outcome = live(seed, plan=plan, folder=tmp_path)
+        outcome = live(seed, plan=plan)
         assert not outcome.broken, str(outcome)
         for kind, times in outcome.seen.items():
             seen[kind] = seen.get(kind, 0) + times

@@ -18,6 +18,15 @@ ON CONFLICT (owner) DO UPDATE SET
   resync_reason = excluded.resync_reason,
   updated_at = excluded.updated_at;
 
+-- name: knows_other_life
+-- 1 when a row's version was given by another life of the cloud's database.
+SELECT EXISTS (
+  SELECT 1
+  FROM _sync_row
+  WHERE owner = :owner
+    AND server_epoch NOT IN (0, :server_epoch)
+);
+
 -- name: claimed
 -- 1 when something that was numbered may be at the cloud or not.
 SELECT EXISTS (
