@@ -1,9 +1,12 @@
 """One user's state in Firestore: read, made when it is not there, compared with a device's cursor."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from syncengine.clock import Clock
+from syncengine.errors import AuthRequired
 from syncengine.firestore.answers import Contended, violation
 from syncengine.firestore.names import Names
 from syncengine.firestore.receipts import receipts_of
@@ -52,8 +55,21 @@ class Account:
         return state_of(read.found[self.names.state]), read.read_time, read.transaction
 
     def write(self, state: State) -> None:
-        """Raises Contended."""
+        """In the place of the one that was read. Raises Contended."""
         self._rest.commit([state.write(self.names.state)])
+
+    def commit(self, writes: Sequence[dict[str, Any]], *, decided_on: State) -> None:
+        """All or none. Raises Contended where the state is not the one any more that they were decided on.
+
+        The security rules look at the counter, too, and may refuse what came second before its conditions do.
+        """
+        try:
+            self._rest.commit(writes)
+        except AuthRequired:
+            state, _, _ = self.state()
+            if state.update_time == decided_on.update_time:
+                raise
+            raise Contended("the rules compared with another state") from None
 
     def begin_another_life(self, state: State) -> State:
         """Raises Contended."""
@@ -129,7 +145,7 @@ class Account:
                 floor = max(meta_of(each)["group"] for each in found)
                 deletes = [{"delete": each.name, "currentDocument": condition(each.update_time)} for each in found]
                 raised = replace(state, floor=max(state.floor, floor))
-                self._rest.commit([raised.write(self.names.state), *deletes])
+                self.commit([raised.write(self.names.state), *deletes], decided_on=state)
                 forgotten += len(found)
         return forgotten
 

@@ -63,6 +63,8 @@ EMULATOR_COMMIT_BYTES_MAX = 3_500_000
 """The emulator takes 4 MiB: "gRPC message exceeds maximum size 4194304"."""
 ATTEMPTS_MAX = 8
 """So often a call is decided anew because another device of the user was quicker; each time one of them got on."""
+FIRST_WAIT_MS_MAX = 25
+"""Doubled from one attempt to the next, so that devices of one user that write at once do not step on each other."""
 
 _DAY_MS = 24 * 60 * 60 * 1000
 # Project ids and database ids of Google Cloud; "google.com:" begins those of old domains.
@@ -112,7 +114,7 @@ class FirestoreBackend:
     def hello(self, request: HelloRequest) -> HelloAnswer:
         """Where this device and this user stand. Changes no rows; a restored database begins another life here."""
         account = self._account(request)
-        return _until_undisturbed(lambda: self._hello(account, request))
+        return self._until_undisturbed(lambda: self._hello(account, request))
 
     def push(self, request: PushRequest) -> PushAnswer:
         """Each entry takes effect once, in order, groups whole; about 500 entries a commit, one after the other.
@@ -124,7 +126,9 @@ class FirestoreBackend:
             raise BatchRefused(f"A push holds at most {ENTRIES_MAX} entries.", status=413)
         results: list[EntryResult] = []
         while True:
-            device_seq, server_time, more = _until_undisturbed(lambda: self._push_some(account, request, results))
+            device_seq, server_time, more = self._until_undisturbed(
+                lambda: self._push_some(account, request, results)
+            )
             if len(results) == len(request.entries) or not more:
                 return PushAnswer(
                     request_id=request.request_id,
@@ -136,7 +140,7 @@ class FirestoreBackend:
     def pull(self, request: PullRequest) -> PullAnswer:
         """What has changed since the cursor, all of it as it was at one moment. Raises CursorGone."""
         account = self._account(request)
-        return _until_undisturbed(lambda: self._pull(account, request))
+        return self._until_undisturbed(lambda: self._pull(account, request))
 
     def rows(self, request: RowsRequest) -> RowsAnswer:
         """One page of the user's living rows, without what lies beside them."""
@@ -178,7 +182,7 @@ class FirestoreBackend:
         """
         account = Account(self._rest, UserId(user), clock=self._clock, chance=self._chance)
         before = iso(self._clock.now_ms() - keep_days * _DAY_MS)
-        return _until_undisturbed(lambda: account.forget_deleted(before=before))
+        return self._until_undisturbed(lambda: account.forget_deleted(before=before))
 
     def _account(self, request: RequestModel) -> Account:
         """Raises AuthRequired, with nothing sent, where the token says that it is another user's."""
@@ -222,7 +226,7 @@ class FirestoreBackend:
         if not left:
             return device_seq, read_time, False
         commit = self._fitting(account, lane, entries=left, state=state)
-        self._rest.commit(commit.writes)
+        account.commit(commit.writes, decided_on=state)
         results += _results((receipt.outcome, receipt) for receipt in commit.receipts)
         return results[-1].sequence, read_time, True
 
@@ -277,22 +281,21 @@ class FirestoreBackend:
             more=page.more,
         )
 
+    def _until_undisturbed(self, attempt: Callable[[], Answer]) -> Answer:
+        """Decided anew as often as another device of the user was quicker, after a wait by chance, within a bound."""
+        for turn in range(ATTEMPTS_MAX):
+            try:
+                return attempt()
+            except Contended:
+                self._clock.pause(int(self._chance.random() * FIRST_WAIT_MS_MAX * 2**turn))
+        raise BackendUnavailable(
+            "Other devices of the user keep writing.",
+            why=f"{ATTEMPTS_MAX} commits in a row came second",
+            fix="Nothing was written; it is tried again later.",
+        )
+
     def _now(self) -> str:
         return iso(self._clock.now_ms())
-
-
-def _until_undisturbed(attempt: Callable[[], Answer]) -> Answer:
-    """Decided anew as often as another device of the user was quicker, within a bound."""
-    for _ in range(ATTEMPTS_MAX):
-        try:
-            return attempt()
-        except Contended:
-            continue
-    raise BackendUnavailable(
-        "Other devices of the user keep writing.",
-        why=f"{ATTEMPTS_MAX} commits in a row came second",
-        fix="Nothing was written; it is tried again later.",
-    )
 
 
 def _repeated(account: Account, lane: Lane, *, entries: Sequence[PushEntry], device_seq: int) -> list[EntryResult]:

@@ -66,10 +66,13 @@ class FirestoreEmulator:
         )
         try:
             self._wait(log)
-            self.set_rules(RULES.read_text(encoding="utf-8"))
+            self.set_shipped_rules()
         except BaseException:
             self.stop()
             raise
+
+    def set_shipped_rules(self) -> None:
+        self.set_rules(RULES.read_text(encoding="utf-8"))
 
     def set_rules(self, rules: str) -> None:
         """Security rules from now on."""
