@@ -86,8 +86,8 @@ class RowsInDocuments:
         self._stored[place] = stored
         return stored.row.body or ""
 
-    def write_rows(self, user: UserId, *, rows: Iterable[tuple[Place, Row, int]]) -> None:
-        self.written |= {place: (row, group_version) for place, row, group_version in rows}
+    def write_rows(self, user: UserId, *, rows: Mapping[Place, Row], group_versions: Mapping[Place, int]) -> None:
+        self.written |= {place: (rows[place], group_version) for place, group_version in group_versions.items()}
 
     def write_patches(self, user: UserId, *, patches: Mapping[Place, tuple[Patch, ...]]) -> None:
         self.beside |= patches

@@ -21,6 +21,7 @@ _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _DIGITS_ALIKE = bytes(ord("0") if each in b"0123456789" else each for each in range(256))
 _BLANKS = b" \t\n\r"
 _LONG_NUMBER = b"0" * 19
+_LONG_INTEGERS = tuple(bytes((before,)) + _LONG_NUMBER for before in b"[,:-")
 _CONTAINERS = (dict, list)
 _NOT_A_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -77,16 +78,22 @@ def read_uncounted(raw: bytes) -> tuple[JsonValue, int] | None:
     None where there may be NUL in a string, or an integer near or beyond 64 bit. Plain searches: a pattern would take
     longer than the parsing.
     """
-    # Without blanks each name touches its colon. That digits may meet which blanks part makes no difference: what is
-    # not taken here is read carefully.
+    # Without blanks each name touches its colon, and each number what is before it.
     squeezed = raw.translate(_DIGITS_ALIKE, _BLANKS)
-    if b"\\u0000" in raw or _LONG_NUMBER in squeezed:
+    if b"\\u0000" in raw or _may_hold_long_integer(squeezed):
         return None
     try:
         value: JsonValue = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return None
     return value, squeezed.count(b'":')
+
+
+def _may_hold_long_integer(squeezed: bytes) -> bool:
+    """Of many digits, those after a point are a fraction and those after a quote a text."""
+    return _LONG_NUMBER in squeezed and (
+        squeezed.startswith(_LONG_NUMBER) or any(each in squeezed for each in _LONG_INTEGERS)
+    )
 
 
 def names_of(value: JsonValue, *, depth_max: int) -> int:

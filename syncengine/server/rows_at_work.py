@@ -1,6 +1,6 @@
 """A user's rows while one push works on them: read together, changed in memory group by group, written together."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from syncengine.server.judge import GROUP_TOO_LARGE, EntryRejected
@@ -23,8 +23,8 @@ class RowStorage(Protocol):
         """The JSON of a living row."""
         ...
 
-    def write_rows(self, user: UserId, *, rows: Iterable[tuple[Place, Row, int]]) -> None:
-        """Each with the last version of the group that changed it."""
+    def write_rows(self, user: UserId, *, rows: Mapping[Place, Row], group_versions: Mapping[Place, int]) -> None:
+        """Those that have a group version: the last version of the group that changed it."""
         ...
 
     def write_patches(self, user: UserId, *, patches: Mapping[Place, tuple[Patch, ...]]) -> None:

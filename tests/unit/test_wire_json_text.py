@@ -13,6 +13,7 @@ from syncengine.remote.json_text import (
     JsonRefused,
     read_json,
     read_json_to_judge,
+    read_uncounted,
     value_fault,
     write_json,
 )
@@ -41,6 +42,27 @@ def test_what_is_written_is_read_back_exactly(value: object) -> None:
 def test_both_readers_agree_on_good_values(value: object) -> None:
     text = json.dumps(value).encode()
     assert read_json(text, depth_max=64) == read_json_to_judge(text, depth_max=64)[0]
+
+
+NUMBERS = [
+    "0.0012345678901234567", "-0.00012345678901234567", "12345678901234567890", "-12345678901234567890",
+    "123456789012345678901234567890", "1234567890123456789", "1e1000000000000000000000", "1e-00000000000000000000001",
+    "1E+00000000000000000000001", "12345678901234567890.5", '"12345678901234567890"', '"a, 12345678901234567890"',
+    '"a 1234567 8901234567890123"', '"0.00000000000000000000"', "18446744073709551615", "18446744073709551616",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("around", ["{}", "[{}]", "[ {} ]", "[0,{}]", "[0 ,\n{}]", '{{"a":{}}}', '{{"a" : {}}}'])
+def test_many_digits_are_read_as_carefully_as_they_must(number: str, around: str) -> None:
+    raw = around.format(number).encode()
+    quick = read_uncounted(raw)
+    assert quick is None or repr(quick[0]) == repr(json.loads(raw))
+
+
+@pytest.mark.parametrize("number", [*NUMBERS[:2], '"12345678901234567890"', '"0.00000000000000000000"'])
+def test_a_small_fraction_or_a_text_of_digits_is_read_quickly(number: str) -> None:
+    assert read_uncounted(f'{{"a": [{number}]}}'.encode()) is not None
 
 
 @settings(deadline=None)
