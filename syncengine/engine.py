@@ -375,8 +375,7 @@ class Engine:
 
     def set_network(self, *, online: bool | None = None, metered: bool | None = None) -> None:
         """A hint of the host about the network: it may skip a wait, and never prevents a try that is asked for."""
-        if self._session.runner is not None:
-            self._session.runner.set_network(online=online, metered=metered)
+        self._session.set_network(online=online, metered=metered)
 
     def _wake(self, reason: str) -> None:
         if self._session.runner is not None and reason != "written":

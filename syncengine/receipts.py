@@ -143,6 +143,9 @@ def _of_the_host(store: "Store", user: str | None, *, signed_in: str | None, act
         yield Obstacle(what="syncing is paused", fix="engine.resume()")
     elif activity == "stopped":
         yield Obstacle(what="nothing is sent in the background", fix="engine.start(), or engine.sync_now() once.")
+    elif store.settings.on_metered == "wait" and store.value("receipts", "verdict") == "metered":
+        fix = "Nothing: it is sent when the host says that it is metered no more. engine.sync_now() sends now."
+        yield Obstacle(what="the network is metered, and the app waits for another", fix=fix)
 
 
 class _Facts:
@@ -250,6 +253,7 @@ _WAIT = "Nothing: it is tried again by itself."
 _OF_VERDICT = {
     "offline": "Nothing: it is sent when there is a network again.",
     "captive_portal": "Sign in to the network.",
+    "tls_refused": "Check the clock of the device, then what stands between it and the cloud: a login page, a proxy.",
     "auth_required": "Sign in again, so that the token callback has a new token.",
     "schema_blocked": "Update the app.",
 }

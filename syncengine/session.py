@@ -49,6 +49,7 @@ class Session:
         self._token: Token | None = None
         self._service: Callable[[], DataMigrationService] | None = None
         self._then: Callable[[], None] | None = None
+        self._network: dict[str, bool | None] | None = None
 
     @property
     def activity(self) -> str:
@@ -94,7 +95,15 @@ class Session:
                 chance=self._chance or system_random(),
                 listener=self._hear,
             )
+            if self._network is not None:
+                self.runner.set_network(**self._network)
         return self.runner
+
+    def set_network(self, *, online: bool | None, metered: bool | None) -> None:
+        """What the host knows of the network; it holds for later users, too."""
+        self._network = {"online": online, "metered": metered}
+        if self.runner is not None:
+            self.runner.set_network(online=online, metered=metered)
 
     # Another user.
 

@@ -104,6 +104,12 @@ class Settings:
     answer_depth_max: int = 64
     proxy: str = "none"
     """"none": straight to the backend; "environment": by the proxy that the environment or the system names."""
+    upload_bytes_per_s_max: int = 0
+    download_bytes_per_s_max: int = 0
+    """So fast at most, of all calls together; 0: as fast as it goes. Waiting for it counts for no deadline."""
+    on_metered: str = "sync"
+    """Where the host says that the network is metered, the background does "sync": all; "send": it hands over what
+    waits, and reads nothing; "wait": nothing. Who asks for a round gets a whole one."""
 
     # Connectivity probe.
     probe_connect_wait_ms_max: int = 2_000
@@ -147,7 +153,12 @@ def _check_value(name: str, value: float | str) -> None:
         raise ValueError(f"setting {name} is too small: {value}")
 
 
-_WORDS = {"durability": ("normal", "full"), "compress": ("auto", "always", "never"), "proxy": ("none", "environment")}
+_WORDS = {
+    "durability": ("normal", "full"),
+    "compress": ("auto", "always", "never"),
+    "proxy": ("none", "environment"),
+    "on_metered": ("sync", "send", "wait"),
+}
 _ONE_AT_LEAST = (
     "group_entries_max",
     "batch_rows",

@@ -46,9 +46,10 @@ NOTHING_WAITS = OutboxState(waiting=0, claimed=0, held=0, confirmed=0, oldest_at
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connectivity:
-    """The last verdict of the probe, from this process or another one."""
+    """The last verdict of the probe and what it rests on, from this process or another one."""
 
     verdict: str
+    reason: str | None
     at: str | None
 
 
@@ -124,7 +125,11 @@ def read_status(store: "Store", registry: "MigrationRegistry", *, user: str | No
         outbox=outbox,
         reading=reading,
         quarantined=quarantined,
-        connectivity=Connectivity(verdict=str(network.get("probe_verdict", "unknown")), at=network.get("probe_at")),
+        connectivity=Connectivity(
+            verdict=str(network.get("probe_verdict", "unknown")),
+            reason=network.get("probe_reason"),
+            at=network.get("probe_at"),
+        ),
         sync=sync,
         erasures=erasures,
         collections=collection_states(store, registry) if collections is None else collections,

@@ -66,7 +66,11 @@ def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None
         "reading": _reading(look, user),
         "quarantined": quarantined,
         "erasures": asdict(erasures),
-        "connectivity": {"verdict": network.get("probe_verdict", "unknown"), "at": network.get("probe_at")},
+        "connectivity": {
+            "verdict": network.get("probe_verdict", "unknown"),
+            "reason": network.get("probe_reason"),
+            "at": network.get("probe_at"),
+        },
         "sync": {
             "attempts": attempts,
             "last_success_at": last_success_at,

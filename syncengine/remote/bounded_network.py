@@ -14,6 +14,7 @@ import httpcore
 import httpx
 
 from syncengine.clock import Clock
+from syncengine.remote.bandwidth import Bandwidth
 from syncengine.remote.name_lookup import NameLookup
 
 CONNECTIONS_MAX = 4
@@ -26,17 +27,21 @@ class Deadlines:
     """The moment at which the request of the present thread must be over."""
 
     def __init__(self, *, clock: Clock) -> None:
-        self._clock = clock
+        self.clock = clock
         self._of_thread = threading.local()
 
     @contextlib.contextmanager
     def within(self, wait_ms_max: int) -> Iterator[None]:
         """Everything that this thread does on the network in this block ends after so many milliseconds."""
-        self._of_thread.at_ms = self._clock.monotonic_ms() + wait_ms_max
+        self._of_thread.at_ms = self.clock.monotonic_ms() + wait_ms_max
         try:
             yield
         finally:
             del self._of_thread.at_ms
+
+    def put_off(self, wait_ms: int) -> None:
+        """A wait that we chose ourselves, for the host's ceiling on bandwidth, is not the server's fault."""
+        self._of_thread.at_ms += wait_ms
 
     def is_over(self) -> bool:
         return self._left_ms() <= 0
@@ -50,19 +55,21 @@ class Deadlines:
 
     def _left_ms(self) -> int:
         at_ms: int = self._of_thread.at_ms
-        return at_ms - self._clock.monotonic_ms()
+        return at_ms - self.clock.monotonic_ms()
 
 
 class BoundedNetwork(httpcore.NetworkBackend):
     """TCP and TLS by httpcore's own means, and the look-up of names, under `Deadlines`."""
 
-    def __init__(self, deadlines: Deadlines, *, names: NameLookup) -> None:
+    def __init__(self, deadlines: Deadlines, *, names: NameLookup, up: Bandwidth, down: Bandwidth) -> None:
+        self.up = up
+        self.down = down
         self._deadlines = deadlines
         self._names = names
         self._system = httpcore.SyncBackend()
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
-        self._cut = False
+        self._cut = threading.Event()
 
     def connect_tcp(
         self,
@@ -93,7 +100,7 @@ class BoundedNetwork(httpcore.NetworkBackend):
     def cut(self) -> None:
         """End all connections, now; reads and writes in other threads fail at once, new ones are refused."""
         with self._lock:
-            self._cut = True
+            self._cut.set()
             sockets = list(self._sockets)
         for each in sockets:
             # Closing would not wake a thread that waits in poll(); shutting down does.
@@ -102,11 +109,17 @@ class BoundedNetwork(httpcore.NetworkBackend):
 
     def keep(self, connected: socket.socket) -> None:
         with self._lock:
-            if not self._cut:
+            if not self._cut.is_set():
                 self._sockets.add(connected)
                 return
         connected.close()
         raise httpcore.ConnectError("the backend was closed")
+
+    def rest(self, wait_ms: int) -> None:
+        """Let the time of the host's ceiling pass, unless all is cut off meanwhile."""
+        if wait_ms > 0:
+            self._deadlines.put_off(wait_ms)
+            self._deadlines.clock.wait(self._cut, wait_ms)
 
     def forget(self, connected: socket.socket) -> None:
         with self._lock:
@@ -124,10 +137,21 @@ class BoundedStream(httpcore.NetworkStream):
         network.keep(self._socket)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._deadlines.seconds_left(timeout))
+        down = self._network.down
+        chunk = self._stream.read(min(max_bytes, down.piece_bytes_max or max_bytes), self._left(timeout))
+        self._network.rest(down.spend(len(chunk)))
+        return chunk
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._deadlines.seconds_left(timeout))
+        up = self._network.up
+        size = up.piece_bytes_max or len(buffer) or 1
+        for begin in range(0, len(buffer), size):
+            piece = buffer[begin : begin + size]
+            self._network.rest(up.spend(len(piece)))
+            self._stream.write(piece, self._left(timeout))
+
+    def _left(self, timeout: float | None) -> float:
+        return self._deadlines.seconds_left(timeout)
 
     def close(self) -> None:
         self._network.forget(self._socket)

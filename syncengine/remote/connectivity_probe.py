@@ -45,6 +45,7 @@ class Verdict(StrEnum):
     ONLINE = "online"
     OFFLINE = "offline"
     CAPTIVE_PORTAL = "captive_portal"
+    TLS_REFUSED = "tls_refused"
     SERVER_DOWN = "server_down"
     AUTH_REQUIRED = "auth_required"
     SCHEMA_BLOCKED = "schema_blocked"
@@ -69,6 +70,7 @@ class Reach(StrEnum):
     UP = "up"
     DOWN = "down"
     PORTAL = "portal"
+    TLS = "tls"
     SERVER_DOWN = "server_down"
 
 
@@ -118,6 +120,7 @@ _VERDICT_OF_REACH = {
     Reach.UNKNOWN: Verdict.UNKNOWN,
     Reach.DOWN: Verdict.OFFLINE,
     Reach.PORTAL: Verdict.CAPTIVE_PORTAL,
+    Reach.TLS: Verdict.TLS_REFUSED,
     Reach.SERVER_DOWN: Verdict.SERVER_DOWN,
 }
 
@@ -155,7 +158,8 @@ def after_error(state: ProbeState, error: SyncEngineError, *, at: Moment, settin
         case BackendUnavailable():
             return _after_failure(state, reach=Reach.SERVER_DOWN, error=error, at=at, settings=settings)
         case NotOurServer():
-            return _after_failure(state, reach=Reach.PORTAL, error=error, at=at, settings=settings)
+            reach = Reach.TLS if error.reason == "tls_refused" else Reach.PORTAL
+            return _after_failure(state, reach=reach, error=error, at=at, settings=settings)
         case BackendUnreachable():
             reach = _reach_after_silence(state, error, settings=settings)
             return _after_failure(state, reach=reach, error=error, at=at, settings=settings)
@@ -185,7 +189,9 @@ def _reach_after_silence(state: ProbeState, error: SyncEngineError, *, settings:
 def _after_failure(
     state: ProbeState, *, reach: Reach, error: SyncEngineError, at: Moment, settings: Settings
 ) -> ProbeState:
-    failed = replace(state, reach=reach, reason=error.code(), failures=state.failures + 1, evidence_ms=at.now_ms)
+    # Of silence and of strangers it is known how: "name_not_found", "login_page".
+    reason = str(getattr(error, "reason", "") or error.code())
+    failed = replace(state, reach=reach, reason=reason, failures=state.failures + 1, evidence_ms=at.now_ms)
     if state.quick_tries:
         wait_ms = QUICK_TRIES_MS[len(QUICK_TRIES_MS) - state.quick_tries]
         return replace(failed, quick_tries=state.quick_tries - 1, next_look_ms=at.now_ms + wait_ms)

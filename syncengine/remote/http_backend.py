@@ -18,6 +18,7 @@ from syncengine.errors import (
 )
 from syncengine.logs import install_redaction, register_secret
 from syncengine.remote.address import checked_address, checked_trust, is_this_machine, proxy_for
+from syncengine.remote.bandwidth import Bandwidth
 from syncengine.remote.bounded_network import BoundedNetwork, BoundedTransport, Deadlines
 from syncengine.remote.encoded_push import AllApplied, EncodedPush, all_applied
 from syncengine.remote.http_answer import Answer, answer_of_body, failure_by_head, not_echoed, unpacked, violation
@@ -99,7 +100,12 @@ class HttpBackend:
         is_near = is_this_machine(self._base.host)
         self._takes_gzip = settings.compress == "always" or (settings.compress == "auto" and not is_near)
         self._deadlines = Deadlines(clock=clock)
-        self._network = BoundedNetwork(self._deadlines, names=NameLookup(clock))
+        self._network = BoundedNetwork(
+            self._deadlines,
+            names=NameLookup(clock),
+            up=Bandwidth(settings.upload_bytes_per_s_max, clock=clock),
+            down=Bandwidth(settings.download_bytes_per_s_max, clock=clock),
+        )
         trust = checked_trust(tls) if self._base.scheme == "https" else None
         proxy = proxy_for(self._base) if settings.proxy == "environment" else None
         install_redaction()

@@ -39,9 +39,10 @@ class Line:
 
     def bytes_max(self, settings: Settings) -> int:
         """What arrives in about the target time."""
-        if self.bytes_per_s is None:
+        bytes_per_s = self.bytes_per_s or settings.upload_bytes_per_s_max
+        if not bytes_per_s:
             return min(BYTES_FIRST, settings.push_bytes_max)
-        in_time = max(self.bytes_per_s * settings.push_ms_target // 1000, BYTES_MIN)
+        in_time = max(bytes_per_s * settings.push_ms_target // 1000, BYTES_MIN)
         return min(in_time, settings.push_bytes_max)
 
     def compresses(self, settings: Settings, *, metered: bool) -> bool:

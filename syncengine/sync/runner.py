@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
 
-from syncengine.clock import fresh_id, iso
+from syncengine.clock import fresh_id
 from syncengine.errors import (
     BackendUnreachable,
     CalledFromInside,
@@ -16,10 +16,10 @@ from syncengine.errors import (
     RoundUnfinished,
     SyncEngineError,
 )
-from syncengine.events import Listener, ProbeChanged, RoundEnded, RoundStarted
+from syncengine.events import Listener, RoundEnded, RoundStarted
 from syncengine.local.version_table import read_installed
 from syncengine.outbox.queue import Outbox
-from syncengine.remote.connectivity_probe import ConnectivityProbe, Finding, Verdict
+from syncengine.remote.connectivity_probe import ConnectivityProbe, Verdict
 from syncengine.remote.encoded_push import TakesEncodedPush
 from syncengine.sync.calls import Answer, Carried, HelloSaid, PushSaid
 from syncengine.sync.carriage import Carriage
@@ -29,21 +29,22 @@ from syncengine.sync.courier import carry
 from syncengine.sync.drain import Draining, RoundHooks, RoundReport, Speaker
 from syncengine.sync.encoding import encoded_entries
 from syncengine.sync.line import Line
+from syncengine.sync.outlook import NO_USE_TRYING, Outlook
 from syncengine.sync.pull import Pulling, remember_policies
 from syncengine.sync.round import sync_round
 from syncengine.vocabulary import STORE_SCOPE
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
-    from syncengine.local.watch import StoreWatcher
     from syncengine.migrate.online import CloudMigrationExecutor
     from syncengine.migrate.registry import MigrationRegistry
     from syncengine.remote.backend import Backend
+    from syncengine.sync.watchers import Watchers
 
 _log = logging.getLogger("syncengine.sync")
 
-NO_USE_TRYING = frozenset({Verdict.OFFLINE, Verdict.CAPTIVE_PORTAL, Verdict.SERVER_DOWN})
-"""Verdicts that a background round waits out; for the others only a real call can tell."""
+ASKED_FOR = frozenset({"asked", "flush"})
+"""Reasons of rounds that somebody waits for."""
 
 FAILURES_OF_THE_LINE = frozenset({BackendUnreachable.code(), NotOurServer.code()})
 """Failures whose wait is over when the network comes back; the cloud's own wishes are kept."""
@@ -110,13 +111,12 @@ class SyncRunner:
         self._serving: list[_Asked] = []
         self._thread: threading.Thread | None = None
         self._lives = False
-        self._watcher: StoreWatcher | None = None
+        self._watchers: Watchers | None = None
         self._background = False
         self._closed = False
         self._abandoned = False
         self._paused: str | None = None
-        self._verdict = Verdict.UNKNOWN
-        self._came_back = False
+        self._outlook = Outlook(store, tell=self._tell)
         self._rest_until_ms: int | None = None
         self._read_at_ms = 0
         """By the monotonic clock: when to ask the cloud for changes, if nothing else makes a round before."""
@@ -138,8 +138,8 @@ class SyncRunner:
         """Sync in the background from now on; safe to repeat. Raises EngineClosed."""
         with self._turn:
             self._begin_thread()
-            if self._watcher is None:
-                self._watcher = self._watch_store()
+            if self._watchers is None:
+                self._watchers = self._watching()
             self._background = True
         self.wake("start")
 
@@ -205,6 +205,11 @@ class SyncRunner:
         self._line = Line()  # another network is another line
         self.wake("network")
 
+    def _link_changed(self) -> None:
+        self._probe.link_changed()
+        self._line = Line()
+        self.wake("link")
+
     @property
     def is_alive(self) -> bool:
         """Does its thread still run? After `close` only where a call did not end in time; its answer is dropped."""
@@ -219,8 +224,8 @@ class SyncRunner:
             return
         self._closed = True
         self._wakeup.set()
-        if self._watcher is not None:
-            self._watcher.stop()
+        if self._watchers is not None:
+            self._watchers.stop()
         if not leaves_backend:
             self._backend.close()
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -281,17 +286,14 @@ class SyncRunner:
         if self._closed:
             raise EngineClosed("The engine is closed.", fix="Open it again; the queue is kept.")
 
-    def _watch_store(self) -> "StoreWatcher | None":
-        from syncengine.local.watch import StoreWatcher
+    def _watching(self) -> "Watchers":
+        from syncengine.sync.watchers import Watchers
 
-        watcher = StoreWatcher(self._store.path, on_commit=self._something_committed, clock=self._clock)
-        try:
-            watcher.start()
-        except OSError as error:
-            # Commits of other processes are then seen at the next idle look.
-            _log.warning("the store cannot be watched", extra={"error": type(error).__name__})
-            return None
-        return watcher
+        watchers = Watchers(
+            self._store.path, clock=self._clock, on_commit=self._something_committed, on_link=self._link_changed
+        )
+        watchers.start()
+        return watchers
 
     def _something_committed(self) -> None:
         if self._closed:
@@ -338,7 +340,7 @@ class SyncRunner:
             if self._take_asked():
                 self._answer(report=self._run_round(self._serving[0].reason))
             elif self._background and self._may_try():
-                self._came_back = False
+                self._outlook.came_back = False
                 report = self._run_round(self._woken_by)
                 if report.ended in {"drained", "another_process"} and report.sendable:
                     self._rest()  # what is left waits for something else than us
@@ -374,19 +376,24 @@ class SyncRunner:
     def _may_try(self) -> bool:
         if self._paused is not None or self._user is None or self._is_resting():
             return False
-        if not self._outbox.sendable(self._user) and self._read_wait_ms():
-            if self._verdict is Verdict.UNKNOWN:
-                self._learn(self._probe.look())
+        policy = self._on_metered()
+        if policy == "wait" or (not self._outbox.sendable(self._user) and (policy == "send" or self._read_wait_ms())):
+            if self._outlook.verdict is Verdict.UNKNOWN:
+                self._outlook.learn(self._probe.look())
             return False
-        if self._learn(self._probe.look()) in NO_USE_TRYING:
+        if self._outlook.learn(self._probe.look()) in NO_USE_TRYING:
             return False
         return self._backoff_ms(self._user) == 0
 
     def _backoff_ms(self, user: str) -> int:
         """The durable wait; none when it was the line that failed, and it has come back since."""
-        if self._came_back and self._outbox.drain_state(user).last_error in FAILURES_OF_THE_LINE:
+        if self._outlook.came_back and self._outbox.drain_state(user).last_error in FAILURES_OF_THE_LINE:
             return 0
         return self._outbox.next_try_ms(user)
+
+    def _on_metered(self) -> str:
+        """What the background does on the present network: "sync", "send" or "wait"."""
+        return self._settings.on_metered if self._probe.is_metered else "sync"
 
     def _read_wait_ms(self) -> int:
         return max(0, self._read_at_ms - self._clock.monotonic_ms())
@@ -403,21 +410,11 @@ class SyncRunner:
                 finding.verdict in NO_USE_TRYING and finding.reason != "host_says_offline"
             ):
                 waits.append(self._probe.next_look_ms - self._clock.monotonic_ms())
-            else:
-                until_read = 0 if self._outbox.sendable(user) else self._read_wait_ms()
-                waits.append(max(until_read, self._backoff_ms(user)))
+            elif self._outbox.sendable(user) and self._on_metered() != "wait":
+                waits.append(self._backoff_ms(user))
+            elif self._on_metered() == "sync":
+                waits.append(max(self._read_wait_ms(), self._backoff_ms(user)))
         return max(WAIT_MS_MIN, min(waits))
-
-    def _learn(self, finding: Finding) -> Verdict:
-        if finding.verdict is self._verdict:
-            return finding.verdict
-        before, self._verdict = self._verdict, finding.verdict
-        self._came_back = before in NO_USE_TRYING and finding.verdict not in NO_USE_TRYING
-        with self._store.transaction():
-            self._store.run("state", "set", name="probe_verdict", value=finding.verdict.value)
-            self._store.run("state", "set", name="probe_at", value=iso(finding.at_ms))
-        self._tell(ProbeChanged(verdict=finding.verdict.value, verdict_before=before.value, reason=finding.reason))
-        return finding.verdict
 
     # One round.
 
@@ -431,14 +428,16 @@ class SyncRunner:
         # The first push says already which entries the cloud may refuse.
         remember_policies(self._store, self._registry)
         self._driver = Driver(lambda call: self._carry(call, owner=owner))
-        report = self._driver.drive(sync_round(draining, pull=self._pulling(owner, speaker)))
+        reads = reason in ASKED_FOR or self._on_metered() == "sync"
+        pull = self._pulling(owner, speaker) if reads else None
+        report = self._driver.drive(sync_round(draining, pull=pull))
         if report is None:
             report = RoundReport(ended="stopped", sendable=self._outbox.sendable(owner))
         self._line = draining.line
         self._read_at_ms = self._clock.monotonic_ms() + self._settings.pull_interval_ms
         if not self._closed:
             self._seen = self._newest()
-            self._learn(self._probe.finding())
+            self._outlook.learn(self._probe.finding())
         self._tell(RoundEnded(ended=report.ended, applied=report.applied, sendable=report.sendable))
         return report
 

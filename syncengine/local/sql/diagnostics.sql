@@ -4,7 +4,7 @@
 -- Small facts that name nobody.
 SELECT name, value
 FROM _sync_state
-WHERE name IN ('app', 'engine_schema', 'upgraded_at', 'probe_verdict', 'probe_at', 'schema_cookie');
+WHERE name IN ('app', 'engine_schema', 'upgraded_at', 'probe_verdict', 'probe_reason', 'probe_at', 'schema_cookie');
 
 -- name: scopes
 -- The version table.

@@ -2,7 +2,7 @@
 -- Times are ISO-8601 UTC with milliseconds; states are words; JSON is text. Only SQL that SQLite 3.37 knows.
 
 CREATE TABLE _sync_state (
-  name  TEXT NOT NULL PRIMARY KEY, -- agreed to <hop> for <scope>, app, device_id, engine_schema, erasing, filed_to, group_counter, probe_verdict, probe_at,
+  name  TEXT NOT NULL PRIMARY KEY, -- agreed to <hop> for <scope>, app, device_id, engine_schema, erasing, filed_to, group_counter, probe_verdict, probe_reason, probe_at,
                                    -- schema_cookie, quarantine_code [of <user>]
   value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;

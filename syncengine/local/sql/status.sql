@@ -21,7 +21,7 @@ WHERE resolution IS NULL;
 -- The last verdict of the connectivity probe.
 SELECT name, value
 FROM _sync_state
-WHERE name IN ('probe_verdict', 'probe_at');
+WHERE name IN ('probe_verdict', 'probe_reason', 'probe_at');
 
 -- name: drain
 -- How a user's queue gets on.
