@@ -44,6 +44,7 @@ class Effect:
     kind: str
     collection: str
     key: str
+    shape: str
     words: frozenset[str]
 
 
@@ -98,6 +99,7 @@ class WorldCloud:
                 kind=entry.kind.value,
                 collection=entry.collection,
                 key=entry.key,
+                shape=entry.shape_version,
                 # A lift says again what took effect before.
                 words=frozenset() if entry.kind is EntryKind.LIFT else words_in(orjson.dumps(told).decode()),
             )

@@ -13,6 +13,7 @@ from simulator.world.cloud import WorldCloud
 from simulator.world.device import Device
 from simulator.world.disk import Disks, disks
 from simulator.world.ground import Ground, PromiseBroken
+from simulator.world.last_words import check_last_words
 from simulator.world.ledger import Ledger
 from simulator.world.network import CALM, weather_of
 from simulator.world.outcome import Outcome
@@ -387,6 +388,7 @@ class World:
         checks.check_order(self.ledger, self.cloud)
         checks.check_groups(self.ledger, self.cloud)
         checks.check_nothing_lost(self.ledger, self.cloud, self.devices)
+        check_last_words(self.ledger, self.cloud, without=checks.DROPPED_FIELDS)
         checks.check_users_apart(self.cloud, self.devices)
         self._note_everything()
 

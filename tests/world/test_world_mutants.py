@@ -1,24 +1,32 @@
 """The checks bite: an engine with a bug is found out within a few worlds, and by the promise that it breaks."""
 
-from dataclasses import replace
-
 import pytest
 
+from simulator.mutants import MUTANTS, Mutant, mutant_of
+from simulator.mutants.catching import CANARY, catch, remembered
 from simulator.world.history import live
-from simulator.world.plan import plan_of
-from tests.world.mutants import MUTANTS, Mutant
+from syncengine.outbox.queue import Outbox
 
-WORLDS_MAX = 15
+MUTANTS_MIN = 30
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
-def test_an_engine_with_a_bug_is_found_out(mutant: Mutant, monkeypatch):
-    mutant.put_in(monkeypatch)
-    found = []
-    for seed in range(WORLDS_MAX):
-        outcome = live(seed, plan=replace(plan_of(seed), **mutant.plan))
-        if outcome.broken:
-            found.append(outcome.broken)
-            break
-    assert found, f"{WORLDS_MAX} worlds did not notice that {mutant.name}"
-    assert found[0][0] in mutant.caught_by, found[0]
+def test_an_engine_with_a_bug_is_found_out(mutant: Mutant, tmp_path):
+    caught = catch(mutant, folder=tmp_path)
+    assert caught is not None, f"no world noticed that {mutant.name}"
+    assert caught.promise in mutant.caught_by, str(caught)
+
+
+def test_each_has_a_sentence_of_its_own_and_a_seed_that_notices_it():
+    names = [mutant.name for mutant in MUTANTS]
+    assert len(set(names)) == len(names) >= MUTANTS_MIN
+    assert remembered().keys() == set(names), "python -m simulator mutants --remember"
+
+
+def test_afterwards_the_engine_is_as_it_was(tmp_path):
+    claim = Outbox.claim
+    with CANARY.at_work():
+        assert Outbox.claim is not claim
+    assert Outbox.claim is claim
+    assert mutant_of(CANARY.name) is CANARY
+    assert live(0, folder=tmp_path).broken is None

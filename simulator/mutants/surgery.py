@@ -1,0 +1,68 @@
+"""Parts of the engine are replaced for a while, and put back."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+Part = Callable[..., Any]
+
+QUIET: dict[str, Any] = {"power_share": 0.0, "records_disk": False, "clones": False, "restores_cloud": False}
+ROUGH: dict[str, Any] = {"power_share": 0.05, "records_disk": True, "edits_per_device": 10}
+STORMY: dict[str, Any] = {**QUIET, "has_weather": True}
+DARK: dict[str, Any] = {"power_share": 0.1, "records_disk": True, "has_weather": False, "partitions": False}
+"""Worlds in which most bugs show sooner than in any."""
+
+
+class Surgery:
+    """`replace` and `around` change the engine that this process runs; `undo` puts everything back."""
+
+    def __init__(self) -> None:
+        self._before: list[tuple[Any, str, Any]] = []
+
+    def replace(self, place: str, name: str, part: Any) -> None:
+        """`place` is a module, or a class of one: "syncengine.sync.apply:Applier"."""
+        owner = _found(place)
+        self._before.append((owner, name, vars(owner)[name]))
+        setattr(owner, name, part)
+
+    def around(self, place: str, name: str, made: Callable[[Part], Part]) -> None:
+        """Replace a function by what is made of it."""
+        self.replace(place, name, made(getattr(_found(place), name)))
+
+    def undo(self) -> None:
+        while self._before:
+            setattr(*self._before.pop())
+
+
+def _found(place: str) -> Any:
+    module, _, name = place.partition(":")
+    found = importlib.import_module(module)
+    return getattr(found, name) if name else found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """A bug that an engine could have.
+
+    `plan`: what a world needs so that it shows soon, over what its seed draws. `caught_by`: the promises of which at
+    least one is seen to be broken.
+    """
+
+    name: str
+    """The sentence that is true of the engine then."""
+    put_in: Callable[[Surgery], None]
+    caught_by: tuple[str, ...]
+    plan: dict[str, Any] = field(default_factory=dict)
+    profile: str | None = None
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """The engine of this process has the bug until the block ends."""
+        surgery = Surgery()
+        try:
+            self.put_in(surgery)
+            yield
+        finally:
+            surgery.undo()
