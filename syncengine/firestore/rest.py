@@ -23,6 +23,7 @@ from syncengine.firestore.answers import DEPTH_MAX, not_firestore, refusal, viol
 from syncengine.firestore.values import Fields, Value
 from syncengine.logs import install_redaction, register_secret
 from syncengine.remote.address import checked_trust, proxy_for
+from syncengine.remote.bandwidth import Bandwidth
 from syncengine.remote.bounded_network import BoundedNetwork, BoundedTransport, Deadlines
 from syncengine.remote.json_text import JsonRefused, read_json
 from syncengine.remote.lost_call import no_answer
@@ -96,7 +97,12 @@ class Rest:
         self._clock = clock
         self._closed = False
         self._deadlines = Deadlines(clock=clock)
-        self._network = BoundedNetwork(self._deadlines, names=NameLookup(clock))
+        self._network = BoundedNetwork(
+            self._deadlines,
+            names=NameLookup(clock),
+            up=Bandwidth(settings.upload_bytes_per_s_max, clock=clock),
+            down=Bandwidth(settings.download_bytes_per_s_max, clock=clock),
+        )
         install_redaction()
         self._silence = _Unlogged(self._address)
         logging.getLogger("httpx").addFilter(self._silence)
