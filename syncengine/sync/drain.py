@@ -163,11 +163,21 @@ class Draining:
 
     def deliver(self) -> Generator[Call, Answer, str]:
         """Say hello and send the queue."""
-        self._sendable = self._outbox.sendable(self._owner)
-        action = yield from self._greet()
+        action = yield from self.greet()
         if action in {"upgrade_app", "bounded"}:
             return action
         return (yield from self.send_all())
+
+    def send_numbered(self) -> Generator[Call, Answer, str]:
+        """Send what has its number already and may be at the cloud or not, and nothing else; "bounded", or how the
+        cloud answered the hello of a new epoch.
+        """
+        if not (yield from self._settle_claimed()):
+            return "bounded"
+        if self._copied is None:
+            return "drained"
+        self._begin_epoch()
+        return (yield from self.greet())
 
     def send_all(self) -> Generator[Call, Answer, str]:
         """Send until nothing is left that could be sent, or the round's pushes are used up."""
@@ -206,11 +216,12 @@ class Draining:
 
     # Where do we stand?
 
-    def _greet(self) -> Generator[Call, Answer, str]:
+    def greet(self) -> Generator[Call, Answer, str]:
         """Agree with the cloud about the numbers, then about what is done already; the action that it wants.
 
         "bounded" when the round has no pushes left to settle what is claimed.
         """
+        self._sendable = self._outbox.sendable(self._owner)
         while True:
             drain = self._outbox.drain_state(self._owner)
             said = yield self._hello(drain)
@@ -397,7 +408,7 @@ class Draining:
         assert isinstance(said, HelloSaid)
         if (yield from self._settle_claimed(said.device_seq)):
             self._begin_epoch()
-            yield from self._greet()
+            yield from self.greet()
 
     def _confirm(self, batch: Batch, said: PushSaid) -> Settled:
         server_epoch = self.said.server_epoch if self.said is not None else 0
@@ -475,7 +486,7 @@ class Draining:
         if not 0 < gap.expected < first:
             raise gap
         self._begin_epoch()
-        yield from self._greet()
+        yield from self.greet()
 
 
 def _all_took_effect(batch: Batch, said: PushSaid) -> bool:

@@ -65,6 +65,15 @@ class Pulling:
         self._begin(said)
         return (yield from self._read(keep_lease))
 
+    def comes_first(self, said: HelloSaid) -> bool:
+        """Whether the cloud was restored and has not been told yet what it lost: edits may stand on that."""
+        if said.action == "drain_only":
+            return False
+        at = standing(self._store, self._owner)
+        if at.server_epoch == said.server_epoch:
+            return at.retells
+        return at.cursor is not None or self._first_or_again(said) == "other_epoch"
+
     def _begin(self, said: HelloSaid) -> None:
         at = standing(self._store, self._owner)
         if at.cursor is None:

@@ -5,6 +5,7 @@ call is in flight.
 """
 
 from collections.abc import Callable, Generator
+from typing import Protocol
 
 from syncengine.sync.calls import Answer, Call, HelloSaid
 from syncengine.sync.drain import Draining, Pulled, Round
@@ -12,13 +13,25 @@ from syncengine.sync.drain import Draining, Pulled, Round
 NOTHING_MORE = frozenset({"upgrade_app", "bounded", "another_process"})
 """Endings of the sending part after which nothing is read."""
 
-Pulling = Callable[[HelloSaid, Callable[[], bool]], Generator[Call, Answer, Pulled]]
-"""The reading part: called with the answer to hello and a function that renews the lease (False: another process
-has it, so end). It says what it did; errors of the cloud go through it to the round."""
+
+class Pulling(Protocol):
+    """The reading part."""
+
+    def comes_first(self, said: HelloSaid) -> bool:
+        """Whether all must be read before anything new is sent."""
+        ...
+
+    def __call__(self, said: HelloSaid, keep_lease: Callable[[], bool]) -> Generator[Call, Answer, Pulled]:
+        """Read; `keep_lease` renews the lease (False: another process has it, so end). It says what it did; errors
+        of the cloud go through it to the round.
+        """
+        ...
 
 
 def sync_round(draining: Draining, *, pull: Pulling | None = None) -> Round:
     """Send until nothing is left, read until the end, send what the reading made; a RoundReport.
+
+    A cloud that was restored from an older copy is read first: edits may stand on rows that it has to be told again.
 
     A failed call ends the round: the durable wait is recorded, claimed entries stay claimed and are sent again
     under the same numbers. Entries that the cloud rejects, or cannot read even alone, go to quarantine.
@@ -27,11 +40,34 @@ def sync_round(draining: Draining, *, pull: Pulling | None = None) -> Round:
 
 
 def _both_ways(draining: Draining, pull: Pulling | None) -> Generator[Call, Answer, str]:
-    ended = yield from draining.deliver()
+    ended = yield from draining.greet()
+    if ended in NOTHING_MORE:
+        return ended
+    if pull is not None and pull.comes_first(_heard(draining)):
+        ended = yield from _read_first(draining, pull)
+        if ended in NOTHING_MORE:
+            return ended
+    ended = yield from draining.send_all()
     if pull is None or ended in NOTHING_MORE:
         return ended
-    assert draining.said is not None
-    draining.pulled = yield from pull(draining.said, draining.keep_lease)
-    if draining.pulled.ended in NOTHING_MORE:
-        return draining.pulled.ended
+    ended = yield from _read(draining, pull)
+    if ended in NOTHING_MORE:
+        return ended
     return (yield from draining.send_all())
+
+
+def _read_first(draining: Draining, pull: Pulling) -> Generator[Call, Answer, str]:
+    ended = yield from draining.send_numbered()
+    if ended in NOTHING_MORE:
+        return ended
+    return (yield from _read(draining, pull))
+
+
+def _read(draining: Draining, pull: Pulling) -> Generator[Call, Answer, str]:
+    draining.pulled = yield from pull(_heard(draining), draining.keep_lease)
+    return draining.pulled.ended
+
+
+def _heard(draining: Draining) -> HelloSaid:
+    assert draining.said is not None
+    return draining.said

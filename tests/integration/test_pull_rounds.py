@@ -290,6 +290,51 @@ def test_after_a_restore_newer_rows_of_the_new_life_stay_and_ours_are_told(world
     assert [(key, field, mine) for key, field, mine, *_ in one.conflicts()] == [("a", "title", '"lost life"')]
 
 
+@pytest.mark.parametrize("who_comes_first", ["the editor", "the other"])
+def test_edits_that_wait_stand_on_what_a_restored_cloud_is_told_again(world, who_comes_first):
+    one, two = world.device("one"), world.device("two")
+    one.add("changed", title="old")
+    world.settle()
+    world.backup()
+    one.write("UPDATE plans SET title = 'confirmed later'")
+    one.add("made", title="made later")
+    world.settle()
+    for key in ("changed", "made"):
+        one.write("UPDATE plans SET note = 'waits' WHERE id = ?", key)
+    world.restore()
+    world.settle(*((one, two) if who_comes_first == "the editor" else (two, one)))
+    rows = {"changed": ("confirmed later", None, "waits"), "made": ("made later", None, "waits")}
+    assert one.plans() == two.plans() == rows
+    assert one.quarantine() == two.quarantine() == one.outbox() == []
+
+
+def test_a_reading_that_was_cut_goes_on_before_anything_is_sent_to_a_restored_cloud(world):
+    one = world.device("one")
+    world.settle()
+    world.backup()
+    one.add("made", title="made later")
+    world.settle()
+    one.write("UPDATE plans SET note = 'waits'")
+    world.restore()
+    pull = one.line.pull
+
+    def cut(request):
+        raise BackendUnreachable("The line was cut.")
+
+    one.line.pull = cut
+    one.failed_sync()
+    one.failed_sync()
+    one.line.pull = pull
+    world.settle()
+    assert world.cloud.rows("ann", RowsRequest(request_id="r", user="ann", collection="plans")).rows[0].body == {
+        "id": "made",
+        "title": "made later",
+        "minutes": None,
+        "note": "waits",
+    }
+    assert one.quarantine() == one.outbox() == []
+
+
 def test_what_was_confirmed_before_the_first_reading_is_told_again_to_a_restored_cloud(world):
     world.backup()
     one = world.device("one")
