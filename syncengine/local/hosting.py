@@ -148,7 +148,7 @@ def _end_group(store: "Store", entries: int, *, after: int, atomic: bool) -> Non
     """What is written from now on is another group. Only this transaction can have queued what came `after`."""
     entries_max = store.settings.group_entries_max
     if entries <= entries_max:
-        store.rows("outbox", "advance_groups", count=1)
+        store.run("outbox", "close_group")
         return
     if atomic:
         raise GroupTooLarge(
@@ -158,7 +158,7 @@ def _end_group(store: "Store", entries: int, *, after: int, atomic: bool) -> Non
             "Nothing was kept.",
         )
     store.run("outbox", "cut_into_groups", after=after, entries_max=entries_max)
-    store.rows("outbox", "advance_groups", count=-(-entries // entries_max))
+    store.run("outbox", "close_group")
 
 
 class _Block:

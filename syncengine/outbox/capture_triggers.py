@@ -132,8 +132,8 @@ def _entry(
         set_json,
         before_json,
         literal(table.shape_version),
-        "coalesce((SELECT CAST(value AS INTEGER) FROM _sync_state WHERE name = 'group_counter'), 0)",
-        "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
+        _GROUP,
+        _NOW,
         "1",
     )
     return (
@@ -141,6 +141,17 @@ def _entry(
         "created_at, fresh) "
         + (f"SELECT {', '.join(values)} WHERE {where}" if where else f"VALUES ({', '.join(values)})")
     )
+
+
+_NEWEST = "(SELECT seq FROM sqlite_sequence WHERE name = '_sync_outbox')"
+_GROUP = (
+    # That of the newest entry, while it is open; else a new one with the number that this entry will have. Within one
+    # statement the table has entries above what sqlite_sequence says.
+    f"coalesce((SELECT group_id FROM _sync_outbox WHERE entry_id >= {_NEWEST} AND fresh = 1 "
+    f"ORDER BY entry_id DESC LIMIT 1), {_NEWEST} + 1, 1)"
+)
+_NOW = "date() || 'T' || time() || '.000Z'"
+"""To the second: strftime() with the milliseconds takes as long as half of the columns of a small row."""
 
 
 def _whole(table: CapturedTable, row: str) -> Expression:

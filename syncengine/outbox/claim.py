@@ -125,7 +125,7 @@ def _number(
     next_sequence = drain.next_sequence + len(entries)
     store.run("drain", "take_sequences", owner=entries[0].owner, next_sequence=next_sequence)
     # What is written from now on is another group, even by a process that began before.
-    store.rows("outbox", "advance_groups", count=1)
+    store.run("outbox", "close_group")
     return entries
 
 

@@ -81,7 +81,7 @@ class Device:
         """One local transaction of one statement; the next is another group."""
         with self.store.transaction():
             self.store.query(sql, values)
-            self.store.rows("outbox", "advance_groups", count=1)
+            self.store.run("outbox", "close_group")
 
     # The cloud.
 

@@ -72,7 +72,7 @@ def _value(column: str, kind: str, table: str) -> str:
     place = f"{table}.{column}"
     if place in WORDS:
         return f"'{WORDS[place]}'"
-    if column in ("held_by", "squashed_into", "asked", "resolution", "gone_at"):
+    if column in ("held_by", "squashed_into", "asked", "resolution", "gone_at", "fresh"):
         return "NULL"
     if column in ("at_head", "deleted"):
         return "1"

@@ -1,16 +1,24 @@
 -- The outbox: what must still reach the cloud, in the order in which it was written.
 
 -- name: advance_groups
--- Raise the group counter, so that what follows is another group; the counter after it.
+-- Numbers for groups that the engine makes itself; the last of them. They begin at 2^52, where no entry's number is:
+-- a group that triggers have written has the number of its first entry.
 INSERT INTO _sync_state (name, value)
 VALUES ('group_counter', :count)
 ON CONFLICT (name) DO UPDATE SET value = CAST(CAST(value AS INTEGER) + :count AS TEXT)
-RETURNING CAST(value AS INTEGER);
+RETURNING 4503599627370496 + CAST(value AS INTEGER);
+
+-- name: close_group
+-- What triggers write from now on is another group.
+UPDATE _sync_outbox
+SET fresh = 2
+WHERE entry_id = (SELECT max(entry_id) FROM _sync_outbox)
+  AND fresh = 1;
 
 -- name: cut_into_groups
 -- Give the entries that one transaction wrote to as many groups as their number needs.
 UPDATE _sync_outbox
-SET group_id = group_id + (entry_id - :after - 1) / :entries_max
+SET group_id = :after + 1 + (entry_id - :after - 1) / :entries_max * :entries_max
 WHERE entry_id > :after;
 
 -- name: filed_to

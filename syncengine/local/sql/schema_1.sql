@@ -243,8 +243,8 @@ CREATE TABLE _sync_outbox (
   attempts      INTEGER NOT NULL DEFAULT 0,
   last_error    TEXT,
   created_at    TEXT NOT NULL,
-  fresh         INTEGER            -- 1: as a trigger wrote it, and in no index yet: an edit of the app is not to wait for that
-    CONSTRAINT fresh_is_a_flag CHECK (fresh IS NULL OR fresh = 1),
+  fresh         INTEGER            -- as a trigger wrote it, in no index yet; 1: what comes next may be of its group, 2: it is the last
+    CONSTRAINT fresh_is_known CHECK (fresh IS NULL OR fresh = 1 OR fresh = 2),
   CONSTRAINT claimed_is_numbered CHECK (state <> 'claimed' OR sequence IS NOT NULL),
   CONSTRAINT held_says_by_what CHECK ((state = 'held') = (held_by IS NOT NULL)),
   CONSTRAINT squashed_says_into_what CHECK ((state = 'squashed') = (squashed_into IS NOT NULL))
