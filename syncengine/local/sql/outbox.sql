@@ -1,8 +1,8 @@
 -- The outbox: what must still reach the cloud, in the order in which it was written.
 
 -- name: advance_groups
--- Numbers for groups that the engine makes itself; the last of them. They begin at 2^52, where no entry's number is:
--- a group that triggers have written has the number of its first entry.
+-- Numbers for groups that the engine makes itself; the last of them.
+-- They begin at 2^52, above every entry's number: a group that triggers have written has that of its first entry.
 INSERT INTO _sync_state (name, value)
 VALUES ('group_counter', :count)
 ON CONFLICT (name) DO UPDATE SET value = CAST(CAST(value AS INTEGER) + :count AS TEXT)
