@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from syncengine.engine import Engine
     from syncengine.errors import DataAtRisk, NeedsDeveloper, NeedsUser, SyncEngineError, WillRetry
     from syncengine.firestore.backend import FirestoreBackend
+    from syncengine.firestore.older_tree import BroughtOver, OlderTree, OldRow
     from syncengine.local.keys import HostKey, KeyFile, KeyProvider, KeyringKey
     from syncengine.local.resealing import ResealReport
     from syncengine.local.restore_points import RestorePoint
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "BaseMigrationExecutor": "migrate.executor",
+    "BroughtOver": "firestore.older_tree",
     "CallbackQueue": "callbacks",
     "Clock": "clock",
     "CloudChange": "migrate.online",
@@ -73,6 +75,8 @@ _HOME = {
     "MigrationStatus": "migrate.results",
     "NeedsDeveloper": "errors",
     "NeedsUser": "errors",
+    "OldRow": "firestore.older_tree",
+    "OlderTree": "firestore.older_tree",
     "Plan": "migrate.plan",
     "Put": "migrate.definition",
     "Quarantine": "migrate.definition",
@@ -111,6 +115,7 @@ _HOME = {
 
 __all__ = [
     "BaseMigrationExecutor",
+    "BroughtOver",
     "CallbackQueue",
     "Clock",
     "CloudChange",
@@ -140,6 +145,8 @@ __all__ = [
     "MigrationStatus",
     "NeedsDeveloper",
     "NeedsUser",
+    "OldRow",
+    "OlderTree",
     "Plan",
     "Put",
     "Quarantine",

@@ -22,6 +22,7 @@ from syncengine.firestore.account import Account
 from syncengine.firestore.answers import Contended, not_firestore
 from syncengine.firestore.commit import Commit, CommitTooLarge, make_commit
 from syncengine.firestore.names import health_name
+from syncengine.firestore.older_tree import Bringing, BroughtOver, OlderTree
 from syncengine.firestore.pages import PAGE_BYTES_MAX, pages, read_page
 from syncengine.firestore.rest import PRODUCTION, Found, Rest, subject_of
 from syncengine.firestore.rows import meta_of, row_body
@@ -63,6 +64,8 @@ EMULATOR_COMMIT_BYTES_MAX = 3_500_000
 """The emulator takes 4 MiB: "gRPC message exceeds maximum size 4194304"."""
 ATTEMPTS_MAX = 8
 """So often a call is decided anew because another device of the user was quicker; each time one of them got on."""
+OLDER_DOCUMENTS_OF_HELLO = 500
+"""So many documents of older apps are looked at at once; the rest at the next round."""
 FIRST_WAIT_MS_MAX = 25
 """Doubled from one attempt to the next, so that devices of one user that write at once do not step on each other."""
 
@@ -91,7 +94,9 @@ class FirestoreBackend:
         settings: Settings | None = None,
         clock: Clock | None = None,
         chance: random.Random | None = None,
+        older: Sequence[OlderTree] = (),
     ) -> None:
+        """`older`: where apps of before keep documents; what they write there is brought over at each hello."""
         for name in (project, database):
             _check_name(name)
         emulator = emulator or os.environ.get("FIRESTORE_EMULATOR_HOST")
@@ -99,6 +104,7 @@ class FirestoreBackend:
             _check_emulator(emulator)
         self._clock = clock or SystemClock()
         self._chance = chance or system_random()
+        self._older = tuple(older)
         self._commit_bytes_max = EMULATOR_COMMIT_BYTES_MAX if emulator else COMMIT_BYTES_MAX
         self._rest = Rest(
             f"http://{emulator}" if emulator else PRODUCTION,
@@ -114,6 +120,7 @@ class FirestoreBackend:
     def hello(self, request: HelloRequest) -> HelloAnswer:
         """Where this device and this user stand. Changes no rows; a restored database begins another life here."""
         account = self._account(request)
+        self._bring_over(account, documents_max=OLDER_DOCUMENTS_OF_HELLO)
         return self._until_undisturbed(lambda: self._hello(account, request))
 
     def push(self, request: PushRequest) -> PushAnswer:
@@ -180,16 +187,50 @@ class FirestoreBackend:
 
         Any device may, once a day or so; the floor rises in the same commit.
         """
-        account = Account(self._rest, UserId(user), clock=self._clock, chance=self._chance)
+        account = self._account_of(user)
         before = iso(self._clock.now_ms() - keep_days * _DAY_MS)
         return self._until_undisturbed(lambda: account.forget_deleted(before=before))
+
+    def bring_over(self, user: str, *, again: bool = False) -> BroughtOver:
+        """All that older apps have written and that is not there yet, as rows; what became of it.
+
+        May be interrupted anywhere and run anew, by any device. `again`: also what was set aside before.
+        """
+        return self._bring_over(self._account_of(user), again=again)
+
+    def check_older(self, user: str) -> BroughtOver:
+        """Each document of the older apps against what was brought over. Changes nothing."""
+        account = self._account_of(user)
+        said = BroughtOver()
+        for tree in self._older:
+            said = said.plus(self._bringing(account, tree).check())
+        return said
+
+    def _bring_over(self, account: Account, *, documents_max: int | None = None, again: bool = False) -> BroughtOver:
+        said = BroughtOver()
+        for tree in self._older:
+            bringing = self._bringing(account, tree)
+            place = self._until_undisturbed(bringing.place)
+            start = {"began": place.get("since") or place["began"]} if again else place
+            for found, reached in bringing.parts(start):
+                write = partial(bringing.write, found, reached, again=again)
+                said = said.plus(self._until_undisturbed(write))
+                if documents_max is not None and said.read >= documents_max:
+                    return said
+        return said
+
+    def _bringing(self, account: Account, tree: OlderTree) -> Bringing:
+        return Bringing(self._rest, account, tree, commit_bytes_max=self._commit_bytes_max)
+
+    def _account_of(self, user: str) -> Account:
+        return Account(self._rest, UserId(user), clock=self._clock, chance=self._chance)
 
     def _account(self, request: RequestModel) -> Account:
         """Raises AuthRequired, with nothing sent, where the token says that it is another user's."""
         subject = subject_of(self._rest.token())
         if subject is not None and subject != request.user:
             raise wrong_user()
-        return Account(self._rest, UserId(request.user), clock=self._clock, chance=self._chance)
+        return self._account_of(request.user)
 
     def _hello(self, account: Account, request: HelloRequest) -> HelloAnswer:
         lane = Lane(request.device, request.epoch)

@@ -41,8 +41,8 @@ class State:
     """The highest sequence used up, by device and epoch."""
     collections: dict[str, int] = field(default_factory=dict)
     """The version at which a row of each changed last: a pull asks only where something is new."""
-    older: dict[str, str] = field(default_factory=dict)
-    """Up to which moment what other programs wrote elsewhere was brought over."""
+    older: dict[str, dict[str, str]] = field(default_factory=dict)
+    """How far the documents of older apps were brought over, by tree."""
     update_time: str | None = None
     """Of the document as it was read; None: there is none yet."""
 
