@@ -71,8 +71,11 @@ class FirestoreEmulator:
             self.stop()
             raise
 
-    def set_shipped_rules(self) -> None:
-        self.set_rules(RULES.read_text(encoding="utf-8"))
+    def set_shipped_rules(self, *, own: str = "") -> None:
+        """The rules that we ship, with matches of the app's own where it would add them."""
+        shipped = RULES.read_text(encoding="utf-8")
+        begin = "match /databases/{database}/documents {"
+        self.set_rules(shipped.replace(begin, begin + own))
 
     def set_rules(self, rules: str) -> None:
         """Security rules from now on."""
