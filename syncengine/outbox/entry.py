@@ -107,6 +107,8 @@ class Result(NamedTuple):
     code: str | None = None
     message: str | None = None
     skipped: tuple[str, ...] = ()
+    overwrote: dict[str, Any] | None = None
+    """Values of others that this device had not seen, and that the entry took the place of."""
 
     @property
     def first_answer(self) -> str | None:

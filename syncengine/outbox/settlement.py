@@ -9,6 +9,7 @@ from syncengine.local.version_table import read_installed, write_cloud_version
 from syncengine.outbox.barrier_page import Barrier, Page
 from syncengine.outbox.delivery import Event, State, next_state
 from syncengine.outbox.entry import CONFLICT, AllApplied, Batch, Entry, Kind, Result, Results, Settled, entry_of
+from syncengine.outbox.overwritten import record_overwritten
 from syncengine.outbox.set_aside import resolve_void, set_aside
 from syncengine.vocabulary import SchemaVersion, user_scope
 
@@ -101,6 +102,8 @@ class _Settling:
             entry_id, kind = present
             if kind in _PLAIN and kind == sent.kind and answer.took_effect:
                 self._leaves(sent, answer)
+                if answer.overwrote:
+                    record_overwritten(self._store, sent, answer)
             else:
                 self._settle_one(entry_id, answer)
 

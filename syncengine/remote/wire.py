@@ -179,6 +179,8 @@ class EntryResult(WireModel):
 
     `merged`: applied on a row that had changed since `base_version`. `conflict`: not applied for that reason, as
     asked.
+    `overwrote`: values of other writers that the sender had not seen, and that this entry took the place of; of a
+    delete the whole row.
     `reused`: this sequence came before with another token, so another copy of the store used it; nothing was done.
     """
 
@@ -189,6 +191,7 @@ class EntryResult(WireModel):
     code: str | None = None
     message: str | None = None
     skipped: Annotated[tuple[str, ...] | None, Field(strict=False)] = None
+    overwrote: Document | None = None
 
 
 class PushAnswer(AnswerModel):

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+from syncengine.remote.wire import Document
+
 Outcome = Literal["applied", "merged", "conflict", "rejected", "lost"]
 
 
@@ -21,6 +23,7 @@ class Receipt(NamedTuple):
     message: str | None = None
     skipped: tuple[str, ...] | None = None
     entries: int = 1
+    overwrote: Document | None = None
 
     def at(self, sequence: int) -> "Receipt":
         """The receipt of one of its sequences alone."""
@@ -40,7 +43,7 @@ class Receipts:
 
     def add(self, receipt: Receipt) -> None:
         """One more; with what it says beside its version it stands alone."""
-        if receipt.version is None or receipt.code is not None or receipt.skipped is not None:
+        if receipt.version is None or receipt.code or receipt.skipped is not None or receipt.overwrote:
             self._close()
             self._closed.append(receipt)
         else:
@@ -88,6 +91,8 @@ def _told(status: str, receipt: Receipt) -> list[dict[str, object]]:
     for name, value in zip(_TOLD, receipt[3:7], strict=True):
         if value is not None:
             one[name] = value
+    if receipt.overwrote:
+        one["overwrote"] = receipt.overwrote
     return [{"sequence": n, **one} for n in range(first, first + receipt.entries)]
 
 

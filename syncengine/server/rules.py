@@ -63,6 +63,8 @@ class Judged(NamedTuple):
     row: Row | None
     status: Status = "applied"
     skipped: bool = False
+    overwrote: Document | None = None
+    """What another had written since, where this change put something else: whoever made it records the conflict."""
 
 
 class Case(NamedTuple):
@@ -92,14 +94,17 @@ def judged(row: Row | None, change: Change, *, version: int) -> Judged:
         return _lifted(case)
     if change.refuse and _is_conflict(case):
         return Judged(None, "conflict")
+    made = _RULES[change.kind](case)
     was_merged = case.lives and not case.stands and change.base_version is not None
-    return Judged(_RULES[change.kind](case), "merged" if was_merged else "applied")
+    return Judged(made, "merged" if was_merged else "applied", overwrote=_overwritten(case))
 
 
 def needs_body(row: Row | None, change: Change) -> bool:
     """Whether the rule reads what the row holds. A body that it does not read may be left on the disk."""
-    if row is None or row.body is None or change.kind in (EntryKind.DELETE, EntryKind.LIFT):
+    if row is None or row.body is None or change.kind is EntryKind.LIFT:
         return False
+    if change.kind is EntryKind.DELETE:
+        return not stands_on(row, change)
     return change.kind is EntryKind.PATCH or not _replaces(row, change, stands=stands_on(row, change))
 
 
@@ -181,6 +186,24 @@ def _beside(case: Case, row: Row) -> Row:
     if sum(len(each.body) for each in patches) > ROW_BYTES_MAX:
         raise EntryRejected(ROW_TOO_LARGE)
     return _written(case, body=row.body, patches=patches, shape=row.shape_version)
+
+
+def _overwritten(case: Case) -> Document | None:
+    """Values of others that the change takes the place of, unseen; of a delete the whole row."""
+    row, change = case.row, case.change
+    if row is None or row.body is None or case.stands or change.of_migration:
+        return None
+    if change.kind is EntryKind.DELETE:
+        return _object(row.body)
+    if not same_shape(change.shape_version, row.shape_version):
+        return None
+    had = _object(row.body)
+    return {name: had[name] for name, new in (change.set or {}).items() if name in had and had[name] != new} or None
+
+
+def _object(text: str) -> Document:
+    document: Document = orjson.loads(text)
+    return document
 
 
 def _delete(case: Case) -> Row:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 
-from syncengine.remote.wire import EntryKind, PushEntry, RowChange
+from syncengine.remote.wire import Document, EntryKind, PushEntry, RowChange
 from syncengine.server.judge import GROUP_REJECTED, EntryRejected, Fault
 from syncengine.server.push_reading import Entry, RowEntry
 from syncengine.server.receipts import Receipt, Receipts
@@ -48,11 +48,12 @@ class Settling:
         sequence, _, kind, collection, key, body, _, shape, token, _ = entry
         place = (collection, key)
         status: Status = "applied"
+        overwrote: Document | None = None
         try:
             if kind is EntryKind.PUT and rows.is_new(place):
                 row = new_row(body, shape_version=shape, version=rows.head + 1, writer=self._writer)
             else:
-                made, status, _ = rows.judge(place, self._change(entry))
+                made, status, _, overwrote = rows.judge(place, self._change(entry))
                 if made is None:
                     self._receipts.add(Receipt(sequence, status, token))
                     return
@@ -61,7 +62,10 @@ class Settling:
         except EntryRejected as rejected:
             self._receipts.add(_rejected(entry, fault=rejected.fault))
         else:
-            self._receipts.add_effect(sequence, status, token=token, version=row.version)
+            if overwrote is None:
+                self._receipts.add_effect(sequence, status, token=token, version=row.version)
+            else:
+                self._receipts.add(Receipt(sequence, status, token, row.version, overwrote=overwrote))
 
     def _settle_group(self, members: list[Entry]) -> list[Receipt]:
         """All members applied or none."""
@@ -100,7 +104,7 @@ class Settling:
             raise _GroupInConflict
         version = said.row.version if said.row else None
         skipped = (entry.key,) if said.skipped else None
-        return Receipt(entry.sequence, said.status, entry.token, version, skipped=skipped)
+        return Receipt(entry.sequence, said.status, entry.token, version, skipped=skipped, overwrote=said.overwrote)
 
     def _change(self, entry: Entry) -> Change:
         return Change(

@@ -327,6 +327,7 @@ class Storage:
                     "epoch": lane.epoch,
                     **receipt._asdict(),
                     "skipped": None if receipt.skipped is None else json.dumps(receipt.skipped),
+                    "overwrote": None if receipt.overwrote is None else json.dumps(receipt.overwrote),
                     "received_at": received_at,
                 }
                 for receipt in receipts
@@ -348,6 +349,8 @@ class Storage:
 
 def _receipt(*row: Any) -> Receipt:
     known = Receipt._make(row)
+    if known.overwrote is not None:
+        known = known._replace(overwrote=json.loads(row[8]))
     return known._replace(skipped=tuple(json.loads(row[6]))) if row[6] else known
 
 

@@ -184,4 +184,5 @@ def _result(result: wire.EntryResult) -> Result:
         code=result.code,
         message=result.message,
         skipped=result.skipped or (),
+        overwrote=result.overwrote,
     )

@@ -342,6 +342,25 @@ class BackendSuite:
         again = ann.push(push(make(1, "a", {"y": 9}, base=1), device=LAPTOP))
         assert [(r.status, r.outcome, r.version) for r in again.results] == [("duplicate", "merged", 3)]
 
+    def test_an_answer_says_what_unseen_values_an_entry_took_the_place_of(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"x": 1, "y": 1, "z": 1}), put(2, "b", {"x": 1})))
+        ann.push(push(patch(1, "a", {"x": 2, "y": 2}, base=1), patch(2, "b", {"x": 2}, base=2), device=LAPTOP))
+        sent = push(
+            patch(3, "a", {"y": 3, "z": 3}, base=1), put(4, "b", {"x": 2, "new": 0}, base=2), patch(5, "a", {"x": 9})
+        )
+        told = ann.push(sent)
+        # Equal values are not replaced; what the device has put there itself it knows.
+        assert [result.overwrote for result in told.results] == [{"y": 2, "z": 1}, None, {"x": 2}]
+        assert [result.overwrote for result in ann.push(sent).results] == [{"y": 2, "z": 1}, None, {"x": 2}]
+
+    def test_an_answer_to_a_delete_of_an_unseen_version_has_the_row(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"x": 1}), put(2, "b", {"x": 1})))
+        ann.push(push(patch(1, "a", {"x": 2}, base=1), device=LAPTOP))
+        told = ann.push(push(delete(3, "a", base=1), delete(4, "b", base=2)))
+        assert [result.overwrote for result in told.results] == [{"x": 2}, None]
+
     @pytest.mark.parametrize("refuse", [False, True])
     def test_a_devices_own_edits_do_not_count_against_the_version_that_it_saw(
         self, sign_in: SignIn, refuse: bool

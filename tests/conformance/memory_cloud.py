@@ -5,6 +5,7 @@ import itertools
 import json
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from typing import Any
 
 from syncengine.errors import AuthRequired, BackendUnreachable, CursorGone, SequenceGap
 from syncengine.remote.json_text import value_fault
@@ -301,8 +302,22 @@ def _apply(user: MemoryUser, lane: tuple[str, int], entry: PushEntry) -> EntryRe
     if entry.kind is EntryKind.CHANGES:
         return _apply_changes(user, lane, entry)
     change = RowChange(kind=entry.kind, collection=entry.collection, key=entry.key, set=entry.set)
+    row = user.rows.get((entry.collection, entry.key))
     status = _change(user, lane, entry, change, base=entry.base_version, refuse=entry.on_conflict == "refuse")
-    return EntryResult(sequence=entry.sequence, status=status, version=user.counter)
+    unseen = _unseen_values(row, lane, entry)
+    return EntryResult(sequence=entry.sequence, status=status, version=user.counter, overwrote=unseen or None)
+
+
+def _unseen_values(row: MemoryRow | None, lane: tuple[str, int], entry: PushEntry) -> dict[str, Any]:
+    """What of a living row the entry took the place of without its writer having seen it."""
+    if row is None or row.body is None or _stands(row, lane, entry.base_version):
+        return {}
+    if entry.kind is EntryKind.DELETE:
+        return dict(row.body)
+    if SchemaVersion.parse(row.shape) != SchemaVersion.parse(entry.shape_version):
+        return {}
+    given = entry.set or {}
+    return {name: old for name, old in row.body.items() if name in given and given[name] != old}
 
 
 def _apply_changes(user: MemoryUser, lane: tuple[str, int], entry: PushEntry) -> EntryResult:

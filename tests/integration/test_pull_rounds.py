@@ -47,6 +47,40 @@ def test_different_fields_edited_offline_are_both_kept(world):
     assert one.conflicts() == two.conflicts() == []
 
 
+def test_the_device_whose_edit_came_second_keeps_what_the_first_had_written(world):
+    one, two = world.device("one"), world.device("two")
+    one.add("a", title="walk", minutes=3)
+    one.add("b", title="ride", minutes=7)
+    world.settle()
+    one.write("UPDATE plans SET title = 'of one', minutes = 4 WHERE id = 'a'")
+    one.write("UPDATE plans SET title = 'changed' WHERE id = 'b'")
+    two.write("UPDATE plans SET title = 'of two' WHERE id = 'a'")
+    two.write("DELETE FROM plans WHERE id = 'b'")
+    world.settle()
+    assert one.plans() == two.plans() == {"a": ("of two", 4, None)}
+    assert one.conflicts() == []
+    row = '{"id":"b","title":"changed","minutes":7,"note":null}'
+    assert two.conflicts() == [
+        ("a", "title", '"of two"', '"of one"', "local"),
+        ("b", "*", "null", row, "local"),
+    ]
+
+
+def test_a_lost_answer_loses_no_conflict(world):
+    one, two = world.device("one"), world.device("two")
+    one.add("a", title="walk", minutes=3)
+    world.settle()
+    one.write("UPDATE plans SET title = 'of one'")
+    one.sync()
+    two.write("UPDATE plans SET title = 'of two'")
+    two.line.lost_answers = 1
+    with pytest.raises(BackendUnreachable):
+        two.sync()
+    world.clock.wall_ms += 3_600_000
+    world.settle()
+    assert two.conflicts() == [("a", "title", '"of two"', '"of one"', "local")]
+
+
 @pytest.mark.parametrize("merge", ["merge", "client_wins", "server_wins", max])
 def test_the_same_field_edited_offline_is_a_conflict_that_ends_alike_everywhere(tmp_path, merge):
     def longer(base, local, server):

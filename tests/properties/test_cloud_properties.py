@@ -108,7 +108,7 @@ def test_server_and_memory_cloud_agree_on_any_pushes_and_pulls(
 
 
 def _told(answer: PushAnswer) -> list[tuple[object, ...]]:
-    return [(r.sequence, r.status, r.outcome, r.version, r.code, r.skipped) for r in answer.results]
+    return [(r.sequence, r.status, r.outcome, r.version, r.code, r.skipped, r.overwrote) for r in answer.results]
 
 
 def _pushed_as_text(cloud: Cloud, user: UserId, request: PushRequest) -> PushAnswer:

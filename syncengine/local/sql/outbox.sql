@@ -517,3 +517,13 @@ WHERE :owner IS NULL
 SELECT coalesce(max(seq), 0)
 FROM sqlite_sequence
 WHERE name = '_sync_outbox';
+
+-- name: record_overwritten
+-- An entry took the place of what another device had written and this one had not seen.
+INSERT INTO _sync_conflict (
+  owner, collection, row_key, field, local_json, server_json, winner, policy, version, created_at
+)
+VALUES (
+  :owner, :collection, :row_key, :field, :local_json, :server_json, 'local',
+  coalesce((SELECT merge_policy FROM _sync_collection WHERE name = :collection), 'merge'), :version, :now
+);

@@ -166,7 +166,7 @@ LIMIT 1;
 
 -- name: receipts
 -- What was answered to a range of sequences.
-SELECT sequence, outcome, token, version, code, message, skipped, entries
+SELECT sequence, outcome, token, version, code, message, skipped, entries, overwrote
 FROM receipt
 WHERE tenant = :tenant
   AND device = :device
@@ -188,9 +188,14 @@ ORDER BY sequence;
 -- name: write_receipt
 -- The answer to one sequence, or to a run of them, for good.
 INSERT INTO receipt
-  (tenant, device, epoch, sequence, entries, outcome, token, version, code, message, skipped, received_at)
+  (
+    tenant, device, epoch, sequence, entries, outcome, token, version, code, message, skipped, overwrote, received_at
+  )
 VALUES
-  (:tenant, :device, :epoch, :sequence, :entries, :outcome, :token, :version, :code, :message, :skipped, :received_at);
+  (
+    :tenant, :device, :epoch, :sequence, :entries, :outcome, :token, :version, :code, :message, :skipped, :overwrote,
+    :received_at
+  );
 
 -- name: old_tombstones
 -- Rows that were deleted before a moment, some of them.

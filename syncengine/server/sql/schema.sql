@@ -81,10 +81,12 @@ CREATE TABLE receipt (
   code        TEXT,    -- why it was rejected
   message     TEXT,
   skipped     TEXT,    -- JSON list of the keys that a migration or a lift left alone
+  overwrote   TEXT,    -- JSON object of what others had written and it took the place of, unseen
   received_at TEXT NOT NULL,
   PRIMARY KEY (tenant, device, epoch, sequence),
   CONSTRAINT rejected_says_why CHECK ((outcome = 'rejected') = (code IS NOT NULL)),
   CONSTRAINT effects_share_a_receipt CHECK (
-    entries = 1 OR (entries > 1 AND version IS NOT NULL AND code IS NULL AND skipped IS NULL)
+    entries = 1
+    OR (entries > 1 AND version IS NOT NULL AND code IS NULL AND skipped IS NULL AND overwrote IS NULL)
   )
 ) STRICT, WITHOUT ROWID;
