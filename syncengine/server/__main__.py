@@ -16,8 +16,10 @@ from typing import Any
 import uvicorn
 
 from syncengine.clock import SystemClock, system_random
+from syncengine.errors import BackendAddressRefused
 from syncengine.server.app import create_app
 from syncengine.server.cloud import Cloud
+from syncengine.server.sign_in import SignIn, by_web_token
 from syncengine.server.storage import Storage
 from syncengine.vocabulary import SchemaVersion, UserId
 
@@ -71,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{forgotten} rows that were deleted more than {asked.keep_days} days ago are forgotten\n"
             )
         else:
-            _serve(cloud, host=asked.host, port=asked.port, token_file=asked.token_file)
+            sign_in = _sign_in(cloud, asked, parser=parser)
+            _serve(cloud, host=asked.host, port=asked.port, token_file=asked.token_file, sign_in=sign_in)
     finally:
         cloud.close()
     return 0
@@ -91,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="APP=VERSION",
         help="older installations of this app hand over what they have, and read no more; may be given again",
     )
+    _web_token_options(parser)
     add_token = commands.add_parser("add-token", help="print a fresh token; it cannot be shown again")
     _data_option(add_token)
     add_token.add_argument("--user", required=True)
@@ -100,6 +104,16 @@ def _parser() -> argparse.ArgumentParser:
         "--keep-days", type=_days, default=KEEP_DAYS, help="so long devices may stay away: %(default)s"
     )
     return parser
+
+
+def _web_token_options(parser: argparse.ArgumentParser) -> None:
+    signed = parser.add_argument_group("users by JSON Web Tokens (needs PyJWT)")
+    signed.add_argument("--jwks", metavar="PLACE", help="the keys that sign them: an https address, or a file")
+    signed.add_argument("--jwt-issuer", metavar="ISS", help="whose tokens are taken, and nobody else's")
+    signed.add_argument("--jwt-audience", metavar="AUD", help="for whom they have to be meant")
+    signed.add_argument("--jwt-algorithm", action="append", metavar="ALG", help="default: RS256 and ES256")
+    signed.add_argument("--jwt-user-claim", default="sub", metavar="CLAIM", help="where the user stands: %(default)s")
+    signed.add_argument("--device-tokens", action="store_true", help="take tokens of add-token and --token-file, too")
 
 
 def _lowest_schema(text: str) -> tuple[str, SchemaVersion]:
@@ -120,12 +134,34 @@ def _data_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", help="the folder of the cloud's database, made when missing")
 
 
-def _serve(cloud: Cloud, *, host: str, port: int, token_file: str | None) -> None:
+def _sign_in(cloud: Cloud, asked: argparse.Namespace, *, parser: argparse.ArgumentParser) -> SignIn | None:
+    """By web tokens where keys for them are given; else None: by the cloud's own."""
+    if asked.jwks is None:
+        return None
+    if not asked.jwt_issuer or not asked.jwt_audience:
+        parser.error("--jwks needs --jwt-issuer and --jwt-audience")
+    from syncengine.server.published_keys import keys_at
+    from syncengine.server.web_tokens import ALGORITHMS, WebTokens
+
+    try:
+        web_tokens = WebTokens(
+            keys_at(asked.jwks, clock=SystemClock()),
+            issuer=asked.jwt_issuer,
+            audience=asked.jwt_audience,
+            algorithms=tuple(asked.jwt_algorithm or ALGORITHMS),
+            user_claim=asked.jwt_user_claim,
+        )
+    except (ValueError, BackendAddressRefused) as error:
+        parser.error(str(error).splitlines()[0])
+    return by_web_token(web_tokens, cloud, device_tokens=asked.device_tokens)
+
+
+def _serve(cloud: Cloud, *, host: str, port: int, token_file: str | None, sign_in: SignIn | None) -> None:
     """Until SIGTERM or SIGINT."""
     gc.set_threshold(OBJECTS_BEFORE_COLLECTION)
     if token_file:
         _accept_tokens(cloud, Path(token_file).read_text(encoding="utf-8"))
-    config = uvicorn.Config(create_app(cloud), **SERVING)
+    config = uvicorn.Config(create_app(cloud, sign_in=sign_in), **SERVING)
     with listening(host, port) as listener:
         for each in (signal.SIGTERM, signal.SIGINT):
             # uvicorn ends its work first and then raises the signal again; so the database is closed too.

@@ -27,17 +27,27 @@ from syncengine.remote.wire import (
 )
 from syncengine.server.cloud import Cloud
 from syncengine.server.openapi import openapi_text, page_html
+from syncengine.server.published_keys import KeysUnavailable
 from syncengine.server.push_reading import read_push
 from syncengine.server.request_body import RequestRefused, parse_body, read_body, unpacked, validated
+from syncengine.server.sign_in import SignIn
 from syncengine.vocabulary import UserId
 
 PACKED_BYTES_MIN = 1_024
 _GZIP_LEVEL = 1
+_HEADERS_OF_STATUS = {
+    401: {"WWW-Authenticate": "Bearer"},  # RFC 9110, section 15.5.2, asks for it
+    503: {"Retry-After": "10"},
+}
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def create_app(cloud: Cloud) -> FastAPI:
-    """The cloud as an ASGI app. The caller closes the cloud after the app has stopped."""
+def create_app(cloud: Cloud, *, sign_in: SignIn | None = None) -> FastAPI:
+    """The cloud as an ASGI app. The caller closes the cloud after the app has stopped.
+
+    `sign_in` says whose a token is; without it, the cloud's own device tokens.
+    """
+    user_of = sign_in or cloud.user_of
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     _answer_errors_by_the_protocol(app)
 
@@ -57,15 +67,15 @@ def create_app(cloud: Cloud) -> FastAPI:
 
     @app.post("/v1/hello")
     async def hello(request: Request) -> Response:
-        return await _answer_post(request, cloud=cloud, work=answer_hello)
+        return await _answer_post(request, cloud=cloud, user_of=user_of, work=answer_hello)
 
     @app.post("/v1/push")
     async def push(request: Request) -> Response:
-        return await _answer_post(request, cloud=cloud, work=answer_push)
+        return await _answer_post(request, cloud=cloud, user_of=user_of, work=answer_push)
 
     @app.get("/v1/rows")
     async def rows(request: Request) -> Response:
-        user = await _signed_in(request, cloud=cloud)
+        user = await _signed_in(request, user_of=user_of)
         asked = _rows_request(request)
         return await run_in_threadpool(lambda: _answer(cloud.rows(user, asked), request=request, user=user))
 
@@ -81,15 +91,17 @@ def create_app(cloud: Cloud) -> FastAPI:
 
     @app.get("/v1/pull")
     async def pull(request: Request) -> Response:
-        user = await _signed_in(request, cloud=cloud)
+        user = await _signed_in(request, user_of=user_of)
         asked = _pull_request(request)
         return await run_in_threadpool(lambda: _text_answer(cloud.pull_text(user, asked), request=request, user=user))
 
     return app
 
 
-async def _answer_post(request: Request, *, cloud: Cloud, work: Callable[[UserId, bytes], bytes]) -> Response:
-    user = await _signed_in(request, cloud=cloud)
+async def _answer_post(
+    request: Request, *, cloud: Cloud, user_of: SignIn, work: Callable[[UserId, bytes], bytes]
+) -> Response:
+    user = await _signed_in(request, user_of=user_of)
     bytes_max = cloud.limits.body_bytes_max
     raw = await read_body(request, bytes_max=bytes_max)
     encoding = request.headers.get("Content-Encoding", "")
@@ -102,11 +114,14 @@ async def _answer_post(request: Request, *, cloud: Cloud, work: Callable[[UserId
     return await run_in_threadpool(answered)
 
 
-async def _signed_in(request: Request, *, cloud: Cloud) -> UserId:
+async def _signed_in(request: Request, *, user_of: SignIn) -> UserId:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    user = await run_in_threadpool(cloud.user_of, token) if scheme.lower() == "bearer" else None
+    try:
+        user = await run_in_threadpool(user_of, token) if scheme.lower() == "bearer" else None
+    except KeysUnavailable as error:
+        raise RequestRefused(503, code="sign_in_unavailable", message="Tokens cannot be judged now.") from error
     if user is None:
-        raise RequestRefused(401, code="unauthorized", message="The token is missing or unknown.")
+        raise RequestRefused(401, code="unauthorized", message="The token is missing, has ended or is unknown.")
     return user
 
 
@@ -188,7 +203,9 @@ def _answer_errors_by_the_protocol(app: FastAPI) -> None:
 def _answer_to_error(error: Exception) -> Response:
     match error:
         case RequestRefused():
-            return _refusal(error.status, code=error.code, message=error.message)
+            answer = _refusal(error.status, code=error.code, message=error.message)
+            answer.headers.update(_HEADERS_OF_STATUS.get(error.status, {}))
+            return answer
         case AuthRequired():
             return _refusal(403, code=WRONG_USER, message=error.what)
         case SequenceGap():

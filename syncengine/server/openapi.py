@@ -35,20 +35,21 @@ _GETS: dict[str, tuple[type[BaseModel], type[BaseModel], str]] = {
     "/v1/rows": (RowsRequest, RowsAnswer, "A page of one collection's living rows."),
 }
 _ERRORS: dict[str, tuple[str, ...]] = {
-    "/v1/hello": ("400", "401", "403", "408", "413"),
-    "/v1/push": ("400", "401", "403", "408", "409", "413"),
-    "/v1/pull": ("400", "401", "403", "410"),
-    "/v1/rows": ("400", "401", "403"),
+    "/v1/hello": ("400", "401", "403", "408", "413", "503"),
+    "/v1/push": ("400", "401", "403", "408", "409", "413", "503"),
+    "/v1/pull": ("400", "401", "403", "410", "503"),
+    "/v1/rows": ("400", "401", "403", "503"),
     "/v1/health": ("400",),
 }
 _MEANINGS = {
     "400": "The request is not by the protocol (malformed).",
-    "401": "The token is missing or unknown (unauthorized).",
+    "401": "The token is missing, has ended or is unknown (unauthorized).",
     "403": "The token is another user's (wrong_user).",
     "408": "The body came too slowly (too_slow).",
     "409": "Another sequence is expected (sequence_gap, with `expected`).",
     "410": "The cursor cannot be read on from (cursor_gone, with `reason`).",
     "413": "The request is too large (too_large, batch_refused).",
+    "503": "Whoever signs the tokens cannot be asked now (sign_in_unavailable).",
 }
 _STYLE = """
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }

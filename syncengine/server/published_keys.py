@@ -1,0 +1,133 @@
+"""The keys that our users' tokens are signed with elsewhere: a JSON Web Key Set (RFC 7517), by address or file."""
+
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import httpcore
+import httpx
+from pydantic import JsonValue
+
+from syncengine.clock import Clock
+from syncengine.remote.address import checked_address, checked_trust
+from syncengine.remote.bandwidth import Bandwidth
+from syncengine.remote.bounded_network import BoundedNetwork, BoundedTransport, Deadlines
+from syncengine.remote.json_text import JsonRefused, read_json
+from syncengine.remote.name_lookup import NameLookup
+
+FRESH_MS = 10 * 60 * 1000
+"""So long keys count without a look; a key that was withdrawn is believed no longer."""
+AGAIN_MS = 30 * 1000
+"""A token with an unknown key makes us look, but not more often than this: anybody can write such tokens."""
+STALE_MS = 24 * 60 * 60 * 1000
+"""So long the last keys count while the address does not answer."""
+FETCH_WAIT_MS_MAX = 5_000
+KEYS_BYTES_MAX = 256 * 1024
+KEYS_MAX = 100
+_DEPTH_MAX = 8
+
+Key = Mapping[str, JsonValue]
+Fetch = Callable[[], bytes]
+
+
+class KeysUnavailable(Exception):
+    """There are no keys to judge by: nobody's token is known to be good or bad now."""
+
+
+class PublishedKeys:
+    """The present keys. May be used from any thread; one of them looks, the others wait for it."""
+
+    def __init__(self, fetch: Fetch, *, clock: Clock) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._keys: tuple[Key, ...] = ()
+        self._known_at_ms: int | None = None
+        self._looked_at_ms: int | None = None
+
+    def find(self, kid: str | None) -> Key | None:
+        """The key of this name; without a name the only one there is. Raises KeysUnavailable."""
+        with self._lock:
+            self._look(every_ms=FRESH_MS)
+            found = self._named(kid)
+            if found is None:
+                self._look(every_ms=AGAIN_MS)
+                found = self._named(kid)
+            return found
+
+    def _named(self, kid: str | None) -> Key | None:
+        if kid is None:
+            return self._keys[0] if len(self._keys) == 1 else None
+        return next((key for key in self._keys if key.get("kid") == kid), None)
+
+    def _look(self, *, every_ms: int) -> None:
+        now_ms = self._clock.monotonic_ms()
+        if self._known_at_ms is None or now_ms - self._known_at_ms >= FRESH_MS:
+            every_ms = AGAIN_MS
+        if self._looked_at_ms is None or now_ms - self._looked_at_ms >= every_ms:
+            self._looked_at_ms = now_ms
+            self._read(now_ms)
+        if self._known_at_ms is None or now_ms - self._known_at_ms >= STALE_MS:
+            raise KeysUnavailable
+
+    def _read(self, now_ms: int) -> None:
+        """Keep what is there; the keys from before where it cannot be had."""
+        try:
+            self._keys = _keys_in(self._fetch())
+        except (OSError, httpx.HTTPError, httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
+            return
+        except JsonRefused:
+            return
+        self._known_at_ms = now_ms
+
+
+def _keys_in(raw: bytes) -> tuple[Key, ...]:
+    """Those for signatures. Raises JsonRefused for what is no key set."""
+    found = read_json(raw, depth_max=_DEPTH_MAX)
+    keys = found.get("keys") if isinstance(found, dict) else None
+    if not isinstance(keys, list) or len(keys) > KEYS_MAX:
+        raise JsonRefused("this is no set of keys")
+    return tuple(key for key in keys if isinstance(key, dict) and key.get("use", "sig") == "sig")
+
+
+def keys_at(place: str, *, clock: Clock, tls: ssl.SSLContext | None = None) -> PublishedKeys:
+    """From an address (https, or this machine) or a file. Raises BackendAddressRefused for another address."""
+    if "://" not in place:
+        return PublishedKeys(Path(place).read_bytes, clock=clock)
+    address = checked_address(place, allow_plain_http=False)
+    return PublishedKeys(_Address(address, clock=clock, tls=tls), clock=clock)
+
+
+class _Address:
+    """One request: bounded in time and bytes, no redirects, no proxy, no cookies."""
+
+    def __init__(self, address: httpx.URL, *, clock: Clock, tls: ssl.SSLContext | None) -> None:
+        self._address = address
+        self._clock = clock
+        self._trust = checked_trust(tls) if address.scheme == "https" else None
+
+    def __call__(self) -> bytes:
+        deadlines = Deadlines(clock=self._clock)
+        free = Bandwidth(0, clock=self._clock)
+        network = BoundedNetwork(deadlines, names=NameLookup(self._clock), up=free, down=free)
+        transport = BoundedTransport(network, tls=self._trust)
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        seconds_max = FETCH_WAIT_MS_MAX / 1000
+        with (
+            deadlines.within(FETCH_WAIT_MS_MAX),
+            httpx.Client(transport=transport, trust_env=False, timeout=seconds_max) as client,
+            client.stream("GET", self._address, headers=headers) as answer,
+        ):
+            if answer.status_code != 200 or answer.headers.get("Content-Encoding", "identity") != "identity":
+                raise JsonRefused("the keys are not there")
+            return _capped(answer)
+
+
+def _capped(answer: httpx.Response) -> bytes:
+    raw = bytearray()
+    for chunk in answer.iter_raw():
+        raw += chunk
+        if len(raw) > KEYS_BYTES_MAX:
+            raise JsonRefused("the keys are too large")
+    return bytes(raw)

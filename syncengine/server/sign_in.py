@@ -1,0 +1,43 @@
+"""Who asks: by a device token of our own, by a web token that somebody else has signed, or by either."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from syncengine.server.cloud import Cloud
+from syncengine.vocabulary import UserId
+
+KNOWN_USERS_MAX = 100_000
+
+SignIn = Callable[[str], UserId | None]
+"""Whose token it is; None for nobody's. Raises KeysUnavailable where that cannot be said now."""
+
+
+class JudgesTokens(Protocol):
+    """What knows whose a token is."""
+
+    def user_of(self, token: str) -> UserId | None:
+        """None for nobody's."""
+        ...
+
+
+def by_web_token(web_tokens: JudgesTokens, cloud: Cloud, *, device_tokens: bool = False) -> SignIn:
+    """Users of web tokens are made when they come first; with `device_tokens`, the cloud's own are taken, too."""
+    seen: dict[UserId, None] = {}
+
+    def user_of(token: str) -> UserId | None:
+        if token.count(".") != 2:  # a web token has three parts (RFC 7515, section 7.1), ours have one
+            return cloud.user_of(token) if device_tokens else None
+        user = web_tokens.user_of(token)
+        if user is not None and user not in seen:
+            _welcome(cloud, user)
+            if len(seen) >= KNOWN_USERS_MAX:
+                seen.clear()
+            seen[user] = None
+        return user
+
+    return user_of
+
+
+def _welcome(cloud: Cloud, user: UserId) -> None:
+    """Make the user known. The token given is none that could come: a header's value ends before a line's end."""
+    cloud.accept_token(user, token=f"signed in by a web token: {user}\n")
