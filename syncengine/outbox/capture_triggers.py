@@ -143,12 +143,10 @@ def _entry(
     )
 
 
-_NEWEST = "(SELECT seq FROM sqlite_sequence WHERE name = '_sync_outbox')"
 _GROUP = (
-    # That of the newest entry, while it is open; else a new one with the number that this entry will have. Within one
-    # statement the table has entries above what sqlite_sequence says.
-    f"coalesce((SELECT group_id FROM _sync_outbox WHERE entry_id >= {_NEWEST} AND fresh = 1 "
-    f"ORDER BY entry_id DESC LIMIT 1), {_NEWEST} + 1, 1)"
+    # That of the newest entry, while it is open; else a new one with the number that this entry will have.
+    "coalesce((SELECT CASE WHEN fresh = 1 AND state = 'waiting' THEN group_id END FROM _sync_outbox "
+    "ORDER BY entry_id DESC LIMIT 1), (SELECT seq + 1 FROM sqlite_sequence WHERE name = '_sync_outbox'), 1)"
 )
 _NOW = "date() || 'T' || time() || '.000Z'"
 """To the second: strftime() with the milliseconds takes as long as half of the columns of a small row."""

@@ -566,14 +566,19 @@ def test_a_blob_that_was_written_in_place_fires_no_trigger(world):
     assert isinstance(world.store.connection, apsw.Connection)
 
 
-def test_a_group_has_the_number_of_its_first_entry_and_ends_when_its_newest_entry_has_left(world):
+def test_a_group_has_the_number_of_its_first_entry_until_it_is_closed_or_on_its_way(world):
     world.write("INSERT INTO walks (user_id, id) VALUES ('ann', 'a'), ('ann', 'b')")
     world.write("INSERT INTO walks (user_id, id) VALUES ('ann', 'c')")
     assert world.raw("entry_id, group_id") == [(1, 1), (2, 1), (3, 1)]
     with world.store.transaction():
         world.store.run("outbox", "delete", entry_id=3)
+        world.store.query("UPDATE _sync_outbox SET state = 'claimed', sequence = entry_id, epoch = 1")
     world.write("INSERT INTO walks (user_id, id) VALUES ('ann', 'd')")
     with world.store.transaction():
         world.store.run("outbox", "close_group")
     world.write("INSERT INTO walks (user_id, id) VALUES ('ann', 'e'), ('ann', 'f')")
     assert world.raw("entry_id, group_id") == [(1, 1), (2, 1), (4, 4), (5, 5), (6, 5)]
+    with world.store.transaction():
+        world.store.query("DELETE FROM _sync_outbox")
+    world.write("INSERT INTO walks (user_id, id) VALUES ('ann', 'g'), ('ann', 'h')")
+    assert world.raw("entry_id, group_id") == [(7, 7), (8, 7)]
