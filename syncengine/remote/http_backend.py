@@ -25,6 +25,7 @@ from syncengine.remote.http_answer import Answer, answer_of_body, failure_by_hea
 from syncengine.remote.json_text import JsonRefused, write_json
 from syncengine.remote.lost_call import no_answer
 from syncengine.remote.name_lookup import NameLookup
+from syncengine.remote.plain_page import PlainPage, plain_page
 from syncengine.remote.wire import (
     PROTOCOL,
     PROTOCOL_HEADER,
@@ -148,6 +149,20 @@ class HttpBackend:
         return answer
 
     def pull(self, request: PullRequest) -> PullAnswer:
+        return self._judged_pull(request, *self._pulled(request))
+
+    def pull_plain(self, request: PullRequest) -> PullAnswer | PlainPage:
+        """The same, without a model of each row where it can be."""
+        status, raw = self._pulled(request)
+        page = plain_page(raw, request, depth_max=self._settings.answer_depth_max) if status == 200 else None
+        return page or self._judged_pull(request, status, raw)
+
+    def _judged_pull(self, request: PullRequest, status: int, raw: bytes) -> PullAnswer:
+        answer = answer_of_body(status, raw, model=PullAnswer, depth_max=self._settings.answer_depth_max)
+        check_pull_answer(request, _echoed(request, answer))
+        return answer
+
+    def _pulled(self, request: PullRequest) -> tuple[int, bytes]:
         asked = {
             "request_id": request.request_id,
             "user": request.user,
@@ -156,13 +171,8 @@ class HttpBackend:
         }
         if request.cursor is not None:
             asked["cursor"] = request.cursor
-        answer = self._call(
-            self._client.build_request("GET", self._address("pull"), params=asked, headers=self._signed()),
-            model=PullAnswer,
-            user=request.user,
-        )
-        check_pull_answer(request, _echoed(request, answer))
-        return answer
+        asking = self._client.build_request("GET", self._address("pull"), params=asked, headers=self._signed())
+        return self._answered(asking, user=request.user)
 
     def rows(self, request: RowsRequest) -> RowsAnswer:
         asked = {

@@ -6,6 +6,7 @@ RFC 8259 leaves open what duplicate names, huge numbers and lone surrogates mean
 import json
 import math
 import re
+from itertools import chain
 
 import orjson
 from pydantic import JsonValue
@@ -22,7 +23,7 @@ _DIGITS_ALIKE = bytes(ord("0") if each in b"0123456789" else each for each in ra
 _BLANKS = b" \t\n\r"
 _LONG_NUMBER = b"0" * 19
 _LONG_INTEGERS = tuple(bytes((before,)) + _LONG_NUMBER for before in b"[,:-")
-_CONTAINERS = (dict, list)
+_CONTAINERS = frozenset((dict, list))
 _NOT_A_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -75,8 +76,8 @@ def _read_plain(raw: bytes, *, depth_max: int) -> JsonValue | None:
 def read_uncounted(raw: bytes) -> tuple[JsonValue, int] | None:
     """The value, and how many names its text has: unless `names_of` the value are as many, a name was repeated.
 
-    None where there may be NUL in a string, or an integer near or beyond 64 bit. Plain searches: a pattern would take
-    longer than the parsing.
+    None where there may be NUL in a string, an integer near or beyond 64 bit, or a quote behind a backslash that may
+    stand for itself. Plain searches: a pattern would take longer than the parsing.
     """
     # Without blanks each name touches its colon, and each number what is before it.
     squeezed = raw.translate(_DIGITS_ALIKE, _BLANKS)
@@ -86,7 +87,12 @@ def read_uncounted(raw: bytes) -> tuple[JsonValue, int] | None:
         value: JsonValue = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return None
-    return value, squeezed.count(b'":')
+    names = squeezed.count(b'":')
+    if b"\\" in squeezed:
+        if b'\\\\"' in squeezed:
+            return None
+        names -= squeezed.count(b'\\":')  # quotes in texts, as those of JSON in a text
+    return value, names
 
 
 def _may_hold_long_integer(squeezed: bytes) -> bool:
@@ -99,18 +105,16 @@ def _may_hold_long_integer(squeezed: bytes) -> bool:
 def names_of(value: JsonValue, *, depth_max: int) -> int:
     """How many names all objects of a value have; -1 where it nests deeper than `depth_max`."""
     found = 0
-    level = [value] if type(value) in _CONTAINERS else []
+    level = [value]
     for _ in range(depth_max + 1):
-        if not level:
+        objects = [part for part in level if type(part) is dict]
+        lists = [part for part in level if type(part) is list]
+        if not objects and not lists:
             return found
-        below: list[JsonValue] = []
-        for part in level:
-            if type(part) is dict:
-                found += len(part)
-                below += [each for each in part.values() if type(each) in _CONTAINERS]
-            elif type(part) is list:
-                below += [each for each in part if type(each) in _CONTAINERS]
-        level = below
+        found += sum(map(len, objects))
+        level = list(chain.from_iterable(chain(map(dict.values, objects), lists)))
+        if _CONTAINERS.isdisjoint(map(type, level)):
+            level = []  # as in nearly every document: leaves alone
     return -1
 
 

@@ -145,14 +145,14 @@ class _Page:
         edits, name, key = self._edits, table.name, table.key
         width, shape, known = table.width, table.shape_text, table.known if table.names_differ else None
         for item in rows:
-            body = item.body
+            _, row_key, _, shape_version, body, patches = item
             if (
                 body is not None
                 and len(body) == width
-                and item.shape_version == shape
-                and not item.patches
-                and body.get(key) == item.key
-                and not (edits and (name, item.key) in edits)
+                and shape_version == shape
+                and not patches
+                and body.get(key) == row_key
+                and not (edits and (name, row_key) in edits)
                 and (known is None or body.keys() == known)
             ):
                 many.append(item)

@@ -1,6 +1,7 @@
 """Carries a call to a backend and its answer back: the border between our values and the wire."""
 
 from collections.abc import Callable
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -9,6 +10,7 @@ from syncengine.errors import AuthRequired, SyncEngineError
 from syncengine.outbox.entry import AllApplied, Result
 from syncengine.remote import encoded_push, wire
 from syncengine.remote.encoded_push import EncodedPush, TakesEncodedPush
+from syncengine.remote.plain_page import GivesPlainPages, PlainPage
 from syncengine.sync.calls import (
     Answer,
     Beside,
@@ -150,15 +152,28 @@ def _rows(backend: "Backend", call: Rows, request_id: str) -> RowsSaid:
 
 def _pull(backend: "Backend", call: Pull, request_id: str) -> PullSaid:
     limit = min(call.items_max, wire.PULL_ITEMS_MAX)
-    answer = backend.pull(
-        wire.PullRequest(request_id=request_id, user=call.user, device=call.device, cursor=call.cursor, limit=limit)
+    request = wire.PullRequest(
+        request_id=request_id, user=call.user, device=call.device, cursor=call.cursor, limit=limit
     )
+    answer = backend.pull_plain(request) if isinstance(backend, GivesPlainPages) else backend.pull(request)
+    if isinstance(answer, PlainPage):
+        rows = _plain_rows(answer)
+    else:
+        rows = tuple(map(_pulled_row, answer.items))
     return PullSaid(
-        rows=tuple(_pulled_row(item) for item in answer.items),
+        rows=rows,
         cursor=answer.cursor,
         more=answer.more,
         server_epoch=answer.server_epoch,
     )
+
+
+def _plain_rows(page: PlainPage) -> tuple[PulledRow, ...]:
+    values = zip(
+        page.collections, page.keys, page.versions, page.shape_versions, page.bodies, repeat(()), strict=False
+    )
+    # As `_make` does, without a call of Python for each row.
+    return tuple(map(tuple.__new__, repeat(PulledRow), values))
 
 
 def _pulled_row(item: wire.PullItem) -> PulledRow:

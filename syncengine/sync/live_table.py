@@ -1,7 +1,8 @@
 """The table of one collection, as rows from the cloud are written to it: rows of one owner, never another's."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from syncengine.local.store import Store
 
 Fields = Mapping[str, Any]
+
+ROWS_AT_ONCE = 5
+"""In one statement, where there are many: each costs Python some time. While one runs, SQLite copies each page of the
+file that it changes, and more than 64 KiB of copies go to a file of their own (sqlite.org/tempfiles.html)."""
 
 
 class Unforeseen(Exception):
@@ -46,7 +51,7 @@ class LiveTable:
         """Documents of this collection have come with other fields: the names of each are compared."""
         self.has_rules_of_app = bool(store.value("pull", "has_app_triggers", collection=name))
         """Triggers of the app may leave a row out without a word, so each is written by itself."""
-        self._upserts: dict[tuple[str, ...], str] = {}
+        self._upserts: dict[tuple[int | str, ...], str] = {}
         self._meets_by_key = self._has_its_key()
         self.takes_many = self._meets_by_key and not self.has_rules_of_app
         """Rows may be written without a look at each."""
@@ -75,7 +80,7 @@ class LiveTable:
 
     # Many rows at once.
 
-    def write_many(self, owner: str, items: Iterable[PulledRow]) -> None:
+    def write_many(self, owner: str, items: Sequence[PulledRow]) -> None:
         """Rows whose documents have just the fields that the table has.
 
         Raises SQLite's error for the first that it does not take, TypeError for a value that is no column's, and
@@ -87,7 +92,7 @@ class LiveTable:
         if self.holds_blobs:
             rows = map(self._decoded, rows)
         try:
-            self._store.connection.executemany(self._upsert(self.columns), rows)
+            self._write_by_some(rows, len(items))
         except KeyError as error:
             if self.names_differ:
                 raise
@@ -98,6 +103,12 @@ class LiveTable:
                 raise
             self.holds_blobs = True
             raise Unforeseen from error
+
+    def _write_by_some(self, rows: Iterable[tuple[Any, ...]], count: int) -> None:
+        values, width = chain.from_iterable(rows), len(self.columns) + 1
+        for at_once, times in ((ROWS_AT_ONCE, count // ROWS_AT_ONCE), (1, count % ROWS_AT_ONCE)):
+            bindings = (tuple(islice(values, width * at_once)) for _ in range(times))
+            self._store.connection.executemany(self._upsert(self.columns, rows=at_once), bindings)
 
     def _decoded(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
         names = (self._owner_column, *self.columns)
@@ -147,15 +158,15 @@ class LiveTable:
         connection.execute(sql, values).fetchall()
         return connection.changes()
 
-    def _upsert(self, names: tuple[str, ...]) -> str:
-        sql = self._upserts.get(names)
+    def _upsert(self, names: tuple[str, ...], *, rows: int = 1) -> str:
+        sql = self._upserts.get((rows, *names))
         if sql is None:
             changed = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in names if name != self.key)
             meeting = f" ON CONFLICT ({quoted(self._owner_column)}, {quoted(self.key)}) DO "
             # Where nothing but the key is known the row is touched all the same, so that it counts as written.
             changed = changed or f"{quoted(self.key)} = {quoted(self.key)}"
-            insert = _insert(self.name, (self._owner_column, *names))
-            sql = self._upserts[names] = f"{insert}{meeting}UPDATE SET {changed}"
+            insert = _insert(self.name, (self._owner_column, *names), rows=rows)
+            sql = self._upserts[(rows, *names)] = f"{insert}{meeting}UPDATE SET {changed}"
         return sql
 
     @property
@@ -191,10 +202,10 @@ def is_clash(error: Exception) -> bool:
     return isinstance(error, ConstraintError) and str(error).startswith(("UNIQUE", "FOREIGN KEY"))
 
 
-def _insert(table: str, names: tuple[str, ...]) -> str:
+def _insert(table: str, names: tuple[str, ...], *, rows: int = 1) -> str:
     # OR ABORT: a rule of the table may say REPLACE, and another row would be gone.
-    marks = ", ".join("?" * len(names))
-    return f"INSERT OR ABORT INTO {quoted(table)} ({', '.join(map(quoted, names))}) VALUES ({marks})"
+    marks = ", ".join([f"({', '.join('?' * len(names))})"] * rows)
+    return f"INSERT OR ABORT INTO {quoted(table)} ({', '.join(map(quoted, names))}) VALUES {marks}"
 
 
 def _values_of(columns: tuple[str, ...]) -> Any:

@@ -1,8 +1,10 @@
 """Pulled pages written to the store, against an upsert loop by hand in the same SQLite, in turn, in processor time.
 
 Both write pages of rows of twelve columns with keys in random order, each page in one durable transaction with the
-cursor. By hand: an executemany of one upsert that compares versions, and the cursor's row. Ours also looks for
-edits that wait, keeps the version of each row beside the table, and leaves capture off.
+cursor; then all of them once more, in newer versions. By hand: an executemany of one upsert that compares versions,
+and the cursor's row. Ours also looks for edits that wait, keeps the version of each row beside the table, and leaves
+capture off. "Applying" begins with rows in memory. "Reading and applying" begins with the bytes of the answer: by
+hand they are parsed with orjson, and nothing is checked.
 """
 
 import random
@@ -12,46 +14,61 @@ import time
 import tracemalloc
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import apsw
+import orjson
 
 from syncengine import Collection, Engine, ListedMigration, MigrationRegistry, tables
+from syncengine.remote.plain_page import PlainPage, plain_page
+from syncengine.remote.wire import PullRequest
 from syncengine.settings import Settings
 from syncengine.sync.apply import Applier
-from syncengine.sync.calls import PulledRow
+from syncengine.sync.calls import Pull, PulledRow, PullSaid
+from syncengine.sync.courier import carry
 from syncengine.sync.position import Position
 from tests.benchmarks.walks import COLUMNS, converted, new_table, old_rows
 
 WANTED = 1.5
 PAGE_ROWS = 1_000
 SETTINGS = Settings()
+ROWS = ("new rows", "known rows")
+Page = tuple[PulledRow, ...]
 
 
 def report(*, pages: int = 20, rounds: int = 7, pages_many: int = 100) -> None:
     """Print the ratios, for new rows and for rows that are there; then how much memory many pages hold."""
     with tempfile.TemporaryDirectory() as folder:
         for joined in (1, SETTINGS.pull_items_max // PAGE_ROWS):
-            _report_ratios(Path(folder), pages, rounds, joined=joined)
+            for reads in (False, True):
+                _report_ratios(Path(folder), pages, rounds, joined=joined, reads=reads)
         _report_memory(Path(folder) / "many.db", pages_many)
 
 
-def _report_ratios(folder: Path, pages: int, rounds: int, *, joined: int) -> None:
+def _report_ratios(folder: Path, pages: int, rounds: int, *, joined: int, reads: bool) -> None:
     """`joined`: ours gets so many pages as one, as the settings ask for."""
-    measured: dict[str, list[tuple[float, float]]] = {"new rows": [], "known rows": []}
+    measured: list[list[tuple[float, float]]] = [[] for _ in ROWS]
     for number in range(rounds + 1):
-        ours, theirs = _Ours(folder / f"o{joined}-{number}.db"), _ByHand(folder / f"h{joined}-{number}.db")
-        for version, times in enumerate(measured.values(), start=1):
+        name = f"{joined}-{number}-{reads:d}.db"
+        ours, theirs = _Ours(folder / f"o{name}"), _ByHand(folder / f"h{name}")
+        for version, times in enumerate(measured, start=1):
             rows = _pages(pages, version=version)
             longer = [sum(rows[at : at + joined], ()) for at in range(0, pages, joined)]
-            times.append((ours.cpu_us_per_row(longer), theirs.cpu_us_per_row(rows)))
+            if reads:
+                answers, longer_answers = _answers(rows), _answers(longer)
+                del rows, longer  # or Python's collector would go through them, too
+                spent = ours.cpu_us_read(longer_answers), theirs.cpu_us_read(answers)
+            else:
+                spent = ours.cpu_us(longer), theirs.cpu_us(rows)
+            times.append((spent[0] / (pages * PAGE_ROWS), spent[1] / (pages * PAGE_ROWS)))
         ours.close()
         theirs.close()
-    for name, times in measured.items():
+    for name, times in zip(ROWS, measured, strict=True):
         ratio = statistics.median(mine / other for mine, other in times[1:])
         mine, other = (statistics.median(column) for column in zip(*times[1:], strict=True))
         print(
-            f"applying pages of {joined * PAGE_ROWS:,}, {name}: {ratio:.2f} times (wanted: at most {WANTED}),"
-            f" {mine:.1f} us a row against {other:.1f} by hand in pages of {PAGE_ROWS:,}"
+            f"{'reading and ' * reads}applying pages of {joined * PAGE_ROWS:,}, {name}: {ratio:.2f} times"
+            f" (wanted: at most {WANTED}), {mine:.1f} us a row against {other:.1f} by hand in pages of {PAGE_ROWS:,}"
         )
 
 
@@ -68,11 +85,11 @@ def _report_memory(path: Path, pages: int) -> None:
     print(f"applying {pages * PAGE_ROWS:,} rows in pages: {grown:.0f} KiB more held at the end than after a tenth")
 
 
-def _pages(count: int, *, version: int) -> list[tuple[PulledRow, ...]]:
+def _pages(count: int, *, version: int) -> list[Page]:
     return [_page(number, version=version) for number in range(count)]
 
 
-def _page(number: int, *, version: int) -> tuple[PulledRow, ...]:
+def _page(number: int, *, version: int) -> Page:
     rows = [converted({"id": key, "payload": payload}) for key, payload in old_rows(PAGE_ROWS)]
     keys = random.Random(number).sample(range(10**9), PAGE_ROWS)
     return tuple(
@@ -85,6 +102,33 @@ def _page(number: int, *, version: int) -> tuple[PulledRow, ...]:
         )
         for place, (key, row) in enumerate(zip(keys, rows, strict=True))
     )
+
+
+def _answers(pages: list[Page]) -> list[bytes]:
+    """The pages as the cloud sends them."""
+    said = {"protocol": 1, "request_id": "r", "server_time": "2026-01-01T00:00:00.000Z", "server_epoch": 1}
+    return [
+        orjson.dumps({**said, "cursor": str(page[-1].version), "more": True, "items": list(map(_item, page))})
+        for page in pages
+    ]
+
+
+def _item(row: PulledRow) -> dict[str, Any]:
+    told = row._asdict()
+    del told["patches"]
+    return told
+
+
+class _Arrived:
+    """The bytes of one answer, as a backend."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+
+    def pull_plain(self, request: PullRequest) -> PlainPage:
+        page = plain_page(self._raw, request, depth_max=SETTINGS.answer_depth_max)
+        assert page is not None
+        return page
 
 
 def _table() -> str:
@@ -106,13 +150,22 @@ class _Ours:
         self._engine.migrate()
         self._applier = Applier(self._engine._store, registry, owner="ann")
 
-    def cpu_us_per_row(self, pages: list[tuple[PulledRow, ...]]) -> float:
+    def cpu_us(self, pages: list[Page]) -> float:
         begun = time.process_time()
         for page in pages:
             self.apply(page)
-        return (time.process_time() - begun) / sum(map(len, pages)) * 1e6
+        return (time.process_time() - begun) * 1e6
 
-    def apply(self, page: tuple[PulledRow, ...]) -> None:
+    def cpu_us_read(self, answers: list[bytes]) -> float:
+        begun = time.process_time()
+        for raw in answers:
+            call = Pull(user="ann", device="d", cursor=None, items_max=SETTINGS.pull_items_max)
+            said = carry(_Arrived(raw), call, request_id="r")  # type: ignore[arg-type]  # it only pulls
+            assert isinstance(said, PullSaid)
+            self.apply(said.rows)
+        return (time.process_time() - begun) * 1e6
+
+    def apply(self, page: Page) -> None:
         at = Position(cursor=str(page[-1].version), server_epoch=1, at_head=False, resync=1)
         done = self._applier.apply(page, position=at)
         assert done.rows == len(page)
@@ -136,15 +189,26 @@ class _ByHand:
         )
         self._values = itemgetter(*COLUMNS)
 
-    def cpu_us_per_row(self, pages: list[tuple[PulledRow, ...]]) -> float:
-        connection, values = self._connection, self._values
+    def cpu_us(self, pages: list[Page]) -> float:
+        values = self._values
         begun = time.process_time()
         for page in pages:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(self._upsert, [(*values(row.body), row.version) for row in page])
-            connection.execute("INSERT OR REPLACE INTO cursor VALUES (1, ?)", (str(page[-1].version),))
-            connection.execute("COMMIT")
-        return (time.process_time() - begun) / sum(map(len, pages)) * 1e6
+            self._write([(*values(row.body), row.version) for row in page])
+        return (time.process_time() - begun) * 1e6
+
+    def cpu_us_read(self, answers: list[bytes]) -> float:
+        values = self._values
+        begun = time.process_time()
+        for raw in answers:
+            self._write([(*values(item["body"]), item["version"]) for item in orjson.loads(raw)["items"]])
+        return (time.process_time() - begun) * 1e6
+
+    def _write(self, rows: list[tuple[Any, ...]]) -> None:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(self._upsert, rows)
+        connection.execute("INSERT OR REPLACE INTO cursor VALUES (1, ?)", (str(rows[-1][-1]),))
+        connection.execute("COMMIT")
 
     def close(self) -> None:
         self._connection.close()

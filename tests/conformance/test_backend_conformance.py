@@ -11,6 +11,7 @@ pytest.register_assert_rewrite("tests.conformance.backend_suite")
 
 from syncengine.remote.backend import Backend  # noqa: E402 - rewriting must be asked for before the import
 from syncengine.remote.http_backend import HttpBackend  # noqa: E402
+from syncengine.remote.plain_page import PlainPage  # noqa: E402
 from syncengine.remote.wire import (  # noqa: E402
     HealthAnswer,
     HelloAnswer,
@@ -22,7 +23,8 @@ from syncengine.remote.wire import (  # noqa: E402
     RowsAnswer,
     RowsRequest,
 )
-from tests.conformance.backend_suite import BackendSuite, Operator, SignIn  # noqa: E402
+from tests.conformance.backend_suite import NEW, BackendSuite, Operator, SignIn  # noqa: E402
+from tests.conformance.device_requests import delete, patch, pull, push, put  # noqa: E402
 from tests.conformance.memory_cloud import MemoryCloud  # noqa: E402
 from tests.conformance.server_process import ServerProcess  # noqa: E402
 
@@ -138,3 +140,23 @@ class TestHttpBackend(BackendSuite):
     @pytest.fixture
     def operator(self, server: ServerProcess) -> Operator:
         return ServerOperator(server)
+
+    def test_rows_that_nothing_lies_beside_come_without_models_and_are_the_same(self, server: ServerProcess) -> None:
+        ann = server.backend(server.sign_in("ann of pages"))
+        asked = pull(user="ann of pages")
+        ann.push(
+            push(
+                put(1, "a", {"n": 1, "text": '{"tags": ["x"]}', "picture": {"$blob": "AA=="}}),
+                put(2, "b", {"n": 2.5}),
+                delete(3, "b"),
+                user="ann of pages",
+            )
+        )
+        page, said = ann.pull_plain(asked), ann.pull(asked)
+        assert isinstance(page, PlainPage)
+        assert list(
+            zip(page.collections, page.keys, page.versions, page.shape_versions, page.bodies, strict=True)
+        ) == [(item.collection, item.key, item.version, item.shape_version, item.body) for item in said.items]
+        assert (page.cursor, page.more, page.server_epoch) == (said.cursor, said.more, said.server_epoch)
+        ann.push(push(patch(4, "a", {"n": 2}, shape=NEW), user="ann of pages"))
+        assert isinstance(ann.pull_plain(asked), PullAnswer), "a patch lies beside"

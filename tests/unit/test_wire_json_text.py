@@ -108,6 +108,22 @@ def test_what_cannot_travel_is_neither_written_nor_read(value: object) -> None:
     assert value_fault(judged) is not None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": "{\\"b\\": 1, \\"c\\" :2}"}',
+        '{"a\\"": 1, "b": "\\":"}',
+        '{"a\\\\": 1, "b": "\\\\"}',
+        '{"a\\\\\\"": 1, "b\\\\ ": "\\\\\\":"}',
+    ],
+)
+def test_quotes_in_texts_and_names_are_told_from_their_ends(text: str) -> None:
+    assert read_json(text.encode(), depth_max=8) == json.loads(text)
+    for again in ('"b": 1, "b": 2}', '"b":1,"b" :2}', '"a": 0, "c": 1, "c": 1}'):
+        with pytest.raises(JsonRefused, match="repeats a name"):
+            read_json(f"{text[:-1]}, {again}".encode(), depth_max=8)
+
+
 def test_a_refusal_quotes_nothing() -> None:
     for raw in (b'{"canary": 1, "canary": 2}', b"[canary]", b'["canary\\u0000"]', b"canary\xff"):
         with pytest.raises(JsonRefused) as refused:
