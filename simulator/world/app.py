@@ -1,10 +1,15 @@
-"""The app that lives in the world: notes and marks, in three versions.
+"""The apps that live in worlds. Each has notes and marks, in several versions.
+
+The one that is written by hand has three.
 
 1.0.0 makes the tables. 1.1.0 declares: `title` is called `heading`, and notes have a colour. 1.2.0 is a row function:
 `span` is split into `begins` and `ends`, and `place` is dropped. `marks` stay as they are.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,15 +24,49 @@ from syncengine import (
     tables,
 )
 
-VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
+Reading = dict[str, Any]
+"""A row as an app shows it."""
+Columns = tuple[str, ...]
+
 COLOUR = "grey"
 """Of notes that were made before there were colours."""
-FIELDS_OF_VERSION = {
-    "1.0.0": ("title", "body", "span", "place"),
-    "1.1.0": ("heading", "body", "span", "place", "colour"),
-    "1.2.0": ("heading", "body", "begins", "ends", "colour"),
-}
-"""The columns of a note that people write."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldApp:
+    """One app: what its versions are, and what judges have to know of it.
+
+    `columns`: of a note, by version, those that people write. `fields`: what a column holds, by names that stay the
+    same in every version. `gone`: by such a name, the version that has no room for it any more. `read`: a note of one
+    version as another shows it, by other hands than the migrations.
+    """
+
+    versions: tuple[str, ...]
+    columns: dict[str, Columns]
+    fields: dict[str, Columns]
+    gone: dict[str, str]
+    registry_at: Callable[[str], MigrationRegistry] = field(repr=False)
+    read: Callable[[Reading, str, str], Reading] = field(repr=False)
+
+    def fields_of(self, column: str) -> Columns:
+        return self.fields.get(column, (column,))
+
+    def has_no_room(self, name: str, *, written: str, now: str) -> bool:
+        """What an app of one version wrote is left out by a migration that came since."""
+        gone = self.gone.get(name)
+        return gone is not None and self._at(written) < self._at(gone) <= self._at(now)
+
+    def is_newer(self, version: str, than: str) -> bool:
+        return self._at(version) > self._at(than)
+
+    def _at(self, version: str) -> int:
+        return self.versions.index(version)
+
+
+def registry_of(app: WorldApp, version: str) -> MigrationRegistry:
+    """The app as it was released with this version: it knows nothing of later ones."""
+    return app.registry_at(version)
+
 
 _NOTES = """
 CREATE TABLE notes (
@@ -41,7 +80,7 @@ CREATE TABLE notes (
 ) STRICT;
 """
 
-_MARKS = """
+MARKS_TABLE = """
 CREATE TABLE marks (
   user_id TEXT NOT NULL,
   id      TEXT NOT NULL,
@@ -88,7 +127,7 @@ class _NoteSplit(BaseModel):
     colour: str
 
 
-_tables = tables(id="tables", from_version="0.0.0", to_version="1.0.0", create=(_NOTES, _MARKS))
+_tables = tables(id="tables", from_version="0.0.0", to_version="1.0.0", create=(_NOTES, MARKS_TABLE))
 
 _headings = declared(
     id="headings",
@@ -141,10 +180,12 @@ _MIGRATIONS = (
 )
 
 
+_VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
+
+
 @cache
-def registry(version: str) -> MigrationRegistry:
-    """The app as it was released with this version: it knows nothing of later ones."""
-    known = VERSIONS.index(version) + 1
+def _registry(version: str) -> MigrationRegistry:
+    known = _VERSIONS.index(version) + 1
     return MigrationRegistry(
         app="world",
         baseline="0.0.0",
@@ -152,3 +193,29 @@ def registry(version: str) -> MigrationRegistry:
         collections=(Collection("notes"), Collection("marks")),
         migrations=_MIGRATIONS[:known],
     )
+
+
+def _read(body: Reading, shape: str, version: str) -> Reading:
+    row = dict(body)
+    reached, wanted = _VERSIONS.index(shape), _VERSIONS.index(version)
+    if reached < 1 <= wanted:
+        row["heading"] = row.pop("title")
+        row["colour"] = COLOUR
+    if reached < 2 <= wanted:
+        row["begins"], _, row["ends"] = row.pop("span").partition("/")
+        del row["place"]
+    return row
+
+
+NOTES_APP = WorldApp(
+    versions=_VERSIONS,
+    columns={
+        "1.0.0": ("title", "body", "span", "place"),
+        "1.1.0": ("heading", "body", "span", "place", "colour"),
+        "1.2.0": ("heading", "body", "begins", "ends", "colour"),
+    },
+    fields={"span": ("begins", "ends"), "heading": ("title",)},
+    gone={"place": "1.2.0"},
+    registry_at=_registry,
+    read=_read,
+)

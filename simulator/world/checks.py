@@ -4,21 +4,19 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from simulator.world.app import Reading
 from simulator.world.cloud import Effect, WorldCloud
 from simulator.world.device import Device
 from simulator.world.ground import PromiseBroken
 from simulator.world.ledger import Edit, Ledger
-from simulator.world.reading import Reading, newer, read_document
+from simulator.world.reading import read_document
 from simulator.world.words import field_of, user_of, words_in
-
-DROPPED_FIELDS = frozenset({"place"})
-"""What the app's last version has no room for."""
 
 
 def check_nothing_lost(ledger: Ledger, cloud: WorldCloud, devices: Sequence[Device]) -> None:
     """P2: each acknowledged value took effect, waits, is set aside, lost to another side on record, or was
     overwritten on the same device."""
-    accounted = _words_at_cloud(cloud) | _words_kept(devices)
+    accounted = _words_at_cloud(cloud) | words_kept(devices) | ledger.given_up
     for edit in ledger.sure():
         for lost in sorted(set(edit.words) - accounted):
             if not _is_overwritten(ledger, edit, lost) and not _has_no_room(lost, edit, devices):
@@ -29,7 +27,7 @@ def _words_at_cloud(cloud: WorldCloud) -> set[str]:
     return {found for effect in cloud.effects for found in effect.words}
 
 
-def _words_kept(devices: Iterable[Device]) -> set[str]:
+def words_kept(devices: Iterable[Device]) -> set[str]:
     """What waits, what was set aside, and what lost a conflict that was recorded."""
     kept: set[str] = set()
     for device in devices:
@@ -54,8 +52,8 @@ def _is_overwritten(ledger: Ledger, edit: Edit, lost: str) -> bool:
 
 
 def _has_no_room(lost: str, edit: Edit, devices: Iterable[Device]) -> bool:
-    last = max((device.version for device in devices if device.name == edit.device), default="")
-    return field_of(lost) in DROPPED_FIELDS and last > edit.version
+    own = [device for device in devices if device.name == edit.device]
+    return any(device.app.has_no_room(field_of(lost), written=edit.version, now=device.version) for device in own)
 
 
 def check_once(ledger: Ledger, cloud: WorldCloud) -> None:
@@ -135,8 +133,8 @@ _SENT_AS_IT_IS = (
 def check_conversion(ledger: Ledger, device: Device, before: set[str]) -> None:
     """P9: what waited before an upgrade waits after it, is in quarantine, or has no room in the new shape."""
     for lost in sorted(before - words_waiting(device)):
-        if field_of(lost) not in DROPPED_FIELDS or device.version < "1.2.0":
-            edit = ledger.by_word[lost]
+        edit = ledger.by_word[lost]
+        if not device.app.has_no_room(field_of(lost), written=edit.version, now=device.version):
             raise PromiseBroken(f"P9: {lost} of {edit.key} waited on {device.name} before its upgrade, and is gone")
 
 
@@ -167,7 +165,7 @@ def check_truthful(ledger: Ledger, cloud: WorldCloud, device: Device) -> None:
     left = device.store.query("SELECT count(*) FROM _sync_outbox")[0][0]
     if left:
         raise PromiseBroken(f"P14: {device.name} says that it is synced, and {left} entries wait")
-    accounted = _words_at_cloud(cloud) | _words_kept([device])
+    accounted = _words_at_cloud(cloud) | words_kept([device]) | ledger.given_up
     for edit in ledger.sure():
         if edit.device != device.name:
             continue
@@ -200,10 +198,10 @@ def check_agreement(cloud: WorldCloud, device: Device) -> None:
             continue
         if item.patches:
             raise PromiseBroken(f"P10: nobody has lifted what lies beside {item.key}")
-        if item.collection == "notes" and newer(item.shape_version, device.version):
+        if item.collection == "notes" and device.app.is_newer(item.shape_version, device.version):
             unread.add(place)
         else:
-            expected[place] = read_document(item, version=device.version)
+            expected[place] = read_document(device.app, item, version=device.version)
     found = dict(_own_rows(device))
     aside = {(c, k) for c, k in device.store.query(_SET_ASIDE, (device.user,))}
     for place in sorted((expected.keys() | found.keys()) - unread - aside):

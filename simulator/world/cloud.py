@@ -1,13 +1,18 @@
 """The shipped cloud's own rules on a database of this world, with a witness who writes down what took effect."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import orjson
 
-from simulator.world.chance import Chance
-from simulator.world.clock import DeviceClock, WorldTime
+from simulator.world.clock import DeviceClock
 from simulator.world.disk import Drive
+from simulator.world.ground import Ground
+from simulator.world.network import error_of
 from simulator.world.words import words_in
+from syncengine import Settings
+from syncengine.errors import BackendUnavailable, BackendUnreachable, CursorGone, SyncEngineError
 from syncengine.remote.encoded_push import EncodedPush
 from syncengine.remote.wire import (
     EntryKind,
@@ -23,11 +28,22 @@ from syncengine.remote.wire import (
     RowsAnswer,
     RowsRequest,
 )
-from syncengine.server.cloud import Cloud
+from syncengine.server.cloud import Cloud, Pushed
+from syncengine.server.push_reading import Entry, Push
+from syncengine.server.receipts import told
 from syncengine.server.request_body import parse_body
-from syncengine.server.storage import Storage
+from syncengine.server.storage import Lane, Storage
+from syncengine.sync.calls import Answer, Carried
+from syncengine.sync.courier import carry
 from syncengine.testing.images import Files
 from syncengine.vocabulary import UserId
+
+if TYPE_CHECKING:
+    from simulator.world.wire import Wire
+
+Given = TypeVar("Given")
+Answered = Answer | SyncEngineError
+WIRE_SETTINGS = Settings(compress="always")
 
 TOOK_EFFECT = ("applied", "merged")
 
@@ -48,10 +64,23 @@ class Effect:
     words: frozenset[str]
 
 
+class _Witnessed(Cloud):
+    """The shipped rules; whatever comes in, as values or as text, passes the witness."""
+
+    def __init__(self, world: "WorldCloud", storage: Storage, *, clock: DeviceClock) -> None:
+        super().__init__(storage, clock=clock)
+        self._world = world
+        self.storage = storage
+
+    def _pushed(self, user: UserId, push: Push) -> Pushed:
+        work = super()._pushed
+        return self._world.pushed(user, push, lambda: work(user, push))
+
+
 class WorldCloud:
     """A cloud for some users. `backend_of` is what a device's calls are carried to."""
 
-    def __init__(self, drive: Drive, *, time: WorldTime, chance: Chance, users: tuple[str, ...]) -> None:
+    def __init__(self, drive: Drive, *, ground: Ground, users: tuple[str, ...]) -> None:
         self.users = users
         self.effects: list[Effect] = []
         self.pushes = 0
@@ -59,42 +88,109 @@ class WorldCloud:
         self.compactions = 0
         self.drive = drive
         self._backup: Files | None = None
-        self._clock = DeviceClock(time)
-        self._chance = chance
+        self._ground = ground
+        self._clock = DeviceClock(ground.time)
+        self._chance = ground.chance
+        self._loses_power = False
+        self._lost: tuple[int, Lane, Push, int] | None = None
+        self._cuts = 0
+        self._wire: Wire | None = None
         self._opened = 0
         self.cloud = self._open()
         for user in users:
-            self.cloud.accept_token(UserId(user), token=f"a token of {user}")
+            self.cloud.accept_token(UserId(user), token=f"a-token-of-{user}")
 
-    def _open(self) -> Cloud:
+    def _open(self) -> _Witnessed:
         self._opened += 1
         chance = self._chance.stream("cloud", self._opened)
-        return Cloud(Storage(str(self.drive.folder), clock=self._clock, chance=chance), clock=self._clock)
+        failure, self.drive.failure = self.drive.failure, ""
+        storage = Storage(str(self.drive.folder), clock=self._clock, chance=chance)
+        opened = _Witnessed(self, storage, clock=self._clock)
+        self.drive.failure = failure
+        return opened
 
     def close(self) -> None:
+        self._close()
+        if self._wire is not None:
+            self._wire.close()
+
+    def _close(self) -> None:
+        """What SQLite does while it closes a file it keeps to itself, also on a disk that fails."""
+        failure, self.drive.failure = self.drive.failure, ""
         self.cloud.close()
+        self.drive.failure = failure
 
-    def backend_of(self, user: str) -> "Door":
-        """The cloud as one user's token opens it."""
-        return Door(self, UserId(user))
+    def carry(self, call: Carried, *, request_id: str, lane: str, clock: DeviceClock, fate: str = "") -> Answered:
+        """What the cloud answers, or what whoever stands in its place does: an answer or an error."""
+        try:
+            if lane == "core":
+                return error_of(fate) if fate else carry(Door(self, UserId(call.user)), call, request_id=request_id)
+            return self._over_the_wire(call, request_id=request_id, clock=clock, fate=fate)
+        except SyncEngineError as error:
+            return error
 
-    def push(self, user: UserId, request: PushRequest) -> PushAnswer:
+    def _over_the_wire(self, call: Carried, *, request_id: str, clock: DeviceClock, fate: str) -> Answer:
+        if self._wire is None:
+            from simulator.world.wire import Wire
+
+            self._wire = Wire(self)
+        backend = self._wire.backend(call.user, settings=WIRE_SETTINGS, clock=clock, fate=fate)
+        return carry(backend, call, request_id=request_id)
+
+    def lose_power_soon(self) -> None:
+        """At some moment within the next push."""
+        self._loses_power = True
+
+    def mend(self) -> None:
+        """Its disk works again."""
+        self.drive.failure = ""
+
+    def pushed(self, user: UserId, push: Push, work: Callable[[], Pushed]) -> Pushed:
         """As the cloud does it, and written down."""
-        answer = self.cloud.push(user, request)
         self.pushes += 1
-        for entry, result in zip(request.entries, answer.results, strict=True):
-            if result.status in TOOK_EFFECT and not result.skipped:
-                self._witness(user, request, entry)
+        lane = Lane(user=user, device=push.device, epoch=push.epoch)
+        mark, before = self.drive.mark(), self.cloud.storage.device_sequence(lane)
+        answer = work()
+        if self._loses_power:
+            self._lost = mark, lane, push, before
+            return answer
+        results = told(answer.results)
+        self._witness_all(lane, push, {int(str(each["sequence"])): each for each in results})
         return answer
 
-    def _witness(self, user: UserId, request: PushRequest, entry: PushEntry) -> None:
-        told = [entry.set, [change.set for change in entry.changes or ()]]
+    def power(self) -> None:
+        """When the power went within a push: what is left of it is looked up, and nobody hears an answer."""
+        if self._lost is None:
+            return
+        (mark, lane, push, before), self._lost, self._loses_power = self._lost, None, False
+        now = self.drive.mark()
+        self._close()
+        self._cuts += 1
+        self.drive.cut(between=(mark, now), chance=self._chance.stream("cloud_cut", self._cuts))
+        self.cloud = self._open()
+        last = self.cloud.storage.device_sequence(lane)
+        self._ground.saw("cloud_power_cut", phase="kept" if last > before else "lost")
+        self._ground.note("cloud", "power_cut", "kept" if last > before else "lost")
+        kept = self.cloud.storage.receipts(lane, first=before + 1, last=max(last, before + 1))
+        results = told((receipt.outcome, receipt) for receipt in kept.values())
+        self._witness_all(lane, push, {int(str(each["sequence"])): each for each in results})
+        raise BackendUnreachable("The world's cloud lost power.")
+
+    def _witness_all(self, lane: Lane, push: Push, results: dict[int, dict[str, object]]) -> None:
+        for entry in push.entries:
+            result = results.get(entry.sequence)
+            if result is not None and result["status"] in TOOK_EFFECT and not result.get("skipped"):
+                self._witness(lane, entry)
+
+    def _witness(self, lane: Lane, entry: Entry) -> None:
+        changes = entry.changes or () if isinstance(entry, PushEntry) else ()
+        told = [entry.set, [change.set for change in changes]]
         self.effects.append(
             Effect(
                 life=self.life,
                 push=self.pushes,
-                user=user,
-                device=request.device,
+                user=lane.user,
+                device=lane.device,
                 sequence=entry.sequence,
                 kind=entry.kind.value,
                 collection=entry.collection,
@@ -121,7 +217,7 @@ class WorldCloud:
 
     def make_copy(self) -> None:
         """Somebody makes a backup."""
-        self.cloud.close()
+        self._close()
         self._backup = self.drive.files()
         self.cloud = self._open()
 
@@ -129,7 +225,7 @@ class WorldCloud:
         """The backup is brought back, and all since is lost. False when there is none."""
         if self._backup is None:
             return False
-        self.cloud.close()
+        self._close()
         self.drive.go_on_with(self._backup)
         self.life += 1
         self.cloud = self._open()
@@ -142,17 +238,17 @@ class WorldCloud:
 
 
 class Door:
-    """The Backend of one user."""
+    """The Backend of one user, where calls are handed over as values."""
 
     def __init__(self, world_cloud: WorldCloud, user: UserId) -> None:
         self._world_cloud = world_cloud
         self._user = user
 
     def hello(self, request: HelloRequest) -> HelloAnswer:
-        return self._world_cloud.cloud.hello(self._user, request)
+        return self._carried(lambda cloud: cloud.hello(self._user, request))
 
     def push(self, request: PushRequest) -> PushAnswer:
-        return self._world_cloud.push(self._user, request)
+        return self._carried(lambda cloud: cloud.push(self._user, request))
 
     def push_encoded(self, push: EncodedPush) -> PushAnswer:
         """Read from the bytes that would travel."""
@@ -160,13 +256,26 @@ class Door:
         return self.push(request)
 
     def pull(self, request: PullRequest) -> PullAnswer:
-        return self._world_cloud.cloud.pull(self._user, request)
+        return self._carried(lambda cloud: cloud.pull(self._user, request))
 
     def rows(self, request: RowsRequest) -> RowsAnswer:
-        return self._world_cloud.cloud.rows(self._user, request)
+        return self._carried(lambda cloud: cloud.rows(self._user, request))
 
     def health(self, nonce: str) -> HealthAnswer:
         return self._world_cloud.cloud.health(nonce)
 
     def close(self) -> None:
         """Nothing is held open."""
+
+    def _carried(self, ask: Callable[[Cloud], Given]) -> Given:
+        """What a disk does to the cloud is a 500 to who has asked, as its handlers answer it."""
+        world = self._world_cloud
+        failed = world.drive.failed
+        try:
+            answer = ask(world.cloud)
+        except Exception as error:
+            if world.drive.failed == failed or isinstance(error, CursorGone):
+                raise
+            raise BackendUnavailable("The world's cloud failed.", why=type(error).__name__) from error
+        world.power()
+        return answer

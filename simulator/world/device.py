@@ -1,22 +1,23 @@
 """One device: the real engine on a real file, its rounds driven call by call, its power cut between any two steps."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from simulator.world.app import registry
+from simulator.world.app import WorldApp, registry_of
 from simulator.world.clock import DeviceClock
 from simulator.world.cloud import WorldCloud
 from simulator.world.disk import Drive
 from simulator.world.ground import Ground, PromiseBroken
 from simulator.world.ledger import Edit, Ledger
-from simulator.world.network import CALM, Weather, error_of, passage
+from simulator.world.network import CALM, Weather, passage
 from simulator.world.people import Change, sql_of
 from syncengine import Engine, Settings
 from syncengine.clock import fresh_id
-from syncengine.errors import SyncEngineError
+from syncengine.errors import StoreDamaged, StoreForeign, SyncEngineError
 from syncengine.local.connection import open_store
 from syncengine.local.store import Store
 from syncengine.migrate.registry import MigrationRegistry
@@ -24,7 +25,6 @@ from syncengine.outbox.queue import Outbox
 from syncengine.sync.calls import Answer, Begin, Begun, Call, Carried, End, HelloSaid, Pull, PushSaid
 from syncengine.sync.carriage import Carriage
 from syncengine.sync.confirm import settling
-from syncengine.sync.courier import carry
 from syncengine.sync.drain import Draining, Round, Speaker
 from syncengine.sync.encoding import encoded_entries
 from syncengine.sync.pull import Pulling
@@ -41,6 +41,14 @@ PAGE_FACTOR = 5
 """So much likelier does the power go while a page is written: there is most to get wrong, and it is seldom."""
 
 
+AGAIN_MS = 30_000
+"""When an app that its disk has stopped is opened again."""
+
+
+class StepRefused(Exception):
+    """The engine has refused a step, because this device's disk fails or its file is damaged."""
+
+
 class PowerLost(Exception):
     """The step did not come to its end as far as this device is concerned."""
 
@@ -48,7 +56,7 @@ class PowerLost(Exception):
 class Device:
     """`users` may sign in here, the first one has. Everything happens in the thread of the caller."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (keyword-only: what a machine is made of)
         self,
         name: str,
         *,
@@ -57,14 +65,24 @@ class Device:
         drive: Drive,
         ledger: Ledger,
         users: Sequence[str],
+        app: WorldApp,
         version: str,
         settings: Settings,
         encodes: bool,
+        lane: str,
     ) -> None:
         self.name = name
         self.users = tuple(users)
         self.user = self.users[0]
+        self.app = app
         self.version = version
+        self.is_signed_out = False
+        self.is_dead = False
+        """It never comes back."""
+        self.is_damaged = False
+        self.has_told_damage = False
+        self.refused: Counter[str] = Counter()
+        """Errors of this device's own disk, by their names."""
         self.clock = DeviceClock(ground.time)
         self.weather = CALM
         self.partition = ""
@@ -83,12 +101,14 @@ class Device:
         self._cloud = cloud
         self.drive = drive
         self._ledger = ledger
-        self._settings = settings
+        self.settings = settings
         self._encodes = encodes
+        self._lane = lane
         self._starts = 0
         self._groups = 0
         self.edits_made = 0
         self._doing = ""
+        self._failed_before = 0
         self._round: Round | None = None
         self._call = ""
         self._awaited = 0
@@ -108,7 +128,7 @@ class Device:
 
     @property
     def registry(self) -> MigrationRegistry:
-        return registry(self.version)
+        return registry_of(self.app, self.version)
 
     @property
     def store(self) -> Store:
@@ -120,6 +140,11 @@ class Device:
     def is_busy(self) -> bool:
         """A round is under way."""
         return self._round is not None
+
+    @property
+    def is_healthy(self) -> bool:
+        """It is on, and its disk and its file are as they should be."""
+        return self.engine is not None and not self.is_damaged and not self.drive.failure
 
     @property
     def phase(self) -> str:
@@ -135,7 +160,10 @@ class Device:
         """How many entries wait, of all users; None while it is off."""
         if self.engine is None:
             return None
-        return int(self.store.query("SELECT count(*) FROM _sync_outbox")[0][0])
+        try:
+            return int(self.store.query("SELECT count(*) FROM _sync_outbox")[0][0])
+        except SyncEngineError:
+            return None
 
     def note(self, kind: str, *facts: object) -> None:
         """An event of the trace, with the queue and the app's version at this moment."""
@@ -143,12 +171,15 @@ class Device:
 
     def switch_on(self) -> None:
         """Start the app, which migrates."""
-        if self.engine is not None:
+        if self.engine is not None or self.is_dead:
             return
         try:
             self._step("start", self._start)
         except PowerLost:
             return
+        except StepRefused:
+            self._shut()
+            self._ground.after(AGAIN_MS, self.switch_on)
 
     def _start(self) -> None:
         self._starts += 1
@@ -156,7 +187,7 @@ class Device:
             self.path,
             registry=self.registry,
             user=self.user,
-            settings=self._settings,
+            settings=self.settings,
             clock=self.clock,
             chance=self._ground.chance.stream("engine", self.name, self._starts),
         )
@@ -164,19 +195,28 @@ class Device:
 
     def _migrate(self) -> None:
         assert self.engine is not None
+        if self.engine.read_only is not None:
+            raise self.engine.read_only.as_error()
         report = self.engine.migrate()
         for result in report.results if report is not None else ():
-            if not result.success:
+            if not result.success and not self._is_hurt(result.failure):
                 raise PromiseBroken(f"P6: {self.name} could not migrate: {result.migration_id}: {result.failure}")
 
     def switch_off(self) -> None:
         """The process ends; what was under way is not told."""
+        self._shut()
+        self.end_round()
+
+    def _shut(self) -> None:
+        """What SQLite does while it closes a file it keeps to itself, also on a disk that fails."""
+        failure, self.drive.failure = self.drive.failure, ""
         if self.engine is not None:
             self.engine.close()
             self.engine = None
-        self._end_round_under_way()
+        self.drive.failure = failure
 
-    def _end_round_under_way(self) -> None:
+    def end_round(self) -> None:
+        """Nobody waits for an answer any more."""
         under_way, self._round = self._round, None
         self._awaited += 1
         if under_way is not None:
@@ -191,16 +231,30 @@ class Device:
 
     def sign_in(self, user: str) -> None:
         """Another user takes the device."""
-        if user == self.user and self.engine is not None:
+        if user == self.user and self.engine is not None and not self.is_signed_out:
             return
-        self._end_round_under_way()
-        self.user = user
+        self.end_round()
+        self.user, self.is_signed_out = user, False
         self._ground.note(self.name, "user", user)
         if self.engine is None:
             self.switch_on()
-        else:
-            self.engine.switch_user(user)
-            self._migrate()
+            return
+        try:
+            self._step("switch", self._switch)
+        except PowerLost:
+            return
+        except StepRefused:
+            self.restart_soon()
+
+    def _switch(self) -> None:
+        assert self.engine is not None
+        self.engine.switch_user(self.user)
+        self._migrate()
+
+    def restart_soon(self) -> None:
+        """The app is closed, and opened again after a while."""
+        self.switch_off()
+        self._ground.after(AGAIN_MS, self.switch_on)
 
     def cut_power(self, *, since: int | None = None) -> None:
         """The power goes, and comes back after a while; where the world's power cuts spare the disk, only the process
@@ -225,11 +279,12 @@ class Device:
         self._written = []
 
     def _step(self, what: str, work: Callable[[], Made]) -> Made:
-        """One step of this device. Raises PowerLost when the power went somewhere within it."""
-        mark = self.drive.mark()
+        """One step of this device. Raises PowerLost when the power went somewhere within it, and StepRefused when its
+        disk fails, or its file is damaged, and the engine says so in one of its own errors."""
+        mark, self._failed_before = self.drive.mark(), self.drive.failed
         before, self._doing = self._doing, what
         try:
-            made = work()
+            made = self._done(work)
             share = self.power_share * (PAGE_FACTOR if what == "page" else 1)
             if self._power.random() < share and self._ground.ordinals.on_the_way(f"{self.name}/power"):
                 self._ground.note(self.name, "within", what)
@@ -239,18 +294,36 @@ class Device:
             self._doing = before
         return made
 
+    def _done(self, work: Callable[[], Made]) -> Made:
+        try:
+            return work()
+        except SyncEngineError as error:
+            if not self._is_hurt(error):
+                raise
+            self.has_told_damage = self.has_told_damage or isinstance(error, StoreDamaged | StoreForeign)
+            self.refused[type(error).__name__] += 1
+            self._ground.saw(f"refused_{error.code()}", phase=self.phase)
+            self._ground.note(self.name, "refuses", error.code())
+            raise StepRefused from error
+
+    def _is_hurt(self, error: BaseException | None) -> bool:
+        """The disk has failed within this step, or the file is damaged: an error of the engine's is right."""
+        return isinstance(error, SyncEngineError) and (
+            self.is_damaged or bool(self.drive.failure) or self.drive.failed > self._failed_before
+        )
+
     # People.
 
     def write(self, changes: Sequence[Change], *, raw: bool = False) -> list[Edit]:
         """One local transaction, or, raw, the single statements of another program; noted in the ledger."""
-        if self.engine is None or not changes:
+        if self.engine is None or self.is_signed_out or not changes:
             return []
         self._groups += 1
         edits = [self._edit_of(change) for change in changes]
         told = tuple(f"{edit.kind}:{edit.key}:{edit.number}" for edit in edits)
         try:
             self._step("write", lambda: self._write_raw(changes) if raw else self._write(changes))
-        except PowerLost:
+        except (PowerLost, StepRefused):
             for edit in edits:
                 edit.is_sure = False
         else:
@@ -304,9 +377,12 @@ class Device:
 
     def look_for_work(self) -> None:
         """As the runner's thread does when it wakes up."""
-        if self.engine is None or self.is_busy:
+        if self.engine is None or self.is_busy or self.is_signed_out:
             return
-        wait_ms = self.backoff_ms()
+        try:
+            wait_ms = self._step("look", self.backoff_ms)
+        except (PowerLost, StepRefused):
+            return
         if wait_ms:
             self._ground.after(wait_ms + 1, self.look_for_work)
         else:
@@ -314,6 +390,16 @@ class Device:
 
     def begin_round(self) -> None:
         """One whole round, as `SyncRunner` makes it."""
+        try:
+            begun = self._round = self._step("begin", self._begun)
+        except PowerLost:
+            return
+        except StepRefused:
+            self.restart_soon()
+            return
+        self._advance(lambda: next(begun))
+
+    def _begun(self) -> Round:
         assert self.engine is not None
         self.rounds += 1
         speaker = Speaker(
@@ -326,20 +412,23 @@ class Device:
             self.outbox(),
             self.user,
             speaker,
-            settings=self._settings,
+            settings=self.settings,
             chance=chance,
             barriers=_no_barrier,
             hooks=RoundHooks(settle=settling(self.store, self.registry)),
             carriage=Carriage(overlaps=True, encode=encoded_entries if self._encodes else None),
         )
-        pulling = Pulling(self.store, self.registry, owner=self.user, device=speaker.device, settings=self._settings)
-        begun = self._round = sync_round(draining, pull=pulling)
-        self._advance(lambda: next(begun))
+        pulling = Pulling(self.store, self.registry, owner=self.user, device=speaker.device, settings=self.settings)
+        return sync_round(draining, pull=pulling)
 
     def _advance(self, move: Callable[[], Call]) -> None:
         try:
             call = self._step("page" if self._reads else "round", move)
         except PowerLost:
+            return
+        except StepRefused:
+            self.end_round()
+            self.restart_soon()
             return
         except StopIteration as stop:
             self._round = None
@@ -386,7 +475,7 @@ class Device:
         def hear() -> None:
             if number != self._awaited or self._round is None:
                 return  # who asked is not there any more
-            answer = error_of(way.fate) if way.fate else outcomes[0]
+            answer = self._carried(call, fate=way.fate) if way.fate else outcomes[0]
             if way.fate:
                 self._ground.note("network", way.fate, "to", self.name)
             if isinstance(answer, HelloSaid | PushSaid):
@@ -399,10 +488,11 @@ class Device:
 
     def _at_cloud(self, call: Carried) -> Answer | SyncEngineError:
         self._ground.note("cloud", "hears", type(call).__name__.lower(), "of", self.name)
-        try:
-            return carry(self._cloud.backend_of(call.user), call, request_id=fresh_id(self._ids))
-        except SyncEngineError as error:
-            return error
+        return self._carried(call)
+
+    def _carried(self, call: Carried, *, fate: str = "") -> Answer | SyncEngineError:
+        request_id = fresh_id(self._ids)
+        return self._cloud.carry(call, request_id=request_id, lane=self._lane, clock=self.clock, fate=fate)
 
 
 def _no_barrier(migration: str) -> NoReturn:

@@ -90,6 +90,10 @@ class Drive:
             path.write_bytes(data)
         self._base, self._known, self.operations = dict(files), set(files), []
 
+    def adopt(self) -> None:
+        """What lies in its folder now is on the disk: others have written there. All databases are closed."""
+        self._base, self._known, self.operations = self.files(), set(self.files()), []
+
     def files(self) -> Files:
         """What its databases hold. All are closed."""
         return {path.name: path.read_bytes() for path in sorted(self.folder.glob("*.db"))}
@@ -147,6 +151,20 @@ def disks(folder: Path | None = None) -> Iterator[Disks]:
         apsw.set_default_vfs(vfs.below)
         vfs.unregister()
         shutil.rmtree(place, ignore_errors=True)
+
+
+def damage_in(data: bytes) -> str:
+    """What SQLite finds wrong with a database; empty for a sound one."""
+    connection = apsw.Connection(":memory:")
+    try:
+        # In memory there is no log: "1 for legacy" in both version numbers (sqlite.org/fileformat2.html, 1.3.3).
+        connection.deserialize("main", data[:18] + b"\x01\x01" + data[20:])
+        found = connection.execute("PRAGMA integrity_check(1)").get
+        return "" if found == "ok" else str(found)
+    except apsw.Error as error:
+        return type(error).__name__
+    finally:
+        connection.close(True)
 
 
 def _name_of(path: str) -> str:
@@ -211,6 +229,13 @@ class _WorldFile(_Quiet, apsw.VFSFile):
         self._drive.look("truncate")
         super().xTruncate(newsize)
         self._drive.done(Operation(kind="truncate", name=self._name, size_bytes=newsize))
+
+    def xLock(self, level: int) -> None:  # noqa: N802  (SQLite's)
+        try:
+            super().xLock(level)
+        except apsw.IOError as error:
+            # The last to close a file that it may only read: SQLite keeps the failure to itself, apsw would raise it.
+            raise apsw.BusyError(str(error)) from None
 
     def xSync(self, flags: int) -> None:  # noqa: N802  (SQLite's)
         self._drive.look("sync")

@@ -58,7 +58,7 @@ class Ground:
         """How often each fault met each phase of a device."""
         self.events: list[Event] = []
         self._trace = hashlib.sha256()
-        self._planned: list[tuple[int, int, Callable[[], None]]] = []
+        self._planned: list[tuple[int, int, Callable[[], object]]] = []
         self._numbers = count()
         self._events = 0
 
@@ -90,7 +90,7 @@ class Ground:
         """A hash of all events."""
         return self._trace.hexdigest()
 
-    def after(self, wait_ms: int, event: Callable[[], None]) -> None:
+    def after(self, wait_ms: int, event: Callable[[], object]) -> None:
         """Plan an event."""
         heapq.heappush(self._planned, (self.time.at_ms + max(wait_ms, 0), next(self._numbers), event))
 

@@ -2,20 +2,23 @@
 
 import random
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from simulator.world import checks
-from simulator.world.app import VERSIONS
+from simulator.world.app import NOTES_APP
 from simulator.world.cloud import WorldCloud
+from simulator.world.damage import bring_back
 from simulator.world.device import Device
 from simulator.world.disk import Disks, disks
+from simulator.world.faults import Faults
+from simulator.world.generated_app import generated_app
 from simulator.world.ground import Ground, PromiseBroken
 from simulator.world.last_words import check_last_words
 from simulator.world.ledger import Ledger
-from simulator.world.network import CALM, weather_of
+from simulator.world.network import CALM, OF_KIND, weather_of
 from simulator.world.outcome import Outcome
 from simulator.world.people import People
 from simulator.world.plan import Plan, plan_of
@@ -26,13 +29,13 @@ DAY_MS = 24 * 60 * 60_000
 WAKE_MS = 60_000
 RAW_SHARE = 0.1
 """So many edits are made by another program."""
-WRITES_WHILE_READING = 0.1
 BACKOFF_MS_MAX = 120_000
 ROUNDS_TO_REST_MAX = 12
 """So many rounds of each user on each device, with faults off, and all must be at rest."""
 USERS = ("ann", "ben")
-GROUP_REJECTED = "group_rejected"
-"""The code of an entry that is good, and came with one that is not."""
+SENT_AGAIN = ("group_rejected", "restored_over")
+"""The codes of entries that are good: they came with one that is not, or waited in a store that a sealed copy has
+replaced. Nothing tells whether the cloud has the latter."""
 NAMES = ("a", "b", "c", "d")
 CLONE = "z"
 LANES = tuple(f"{name}/{what}" for name in (*NAMES, CLONE) for what in ("network", "power", "reading"))
@@ -83,7 +86,7 @@ def live(
 
 @contextmanager
 def _world(ground: Ground, disks: Disks, plan: Plan) -> Iterator["World"]:
-    cloud = WorldCloud(disks.drive("cloud"), time=ground.time, chance=ground.chance, users=USERS[: plan.users])
+    cloud = WorldCloud(disks.drive("cloud"), ground=ground, users=USERS[: plan.users])
     world = World(ground, cloud, disks, plan)
     try:
         yield world
@@ -100,7 +103,10 @@ class World:
         self.cloud = cloud
         self.disks = disks
         self.plan = plan
+        self.app = generated_app(ground.seed) if plan.app == "generated" else NOTES_APP
         self.ledger = Ledger()
+        self.damaged: list[tuple[Device, str | None]] = []
+        """Devices whose files were damaged, and their sealed copies."""
         self.devices = [self._device(name) for name in NAMES[: plan.devices]]
 
     def _device(self, name: str) -> Device:
@@ -110,7 +116,7 @@ class World:
             chance.shuffle(users)
             if not self.plan.switches_users:
                 users = users[:1]
-        last = len(VERSIONS) - 1 if not self.plan.upgrades else 1
+        last = len(self.app.versions) - 1 if not self.plan.upgrades else min(1, len(self.app.versions) - 1)
         return Device(
             name,
             ground=self.ground,
@@ -118,7 +124,8 @@ class World:
             drive=self.disks.drive(name),
             ledger=self.ledger,
             users=users,
-            version=VERSIONS[chance.randint(0, last)],
+            app=self.app,
+            version=self.app.versions[chance.randint(0, last)],
             settings=Settings(
                 durability="full" if self.plan.durable else "normal",
                 push_entries_first=self.plan.batch_entries,
@@ -128,6 +135,7 @@ class World:
                 retry_after_ms_max=BACKOFF_MS_MAX,
             ),
             encodes=self.plan.encodes,
+            lane=self.plan.lane,
         )
 
     def close(self) -> None:
@@ -145,7 +153,7 @@ class World:
     def live(self) -> None:
         """All phases. Raises PromiseBroken."""
         self._plan_edits()
-        self._plan_faults()
+        Faults(self).plan_all()
         for device in self.devices:
             self._begin(device)
         self.ground.go_on(until=lambda: False, until_ms=self.plan.faults_ms)
@@ -162,7 +170,8 @@ class World:
         device.while_reading = partial(self._write_while_reading, writes)
         device.switch_on()
         if self.plan.has_weather:
-            device.weather = weather_of(self.ground.chance.stream("weather", device.name))
+            mixed = weather_of(self.ground.chance.stream("weather", device.name))
+            device.weather = OF_KIND.get(self.plan.weather, mixed)
         device.power_share, device.loses_unsynced = self.plan.power_share, self.plan.records_disk
         self._wake(device)
 
@@ -187,9 +196,9 @@ class World:
 
     def _edit(self, name: str, chance: random.Random, *, raw: bool = False, happens: bool = True) -> None:
         device = self._named(name)
-        if device is None or device.engine is None or not self.in_faults:
+        if device is None or device.engine is None or not self.in_faults or not device.is_healthy:
             return
-        changes = People(device, chance).next_changes()
+        changes = People(device, chance, few_keys=self.plan.few_keys).next_changes()
         if happens and device.write(changes, raw=raw):
             self.ground.saw("raw_write" if raw else "write")
             self.ground.after(1_000, device.look_for_work)
@@ -199,139 +208,81 @@ class World:
 
     def _write_while_reading(self, chance: random.Random, device: Device, wait_ms: int) -> None:
         """People do not wait for a page to come; without this it would hardly ever happen."""
-        writes, moment, edit = chance.random() < WRITES_WHILE_READING, chance.random(), chance.getrandbits(32)
+        writes, moment, edit = (
+            chance.random() < self.plan.edits_while_reading,
+            chance.random(),
+            chance.getrandbits(32),
+        )
         if writes and self.in_faults:
             happens = self.ground.ordinals.on_the_way(f"{device.name}/reading")
             own = self.ground.chance.stream("edit", device.name, "reading", edit)
             self.ground.after(int(moment * wait_ms), partial(self._edit, device.name, own, happens=happens))
 
     def _after_round(self, device: Device) -> None:
+        if not device.is_healthy:
+            return
         checks.check_own_edits_stay(self.ledger, device)
         checks.check_truthful(self.ledger, self.cloud, device)
 
-    # Faults.
+    # What faults do to devices.
 
-    def _plan_faults(self) -> None:
-        plan = self.plan
-        for device in self.devices:
-            chance = self.ground.chance.stream("faults", device.name)
-            if plan.partitions:
-                self._plan_partitions(device, chance)
-            if plan.upgrades:
-                for _ in range(2):
-                    self._some_time(chance, partial(self._upgrade, device, chance.random()))
-            if plan.switches_users and len(device.users) > 1:
-                for _ in range(3):
-                    self._some_time(chance, partial(self._switch_user, device))
-            if plan.clocks_jump:
-                self._some_time(chance, partial(self._jump, device, chance.randint(-DAY_MS, DAY_MS)))
-            if plan.power_share:
-                self._some_time(chance, partial(self._cut, device))
-        chance = self.ground.chance.stream("faults", "cloud")
-        if plan.restores_cloud:
-            self._plan_restore(chance)
-        if plan.forgets_tombstones:
-            self._some_time(chance, self._forget_tombstones)
-        if plan.clones:
-            self._some_time(chance, partial(self._clone, chance.choice(self.devices)))
-
-    def _some_time(self, chance: random.Random, event: Callable[[], None]) -> None:
-        moment_ms = chance.randrange(self.plan.faults_ms)
-        if self.ground.ordinals.planned():
-            self.ground.after(moment_ms, event)
-
-    def _plan_restore(self, chance: random.Random) -> None:
-        copied_ms = chance.randrange(self.plan.faults_ms)
-        restored_ms = chance.randint(copied_ms, self.plan.faults_ms - 1)
-        if self.ground.ordinals.planned():
-            self.ground.after(copied_ms, self._copy_cloud)
-            self.ground.after(restored_ms, self._restore_cloud)
-
-    def _plan_partitions(self, device: Device, chance: random.Random) -> None:
-        for _ in range(2):
-            begins_ms, lasts_ms = chance.randrange(self.plan.faults_ms), chance.randrange(self.plan.faults_ms // 2)
-            kind = chance.choice(("both", "both", "answers"))
-            if self.ground.ordinals.planned():
-                self.ground.after(begins_ms, partial(self._part, device, kind))
-                self.ground.after(begins_ms + lasts_ms, partial(self._part, device, ""))
-
-    def _part(self, device: Device, kind: str) -> None:
-        device.partition = kind if self.in_faults else ""
-        self.ground.note("network", "partition" if device.partition else "connected", device.name, device.partition)
-
-    def _upgrade(self, device: Device, share: float) -> None:
+    def upgrade(self, device: Device, share: float) -> None:
         """To one of the later versions, each as likely."""
-        later = VERSIONS[VERSIONS.index(device.version) + 1 :]
-        if device.engine is not None and later:
+        later = self.app.versions[self.app.versions.index(device.version) + 1 :]
+        if device.engine is not None and not device.is_damaged and later:
             self._upgrade_to(device, later[int(share * len(later))])
 
     def _upgrade_to(self, device: Device, version: str) -> None:
-        waits = device.store.query("SELECT count(*) FROM _sync_outbox")[0][0]
-        self.ground.saw("upgrade_with_entries_queued" if waits else "upgrade", phase=device.phase)
-        before = checks.words_waiting(device)
+        is_sound = not device.drive.failure
+        before = checks.words_waiting(device) if is_sound else set()
+        queued = bool(device.outbox_depth)
+        self.ground.saw("upgrade_with_entries_queued" if queued else "upgrade", phase=device.phase)
         device.upgrade(version)
-        if device.engine is not None:
+        if device.engine is not None and is_sound:
             checks.check_conversion(self.ledger, device, before)
 
-    def _switch_user(self, device: Device) -> None:
-        if device.engine is not None:
-            self.ground.saw("user_switched", phase=device.phase)
-            device.sign_in(next(user for user in device.users if user != device.user))
+    def mend_disk(self, device: Device) -> None:
+        """It works again. An app whose store could be read only is started anew."""
+        device.drive.failure = ""
+        if device.engine is not None and device.engine.read_only is not None:
+            device.restart_soon()
 
-    def _jump(self, device: Device, jump_ms: int) -> None:
-        self.ground.saw("clock_jumped", phase=device.phase)
-        self.ground.note(device.name, "clock_jumped", jump_ms)
-        device.clock.skew_ms += jump_ms
-
-    def _cut(self, device: Device) -> None:
-        if device.engine is not None:
-            device.cut_power()
-
-    def _copy_cloud(self) -> None:
-        self.ground.note("cloud", "copied")
-        self.cloud.make_copy()
-
-    def _restore_cloud(self) -> None:
-        self.ground.note("cloud", "restored")
-        self.ground.saw("cloud_restored")
-        self.cloud.restore_copy()
-
-    def _forget_tombstones(self) -> None:
-        self.ground.note("cloud", "forgets_tombstones")
-        self.ground.saw("tombstones_forgotten")
-        self.cloud.forget_tombstones()
-
-    def _clone(self, device: Device) -> None:
-        if device.engine is None:
-            return
-        self.ground.saw("cloned", phase=device.phase)
-        self.ground.note(device.name, "cloned")
-        for (text,) in device.store.query("SELECT set_json FROM _sync_outbox"):
-            self.ledger.copied |= words_in(text)
-        device.switch_off()
+    def add_clone(self, device: Device) -> None:
+        """Another device with the same files; both go on."""
         clone = self._device(CLONE)
         clone.users, clone.user, clone.version = device.users, device.user, device.version
+        clone.is_signed_out = device.is_signed_out
         clone.drive.begin_with(device.drive.files())
         self.devices.append(clone)
-        device.switch_on()
         self._begin(clone)
 
     # Afterwards.
 
     def _heal(self) -> None:
         self.ground.note("person", "heals")
+        self.cloud.mend()
         for device in self.devices:
-            device.weather, device.partition, device.power_share = CALM, "", 0.0
+            device.weather, device.partition, device.power_share, device.drive.failure = CALM, "", 0.0, ""
+        for device, sealed in self.damaged:
+            bring_back(self, device, sealed)
+        for device in self.living:
+            if device.engine is not None and device.engine.read_only is not None:
+                device.switch_off()
             device.switch_on()
-            if self.plan.all_upgrade_at_end and device.version != VERSIONS[-1]:
-                self._upgrade_to(device, VERSIONS[-1])
+            device.sign_in(device.user)
+            if self.plan.all_upgrade_at_end and device.version != self.app.versions[-1]:
+                self._upgrade_to(device, self.app.versions[-1])
+
+    @property
+    def living(self) -> list[Device]:
+        return [device for device in self.devices if not device.is_dead]
 
     def _come_to_rest(self, when: str) -> None:
         """P10: in so many rounds of everybody, all queues are empty and everything is read."""
         left: list[str] = []
         for _ in range(ROUNDS_TO_REST_MAX):
             pushed = self.cloud.pushes
-            left = [why for device in self.devices for why in self._rounds_of_all_users(device)]
+            left = [why for device in self.living for why in self._rounds_of_all_users(device)]
             if not left and self.cloud.pushes == pushed:
                 return
         raise PromiseBroken(f"P10: {when}, {ROUNDS_TO_REST_MAX} rounds of everybody are not enough: {left[:3]}")
@@ -345,15 +296,17 @@ class World:
                 yield f"{device.name} of {user}: {why}"
 
     def _decide(self, device: Device) -> None:
-        """A person looks at what was set aside: what the cloud refuses is given up, its group is sent again."""
+        """A person looks at what was set aside: what the cloud refuses is given up, what is good is sent again."""
         assert device.engine is not None
         desk = device.engine.quarantine
         items = desk.items()
         for item in items:
             self.ground.saw(f"quarantined_{item.error_code}")
             self.ground.note(device.name, "decides", item.error_code, item.key)
-            if item.error_code != GROUP_REJECTED:
+            if item.error_code not in SENT_AGAIN:
                 desk.discard(item.item_id, reason="seen, and given up")
+            elif item.error_code == "restored_over":
+                self.ledger.copied |= words_in(item.body)
         while mates := desk.items():
             # From here on it is a new edit of that row, whatever was written since.
             self.ledger.sent_again |= {found for mate in mates for found in words_in(mate.body)}
@@ -370,7 +323,7 @@ class World:
         self.ground.go_on(until=lambda: not device.is_busy)
 
     def _write_both_ways(self) -> None:
-        for device in self.devices:
+        for device in self.living:
             people = People(device, self.ground.chance.stream("going_on", device.name))
             keys = device.keys("notes")
             changes = [people.new_note(f"new-{device.name}")]
@@ -379,11 +332,14 @@ class World:
             device.write(changes)
 
     def _check_all(self) -> None:
-        for device in self.devices:
+        for device in self.living:
             for user in device.users:
                 device.sign_in(user)
                 checks.check_agreement(self.cloud, device)
                 checks.check_truthful(self.ledger, self.cloud, device)
+        for device in self.devices:
+            device.is_dead = False
+            device.switch_on()  # what a dead one has kept is not lost
         checks.check_once(self.ledger, self.cloud)
         checks.check_order(self.ledger, self.cloud)
         checks.check_groups(self.ledger, self.cloud)

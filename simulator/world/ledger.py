@@ -42,6 +42,9 @@ class Ledger:
     sent_again: set[str] = field(default_factory=set)
     """Words that a person took out of quarantine: a new edit at that moment."""
 
+    given_up: set[str] = field(default_factory=set)
+    """Words that a person gave up: they signed out, or were wiped off a device, and had not sent them."""
+
     def note(self, edits: list[Edit]) -> None:
         """The edits of one local transaction."""
         for edit in edits:

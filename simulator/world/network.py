@@ -66,11 +66,21 @@ FAULT_SHARE = 0.6
 
 def weather_of(chance: random.Random) -> Weather:
     """A mix of faults: with all of them at once, some would hide others."""
-    mix = {}
+    mix = {}  # all are drawn, whatever becomes of them
     for each in fields(Weather):
         is_there, strength = chance.random() < FAULT_SHARE, chance.random()
         mix[each.name] = HIGHEST[each.name] * strength if is_there else 0.0
     return Weather(**mix)
+
+
+OF_KIND = {
+    "slow": Weather(slow=0.9),
+    "timeouts": Weather(slow=0.3, late=0.3, cut_before=0.2),
+    "portal": Weather(stranger=0.6, garbled=0.1),
+    "lost_answers": Weather(cut_after=0.45, garbled=0.1, twice=0.2),
+    "repeats": Weather(twice=0.6, late=0.2, slow=0.2),
+}
+"""Where not a mix, but one kind of trouble is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

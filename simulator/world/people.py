@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from simulator.world.app import FIELDS_OF_VERSION
 from simulator.world.words import word
 
 if TYPE_CHECKING:
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
 
 SHARED_KEYS = 4
 """Keys that every device may give to a note of its own."""
+SHARED_SHARE = 0.2
 HABITS = (("make", 5), ("change", 8), ("change_many", 2), ("group", 2), ("delete", 2), ("make_again", 1))
 
 
@@ -47,8 +47,9 @@ def sql_of(change: Change, *, user: str) -> tuple[str, tuple[Any, ...]]:
 class People:
     """Whoever uses one device."""
 
-    def __init__(self, device: "Device", chance: random.Random) -> None:
+    def __init__(self, device: "Device", chance: random.Random, *, few_keys: bool = False) -> None:
         self._device = device
+        self._few_keys = few_keys
         self._chance = chance
 
     def next_changes(self) -> list[Change]:
@@ -75,11 +76,11 @@ class People:
         return []
 
     def new_note(self, key: str) -> Change:
-        fields = FIELDS_OF_VERSION[self._device.version]
+        fields = self._device.app.columns[self._device.version]
         return self._written("put", "notes", key, fields)
 
     def changed_note(self, key: str) -> Change:
-        fields = FIELDS_OF_VERSION[self._device.version]
+        fields = self._device.app.columns[self._device.version]
         chosen = self._chance.sample(fields, self._chance.randint(1, 2))
         return self._written("patch", "notes", key, sorted(chosen))
 
@@ -90,7 +91,7 @@ class People:
         return Change(kind="delete", collection="notes", key=key, number=self._next_number(), values={})
 
     def _new_key(self) -> str:
-        if self._chance.random() < 0.2:
+        if self._chance.random() < (1.0 if self._few_keys else SHARED_SHARE):
             return f"shared-{self._chance.randrange(SHARED_KEYS)}"
         return f"n-{self._device.name}-{self._device.edits_made}"
 
@@ -102,11 +103,8 @@ class People:
         number = self._next_number()
         values, words = {}, []
         for name in fields:
-            parts = [word(self._device.user, self._device.name, number, part) for part in _PARTS.get(name, (name,))]
+            own = self._device.app.fields_of(name) if collection == "notes" else (name,)
+            parts = [word(self._device.user, self._device.name, number, part) for part in own]
             values[name] = "/".join(parts)
             words += parts
         return Change(kind=kind, collection=collection, key=key, number=number, values=values, words=tuple(words))
-
-
-_PARTS = {"span": ("begins", "ends"), "heading": ("title",)}
-"""What a column holds, by names that stay the same in every version."""

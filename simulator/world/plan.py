@@ -1,7 +1,7 @@
 """What a seed decides before anything happens: a frozen value that goes into JSON and comes back."""
 
 import random
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Self
 
 
@@ -30,6 +30,33 @@ class Plan:
     has_weather: bool = True
     faults_ms: int = 8 * 60_000
     """How long the first phase lasts, in this world's time."""
+    pattern: str = "random"
+    """How lines are cut: random, long, late_start, flapping, toggle or dead_device."""
+    weather: str = "mixed"
+    """What becomes of single calls: mixed, slow, timeouts, portal, lost_answers or repeats."""
+    upgrades_each: int = 2
+    jumps_each: int = 1
+    jump_ms_max: int = 24 * 60 * 60_000
+    edits_while_reading: float = 0.1
+    """So likely does a person write while a page is on its way."""
+    few_keys: bool = False
+    """All notes have one of a few keys, the same on every device."""
+    disk_failures: int = 0
+    """So often the disk of each device fails for a while."""
+    disk_failure: str = ""
+    """full, io or read_only; empty: one of them each time."""
+    cloud_fails: bool = False
+    """The cloud's machine loses power within a push, and its disk fails for a while."""
+    damages: bool = False
+    """Bytes flip in a store's file."""
+    leaves: bool = False
+    """People sign out and are wiped off a device."""
+    downgrades: bool = False
+    """An older app is started on a store for a moment."""
+    lane: str = "core"
+    """core: calls are handed over as values; wire: over the HTTP adapter and the server's own handlers."""
+    app: str = "notes"
+    """notes, or generated: an app whose migrations are drawn from the seed."""
 
     def to_json(self) -> dict[str, Any]:
         """Numbers, texts and truths by name."""
@@ -37,20 +64,18 @@ class Plan:
 
     @classmethod
     def from_json(cls, told: dict[str, Any]) -> Self:
-        """Raises ValueError for names that this simulator does not know, or that it misses."""
+        """What is missing and has a usual value gets it. Raises ValueError for other names than a plan's."""
         known = {each.name for each in fields(cls)}
-        if known != told.keys():
-            raise ValueError(f"a plan of another simulator: {sorted(known ^ told.keys())}")
+        needed = {each.name for each in fields(cls) if each.default is MISSING}
+        if wrong := (told.keys() - known) | (needed - told.keys()):
+            raise ValueError(f"a plan of another simulator: {sorted(wrong)}")
         return cls(**told)
 
 
-def plan_of(seed: int, profile: str | None = None) -> Plan:
-    """The same seed and profile, the same plan. Raises KeyError for a profile that is none."""
-    drawn = _drawn(random.Random(f"{seed}/plan"))
-    return PROFILES[profile](drawn) if profile is not None else drawn
+def drawn_plan(seed: int) -> Plan:
+    """A mix of faults: with all of them at once, some would hide others."""
+    chance = random.Random(f"{seed}/plan")
 
-
-def _drawn(chance: random.Random) -> Plan:
     def on(share: float) -> bool:
         return chance.random() < share
 
@@ -71,31 +96,19 @@ def _drawn(chance: random.Random) -> Plan:
         clocks_jump=on(0.3),
         encodes=on(0.5),
         batch_entries=chance.choice((1, 3, 10, 500)),
+        disk_failures=1 if on(0.2) else 0,
+        cloud_fails=on(0.15),
+        damages=on(0.05),
+        leaves=on(0.15),
+        downgrades=on(0.1),
+        lane="wire" if on(0.12) else "core",
+        app="generated" if on(0.2) else "notes",
     )
 
 
-def _swarm(plan: Plan) -> Plan:
-    return plan
+def plan_of(seed: int, profile: str | None = None) -> Plan:
+    """The same seed and profile, the same plan. Raises KeyError for a profile that is none."""
+    from simulator.world.profiles import PROFILES
 
-
-def _partitions(plan: Plan) -> Plan:
-    """A small world of one user where lines are cut, both ways or one way, and nothing else goes wrong."""
-    return replace(
-        plan,
-        devices=min(plan.devices, 3),
-        users=1,
-        edits_per_device=min(plan.edits_per_device, 6),
-        records_disk=False,
-        power_share=0.0,
-        partitions=True,
-        restores_cloud=False,
-        forgets_tombstones=False,
-        clones=False,
-        clocks_jump=False,
-        has_weather=False,
-        faults_ms=6 * 60_000,
-    )
-
-
-PROFILES = {"swarm": _swarm, "partitions": _partitions}
-"""Each is a way to make a plan of what was drawn."""
+    drawn = drawn_plan(seed)
+    return PROFILES[profile](drawn) if profile is not None else drawn

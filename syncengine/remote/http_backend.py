@@ -78,7 +78,8 @@ class HttpBackend:
     """A Backend at an address. `token` is asked at each call and never kept; empty or None: AuthRequired.
 
     `tls` is a host's own trust, such as a private certificate authority; without it the public ones count.
-    Plain http is for this machine only, unless `allow_plain_http`. Raises BackendAddressRefused, TlsTooWeak,
+    Plain http is for this machine only, unless `allow_plain_http`. `transport` carries requests in place of our own
+    sockets, for a test or a simulation. Raises BackendAddressRefused, TlsTooWeak,
     TokenInvalid.
     """
 
@@ -91,6 +92,7 @@ class HttpBackend:
         clock: Clock,
         tls: ssl.SSLContext | None = None,
         allow_plain_http: bool = False,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._base = checked_address(url, allow_plain_http=allow_plain_http)
         self._token = _checked_token(token)
@@ -113,7 +115,7 @@ class HttpBackend:
         self._silence = _OwnRequestsUnlogged(str(self._base))
         logging.getLogger("httpx").addFilter(self._silence)
         self._client = httpx.Client(
-            transport=BoundedTransport(self._network, tls=trust, proxy=proxy),
+            transport=transport or BoundedTransport(self._network, tls=trust, proxy=proxy),
             headers={**_HEADERS, "Accept-Encoding": "gzip" if self._takes_gzip else "identity"},
             # A jar that takes cookies from no domain.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),

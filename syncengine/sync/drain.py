@@ -17,12 +17,10 @@ from syncengine.errors import (
     BackendUnreachable,
     BatchRefused,
     CursorGone,
-    EngineClosed,
     NotOurServer,
     ProtocolViolation,
     RateLimited,
     SequenceGap,
-    StoreBusy,
     SyncEngineError,
 )
 from syncengine.events import BatchConfirmed, BatchSent, EntryQuarantined
@@ -153,8 +151,8 @@ class Draining:
             self._confirm_heard()
             return self._failed(error)
         finally:
-            # A lease that cannot be given back ends by itself.
-            with suppress(StoreBusy, EngineClosed):
+            # A lease that cannot be given back, also for a disk that fails, ends by itself.
+            with suppress(SyncEngineError):
                 self._lease.release()
 
     def keep_lease(self) -> bool:

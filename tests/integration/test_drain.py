@@ -91,6 +91,17 @@ def test_a_process_killed_between_send_and_confirmation_delivers_once(world):
     assert world.line.applied == [(1, 1)]
 
 
+def test_a_round_is_given_up_without_a_word_while_its_file_takes_no_writes(world):
+    world.put("a")
+    round_ = world.round()
+    assert isinstance(next(round_), Hello)
+    world.store.query("PRAGMA query_only = ON")
+    round_.close()
+    world.store.query("PRAGMA query_only = OFF")
+    world.clock.wall_ms += 3_600_000  # the lease has ended by itself
+    assert world.drain().ended == "drained"
+
+
 def test_no_transaction_is_open_while_a_call_is_in_flight(world):
     world.put("a")
     world.executors["m"] = Shorten()

@@ -9,6 +9,7 @@ import pytest
 
 from simulator.world.history import live
 from simulator.world.plan import Plan, plan_of
+from simulator.world.profiles import PROFILES
 
 SEEDS = range(int(os.environ.get("SYNCENGINE_WORLDS", "12")))
 """More of them by the environment variable, or by `python -m simulator run --seeds 1000`."""
@@ -51,6 +52,21 @@ def test_a_world_without_its_actions_is_quiet():
     quiet = live(1, skip=frozenset(range(10 * whole.actions)))
     assert not quiet.broken, str(quiet)
     assert quiet.seen.keys() <= {"round_drained", "upgrade"}, quiet.seen
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_over_http_a_world_is_the_same_as_with_calls_handed_over_as_values(seed):
+    plan = plan_of(seed)
+    over_http = live(seed, plan=replace(plan, lane="wire"))
+    assert not over_http.broken, str(over_http)
+    assert over_http.trace_hash == live(seed, plan=replace(plan, lane="core")).trace_hash
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_promise_holds_in_worlds_of_each_profile(profile):
+    for seed in range(2):
+        outcome = live(seed, profile=profile)
+        assert not outcome.broken, str(outcome)
 
 
 def test_a_plan_goes_into_json_and_comes_back():

@@ -1,0 +1,114 @@
+"""People who sign out, are wiped off a device, or start an older app on its store."""
+
+from typing import TYPE_CHECKING
+
+from simulator.world import checks
+from simulator.world.app import registry_of
+from simulator.world.ground import PromiseBroken
+from simulator.world.words import user_of
+from syncengine import Engine
+from syncengine.errors import StoreBusy, SyncEngineError, UnsentChanges
+
+if TYPE_CHECKING:
+    from simulator.world.device import Device
+    from simulator.world.history import World
+
+BACK_MS = 20_000
+"""When somebody signs in again."""
+FILE_ENDS = ("", "-wal")
+
+
+def sign_out(world: "World", device: "Device", *, unsent: str) -> None:
+    """The user leaves, and comes back after a while; what became of their queue is as they were told."""
+    assert device.engine is not None
+    if device.is_signed_out or not device.is_healthy:
+        return
+    waiting = _own_words(device, device.user)
+    export = str(device.drive.folder / f"unsent-{world.ground.time.at_ms}.jsonl") if unsent == "export" else None
+    device.end_round()
+    try:
+        report = device.engine.logout(unsent=unsent, export_to=export)
+    except UnsentChanges:
+        if unsent != "refuse":
+            raise
+        world.ground.saw("logout_refused", phase=device.phase)
+        return
+    except StoreBusy:
+        return  # another round of this process has not given the line back: people try again
+    world.ground.saw(f"logout_{report.became}", phase=device.phase)
+    world.ground.note(device.name, "signs_out", device.user, unsent, report.became)
+    if report.became in ("exported", "destroyed"):
+        world.ledger.given_up |= waiting
+    device.is_signed_out = True
+    world.ground.after(BACK_MS, lambda: device.sign_in(device.user))
+
+
+def wipe_user(world: "World", device: "Device", user: str) -> None:
+    """A user is taken off the device, and none of their bytes stays."""
+    assert device.engine is not None
+    if not device.is_healthy:
+        return
+    given_up = _own_words(device, user)
+    device.end_round()
+    try:
+        report = device.engine.wipe(user, unsent="destroy", restore_points="delete")
+    except StoreBusy:
+        return
+    world.ground.saw("wiped", phase=device.phase)
+    world.ground.note(device.name, "wipes", user)
+    world.ledger.given_up |= given_up
+    if report.finished:
+        _check_no_byte_is_left(device, user)
+    if user == device.user:
+        device.is_signed_out = True
+        world.ground.after(BACK_MS, lambda: device.sign_in(device.user))
+
+
+def _own_words(device: "Device", user: str) -> frozenset[str]:
+    kept = checks.words_waiting(device) | checks.words_kept([device])
+    return frozenset(found for found in kept if user_of(found) == user)
+
+
+def _check_no_byte_is_left(device: "Device", user: str) -> None:
+    wanted = f"{user}~".encode()
+    for path in sorted(device.drive.folder.rglob("*")):
+        if path.is_file() and path.suffix != ".jsonl" and wanted in path.read_bytes():
+            raise PromiseBroken(f"P11: {user} was wiped off {device.name}, and {path.name} has words of theirs")
+
+
+def look_with_older_app(world: "World", device: "Device") -> None:
+    """P13: an older app opens the store for reading only, says why, and leaves every byte."""
+    versions = device.app.versions
+    at = versions.index(device.version)
+    if not at or not device.is_healthy:
+        return
+    world.ground.saw("downgrade", phase=device.phase)
+    world.ground.note(device.name, "older_app", versions[at - 1])
+    device.switch_off()
+    before = _bytes_of(device)
+    older = Engine.open(
+        device.path, registry=registry_of(device.app, versions[at - 1]), user=device.user, clock=device.clock
+    )
+    try:
+        if older.read_only is None:
+            raise PromiseBroken(f"P13: an app of {versions[at - 1]} may write a store of {device.version}")
+        _check_refuses_writes(older, device)
+    finally:
+        older.close()
+    if _bytes_of(device) != before:
+        raise PromiseBroken(f"P13: an older app changed the store of {device.name}")
+    device.switch_on()
+
+
+def _check_refuses_writes(older: Engine, device: "Device") -> None:
+    try:
+        with older.write() as db:
+            db.execute("DELETE FROM notes")
+    except SyncEngineError:
+        return
+    raise PromiseBroken(f"P13: an older app wrote to the store of {device.name}")
+
+
+def _bytes_of(device: "Device") -> dict[str, bytes]:
+    paths = [device.path.with_name(device.path.name + end) for end in FILE_ENDS]
+    return {path.name: path.read_bytes() for path in paths if path.exists() and path.stat().st_size}
