@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cloud", required=True, help="where the server is")
     parser.add_argument("--token-file", required=True, help="lines of `user token`")
     parser.add_argument("--batch", type=int, default=25, help="entries of one push")
+    parser.add_argument("--backend", default="server", help="what the cloud is: server, or firestore (an emulator)")
     parser.add_argument("--online-flag", help="a file: while it is there, the system says that there is a network")
     return parser
 
@@ -102,8 +103,7 @@ def _live(asked: argparse.Namespace, voice: Voice) -> None:
         registry=registry(target=asked.target),
         user=asked.user,
         sources={"asyncstorage": asked.legacy} if asked.legacy else {},
-        cloud_url=asked.cloud,
-        token=lambda: token_of(asked.user, Path(asked.token_file)),
+        **_way_to_the_cloud(asked, clock),
         settings=settings(batch_entries=asked.batch),
         listener=voice.heard,
         consent=voice.agree,
@@ -118,6 +118,27 @@ def _live(asked: argparse.Namespace, voice: Voice) -> None:
             voice.say("edited", waiting=engine.status().outbox.waiting)
         if flag is not None:
             flag.stop()
+
+
+def _way_to_the_cloud(asked: argparse.Namespace, clock: Clock) -> dict[str, Any]:
+    def token() -> str | None:
+        return token_of(asked.user, Path(asked.token_file))
+
+    if asked.backend == "server":
+        return {"cloud_url": asked.cloud, "token": token}
+    from migrations.firestore_generation1 import TREES
+    from simulator.emulator import PROJECT
+    from syncengine.firestore.backend import FirestoreBackend
+
+    backend = FirestoreBackend(
+        PROJECT,
+        token=token,
+        emulator=asked.cloud.removeprefix("http://"),
+        settings=settings(batch_entries=asked.batch),
+        clock=clock,
+        older=TREES,
+    )
+    return {"backend": backend}
 
 
 def _migrate(engine: Engine, voice: Voice, clock: Clock) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from migrations import REGISTRY
+from simulator.clouds import Cloud, running_cloud
 from simulator.gate import Gate
-from simulator.proof import Proof, cloud_rows, compare, local_rows, read_ledger, uploaded_collections
+from simulator.proof import Proof, compare, local_rows, uploaded_collections
 from simulator.second_device import SecondDevice
 from simulator.sqlite_shell import show
-from simulator.stage import AppProcess, Fact, running_server, set_stage
+from simulator.stage import AppProcess, Fact, set_stage
 from simulator.store_sight import QueueSight, see_queue
 from simulator.storyteller import tell
 from syncengine.clock import Clock, SystemClock
@@ -32,6 +33,12 @@ QUARANTINE_SQL = "SELECT collection, key, error, reason FROM sync_quarantine LIM
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The demo's own options."""
     parser.add_argument("--keep", metavar="DIR", help="play in this new folder, and leave all files there")
+    parser.add_argument(
+        "--backend",
+        choices=("server", "firestore"),
+        default="server",
+        help="the cloud: the shipped server, or Google's Firestore emulator (default server)",
+    )
     parser.add_argument("--seed", type=int, default=1, help="which invented user (default 1)")
 
 
@@ -41,7 +48,7 @@ def run(asked: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     holds = False
     try:
-        holds = _Demo(folder, seed=asked.seed, clock=SystemClock()).play()
+        holds = _Demo(folder, seed=asked.seed, backend=asked.backend, clock=SystemClock()).play()
     finally:
         if holds and not asked.keep:
             shutil.rmtree(folder)
@@ -51,10 +58,10 @@ def run(asked: argparse.Namespace) -> int:
 
 
 class _Demo:
-    def __init__(self, folder: Path, *, seed: int, clock: Clock) -> None:
+    def __init__(self, folder: Path, *, seed: int, backend: str, clock: Clock) -> None:
         self._clock = clock
         self._began_ms = clock.monotonic_ms()
-        self._stage = set_stage(folder, walks=WALKS, places=PLACES, seed=seed)
+        self._stage = set_stage(folder, walks=WALKS, places=PLACES, seed=seed, backend=backend)
         (self._user,) = self._stage.users
         self._store = self._stage.store_of(self._user)
 
@@ -66,19 +73,19 @@ class _Demo:
             f"{legacy.walks_total} walks, {legacy.places_total} saved and {legacy.dismissed_total} dismissed places "
             f"in RKStorage, all of it still in the -wal ({legacy.value_bytes // 1000} kB)",
         )
-        with running_server(stage) as server_url, Gate(server_url, latency_ms=LATENCY_MS) as gate:
-            tell("cloud", f"{server_url}, a process of its own, empty; the app's way there is {gate.url}, shut")
+        with running_cloud(stage, clock=self._clock) as cloud, Gate(cloud.url, latency_ms=LATENCY_MS) as gate:
+            tell("cloud", f"{cloud.url}, {cloud.sort}, empty; the app's way there is {gate.url}, shut")
             with self._start_app(gate) as app:
                 self._migrate_offline(app)
                 self._show_store()
-                self._cut_in_mid_upload(app, gate)
+                self._cut_in_mid_upload(app, gate, cloud)
                 self._kill_in_mid_upload(app, gate)
                 sent = app.sent_entries()
-            with self._start_app(gate) as app, Gate(server_url, latency_ms=LATENCY_MS) as other_gate:
-                self._resume(app, sent_entries=sent)
+            with self._start_app(gate) as app, Gate(cloud.url, latency_ms=LATENCY_MS) as other_gate:
+                self._resume(app, cloud, sent_entries=sent)
                 second = SecondDevice(stage, user=self._user, phone=app, phone_gate=gate, clock=self._clock)
                 second.play(other_gate)
-            return self._prove(server_url, second)
+            return self._prove(cloud, second)
 
     def _start_app(self, gate: Gate) -> AppProcess:
         return AppProcess(self._stage, user=self._user, cloud_url=gate.url, clock=self._clock, batch=BATCH_ENTRIES)
@@ -104,14 +111,14 @@ class _Demo:
             for line in show(self._store, sql):
                 print(line)
 
-    def _cut_in_mid_upload(self, app: AppProcess, gate: Gate) -> None:
+    def _cut_in_mid_upload(self, app: AppProcess, gate: Gate, cloud: Cloud) -> None:
         self._open(gate, app)
         _confirmed(app, batches=BATCHES_BEFORE_CUT)
-        gate.lose_next_answer()
+        gate.lose_next_answer(to=cloud.writes_by)
         if not gate.wait_until_answer_is_lost(wait_ms_max=WAIT_MS_MAX):
             raise app.process.failed("sent nothing that the server would answer")
         app.wait_for_verdict("offline", wait_ms_max=WAIT_MS_MAX)
-        queue, there = see_queue(self._store), read_ledger(self._stage.cloud_folder, user=self._user)
+        queue, there = see_queue(self._store), cloud.ledger(self._user)
         tell(
             "cut",
             f"connection reset under an answer: the app knows of {queue.confirmed} at the server, "
@@ -135,7 +142,7 @@ class _Demo:
         app.wait_for_verdict("online", wait_ms_max=WAIT_MS_MAX)
         tell("network", "the gate is open; probe: online, draining")
 
-    def _resume(self, app: AppProcess, *, sent_entries: int) -> None:
+    def _resume(self, app: AppProcess, cloud: Cloud, *, sent_entries: int) -> None:
         opened = app.wait_for("opened", wait_ms_max=WAIT_MS_MAX)
         migrated = app.wait_for("migrated", wait_ms_max=WAIT_MS_MAX)
         tell(
@@ -145,22 +152,22 @@ class _Demo:
         )
         app.wait_until_drained(wait_ms_max=WAIT_MS_MAX)
         sent_entries += app.sent_entries()
-        receipts = read_ledger(self._stage.cloud_folder, user=self._user).receipts
+        receipts = cloud.ledger(self._user).receipts
         tell(
             "drained",
             f"outbox: {see_queue(self._store).waiting} waiting; {sent_entries} entries were sent for {receipts} "
             f"receipts, {sent_entries - receipts} of them again",
         )
 
-    def _prove(self, server_url: str, second: SecondDevice) -> bool:
+    def _prove(self, cloud: Cloud, second: SecondDevice) -> bool:
         stage, user = self._stage, self._user
         names = uploaded_collections(REGISTRY)
         phone, other = (
             local_rows(store, registry=REGISTRY, user=user, collections=names)
             for store in (self._store, second.store)
         )
-        cloud = cloud_rows(server_url, user=user, token=stage.token_of(user), clock=self._clock, collections=names)
-        proof = compare(phone, cloud, read_ledger(stage.cloud_folder, user=user), edits=second.edits)
+        there = cloud.rows(user, collections=names)
+        proof = compare(phone, there, cloud.ledger(user), edits=second.edits)
         tell("time", f"{self._clock.monotonic_ms() - self._began_ms} ms in all")
         queues = see_queue(self._store), see_queue(second.store)
         print(

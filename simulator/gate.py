@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 _CHUNK_BYTES = 64 * 1024
 _COMMAND_SECONDS_MAX = 5.0
+_REQUEST_BEGINS = (b"GET ", b"POST ")
 # With a linger of 0 seconds close() sends RST, as a cable that is pulled out and a middlebox that gives up do.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -29,6 +30,7 @@ class Gate:
         self._latency_ms = latency_ms
         self._is_open = False
         self._lose_next_answer = False
+        self._lose_to = b""
         self._answer_lost = threading.Event()
         self._lines: set[_Line] = set()
         self._loop = asyncio.new_event_loop()
@@ -47,9 +49,13 @@ class Gate:
         self._is_open = False
         self._do(self._cut_all())
 
-    def lose_next_answer(self) -> None:
-        """Shut at the moment when the server answers next: it has done what it was asked, and nobody hears of it."""
+    def lose_next_answer(self, *, to: bytes = b"") -> None:
+        """Shut at the moment when the server answers next: it has done what it was asked, and nobody hears of it.
+
+        `to`: words in the first line of the request whose answer it is.
+        """
         self._answer_lost.clear()
+        self._lose_to = to
         self._lose_next_answer = True
 
     def wait_until_answer_is_lost(self, *, wait_ms_max: int) -> bool:
@@ -105,10 +111,14 @@ class Gate:
         with suppress(OSError):
             answers, server = await asyncio.open_connection(*self._server)
             line.add(server)
-            await asyncio.gather(self._carry_requests(reader, server), self._carry_answers(answers, line))
+            await asyncio.gather(self._carry_requests(reader, server, line), self._carry_answers(answers, line))
 
-    async def _carry_requests(self, reader: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
+    async def _carry_requests(
+        self, reader: asyncio.StreamReader, server: asyncio.StreamWriter, line: "_Line"
+    ) -> None:
         while data := await reader.read(_CHUNK_BYTES):
+            if data.startswith(_REQUEST_BEGINS):
+                line.asked = data.partition(b"\r\n")[0]
             await asyncio.sleep(self._latency_ms / 1000)
             server.write(data)
             await server.drain()
@@ -117,7 +127,7 @@ class Gate:
     async def _carry_answers(self, answers: asyncio.StreamReader, line: "_Line") -> None:
         while data := await answers.read(_CHUNK_BYTES):
             await asyncio.sleep(self._latency_ms / 1000)
-            if self._lose_next_answer:
+            if self._lose_next_answer and self._lose_to in line.asked:
                 self._lose_next_answer = self._is_open = False
                 await self._cut_all()
                 self._answer_lost.set()
@@ -132,6 +142,8 @@ class _Line:
 
     def __init__(self, client: asyncio.StreamWriter) -> None:
         self.client = client
+        self.asked = b""
+        """The first line of the request that is being answered."""
         self._ends = [client]
 
     def add(self, server: asyncio.StreamWriter) -> None:

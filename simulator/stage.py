@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.asyncstorage_writer import WrittenStore, write_store
+from simulator.emulator import id_token
 from simulator.processes import ChildProcess, ProcessSilent
 from simulator.proof import place_witness
 from syncengine.clock import Clock
@@ -25,6 +26,8 @@ class Stage:
     folder: Path
     legacy: WrittenStore
     users: tuple[str, ...]
+    backend: str = "server"
+    """Where the rows go: server, or firestore."""
 
     @property
     def cloud_folder(self) -> Path:
@@ -39,14 +42,22 @@ class Stage:
         return self.folder / (f"{user}-{device}.db" if device else f"{user}.db")
 
     def token_of(self, user: str) -> str:
-        """The token that the server takes for this user, on this machine only."""
-        return f"only-on-this-machine-{user}"
+        """The token that the cloud takes for this user, on this machine only."""
+        return id_token(user) if self.backend == "firestore" else f"only-on-this-machine-{user}"
 
 
-def set_stage(folder: Path, *, walks: int, places: int, seed: int, users: tuple[str, ...] = ("ann",)) -> Stage:
+def set_stage(
+    folder: Path,
+    *,
+    walks: int,
+    places: int,
+    seed: int,
+    users: tuple[str, ...] = ("ann",),
+    backend: str = "server",
+) -> Stage:
     """Write the user's AsyncStorage store, its rows still in the -wal, and the tokens."""
     legacy = write_store(folder / "phone", walks=walks, places=places, seed=seed, leave_wal=True)
-    stage = Stage(folder=folder, legacy=legacy, users=users)
+    stage = Stage(folder=folder, legacy=legacy, users=users, backend=backend)
     lines = [f"{user} {stage.token_of(user)}\n" for user in users]
     stage.token_file.write_text("".join(lines), encoding="utf-8")
     return stage
@@ -95,6 +106,7 @@ class AppProcess:
             "simulator.app",
             *("--store", str(stage.store_of(user, device=device)), "--user", user, "--target", target),
             *("--cloud", cloud_url, "--token-file", str(stage.token_file), "--batch", str(batch)),
+            *("--backend", stage.backend),
             *legacy,
             *flag,
             log=stage.folder / "app.log",

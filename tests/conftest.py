@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.firestore.emulator import FirestoreEmulator
+    from simulator.emulator import FirestoreEmulator
 
 
 @pytest.fixture(scope="session")
 def running_emulator(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[FirestoreEmulator]":
-    from tests.firestore.emulator import FirestoreEmulator, lacking
+    from simulator.emulator import FirestoreEmulator, lacking
 
     reason = lacking()
     if reason:

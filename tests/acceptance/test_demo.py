@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from simulator.emulator import lacking
 from simulator.proof import CloudLedger, Rows, compare
 
 pytestmark = pytest.mark.acceptance
@@ -89,6 +90,32 @@ def test_a_conflict_is_decided_alike_on_both_devices_and_told(story: list[str]) 
 def test_every_row_arrives_once(story: list[str]) -> None:
     proof = "464 rows at the server, each once, 0 missing, 0 twice; both devices equal; 9 in quarantine with reasons"
     assert story[-1] == f"proof: {proof}"
+
+
+@pytest.fixture(scope="module")
+def firestore_story(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    reason = lacking()
+    if reason:
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("firestore-demo")
+    done = subprocess.run(
+        [sys.executable, "-m", "simulator", "demo", "--backend", "firestore", "--keep", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_same_story_ends_as_well_in_googles_firestore(firestore_story: list[str]) -> None:
+    known, there = numbers_in(r"knows of (\d+) at the server, the server has (\d+)", line_of(firestore_story, "cut"))
+    assert 0 < known < there < 470
+    assert "Google's Firestore emulator under the shipped security rules" in line_of(firestore_story, "cloud")
+    proof = "464 rows at the server, each once, 0 missing, 0 twice; both devices equal; 9 in quarantine with reasons"
+    assert firestore_story[-1] == f"proof: {proof}"
 
 
 ROWS: Rows = {("journeys", "a"): {"id": "a", "distance": 1.5}, ("journeys", "b"): {"id": "b", "distance": None}}

@@ -6,10 +6,10 @@ import pytest
 
 pytest.register_assert_rewrite("tests.conformance.backend_suite")
 
+from simulator.emulator import PROJECT, FirestoreEmulator, id_token  # noqa: E402
 from syncengine.firestore.backend import FirestoreBackend  # noqa: E402 - rewriting must be asked for before the import
 from syncengine.remote.backend import Backend  # noqa: E402
 from tests.conformance.backend_suite import BackendSuite, Operator, SignIn  # noqa: E402
-from tests.firestore.emulator import PROJECT, FirestoreEmulator, id_token  # noqa: E402
 
 
 class FirestoreOperator:

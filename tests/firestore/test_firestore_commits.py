@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from simulator.emulator import PROJECT, FirestoreEmulator, id_token
 from syncengine.errors import (
     AuthRequired,
     BackendAddressRefused,
@@ -23,7 +24,6 @@ from syncengine.firestore.backend import ATTEMPTS_MAX, FirestoreBackend
 from syncengine.settings import Settings
 from tests.conformance.device_requests import change, changes, delete, hello, migration, patch, pull, push, put, rows
 from tests.firestore.between import Between
-from tests.firestore.emulator import PROJECT, FirestoreEmulator, id_token
 
 Open = Callable[..., FirestoreBackend]
 

@@ -7,10 +7,10 @@ import httpx
 import pytest
 from google.cloud import firestore
 
+from simulator.emulator import PROJECT, FirestoreEmulator, id_token
 from syncengine.errors import AuthRequired
 from syncengine.firestore.backend import FirestoreBackend
 from tests.conformance.device_requests import delete, hello, patch, pull, push, put, rows
-from tests.firestore.emulator import PROJECT, FirestoreEmulator, id_token
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import pytest
 from google.cloud import firestore
 
 from migrations.firestore_generation1 import TREES
+from simulator.emulator import PROJECT, FirestoreEmulator, id_token
 from syncengine.errors import BackendUnavailable, BackendUnreachable
 from syncengine.firestore.backend import FirestoreBackend
 from syncengine.firestore.older_tree import OlderTree, OldRow
 from tests.conformance.device_requests import delete, hello, patch, pull, push, put, rows
 from tests.firestore.between import Between
-from tests.firestore.emulator import PROJECT, FirestoreEmulator, id_token
 
 Open = Callable[..., FirestoreBackend]
 

@@ -1,4 +1,4 @@
-"""Google's own Firestore emulator on a free port, with the shipped security rules, for tests."""
+"""Google's own Firestore emulator as a process on a free port, with the shipped security rules."""
 
 import base64
 import json
@@ -6,20 +6,22 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-ROOT = Path(__file__).resolve().parents[2]
-RULES = ROOT / "syncengine" / "firestore" / "firestore.rules"
+from simulator.processes import ProcessFailed
+from syncengine import firestore
+from syncengine.clock import Clock, SystemClock
+
+RULES = Path(firestore.__file__).parent / "firestore.rules"
 JAR = Path("/usr/lib/google-cloud-sdk/platform/cloud-firestore-emulator/cloud-firestore-emulator.jar")
 MAIN = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
 JAVA = ("java", "-Duser.language=en", "-Xmx1g", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 PROJECT = "demo-sync"
-START_SECONDS_MAX = 90
+START_MS_MAX = 90_000
 
 
 def lacking() -> str | None:
@@ -50,7 +52,8 @@ def id_token(user: str, *, project: str = PROJECT) -> str:
 class FirestoreEmulator:
     """Running after construction at `host`; `wipe` empties it. In memory: nothing outlives it."""
 
-    def __init__(self, log: Path, *, port: int | None = None) -> None:
+    def __init__(self, log: Path, *, port: int | None = None, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self.host = f"127.0.0.1:{port or _free_port()}"
         self.documents = f"projects/{PROJECT}/databases/(default)/documents"
         name, _, at = self.host.partition(":")
@@ -131,7 +134,8 @@ class FirestoreEmulator:
     def _collections(self, parent: str) -> list[str]:
         answer = self.owner.post(f"/v1/{quote(parent)}:listCollectionIds", json={"pageSize": 1000})
         assert answer.status_code == 200, answer.text
-        return answer.json().get("collectionIds", [])
+        found: list[str] = answer.json().get("collectionIds", [])
+        return found
 
     def _listed(self, parent: str, collection: str) -> list[dict[str, Any]]:
         documents: list[dict[str, Any]] = []
@@ -146,14 +150,14 @@ class FirestoreEmulator:
                 return documents
 
     def _wait(self, log: Path) -> None:
-        until = time.monotonic() + START_SECONDS_MAX
-        while time.monotonic() < until and self._process.poll() is None:
+        until_ms = self._clock.monotonic_ms() + START_MS_MAX
+        while self._clock.monotonic_ms() < until_ms and self._process.poll() is None:
             try:
                 if self.owner.get("/").text.strip() == "Ok":
                     return
             except httpx.TransportError:
-                time.sleep(0.1)
-        raise AssertionError(f"the emulator did not start: {log.read_text(errors='replace')[-2000:]}")
+                self._clock.pause(100)
+        raise ProcessFailed(f"The emulator did not start: {log.read_text(errors='replace')[-2000:]}")
 
 
 def _part(content: dict[str, Any]) -> str:
