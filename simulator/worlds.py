@@ -13,7 +13,7 @@ from typing import Any
 
 from simulator.replay import Replay
 from simulator.world.history import live
-from simulator.world.plan import PROFILES
+from simulator.world.profiles import PROFILES
 
 JOBS_MAX = 64
 SEEDS_PER_DAY = 1_000_000

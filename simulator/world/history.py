@@ -344,7 +344,7 @@ class World:
         checks.check_order(self.ledger, self.cloud)
         checks.check_groups(self.ledger, self.cloud)
         checks.check_nothing_lost(self.ledger, self.cloud, self.devices)
-        check_last_words(self.ledger, self.cloud, without=checks.DROPPED_FIELDS)
+        check_last_words(self.ledger, self.cloud, without=frozenset(self.app.gone))
         checks.check_users_apart(self.cloud, self.devices)
         self._note_everything()
 
