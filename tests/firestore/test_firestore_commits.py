@@ -4,11 +4,14 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from migrations import registry
 from simulator.emulator import PROJECT, FirestoreEmulator, id_token
+from syncengine import Engine
 from syncengine.errors import (
     AuthRequired,
     BackendAddressRefused,
@@ -344,3 +347,26 @@ def test_googles_variable_for_the_emulator_counts(
     backend = FirestoreBackend(PROJECT, token=lambda: id_token("ann"))
     assert backend.hello(hello()).device_seq == 0
     backend.close()
+
+
+def test_an_engine_reaches_firestore_by_its_address_alone(
+    tmp_path: Path, emulator: FirestoreEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", emulator.host)
+    stores = [tmp_path / "one.db", tmp_path / "two.db"]
+    for store in stores:
+        with Engine.open(
+            str(store),
+            registry=registry(),
+            user="ann",
+            cloud_url=f"firestore://{PROJECT}",
+            token=lambda: id_token("ann"),
+            consent=lambda request: True,
+        ) as engine:
+            engine.migrate()
+            if store is stores[0]:
+                with engine.write() as db:
+                    db["journeys"].insert({"user_id": "ann", "id": "w1", "name": "by its address"})
+            assert engine.sync_now().ended == "drained"
+            with engine.read() as db:
+                assert [row["name"] for row in db["journeys"].rows] == ["by its address"]
