@@ -5,6 +5,8 @@ is in quarantine with its reason; nothing waits; and both devices have what the 
 """
 
 import json
+import math
+import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from simulator.faulty_proxy import Fate, FaultyProxy, Planned, always
+from simulator.faulty_proxy import Fate, FaultyProxy, Planned, Request, Seeded, always
 from syncengine.clock import SystemClock
 from syncengine.local.connection import open_server_db
 from tests.acceptance.letters import Account, AppProcess, Device, check_exactly_once, place_witness, settle
@@ -216,13 +218,109 @@ def test_two_copies_of_one_store_go_on_as_one_device_and_lose_and_double_nothing
     one.write("a", "b")
     two.write("c")
     settle(one, two)
-    copy = world.copy_of(one, network)
+    of_copy = world.network()
+    copy = world.copy_of(one, of_copy)
     for _ in range(3):
         for device in (one, copy):
             for key in ("a", "b", "c", f"new-of-{device.name}"):
                 device.write(key)
+        of_copy.script = Planned("push", [Fate.REFUSED])
+        copy.sync()  # its edits have numbers now, which the other one uses before it
         network.script = Planned("push", [Fate.ANSWER_LOST, Fate.PASSES, Fate.HELD_BACK, Fate.ANSWER_CUT])
         settle(one, copy, two)
     network.deliver_late()
     settle(one, copy, two)
     check_exactly_once(world.account, one, copy, two)
+
+
+SEEDS = range(int(os.environ.get("SYNCENGINE_FAULTY_SEEDS", "2")))
+"""More of them by the environment variable; each takes some seconds."""
+FAULTS = tuple(fate for fate in Fate if fate not in (Fate.PASSES, Fate.STOPPED))
+FAULTY_SHARE = 0.3
+SHARED_LETTERS = tuple("abcdefgh")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_any_mixture_of_faults_loses_and_doubles_nothing(world: World, seed: int) -> None:
+    mixture = Mixture(world, random.Random(seed))
+    mixture.play()
+    check_exactly_once(world.account, *mixture.devices)
+    assert {key for device in mixture.devices for key, _, _ in device.set_aside()} == {"too-heavy"}
+    for network in mixture.networks:
+        assert set(FAULTS) & {fate for _, fate in network.met}
+
+
+class Mixture:
+    """What people and devices do in some order, while every third request goes wrong somehow."""
+
+    def __init__(self, world: World, chance: random.Random) -> None:
+        self._world = world
+        self._chance = chance
+        self.networks = [world.network(random.Random(chance.random())) for _ in range(2)]
+        self.one, self.two = (world.device(name, self.networks[n]) for n, name in enumerate(("one", "two")))
+        self.devices = [self.one, self.two]
+
+    def play(self) -> None:
+        """All of it, until every network is well again and all that was on its way has arrived."""
+        self.one.write(*SHARED_LETTERS)
+        self._rest()
+        self.one.write("too-heavy", weight=math.inf)  # no JSON can carry it
+        self._act(30)
+        self._rest()
+        self.devices.append(self._world.copy_of(self.one, self.networks[0]))
+        self._act(15)
+        self._rest()
+
+    def _rest(self) -> None:
+        self._let_pass()
+        settle(*self.devices)
+        for network in self.networks:
+            network.deliver_late()
+        settle(*self.devices)
+        self._let_fail()
+
+    def _let_fail(self) -> None:
+        for network in self.networks:
+            network.script = Seeded(random.Random(self._chance.random()), share=FAULTY_SHARE, fates=FAULTS)
+
+    def _let_pass(self) -> None:
+        for network in self.networks:
+            network.script = always(Fate.PASSES)
+
+    def _act(self, times: int) -> None:
+        acts = [self._write, self._sync, self._delete, self._lose_power]
+        for act in self._chance.choices(acts, [8, 8, 2, 1], k=times):
+            act(self._chance.choice(self.devices))
+
+    def _write(self, device: Device) -> None:
+        own = f"of-{device.name}-{self._chance.randrange(3)}"
+        device.write(*self._chance.sample([*SHARED_LETTERS, own], self._chance.randrange(1, 4)))
+
+    def _sync(self, device: Device) -> None:
+        device.sync()
+
+    def _delete(self, device: Device) -> None:
+        """One that nobody else writes to: else the other's words were set aside, and had to be decided on."""
+        key = f"mortal-{device.name}-{len(device.edits)}"
+        device.write(key)
+        if self._chance.random() < 0.7:
+            device.sync()
+        device.delete(key)
+
+    def _lose_power(self, device: Device) -> None:
+        """While a push is on its way there, or its answer back: the store is as it was at that moment."""
+        network = self.networks[device is self.two]
+        usual, fate = network.script, self._chance.choice([Fate.REFUSED, Fate.HELD_BACK, Fate.ANSWER_LOST])
+
+        def script(request: Request) -> Fate:
+            if request.call != "push" or network.script is usual:
+                return Fate.PASSES
+            device.keep_image()
+            network.script = usual
+            return fate
+
+        device.write("a")
+        network.script = script
+        device.sync()
+        assert network.script is usual, "nothing was pushed"
+        device.go_back_to_image()
