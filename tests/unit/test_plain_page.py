@@ -82,6 +82,7 @@ WRONG = {
     "a body that is a list": answer(item(body=[1])),
     "a body that is a text": answer(item(body="{}")),
     "a name too many": answer(item(mood="calm")),
+    "a name too many beside a list": answer(item(body={"tags": [1]}, mood="calm")),
     "a name too few": answer({name: value for name, value in item().items() if name != "body"}),
     "a name too many and one too few": answer({"mood": 1, **{k: v for k, v in item().items() if k != "body"}}),
     "no rows, and more": answer(),
