@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from drain_world import TABLES, MovableClock
-
 from syncengine.local.store import Store
 from syncengine.migrate.registry import Collection, MigrationRegistry
 from syncengine.outbox.capture import install_capture
@@ -15,6 +13,7 @@ from syncengine.sync.apply import Applied, Applier
 from syncengine.sync.calls import Beside, PulledRow
 from syncengine.sync.position import Position, standing
 from syncengine.sync.pull import remember_policies
+from tests.integration.drain_world import TABLES, MovableClock
 
 JOURNEY = {"title": "a walk", "length_m": 1.5, "steps": 7, "picture": {"$blob": "AP8="}}
 
