@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from syncengine.migrate.tables import tables
     from syncengine.migrate.work import Work
     from syncengine.remote.http_backend import HttpBackend
+    from syncengine.remote.tokens import RefreshableToken
     from syncengine.settings import Settings
     from syncengine.sources import open_source
     from syncengine.sources.source import Source
@@ -82,6 +83,7 @@ _HOME = {
     "Quarantine": "migrate.definition",
     "QuarantineDesk": "migrate.quarantine_desk",
     "QuarantineItem": "migrate.quarantine_item",
+    "RefreshableToken": "remote.tokens",
     "Repair": "migrate.repair",
     "ResealReport": "local.resealing",
     "RestorePoint": "local.restore_points",
@@ -152,6 +154,7 @@ __all__ = [
     "Quarantine",
     "QuarantineDesk",
     "QuarantineItem",
+    "RefreshableToken",
     "Repair",
     "ResealReport",
     "RestorePoint",

@@ -96,6 +96,11 @@ class NotOurServer(WillRetry):
 class AuthRequired(NeedsUser):
     """The backend refused the token (401, 403), or the app gave none. The queue is kept."""
 
+    def __init__(self, what: str, *, why: str = "", fix: str = "", status: int = 0) -> None:
+        """`status`: what the backend answered; 0: it was not asked, or the token is another user's."""
+        super().__init__(what, why=why, fix=fix)
+        self.status = status
+
 
 class BatchRefused(NeedsDeveloper):
     """The backend refused a whole request for good (400, 413, 422), so it is cut in halves to find the cause."""

@@ -83,6 +83,8 @@ class Settings:
     retry_wait_ms_max: int = 300_000
     retry_after_ms_max: int = 3_600_000
     """A server may ask for no longer wait than this."""
+    refused_token_wait_ms: int = 900_000
+    """The background tries a token that the cloud has refused again after so long; another one at once."""
     round_pushes_max: int = 1_000
     """Pushes of one round; the rest waits for the next."""
 

@@ -24,8 +24,8 @@ from syncengine.remote.wire import PROTOCOL, PROTOCOL_HEADER, WRONG_USER, ErrorA
 RETRY_AFTER_MS_MIN = 1_000
 
 # 408: our request came too slowly. 511: a portal wants a login (RFC 6585, section 6).
-_UNAUTHORIZED = 401
-_FORBIDDEN = 403
+UNAUTHORIZED = 401
+FORBIDDEN = 403
 _TOO_SLOW = 408
 _CURSOR_GONE = 410
 _NETWORK_LOGIN = 511
@@ -55,13 +55,13 @@ def failure_by_head(
     if headers.get("Content-Encoding", "identity") not in ("identity", "gzip" if takes_gzip else "identity"):
         return _not_ours("the answer is compressed in a way that we did not ask for")
     is_json = headers.get("Content-Type", "").partition(";")[0].strip().lower() == "application/json"
-    if status == _UNAUTHORIZED or (status == _FORBIDDEN and not is_json):
+    if status == UNAUTHORIZED or (status == FORBIDDEN and not is_json):
         return _token_refused(status)
     if status == _TOO_SLOW:
         return _unavailable(status, wait_ms=None)
     if not is_json:
         return _not_ours("the answer is no JSON", reason="login_page" if _is_page(headers) else "another_server")
-    if status not in (200, _FORBIDDEN, 409, _CURSOR_GONE, *_REFUSED_FOR_GOOD):
+    if status not in (200, FORBIDDEN, 409, _CURSOR_GONE, *_REFUSED_FOR_GOOD):
         return violation(f"status {status} is not in the protocol")
     return None
 
@@ -86,7 +86,7 @@ def answer_of_body(status: int, raw: bytes, *, model: type[Answer], depth_max: i
     """The body as `model`. Raises the error that a body with another status than 200 tells, ProtocolViolation."""
     if status == 200:
         return _parsed(raw, model=model, depth_max=depth_max)
-    if status == _FORBIDDEN:
+    if status == FORBIDDEN:
         raise _forbidden(raw, depth_max=depth_max)
     refusal = _parsed(raw, model=ErrorAnswer, depth_max=depth_max).error
     if status == 409 and refusal.code == SequenceGap.code() and refusal.expected is not None:
@@ -161,13 +161,16 @@ def _forbidden(raw: bytes, *, depth_max: int) -> AuthRequired:
     try:
         refusal = _parsed(raw, model=ErrorAnswer, depth_max=depth_max).error
     except ProtocolViolation:
-        return _token_refused(_FORBIDDEN)
-    return wrong_user() if refusal.code == WRONG_USER else _token_refused(_FORBIDDEN)
+        return _token_refused(FORBIDDEN)
+    return wrong_user() if refusal.code == WRONG_USER else _token_refused(FORBIDDEN)
 
 
 def _token_refused(status: int) -> AuthRequired:
     return AuthRequired(
-        "The backend refused the token.", why=f"status {status}", fix="Sign in again; the queue is kept."
+        "The backend refused the token.",
+        why=f"status {status}",
+        fix="Sign in again; the queue is kept.",
+        status=status,
     )
 
 

@@ -1,7 +1,6 @@
 """The cloud over HTTP/1.1: every call bounded in bytes, depth and total time, every failure one of our errors."""
 
 import logging
-import re
 import ssl
 from collections.abc import Callable
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -14,18 +13,27 @@ from syncengine.clock import Clock
 from syncengine.errors import (
     AuthRequired,
     BatchRefused,
-    TokenInvalid,
 )
-from syncengine.logs import install_redaction, register_secret
+from syncengine.logs import install_redaction
 from syncengine.remote.address import checked_address, checked_trust, is_this_machine, proxy_for
 from syncengine.remote.bandwidth import Bandwidth
 from syncengine.remote.bounded_network import BoundedNetwork, BoundedTransport, Deadlines
 from syncengine.remote.encoded_push import AllApplied, EncodedPush, all_applied
-from syncengine.remote.http_answer import Answer, answer_of_body, failure_by_head, not_echoed, unpacked, violation
+from syncengine.remote.http_answer import (
+    FORBIDDEN,
+    UNAUTHORIZED,
+    Answer,
+    answer_of_body,
+    failure_by_head,
+    not_echoed,
+    unpacked,
+    violation,
+)
 from syncengine.remote.json_text import JsonRefused, write_json
 from syncengine.remote.lost_call import no_answer
 from syncengine.remote.name_lookup import NameLookup
 from syncengine.remote.plain_page import PlainPage, plain_page
+from syncengine.remote.tokens import Tokens
 from syncengine.remote.wire import (
     PROTOCOL,
     PROTOCOL_HEADER,
@@ -50,7 +58,6 @@ from syncengine.remote.wire import (
 )
 from syncengine.settings import Settings
 
-_TOKEN = re.compile(r"[\x21-\x7e]+")
 _HEADERS = {
     "Accept": "application/json",
     "User-Agent": "syncengine",
@@ -75,7 +82,8 @@ Echoed = TypeVar("Echoed", bound=AnswerModel)
 
 
 class HttpBackend:
-    """A Backend at an address. `token` is asked at each call and never kept; empty or None: AuthRequired.
+    """A Backend at an address. `token` is asked at each call and never kept; empty or None: AuthRequired. Where the
+    cloud refuses one, another is asked for, once (see RefreshableToken).
 
     `tls` is a host's own trust, such as a private certificate authority; without it the public ones count.
     Plain http is for this machine only, unless `allow_plain_http`. `transport` carries requests in place of our own
@@ -95,7 +103,7 @@ class HttpBackend:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._base = checked_address(url, allow_plain_http=allow_plain_http)
-        self._token = _checked_token(token)
+        self._tokens = Tokens(token, clock=clock, refused_wait_ms=settings.refused_token_wait_ms)
         self._settings = settings
         self._clock = clock
         self._closed = False
@@ -136,7 +144,7 @@ class HttpBackend:
 
     def push_encoded(self, push: EncodedPush) -> PushAnswer | AllApplied:
         """The same for entries that are JSON already."""
-        headers = {"Content-Type": "application/json", **self._signed()}
+        headers = {"Content-Type": "application/json"}
         if push.compress:
             headers["Content-Encoding"] = "gzip"
         sent = self._client.build_request("POST", self._address("push"), content=push.body(), headers=headers)
@@ -173,7 +181,7 @@ class HttpBackend:
         }
         if request.cursor is not None:
             asked["cursor"] = request.cursor
-        asking = self._client.build_request("GET", self._address("pull"), params=asked, headers=self._signed())
+        asking = self._client.build_request("GET", self._address("pull"), params=asked)
         return self._answered(asking, user=request.user)
 
     def rows(self, request: RowsRequest) -> RowsAnswer:
@@ -186,7 +194,7 @@ class HttpBackend:
         if request.after is not None:
             asked["after"] = request.after
         answer = self._call(
-            self._client.build_request("GET", self._address("rows"), params=asked, headers=self._signed()),
+            self._client.build_request("GET", self._address("rows"), params=asked),
             model=RowsAnswer,
             user=request.user,
         )
@@ -205,6 +213,10 @@ class HttpBackend:
             raise not_echoed("nonce")
         return answer
 
+    def refused_token_wait_ms(self) -> int | None:
+        """How long a call with the present token would be refused again; see RemembersRefusals."""
+        return self._tokens.refused_wait_ms()
+
     def close(self) -> None:
         self._closed = True
         self._network.cut()
@@ -212,7 +224,7 @@ class HttpBackend:
         logging.getLogger("httpx").removeFilter(self._silence)
 
     def _post(self, path: str, request: RequestModel, *, model: type[Echoed]) -> Echoed:
-        headers = {"Content-Type": "application/json", **self._signed()}
+        headers = {"Content-Type": "application/json"}
         sent = self._client.build_request("POST", self._address(path), content=_encoded(request), headers=headers)
         return _echoed(request, self._call(sent, model=model, user=request.user))
 
@@ -238,7 +250,40 @@ class HttpBackend:
         connect_wait_ms_max: int | None = None,
         wait_ms_max: int | None = None,
     ) -> tuple[int, bytes]:
-        """Status and body within the deadlines. `user`: whose the answer has to be."""
+        """Status and body. `user`: whom the request is signed for, and whose the answer has to be."""
+        waits = (connect_wait_ms_max, wait_ms_max)
+        if user is None:
+            return self._sent(request, user, waits)
+        token = self._tokens.present()
+        try:
+            return self._signed(request, token, user, waits)
+        except AuthRequired as error:
+            # The token of another user is not mended by a new one of the same.
+            other = self._tokens.instead_of(token) if error.status == UNAUTHORIZED else None
+            if other is None:
+                raise
+        return self._signed(request, other, user, waits)
+
+    def _signed(
+        self, request: httpx.Request, token: str, user: str, waits: tuple[int | None, int | None]
+    ) -> tuple[int, bytes]:
+        request.headers["Authorization"] = f"Bearer {token}"
+        try:
+            answered = self._sent(request, user, waits)
+        except AuthRequired:
+            self._tokens.was_refused(token)
+            raise
+        if answered[0] == FORBIDDEN:
+            self._tokens.was_refused(token)
+        else:
+            self._tokens.was_taken()
+        return answered
+
+    def _sent(
+        self, request: httpx.Request, user: str | None, waits: tuple[int | None, int | None]
+    ) -> tuple[int, bytes]:
+        """One request within its deadlines."""
+        connect_wait_ms_max, wait_ms_max = waits
         wait_ms = wait_ms_max or self._settings.request_wait_ms_max
         connect_ms = connect_wait_ms_max or self._settings.connect_wait_ms_max
         request.extensions["timeout"] = httpx.Timeout(wait_ms / 1000, connect=connect_ms / 1000).as_dict()
@@ -283,24 +328,6 @@ class HttpBackend:
                 raise httpcore.ReadTimeout("the request's deadline is over")
         return bytes(raw)
 
-    def _signed(self) -> dict[str, str]:
-        try:
-            token = self._token()
-        except Exception as error:
-            raise AuthRequired(
-                "The app could not give a token.", why=type(error).__name__, fix="Sign in; the queue is kept."
-            ) from error
-        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-            why = "its text cannot stand in a header" if token else "the app gave none"
-            raise AuthRequired(
-                "There is no usable token.",
-                why=why,
-                fix="Give the engine a token callback that returns the signed-in user's token (command line: "
-                "--token-file or SYNCENGINE_TOKEN). The queue is kept.",
-            )
-        register_secret(token)
-        return {"Authorization": f"Bearer {token}"}
-
     def _origin(self) -> str:
         """Scheme, host and port: a path may be private."""
         return f"{self._base.scheme}://{self._base.netloc.decode()}"
@@ -319,17 +346,6 @@ class _OwnRequestsUnlogged(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         parts = record.args if isinstance(record.args, tuple) else ()
         return not any(str(part).startswith(self._base) for part in parts)
-
-
-def _checked_token(token: Callable[[], str | None]) -> Callable[[], str | None]:
-    """Told at once: a text in the callback's place would else look like a missing sign-in, call after call."""
-    if callable(token):
-        return token
-    raise TokenInvalid(
-        "The token has to be a callback, not the token itself.",
-        why=f"it is of type {type(token).__name__}, which cannot be called",
-        fix="Give a function without arguments that returns the present token, or None for nobody signed in.",
-    )
 
 
 def _encoded(request: RequestModel) -> bytes:

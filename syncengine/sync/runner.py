@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from syncengine.clock import fresh_id
 from syncengine.errors import (
+    AuthRequired,
     BackendUnreachable,
     CalledFromInside,
     EngineClosed,
@@ -21,6 +22,7 @@ from syncengine.local.version_table import read_installed
 from syncengine.outbox.queue import Outbox
 from syncengine.remote.connectivity_probe import ConnectivityProbe, Verdict
 from syncengine.remote.encoded_push import TakesEncodedPush
+from syncengine.remote.tokens import RemembersRefusals
 from syncengine.sync.calls import Answer, Carried, HelloSaid, PushSaid
 from syncengine.sync.carriage import Carriage
 from syncengine.sync.carrying import Driver
@@ -386,9 +388,15 @@ class SyncRunner:
         return self._backoff_ms(self._user) == 0
 
     def _backoff_ms(self, user: str) -> int:
-        """The durable wait; none when it was the line that failed, and it has come back since."""
-        if self._outlook.came_back and self._outbox.drain_state(user).last_error in FAILURES_OF_THE_LINE:
+        """The durable wait; none when it was the line that failed, and it has come back since, or the token, and
+        there is another one now."""
+        last_error = self._outbox.drain_state(user).last_error
+        if self._outlook.came_back and last_error in FAILURES_OF_THE_LINE:
             return 0
+        if last_error == AuthRequired.code() and isinstance(self._backend, RemembersRefusals):
+            wait_ms = self._backend.refused_token_wait_ms()
+            if wait_ms is not None:
+                return wait_ms
         return self._outbox.next_try_ms(user)
 
     def _on_metered(self) -> str:

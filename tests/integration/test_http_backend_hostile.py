@@ -407,7 +407,7 @@ def test_a_value_that_cannot_travel_is_refused_before_anything_is_sent(
 @pytest.mark.parametrize("token", [None, "", "two words", "line\r\nInjected: 1", "tökén"])
 def test_without_a_usable_token_nothing_is_sent(against: Callable[..., HttpBackend], token: str | None) -> None:
     backend = against(honest)
-    backend._token = lambda: token
+    backend._tokens._token = lambda: token
     error = fails(backend, AuthRequired)
     assert backend.hostile.requests == []  # type: ignore[attr-defined] - set by the fixture
     assert "Injected" not in repr(error.__cause__)
@@ -429,7 +429,7 @@ def test_a_token_callback_that_fails_means_auth_required(against: Callable[..., 
     def locked() -> str:
         raise OSError("keyring is locked")
 
-    backend._token = locked
+    backend._tokens._token = locked
     fails(backend, AuthRequired)
 
 
@@ -439,7 +439,7 @@ def test_the_token_is_asked_each_time_and_stands_only_in_its_header(
     caplog.set_level(logging.DEBUG)
     tokens = iter(["canary-1", "canary-2"])
     backend = against(honest)
-    backend._token = lambda: next(tokens)
+    backend._tokens._token = lambda: next(tokens)
     backend.hello(hello())
     backend.hello(hello())
     sent = backend.hostile.requests  # type: ignore[attr-defined] - set by the fixture
