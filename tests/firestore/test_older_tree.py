@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -238,6 +239,20 @@ def test_no_document_is_passed_by_while_an_old_phone_writes(phone: OldPhone, ope
     assert ann.check_older("ann").missing == 0
     assert set(bodies(ann)) == set(written)
     assert len(written) == 3 * (3 * 20 + 3)
+
+
+def test_a_commit_that_lands_behind_a_later_time_is_not_passed_by(phone: OldPhone, opened: Open) -> None:
+    """It began first, and so it bears the earlier time; it was seen last."""
+    ann = opened()
+    ann.hello(hello())
+    phone.walk("quick")
+    ann.hello(hello())
+    assert set(bodies(ann)) == {"quick"}
+    seen = phone.walks.document("quick").get().get("updatedAt")
+    phone.walk("slow", updatedAt=seen - timedelta(seconds=60))
+    ann.hello(hello())
+    assert set(bodies(ann)) == {"quick", "slow"}
+    assert ann.check_older("ann").missing == 0
 
 
 def test_what_an_author_could_not_read_is_tried_again_when_asked(phone: OldPhone, opened: Open) -> None:
