@@ -177,8 +177,9 @@ _REAL = (
     # 17 digits are not enough there either, 19 are.
     "CASE WHEN sqlite_version() >= '3.43' THEN quote({0}) ELSE printf('%!.19g', {0}) END"
 )
-_NOT_FINITE = 'CASE WHEN {0} > 0 THEN \'{{"$real":"inf"}}\' ELSE \'{{"$real":"-inf"}}\' END'
-_FINITE_OR_NOT = f"CASE WHEN abs({{0}}) < 9e999 THEN {_REAL} ELSE {_NOT_FINITE} END"
+_NOT_FINITE = 'WHEN {0} > 0 THEN \'{{"$real":"inf"}}\' ELSE \'{{"$real":"-inf"}}\' END'
+_FINITE_OR_NOT = f"CASE WHEN abs({{0}}) < 9e999 THEN {_REAL} {_NOT_FINITE}"
+_FINITE_NULL_OR_NOT = f"CASE WHEN abs({{0}}) < 9e999 THEN {_REAL} WHEN {{0}} IS NULL THEN 'null' {_NOT_FINITE}"
 _HEX = "'{{\"$hex\":\"' || hex({0}) || '\"}}'"
 
 
@@ -187,7 +188,7 @@ def _json_value(value: Expression, holds: frozenset[str]) -> Expression:
     if holds == {"integer"}:
         return f"ifnull({value}, 'null')"
     if holds == {"real"}:
-        return f"CASE WHEN {value} IS NULL THEN 'null' ELSE {_FINITE_OR_NOT.format(value)} END"
+        return _FINITE_NULL_OR_NOT.format(value)
     if holds == {"blob"}:
         return f"CASE WHEN {value} IS NULL THEN 'null' ELSE {_HEX.format(value)} END"
     if holds == {"text"}:

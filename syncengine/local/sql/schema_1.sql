@@ -235,8 +235,7 @@ CREATE TABLE _sync_outbox (
   migration     TEXT,              -- the online migration that this entry belongs to
   barrier_json  TEXT               -- of a migration: collections held back, cursor, counts
     CONSTRAINT barrier_is_json CHECK (barrier_json IS NULL OR json_valid(barrier_json)),
-  state         TEXT NOT NULL DEFAULT 'waiting'
-    CONSTRAINT state_is_known CHECK (state = 'waiting' OR state = 'claimed' OR state = 'held' OR state = 'squashed'),
+  state         TEXT NOT NULL DEFAULT 'waiting', -- claimed: it has a number; held and squashed say by and into what
   squashed_into INTEGER,           -- the entry that a squashed one travels in; it leaves together with that one
   claim_token   TEXT,              -- by chance, given with the number: tells two copies of one store apart
   held_by       INTEGER,           -- the quarantine item that a held entry waits for
@@ -245,9 +244,12 @@ CREATE TABLE _sync_outbox (
   created_at    TEXT NOT NULL,
   fresh         INTEGER            -- as a trigger wrote it, in no index yet; 1: what comes next may be of its group, 2: it is the last
     CONSTRAINT fresh_is_known CHECK (fresh IS NULL OR fresh = 1 OR fresh = 2),
-  CONSTRAINT claimed_is_numbered CHECK (state <> 'claimed' OR sequence IS NOT NULL),
-  CONSTRAINT held_says_by_what CHECK ((state = 'held') = (held_by IS NOT NULL)),
-  CONSTRAINT squashed_says_into_what CHECK ((state = 'squashed') = (squashed_into IS NOT NULL))
+  CONSTRAINT state_is_known_and_fits CHECK ( -- one for all, as each costs every edit
+    state = 'waiting' AND held_by IS NULL AND squashed_into IS NULL
+    OR state = 'claimed' AND held_by IS NULL AND squashed_into IS NULL AND sequence IS NOT NULL
+    OR state = 'held' AND held_by IS NOT NULL AND squashed_into IS NULL
+    OR state = 'squashed' AND squashed_into IS NOT NULL AND held_by IS NULL
+  )
 ) STRICT;
 -- With what its own WHERE asks for, else SQLite looks into each row to count.
 CREATE INDEX _sync_outbox_by_owner ON _sync_outbox (owner, state, entry_id, fresh) WHERE fresh IS NULL;
