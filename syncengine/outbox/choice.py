@@ -12,7 +12,7 @@ from syncengine.outbox.entry import CONFLICT, ENTRY_BYTES_AROUND, Entry, Kind, e
 from syncengine.outbox.filing import file_entries
 from syncengine.outbox.freezing import Freezer
 from syncengine.outbox.squash import Row, Squash, row_of
-from syncengine.outbox.waiting import BODY, EXTRA, IS_UNPULLED, waiting_parts
+from syncengine.outbox.waiting import BODY, EXTRA, GROUP, IS_UNPULLED, waiting_parts
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -60,6 +60,7 @@ class Choice:
         self._is_new = partial(_is_new, uploads=self._uploads, in_flight=in_flight, taken=self._taken)
         self.squash = Squash(self._is_new)
         self.has_set_aside = False
+        self._is_full = False
 
     def entries(self) -> list[tuple[Any, ...]]:
         """The entries of the next batch, bodies frozen; or one migration step; or none.
@@ -75,7 +76,9 @@ class Choice:
                     left = left[self._take_plain(left) :]
                     if not left:
                         break
-                unit = self._unit(left[:1] if is_plain else left)
+                    if self._is_full:
+                        return self._chosen()
+                unit = self._unit(left[:1] if is_plain and not _are_one_group(left) else left)
                 left = left[len(unit) :]
                 if unit[0].kind is Kind.MIGRATION:
                     # Its turn comes when nothing that was written before it is left to send, or on its way.
@@ -86,8 +89,8 @@ class Choice:
                     # What is written later to the same rows must not overtake.
                     self._passed.update(map(row_of, unit))
                 elif not self._takes(unit) or (looked_at >= WINDOW_ENTRIES and self._taken):
-                    return [] if self.has_set_aside else self.squash.left
-        return [] if self.has_set_aside else self.squash.left
+                    return self._chosen()
+        return self._chosen()
 
     def _page_entries(self) -> int:
         """A little more than there is room for, as the last group may go on; never so many that memory suffers."""
@@ -111,6 +114,8 @@ class Choice:
         taken, in_flight = self._taken, self._in_flight
         room_bytes = self._limits.bytes_max - self._size_bytes
         rows: list[Row] = []
+        if len(entries) > 1 and _are_one_group(entries):
+            return self._take_plain_group(entries)
         for entry in entries[: max(self._limits.entries_max - len(self.squash), 0)]:
             row, body = (entry[5], entry[6]), entry[BODY]
             size_bytes = (len(body) if body.isascii() else len(body.encode())) + ENTRY_BYTES_AROUND
@@ -122,6 +127,26 @@ class Choice:
         self._size_bytes = self._limits.bytes_max - room_bytes
         self.squash.append_first(rows, entries[: len(rows)])
         return len(rows)
+
+    def _take_plain_group(self, group: list[tuple[Any, ...]]) -> int:
+        """Take it whole, or not at all; how many."""
+        rows = [(entry[5], entry[6]) for entry in group]
+        names = set(rows)
+        if len(names) < len(rows) or not (names.isdisjoint(self._taken) and names.isdisjoint(self._in_flight)):
+            return 0
+        bodies = "".join([entry[BODY] for entry in group])
+        size_bytes = (len(bodies) if bodies.isascii() else len(bodies.encode())) + len(group) * ENTRY_BYTES_AROUND
+        self._is_full = not self._has_room(len(group), size_bytes)
+        if self._is_full:
+            return 0
+        self._size_bytes += size_bytes
+        self._taken |= names
+        self.squash.append_apart(group)
+        return len(group)
+
+    def _chosen(self) -> list[tuple[Any, ...]]:
+        """Nothing where an entry was set aside: what was chosen may be held now."""
+        return [] if self.has_set_aside else self.squash.left
 
     def _is_held_back(self, unit: list[Entry]) -> bool:
         if not self._passed and not self._barriers and not self._unpulled:
@@ -235,6 +260,11 @@ class Choice:
             entry.collection in self._refusing and (row_of(entry) in self._taken or row_of(entry) in self._in_flight)
             for entry in entries
         )
+
+
+def _are_one_group(rows: list[tuple[Any, ...]]) -> bool:
+    """Of a part: it is one group, or several that have one row each."""
+    return bool(rows[0][GROUP] == rows[-1][GROUP])
 
 
 def _is_new(entry: Entry, *, uploads: set[int], in_flight: frozenset[Row], taken: set[Row]) -> bool:

@@ -143,6 +143,10 @@ class Squash:
         self._joinable.update(zip(rows, count(len(self._places)), strict=False))
         self._places += entries
 
+    def append_apart(self, group: list[tuple[Any, ...]]) -> None:
+        """Members of a group of several rows, each the first of its row; as rows of the outbox."""
+        self._places += group
+
     def append_group(self, entries: list[Entry]) -> None:
         """Members of a group of several rows: nothing is joined to them, nor over them."""
         for entry in entries:

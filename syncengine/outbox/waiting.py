@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Row = tuple[Any, ...]
 """As `waiting` selects it: an entry, and what is known of its row at the cloud."""
 Part = tuple[bool, list[Row]]
-"""True: each row is a group of its own, one edit with a body beyond doubt. False: the rows of one group."""
+"""True: edits with bodies beyond doubt, each a group of its own, or all of one. False: the rows of one group."""
 
 WINDOW_IDS, PASSED_IDS_MAX = 5_000, 2_500
 KEY, BODY, GROUP = 6, 7, 12
@@ -80,25 +80,45 @@ def _begin_of_last_group(rows: list[Row]) -> int:
 
 
 def _parts(rows: list[Row]) -> Iterator[Part]:
+    groups = [row[GROUP] for row in rows]
+    are_plain = _are_plain(rows)
+    if all(map(ne, groups, groups[1:])):
+        yield from _stretches(rows, are_plain)
+        return
     place = 0
-    for is_quick, run in groupby(_are_plain(rows)):
-        count = sum(1 for _ in run)
-        part = rows[place : place + count]
-        place += count
-        if is_quick:
+    for is_alone, run in groupby(map(_is_other, groups, [None, *groups], [*groups[1:], None])):
+        end = place + sum(1 for _ in run)
+        if is_alone:
+            yield from _stretches(rows[place:end], are_plain[place:end])
+        else:
+            yield from _groups(rows[place:end], are_plain[place:end])
+        place = end
+
+
+def _stretches(rows: list[Row], are_plain: list[bool]) -> Iterator[Part]:
+    """Of rows that are groups of their own."""
+    place = 0
+    for is_plain_here, run in groupby(are_plain):
+        part = rows[place : place + sum(1 for _ in run)]
+        place += len(part)
+        if is_plain_here:
             yield True, part
         else:
-            yield from ((False, list(group)) for _, group in groupby(part, key=itemgetter(GROUP)))
+            yield from ((False, [row]) for row in part)
+
+
+def _groups(rows: list[Row], are_plain: list[bool]) -> Iterator[Part]:
+    place = 0
+    for _, run in groupby(rows, key=itemgetter(GROUP)):
+        group = list(run)
+        yield all(are_plain[place : place + len(group)]), group
+        place += len(group)
 
 
 def _are_plain(rows: list[Row]) -> list[bool]:
     if not rows:
         return []
     may_be = [bool(row[MAY_BE_PLAIN]) for row in rows]
-    groups = [row[GROUP] for row in rows]
-    if not all(map(ne, groups, groups[1:])):
-        alone = map(_is_other, groups, [None, *groups], [*groups[1:], None])
-        may_be = [may and is_alone for may, is_alone in zip(may_be, alone, strict=False)]
     looked_at = rows if all(may_be) else [row for row, may in zip(rows, may_be, strict=True) if may]
     if _are_beyond_doubt([row[KEY] for row in looked_at], [row[BODY] for row in looked_at]):
         return may_be
@@ -131,4 +151,4 @@ def _are_beyond_doubt(keys: list[str], bodies: list[str]) -> bool:
     return not numbers or INTEGER_MIN <= min(numbers) <= max(numbers) < INTEGER_MAX
 
 
-__all__ = ["BODY", "EXTRA", "IS_UNPULLED", "KEY", "Part", "Row", "waiting_parts"]
+__all__ = ["BODY", "EXTRA", "GROUP", "IS_UNPULLED", "KEY", "Part", "Row", "waiting_parts"]

@@ -508,3 +508,22 @@ def test_a_batch_of_which_all_was_applied_leaves_as_if_each_had_been_told_by_its
     assert rows_known(world) == [("a", 5, 0), ("b", 6, 0), ("c", 7, 1)]
     again = world.outbox.confirm(batch, AllApplied(first=1, versions=[5, 6, 7]), server_epoch=3)
     assert again.applied == 0  # another process has settled it meanwhile
+
+
+def test_a_group_that_does_not_fit_any_more_waits_whole_and_one_with_a_row_on_its_way_comes_behind_it(world):
+    for rows in ("ab", "cde", "ax"):
+        world.captured(*(("put", "journeys", key, f'{{"id":"{key}"}}', None) for key in rows))
+    first = world.outbox.claim("ann", entries_max=4, bytes_max=9_999)
+    assert [entry.row_key for entry in first.entries] == ["a", "b"]
+    behind = world.outbox.claim("ann", entries_max=3, bytes_max=9_999, behind=first)
+    assert [entry.row_key for entry in behind.entries] == ["c", "d", "e"]
+    assert len({entry.group_id for entry in behind.entries}) == 1
+    last = world.outbox.claim("ann", entries_max=9, bytes_max=9_999, behind=behind)
+    assert [entry.row_key for entry in last.entries] == ["a", "x"]
+
+
+def test_a_group_that_is_larger_than_a_batch_goes_alone(world):
+    world.captured(*(("put", "journeys", key, f'{{"id":"{key}"}}', None) for key in "abcde"))
+    world.put("f")
+    batch = world.outbox.claim("ann", entries_max=3, bytes_max=9_999)
+    assert [entry.row_key for entry in batch.entries] == list("abcde")
