@@ -109,6 +109,7 @@ found["refused"] = lost("http://127.0.0.1:9")
 with open("/tmp/resolver-of-a-test", "w") as resolver:
     resolver.write("nameserver 192.0.2.53\\n")
 subprocess.run(["mount", "--bind", resolver.name, "/etc/resolv.conf"], check=True)
+os.unlink(resolver.name)
 found["a resolver that swallows questions"] = lost("http://cloud.example")
 found["the same name again"] = lost("http://cloud.example")
 found["threads"] = sum(each.name == "syncengine-name" for each in threading.enumerate())
