@@ -527,3 +527,14 @@ def test_a_group_that_is_larger_than_a_batch_goes_alone(world):
     world.put("f")
     batch = world.outbox.claim("ann", entries_max=3, bytes_max=9_999)
     assert [entry.row_key for entry in batch.entries] == list("abcde")
+
+
+@pytest.mark.parametrize("behind", [True, False])
+def test_a_group_with_a_row_that_is_sent_before_it_waits_for_the_answer_where_the_cloud_may_refuse(world, behind):
+    policy(world, "server_wins")
+    for rows in ("ab", "ax"):
+        world.captured(*(("put", "journeys", key, f'{{"id":"{key}"}}', None) for key in rows))
+    batch = world.outbox.claim("ann", entries_max=2 if behind else 9, bytes_max=9_999)
+    assert [entry.row_key for entry in batch.entries] == ["a", "b"]
+    later = world.outbox.claim("ann", entries_max=9, bytes_max=9_999, behind=batch)
+    assert later.entries == ()
