@@ -71,6 +71,8 @@ print(json.dumps(after(*["link set lo up", "link set lo down"] * 1_000)))
 
 
 LOST = """
+import os
+import tempfile
 import threading
 from syncengine import HttpBackend, Settings, SystemClock
 from syncengine.clock import SystemClock
@@ -106,7 +108,7 @@ ip("link set lo up", "link add v0 type veth peer name v1", "link set v0 up", "li
 found["blackhole"] = lost("http://192.0.2.1")
 found["no route"] = lost("http://198.51.100.1")
 found["refused"] = lost("http://127.0.0.1:9")
-with open("/tmp/resolver-of-a-test", "w") as resolver:
+with tempfile.NamedTemporaryFile("w", delete=False) as resolver:
     resolver.write("nameserver 192.0.2.53\\n")
 subprocess.run(["mount", "--bind", resolver.name, "/etc/resolv.conf"], check=True)
 os.unlink(resolver.name)
