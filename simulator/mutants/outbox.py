@@ -296,7 +296,7 @@ MUTANTS = (
     Mutant(
         name="commits are not synced to the disk",
         put_in=commits_without_the_disk,
-        caught_by=("P2", "P13", "P15", "P14"),
+        caught_by=("P2", "P13", "P15", "P14", "P3"),
         plan=ROUGH,
     ),
     Mutant(name="status always says synced", put_in=says_that_all_is_synced, caught_by=("P14",), plan=QUIET),

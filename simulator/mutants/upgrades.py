@@ -1,9 +1,13 @@
 """Bugs in upgrades: entries that wait while the shape changes, rows, triggers, markers."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
-from simulator.mutants.surgery import QUIET, ROUGH, Mutant, Part, Surgery
+from simulator.mutants.surgery import QUIET, Mutant, Part, Surgery
+from syncengine.outbox.capture import capture_off
+from syncengine.sync.merge import Conflict
+from syncengine.sync.pending import record_conflicts
 
 OF_RUN = "syncengine.migrate.entries_of_run"
 UPGRADES: dict[str, Any] = {"upgrades": True, **QUIET}
@@ -74,22 +78,30 @@ def forgets_the_triggers(surgery: Surgery) -> None:
     surgery.around("syncengine.outbox.capture", "install_capture", once)
 
 
-def marks_it_done_too_late(surgery: Surgery) -> None:
-    """A fault that looks harmless: the rows are committed, and what says so comes in the next transaction."""
+def forgets_what_it_has_done(surgery: Surgery) -> None:
+    """Rows are made anew, and the history does not say so: the next start does it again."""
 
-    def later(record: Part) -> Part:
+    def unmarked(record: Part) -> Part:
         def recorded(self: Any, state: str, failure: Any = None) -> None:
-            if state == "completed":
-                here, store = f'"migration_{self.step.id}"', self.store
-                store.committing = True
-                for sql in (f"RELEASE {here}", "COMMIT", "BEGIN IMMEDIATE", f"SAVEPOINT {here}"):
-                    store.connection.execute(sql)
-                store.committing = False
             record(self, state, failure)
+            if state == "completed":
+                self.store.query("DELETE FROM _sync_run WHERE migration = ?", (self.step.id,))
 
         return recorded
 
-    surgery.around("syncengine.migrate.migration_run:Run", "record", later)
+    surgery.around("syncengine.migrate.migration_run:Run", "record", unmarked)
+
+
+def gives_up_where_there_are_two_rows(surgery: Surgery) -> None:
+    def fragile(made_of: Part) -> Part:
+        def made(self: Any, rows: Any, work: Any) -> Any:
+            if len(rows) > 1:
+                raise RuntimeError("there are several rows")
+            return made_of(self, rows, work)
+
+        return made
+
+    surgery.around("syncengine.migrate.row_function:RowFunctionExecutor", "made_of", fragile)
 
 
 def takes_the_old_value_of_a_field(surgery: Surgery) -> None:
@@ -123,7 +135,45 @@ def writes_into_a_shape_that_it_does_not_know(surgery: Surgery) -> None:
     surgery.around("syncengine.sync.apply", "lifted", careless)
 
 
+def takes_waiting_edits_back(surgery: Surgery) -> None:
+    """Before the shape changes, waiting changes of notes are undone as if the cloud had won: nobody is to convert
+    them."""
+
+    def undone(convert: Part) -> Part:
+        def converted(executor: Any, work: Any) -> Any:
+            if executor.collection == "notes":
+                _take_back(work.store)
+            return convert(executor, work)
+
+        return converted
+
+    surgery.around(OF_RUN, "convert_beside", undone)
+
+
+def _take_back(store: Any) -> None:
+    found = store.query(
+        "SELECT entry_id, owner, row_key, set_json, before_json FROM _sync_outbox AS o"
+        " WHERE state = 'waiting' AND kind = 'patch' AND collection = 'notes' AND NOT EXISTS"
+        " (SELECT 1 FROM _sync_outbox AS other WHERE other.row_key = o.row_key AND other.entry_id <> o.entry_id)"
+    )
+    for entry_id, owner, key, set_json, before_json in found:
+        before = json.loads(before_json)
+        sets = ", ".join(f"{name} = ?" for name in before)
+        with capture_off(store, ("notes",)):
+            where = (*before.values(), owner, key)
+            store.query(f"UPDATE notes SET {sets} WHERE user_id = ? AND id = ?", where)
+        store.query("DELETE FROM _sync_outbox WHERE entry_id = ?", (entry_id,))
+        told = Conflict(field="*", local=json.loads(set_json), server=None, winner="server")
+        record_conflicts(store, [told], owner=owner, row=("notes", key), policy="server_wins", version=0)
+
+
 MUTANTS = (
+    Mutant(
+        name="an upgrade takes waiting edits back",
+        put_in=takes_waiting_edits_back,
+        caught_by=("P9",),
+        plan={**UPGRADES, "edits_per_device": 14},
+    ),
     Mutant(
         name="an entry is dropped at conversion",
         put_in=drops_an_entry_at_conversion,
@@ -152,10 +202,16 @@ MUTANTS = (
         plan=UPGRADES,
     ),
     Mutant(
-        name="a migration is marked in a transaction of its own",
-        put_in=marks_it_done_too_late,
+        name="a migration gives up where there are two rows",
+        put_in=gives_up_where_there_are_two_rows,
+        caught_by=("P6",),
+        plan=UPGRADES,
+    ),
+    Mutant(
+        name="a migration is done and not marked",
+        put_in=forgets_what_it_has_done,
         caught_by=("P1", "P6", "P15"),
-        plan={"upgrades": True, **ROUGH, "power_share": 0.6, "has_weather": False, "edits_per_device": 4},
+        plan={**UPGRADES, "power_share": 0.1},
     ),
     Mutant(
         name="a field is lost when a row is lifted",

@@ -3,6 +3,7 @@
 from typing import Any
 
 from simulator.mutants.surgery import QUIET, Mutant, Part, Surgery
+from syncengine.outbox.capture import writing_uncaptured
 
 TWO: dict[str, Any] = {"users": 2, "switches_users": True, **QUIET}
 
@@ -53,7 +54,34 @@ def counts_for_all_users_together(surgery: Surgery) -> None:
     surgery.around("syncengine.outbox.claim", "ensure_drain", shared)
 
 
+def keeps_a_copy_for_the_other_user(surgery: Surgery) -> None:
+    """What comes from the cloud is put into the other user's rows, too, and said to nobody."""
+
+    def twice(apply: Part) -> Part:
+        def applied(self: Any, rows: Any, **more: Any) -> Any:
+            told = apply(self, rows, **more)
+            with self.store.transaction(), writing_uncaptured(self.store, ("marks",)):
+                self.store.query(_FOR_THE_OTHER)
+            return told
+
+        return applied
+
+    surgery.around("syncengine.sync.apply:Applier", "apply", twice)
+
+
+_FOR_THE_OTHER = (
+    "INSERT OR IGNORE INTO marks (user_id, id, word)"
+    " SELECT CASE user_id WHEN 'ann' THEN 'ben' ELSE 'ann' END, id, word FROM marks"
+)
+
+
 MUTANTS = (
+    Mutant(
+        name="what comes from the cloud is kept for another user as well",
+        put_in=keeps_a_copy_for_the_other_user,
+        caught_by=("P11",),
+        plan={**QUIET, "users": 2, "switches_users": False},
+    ),
     Mutant(
         name="rows are given to another user",
         put_in=reads_for_the_first_user,

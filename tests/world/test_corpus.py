@@ -1,0 +1,28 @@
+"""Worlds that are kept: in each a bug was found once, or something rare happens. They are lived through for ever.
+
+A file that names a bug of `simulator.mutants` is a failure that was made small: its few actions still show the bug.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from simulator.replay import Replay, as_it_says, said_of
+
+CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.json"))
+ACTIONS_MAX = 60
+"""Of a failure that was made small."""
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
+def test_a_world_of_the_corpus_goes_as_its_file_says(path):
+    replay = Replay.read(path)
+    outcome = replay.live()
+    assert as_it_says(replay, outcome), f"{said_of(replay, outcome)}\n{outcome}"
+
+
+def test_the_corpus_has_worlds_that_hold_and_small_failures_of_bugs_that_are_put_in():
+    replays = [Replay.read(path) for path in CORPUS]
+    assert all(replay.about for replay in replays), "why is it kept?"
+    assert all((replay.promise is None) is (replay.mutant is None) for replay in replays)
+    assert {replay.mutant is None for replay in replays} == {True, False}
