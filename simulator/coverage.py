@@ -17,12 +17,24 @@ FAULTS = (
     "broken",
     "clock_jumped",
     "cloned",
+    "cloud_disk_full",
+    "cloud_disk_io",
+    "cloud_power_cut",
     "cloud_restored",
     "cut_after",
     "cut_before",
+    "damaged",
+    "disk_full",
+    "disk_io",
+    "disk_read_only",
+    "downgrade",
     "garbled",
     "late",
     "limited",
+    "logout_destroyed",
+    "logout_exported",
+    "logout_nothing",
+    "logout_refused",
     "partition",
     "power_cut",
     "slow",
@@ -32,10 +44,31 @@ FAULTS = (
     "upgrade",
     "upgrade_with_entries_queued",
     "user_switched",
+    "wiped",
 )
-ACTIONS = ("raw_write", "write", "round_drained")
-PROBES = (*FAULTS, *ACTIONS)
-RARE: dict[str, str] = {}
+CONSEQUENCES = (
+    "quarantined_deleted_at_cloud",
+    "quarantined_gone",
+    "quarantined_group_rejected",
+    "refused_disk_full",
+    "refused_store_damaged",
+    "refused_store_foreign",
+    "refused_store_unusable",
+    "round_backend_unavailable",
+    "round_backend_unreachable",
+    "round_drained",
+    "round_not_our_server",
+    "round_protocol_violation",
+    "round_rate_limited",
+    "store_begun_anew",
+    "store_rescued",
+)
+ACTIONS = ("raw_write", "write")
+PROBES = (*FAULTS, *CONSEQUENCES, *ACTIONS)
+RARE: dict[str, str] = {
+    "quarantined_gone": "a patch has to be on its way while the deletion of its row is; once in a hundred worlds",
+    "store_begun_anew": "only where a store is damaged beyond what can be rescued",
+}
 """Probes that may be at zero, each with the reason."""
 
 
@@ -69,7 +102,7 @@ def table_as_text(table: Counter[tuple[str, str]]) -> str:
     phases = sorted({phase for _, phase in table})
     wide = max((len(fault) for fault in faults), default=5)
     cell = max(8, *(len(phase) + 1 for phase in phases)) if phases else 8
-    lines = ["fault \\ phase".ljust(wide) + "".join(phase.rjust(cell) for phase in phases)]
+    lines = ["fault \\ phase".ljust(wide) + "".join((phase or "-").rjust(cell) for phase in phases)]
     for fault in faults:
         counts = (table[fault, phase] for phase in phases)
         lines.append(fault.ljust(wide) + "".join((f"{count:,}" if count else "·").rjust(cell) for count in counts))

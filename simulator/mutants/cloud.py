@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from simulator.mutants.surgery import QUIET, STORMY, Mutant, Part, Surgery
+from simulator.mutants.surgery import PLAIN, QUIET, RESTORED, STORMY, Mutant, Part, Surgery
 
 CLOUD = "syncengine.server.cloud:Cloud"
 CLOUD_MODULE = "syncengine.server.cloud"
@@ -36,11 +36,15 @@ def _unknown(storage: Any, lane: Any, receipts: Any) -> list[Any]:
 
 def says_yes_and_does_nothing(surgery: Surgery) -> None:
     """The last row of a push is not written."""
-    surgery.around(
-        STORAGE,
-        "write_rows",
-        lambda write: lambda self, user, *, rows: write(self, user, rows=list(rows)[:-1]),
-    )
+
+    def fewer(write: Part) -> Part:
+        def written(self: Any, user: Any, *, rows: Any, group_versions: Any) -> None:
+            left = dict(list(group_versions.items())[:-1])
+            write(self, user, rows=rows, group_versions=left)
+
+        return written
+
+    surgery.around(STORAGE, "write_rows", fewer)
 
 
 def forgets_deletions_at_once(surgery: Surgery) -> None:
@@ -194,7 +198,7 @@ MUTANTS = (
         name="a restored cloud goes on as if nothing had been",
         put_in=does_not_know_that_it_was_restored,
         caught_by=("P10", "P2", "P14", "P15"),
-        plan={"power_share": 0.0, "restores_cloud": True, "clones": False},
+        plan=RESTORED,
     ),
     Mutant(
         name="all shapes are one to the cloud",
@@ -218,7 +222,7 @@ MUTANTS = (
         name="two copies of a store pass for one device",
         put_in=takes_a_copy_for_the_same_device,
         caught_by=("P3", "P2", "P14", "P10"),
-        plan={"power_share": 0.0, "clones": True, "restores_cloud": False},
+        plan={**PLAIN, "power_share": 0.0, "clones": True, "restores_cloud": False},
     ),
     Mutant(
         name="hello counts one too many",

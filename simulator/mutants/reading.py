@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from simulator.mutants.surgery import DARK, QUIET, STORMY, Mutant, Part, Surgery
+from simulator.mutants.surgery import DARK, QUIET, RESTORED, STORMY, Mutant, Part, Surgery
 from syncengine.errors import SyncEngineError
 from syncengine.sync.merge import Merged
 from syncengine.sync.position import Position, move_cursor
@@ -201,7 +201,7 @@ MUTANTS = (
         name="a restored cloud is not told what it lost",
         put_in=takes_a_restored_cloud_at_its_word,
         caught_by=("P10",),
-        plan={"power_share": 0.0, "restores_cloud": True, "clones": False},
+        plan=RESTORED,
     ),
     Mutant(
         name="rows stay whose deletions were forgotten",
@@ -213,7 +213,7 @@ MUTANTS = (
         name="reading never begins anew",
         put_in=reads_on_in_another_life,
         caught_by=("P10", "P15"),
-        plan={"power_share": 0.0, "restores_cloud": True, "clones": False},
+        plan=RESTORED,
     ),
     Mutant(
         name="a field that is here is not written again",

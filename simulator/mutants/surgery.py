@@ -8,10 +8,39 @@ from typing import Any
 
 Part = Callable[..., Any]
 
-QUIET: dict[str, Any] = {"power_share": 0.0, "records_disk": False, "clones": False, "restores_cloud": False}
-ROUGH: dict[str, Any] = {"power_share": 0.05, "records_disk": True, "edits_per_device": 10}
+PLAIN: dict[str, Any] = {
+    "app": "notes",
+    "lane": "core",
+    "disk_failures": 0,
+    "cloud_fails": False,
+    "damages": False,
+    "leaves": False,
+    "downgrades": False,
+}
+QUIET: dict[str, Any] = {
+    **PLAIN,
+    "power_share": 0.0,
+    "records_disk": False,
+    "clones": False,
+    "restores_cloud": False,
+}
+ROUGH: dict[str, Any] = {
+    **PLAIN,
+    "power_share": 0.05,
+    "records_disk": True,
+    "durable": True,
+    "edits_per_device": 10,
+}
 STORMY: dict[str, Any] = {**QUIET, "has_weather": True}
-DARK: dict[str, Any] = {"power_share": 0.1, "records_disk": True, "has_weather": False, "partitions": False}
+DARK: dict[str, Any] = {
+    **PLAIN,
+    "power_share": 0.1,
+    "records_disk": True,
+    "durable": True,
+    "has_weather": False,
+    "partitions": False,
+}
+RESTORED: dict[str, Any] = {**PLAIN, "power_share": 0.0, "restores_cloud": True, "clones": False}
 """Worlds in which most bugs show sooner than in any."""
 
 

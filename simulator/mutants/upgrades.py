@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from simulator.mutants.surgery import QUIET, Mutant, Part, Surgery
+from syncengine.errors import ReconciliationFailed
 from syncengine.outbox.capture import capture_off
 from syncengine.sync.merge import Conflict
 from syncengine.sync.pending import record_conflicts
@@ -92,16 +93,18 @@ def forgets_what_it_has_done(surgery: Surgery) -> None:
     surgery.around("syncengine.migrate.migration_run:Run", "record", unmarked)
 
 
-def gives_up_where_there_are_two_rows(surgery: Surgery) -> None:
-    def fragile(made_of: Part) -> Part:
-        def made(self: Any, rows: Any, work: Any) -> Any:
-            if len(rows) > 1:
-                raise RuntimeError("there are several rows")
-            return made_of(self, rows, work)
+def gives_up_where_edits_wait(surgery: Surgery) -> None:
+    def fragile(convert: Part) -> Part:
+        def converted(executor: Any, work: Any) -> Any:
+            counts = convert(executor, work)
+            if counts.read:
+                raise ReconciliationFailed("Edits wait.", fix="Send them first.")
+            return counts
 
-        return made
+        return converted
 
-    surgery.around("syncengine.migrate.row_function:RowFunctionExecutor", "made_of", fragile)
+    for name in ("convert_entries", "convert_beside"):
+        surgery.around(OF_RUN, name, fragile)
 
 
 def takes_the_old_value_of_a_field(surgery: Surgery) -> None:
@@ -202,8 +205,8 @@ MUTANTS = (
         plan=UPGRADES,
     ),
     Mutant(
-        name="a migration gives up where there are two rows",
-        put_in=gives_up_where_there_are_two_rows,
+        name="a migration gives up where edits wait",
+        put_in=gives_up_where_edits_wait,
         caught_by=("P6",),
         plan=UPGRADES,
     ),

@@ -10,7 +10,7 @@ NOTICED_BY_NOBODY_ELSE = {
     "P2": "what lay beside a row is lost when it is lifted",
     "P3": "what came before is done again",
     "P4": "groups are torn apart",
-    "P6": "a migration gives up where there are two rows",
+    "P6": "a migration gives up where edits wait",
     "P9": "an upgrade takes waiting edits back",
     "P10": "deletions are not read",
     "P11": "what comes from the cloud is kept for another user as well",
