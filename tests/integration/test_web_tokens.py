@@ -90,7 +90,7 @@ NOW = int(time.time())
         {"sub": ["ann"]},
         {"sub": {"ann": 1}},
     ],
-    ids=str,
+    ids=lambda claims: "-".join(f"{name}-{type(value).__name__}" for name, value in claims.items()),
 )
 def test_a_token_for_another_time_place_or_nobody_is_nobodys(claims: dict[str, Any]) -> None:
     user = claims.pop("sub", "ann")
