@@ -29,6 +29,7 @@ from syncengine.firestore.rows import meta_of, row_body
 from syncengine.firestore.state import Lane, State
 from syncengine.firestore.values import META, decoded
 from syncengine.remote.address import is_this_machine
+from syncengine.remote.json_text import INTEGER_MAX
 from syncengine.remote.wire import (
     Action,
     CloudRow,
@@ -240,9 +241,9 @@ class FirestoreBackend:
         stands = Standing.GOOD if request.cursor is None else account.stood(request.cursor, state=state)[1]
         has_lost = request.confirmed_seq > device_seq
         if has_lost or stands is Standing.CONTRADICTED:
-            # The numbers that were lost are used up from now on, so that the same loss is not found twice.
-            sequence = max(device_seq, request.confirmed_seq)
-            state = account.begin_another_life(state.with_sequence(lane, sequence) if has_lost else state)
+            # All numbers of the lane are used up from now on: the same loss is not found twice, and what comes late
+            # is not done.
+            state = account.begin_another_life(state.with_sequence(lane, INTEGER_MAX) if has_lost else state)
         return HelloAnswer(
             request_id=request.request_id,
             server_time=read_time,

@@ -13,6 +13,7 @@ import orjson
 
 from syncengine.clock import Clock, iso
 from syncengine.errors import BatchRefused, SequenceGap
+from syncengine.remote.json_text import INTEGER_MAX
 from syncengine.remote.wire import (
     PROTOCOL,
     Action,
@@ -126,7 +127,7 @@ class Cloud:
             may_read_on = self._may_read_on(user, cursor=request.cursor)
             has_lost = request.confirmed_seq > device_seq
             if has_lost:
-                self._begin_life(lane, lost_seq=request.confirmed_seq)
+                self._begin_life(lane)
             tenant = self._storage.tenant(user)
         return HelloAnswer(
             request_id=request.request_id,
@@ -220,12 +221,13 @@ class Cloud:
             return Action.DRAIN_ONLY
         return Action.OK if may_read_on else Action.RESYNC
 
-    def _begin_life(self, lane: Lane, *, lost_seq: int) -> None:
+    def _begin_life(self, lane: Lane) -> None:
         """The database lacks what it had confirmed: it is an older copy, and cursors of its other future are void.
 
-        The lost numbers are used up from now on, so that the same loss is not found twice.
+        All numbers of the lane are used up from now on: the same loss is not found twice, and what was sent before
+        it and comes late is not done over what is written after it.
         """
-        self._storage.write_receipts(lane, receipts=[Receipt(lost_seq, "lost")])
+        self._storage.write_receipts(lane, receipts=[Receipt(INTEGER_MAX, "lost")])
         self._storage.raise_epoch(lane.user)
 
     def _may_read_on(self, user: UserId, *, cursor: str | None) -> bool:

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from syncengine.errors import AuthRequired, BackendUnreachable, CursorGone, SequenceGap
-from syncengine.remote.json_text import value_fault
+from syncengine.remote.json_text import INTEGER_MAX, value_fault
 from syncengine.remote.wire import (
     Action,
     BesidePatch,
@@ -159,7 +159,7 @@ class MemoryBackend:
         except CursorGone:
             action = Action.RESYNC
         if request.confirmed_seq > max(receipts, default=0):
-            receipts[request.confirmed_seq] = (None, None)
+            receipts[INTEGER_MAX] = (None, None)
             user.epoch = next(_epochs)
             action = Action.RESYNC
         lowest = self._cloud.schema_min.get(request.app)

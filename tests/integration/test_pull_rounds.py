@@ -389,6 +389,37 @@ def test_what_was_confirmed_before_the_first_reading_is_told_again_to_a_restored
     assert two.plans() == one.plans() == {"a": ("confirmed", None, None)}
 
 
+def test_a_push_of_before_a_restore_that_comes_late_is_not_done_over_newer_edits(world):
+    one = world.device("one")
+    one.add("a", title="first")
+    world.settle()
+    world.backup()
+    one.write("UPDATE plans SET title = 'second'")
+    one.sync()
+    one.write("UPDATE plans SET title = 'third'")
+    held_back = []
+    push = one.line.push
+
+    def hold_back(request):
+        held_back.append(request)
+        raise BackendUnreachable("It is on its way for long.")
+
+    one.line.push = hold_back
+    one.failed_sync()
+    one.line.push = push
+    world.restore()
+    world.settle()
+    one.write("UPDATE plans SET title = 'fourth'")
+    world.settle()
+    late = world.cloud.push("ann", held_back[0])
+    assert {result.status for result in late.results} == {"reused"}
+    world.settle()
+    two = world.device("two")
+    two.sync()
+    assert one.plans() == two.plans() == {"a": ("fourth", None, None)}
+    assert one.quarantine() == one.outbox() == []
+
+
 def test_the_cursor_never_passes_a_page_that_was_not_kept(world):
     one, two = world.device("one"), world.device("two")
     one.add("a", title="a")

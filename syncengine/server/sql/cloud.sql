@@ -155,8 +155,8 @@ ORDER BY key
 LIMIT :limit;
 
 -- name: device_sequence
--- The highest sequence that this device has used up.
-SELECT sequence + entries - 1
+-- The highest sequence that this device has used up; the sum never passes 64 bit, also where all are.
+SELECT sequence + (entries - 1)
 FROM receipt
 WHERE tenant = :tenant
   AND device = :device
