@@ -122,11 +122,6 @@ def keeps_what_was_deleted_long_ago(surgery: Surgery) -> None:
     surgery.replace("syncengine.sync.pull", "settle_unseen", lambda *told, **more: None)
 
 
-def reads_on_in_another_life(surgery: Surgery) -> None:
-    """A cursor that the cloud does not know any more is kept until it is good again."""
-    surgery.replace(PULLING, "_start_over", lambda self, reason, *, server_epoch: None)
-
-
 def writes_only_fields_that_changed(surgery: Surgery) -> None:
     """Rows that are here already keep their values."""
 
@@ -208,12 +203,6 @@ MUTANTS = (
         put_in=keeps_what_was_deleted_long_ago,
         caught_by=("P10",),
         plan={"forgets_tombstones": True, "partitions": True, "edits_per_device": 14, **QUIET},
-    ),
-    Mutant(
-        name="reading never begins anew",
-        put_in=reads_on_in_another_life,
-        caught_by=("P10", "P15"),
-        plan=RESTORED,
     ),
     Mutant(
         name="a field that is here is not written again",
