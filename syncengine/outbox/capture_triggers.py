@@ -180,6 +180,11 @@ _REAL = (
 _NOT_FINITE = 'WHEN {0} > 0 THEN \'{{"$real":"inf"}}\' ELSE \'{{"$real":"-inf"}}\' END'
 _FINITE_OR_NOT = f"CASE WHEN abs({{0}}) < 9e999 THEN {_REAL} {_NOT_FINITE}"
 _FINITE_NULL_OR_NOT = f"CASE WHEN abs({{0}}) < 9e999 THEN {_REAL} WHEN {{0}} IS NULL THEN 'null' {_NOT_FINITE}"
+_TEXT = (
+    # What json() and its like have just made is marked as JSON in NEW (sqlite.org/json1.html#interface_overview), and
+    # json_quote() would leave it as it is; || makes a text of it that is only a text.
+    "json_quote({0} || '')"
+)
 _HEX = "'{{\"$hex\":\"' || hex({0}) || '\"}}'"
 
 
@@ -192,9 +197,12 @@ def _json_value(value: Expression, holds: frozenset[str]) -> Expression:
     if holds == {"blob"}:
         return f"CASE WHEN {value} IS NULL THEN 'null' ELSE {_HEX.format(value)} END"
     if holds == {"text"}:
-        return f"json_quote({value})"
+        return _TEXT.format(value)
     real = f" WHEN 'real' THEN {_FINITE_OR_NOT.format(value)}" if "real" in holds else ""
-    return f"CASE typeof({value}) WHEN 'blob' THEN {_HEX.format(value)}{real} ELSE json_quote({value}) END"
+    return (
+        f"CASE typeof({value}) WHEN 'text' THEN {_TEXT.format(value)} WHEN 'blob' THEN {_HEX.format(value)}{real} "
+        f"ELSE ifnull({value}, 'null') END"
+    )
 
 
 def _json_name(name: str) -> str:

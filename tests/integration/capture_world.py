@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 
 from syncengine import Settings, SystemClock
 from syncengine.local.identifiers import quoted
@@ -47,6 +48,11 @@ class CaptureWorld:
     def cli(self, sql):
         done = subprocess.run(["sqlite3", self.path, sql], check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+    def other_library(self, sql):
+        """By Python's own SQLite, in a process of its own."""
+        program = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute(sys.argv[2]); db.commit()"
+        subprocess.run([sys.executable, "-c", program, self.path, sql], check=True)
 
     def raw(self, columns="kind, owner, row_key, set_json, before_json"):
         return self.store.query(f"SELECT {columns} FROM _sync_outbox ORDER BY entry_id")

@@ -239,6 +239,45 @@ def test_any_integer_comes_back_as_it_was(world, steps):
     assert world.entries()[0][3]["steps"] == steps
 
 
+MADE_BY_JSON_FUNCTIONS = {
+    "json_array(1, 'x')": '[1,"x"]',
+    "json_object('a', 1)": '{"a":1}',
+    "(SELECT json_group_array(value) FROM json_each('[1,2]'))": "[1,2]",
+    "json_insert('[\"red\"]', '$[#]', 'blue')": '["red","blue"]',
+    "json('[1,2]')": "[1,2]",
+    "json('null')": "null",
+    "json('true')": "true",
+    "json('1.50')": "1.50",
+    "json_quote('x')": '"x"',
+    """'{"a":{"b":"c"}}' -> '$.a.b'""": '"c"',
+    """json('{"$blob":"AA=="}')""": '{"$blob":"AA=="}',
+    """json('{"$hex":"41"}')""": '{"$hex":"41"}',
+    """json('{"$real":"inf"}')""": '{"$real":"inf"}',
+}
+
+
+@pytest.mark.parametrize("by", ["app", "module", "cli"])
+@pytest.mark.parametrize("columns", ["(user_id TEXT, id TEXT, a TEXT, b ANY) STRICT", "(user_id, id, a TEXT, b)"])
+def test_a_text_that_a_json_function_made_is_queued_as_the_text_that_the_row_holds(make, columns, by):
+    if by == "cli" and shutil.which("sqlite3") is None:
+        pytest.skip("needs the sqlite3 command line")
+    world = make(f"CREATE TABLE walks {columns}")
+
+    execute = {"app": world.write, "module": world.other_library, "cli": world.cli}[by]
+    expressions = enumerate(MADE_BY_JSON_FUNCTIONS)
+    execute("INSERT INTO walks VALUES " + ", ".join(f"('ann', 'i{at}', {made}, {made})" for at, made in expressions))
+    texts = list(MADE_BY_JSON_FUNCTIONS.values())
+    assert world.store.query("SELECT a, b, typeof(b) FROM walks") == [(text, text, "text") for text in texts]
+    assert [(new["a"], new["b"]) for _, _, _, new, _ in world.entries()] == [(text, text) for text in texts]
+
+    world.forget()
+    execute("UPDATE walks SET a = json_array(a), b = json_array(b)")
+    wrapped = [orjson.dumps([text]).decode() for text in texts]
+    assert [(new, old) for _, _, _, new, old in world.entries()] == [
+        ({"a": new, "b": new}, {"a": old, "b": old}) for new, old in zip(wrapped, texts, strict=True)
+    ]
+
+
 def test_the_type_of_a_value_counts_where_a_column_takes_any(make):
     world = make("CREATE TABLE walks (user_id TEXT, id TEXT PRIMARY KEY, any ANY, bare ANY) STRICT")
     world.insert(user_id="ann", id="a", any=1, bare="1")
