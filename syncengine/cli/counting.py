@@ -193,6 +193,8 @@ def _state(found: dict[str, Any]) -> str:
         return "superseded"
     if found["migration"]["pending"]:
         return "to be migrated"
+    if found["reading"]["parked"] and not any(found["outbox"][state] for state in ("waiting", "claimed", "held")):
+        return "parked"
     if _is_left(found):
         return "waiting"
     return "synced" if found["sync"]["last_success_at"] else "local"

@@ -20,7 +20,7 @@ def settle_with_row(store: "Store", *, owner: str, collection: str, row_key: str
     """The row is back and queued whole, with all that these entries said. Inside a transaction."""
     row = {"owner": owner, "collection": collection, "row_key": row_key}
     for (item_id,) in store.rows("entries", "set_aside_with_row", **row):
-        store.run("quarantine", "resolve", item_id=item_id, resolution="retried", now=iso(store.clock.now_ms()))
+        store.run("quarantine", "resolve", item_id=item_id, resolution="restored", now=iso(store.clock.now_ms()))
         release(store, item_id)
 
 

@@ -77,6 +77,8 @@ def receipt(moment: "Readable", entry_id: int) -> Receipt:
         return _of_entry(moment, rows[0])
     if items and items[0][5] in (None, "discarded"):
         return _of_item(entry_id, items[0])
+    if items and items[0][5] == "restored" and (again := _with_its_row(moment, entry_id, items[0])):
+        return again
     ends = moment.rows("receipts", "end_of_entry", entry_id=entry_id)
     return _of_end(entry_id, ends[0]) if ends else _gone(moment, entry_id)
 
@@ -115,7 +117,8 @@ def _why(moment: "Readable", row: "Row") -> str:
     if barrier:
         return f"migration {barrier[0][0]} changes its collection at the cloud first"
     ahead = int(moment.rows("receipts", "ahead", owner=owner, entry_id=entry_id)[0][0])
-    return f"it waits for its turn behind {ahead} others" + _resting(moment, owner)
+    turn = f"behind {ahead} {'other' if ahead == 1 else 'others'}" if ahead else "in the next round"
+    return f"it waits for its turn {turn}" + _resting(moment, owner)
 
 
 def _resting(moment: "Readable", owner: str) -> str:
@@ -141,6 +144,25 @@ def _of_item(entry_id: int, row: "Row") -> Receipt:
         key=key,
         since=since,
         item_id=item_id,
+    )
+
+
+def _with_its_row(moment: "Readable", entry_id: int, item: "Row") -> Receipt | None:
+    """Of an entry whose row came back from quarantine whole: what has queued that row; None when that has arrived."""
+    item_id, owner, collection, key, _, _, since = item
+    queued = moment.rows("receipts", "entries_of_row", owner=owner, collection=collection, row_key=key)
+    if not queued:
+        return None
+    into = int(queued[-1][0])
+    return Receipt(
+        entry_id=entry_id,
+        state=Where.SQUASHED,
+        why=f"its row came back from quarantine item {item_id}, and travels in entry {into}",
+        owner=owner,
+        collection=collection,
+        key=key,
+        since=since,
+        into=into,
     )
 
 

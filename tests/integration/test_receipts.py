@@ -1,12 +1,14 @@
 """Receipts: each queued change can be followed to its end, and a row that is not synced says why."""
 
+import json
 import threading
 
 import pytest
 from drain_world import Line, MovableClock, refuses_key
+from migrate_world import registry_of
 from users_world import add_notes, opened
 
-from syncengine import Collection, Settings
+from syncengine import Collection, Engine, Settings, cast, declared, tables
 from syncengine.clock import SystemClock
 from syncengine.errors import BackendUnreachable, CalledFromInside
 from syncengine.outbox.receipts import Where
@@ -354,3 +356,29 @@ def test_neither_receipt_nor_explanation_holds_the_contents(engine, line):
     for key in ("a", "b"):
         found = engine.explain("notes", key)
         assert "canary-5521" not in str(found) + repr(found) + repr(found.to_json())
+
+
+def test_an_edit_whose_row_came_back_from_quarantine_travels_in_that_row(tmp_path):
+    notes = (
+        "CREATE TABLE notes (user_id TEXT NOT NULL, id TEXT NOT NULL, stars TEXT, PRIMARY KEY (user_id, id)) STRICT"
+    )
+    make = tables(id="make", from_version="1.0.0", to_version="2.0.0", create=(notes,))
+    count = declared(
+        id="count", collection="notes", from_version="2.0.0", to_version="3.0.0", changes=(cast("stars", int),)
+    )
+    path = tmp_path / "app.db"
+    with Engine.open(path, registry=registry_of(make, target="2.0.0"), user="ann") as old:
+        old.migrate()
+        with old.write() as db:
+            db["notes"].insert({"user_id": "ann", "id": "n1", "stars": "many"})
+    yes = {"consent": lambda request: True}
+    with Engine.open(path, registry=registry_of(make, count, target="3.0.0"), user="ann", **yes) as engine:
+        engine.migrate()
+        assert state_of(engine, 1) == Where.QUARANTINED
+        desk = engine.quarantine
+        row, _ = desk.items()
+        desk.edit(row.item_id, json.dumps({**json.loads(row.body), "stars": "3"}))
+        assert desk.retry(row.item_id).resolved
+        told = engine.receipt(1)
+        [(queued,)] = engine._store.query("SELECT entry_id FROM _sync_outbox")
+        assert (told.state, told.into, told.is_final) == (Where.SQUASHED, queued, False)
