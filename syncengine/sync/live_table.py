@@ -55,7 +55,11 @@ class LiveTable:
         self._meets_by_key = self._has_its_key()
         self.takes_many = self._meets_by_key and not self.has_rules_of_app
         """Rows may be written without a look at each."""
-        mine = f"{quoted(owner_column)} = ? AND {quoted(key)} = ?"
+        # By bytes, whatever collation the columns have: "Key" and "key" are two rows at the cloud.
+        mine = " AND ".join(
+            f"{quoted(column)} = ?{number} AND {quoted(column)} COLLATE BINARY = ?{number}"
+            for number, column in enumerate((owner_column, key), start=1)
+        )
         self._delete = f"DELETE FROM {quoted(name)} WHERE {mine}"
         names = ", ".join(map(quoted, self.columns))
         self._select = f"SELECT {names} FROM {quoted(name)} WHERE {mine}"
@@ -67,16 +71,17 @@ class LiveTable:
             self.holds_blobs, self.names_differ = before.holds_blobs, before.names_differ
 
     def _has_its_key(self) -> bool:
-        """Is there a rule that owner and key name one row? Without one, an upsert could meet another user's."""
+        """Is there a rule that owner and key, byte for byte, name one row? Without one, an upsert could meet another
+        user's row, or one whose key is only spelled alike."""
         wanted = {self._owner_column, self.key}
+        collations: set[str] = set()
         for (index,) in self._store.query(
             'SELECT name FROM pragma_index_list(?) WHERE "unique" AND NOT partial', (self.name,)
         ):
-            found = self._store.query("SELECT name FROM pragma_index_info(?)", (index,))
-            if {name for (name,) in found} == wanted:
-                return True
-        primary = self._store.query("SELECT name FROM pragma_table_info(?) WHERE pk > 0", (self.name,))
-        return {name for (name,) in primary} == wanted
+            found = self._store.query("SELECT name, coll FROM pragma_index_xinfo(?) WHERE key", (index,))
+            if {name for name, _ in found} == wanted:
+                collations |= {str(collation).upper() for _, collation in found}
+        return collations == {"BINARY"}
 
     # Many rows at once.
 
@@ -143,10 +148,10 @@ class LiveTable:
             raise Quarantine("a trigger of the table left the row out")
 
     def _written_without_meeting(self, owner: str, key: str, values: dict[str, Any]) -> int:
-        assignments = ", ".join(f"{quoted(name)} = ?" for name in values)
+        assignments = ", ".join(f"{quoted(name)} = ?{number}" for number, name in enumerate(values, start=3))
         update = f"UPDATE OR ABORT {quoted(self.name)} SET {assignments} WHERE {self._mine}"
         if self._store.query(f"SELECT 1 FROM {quoted(self.name)} WHERE {self._mine}", (owner, key)):
-            return self._run(update, (*values.values(), owner, key))
+            return self._run(update, (owner, key, *values.values()))
         return self._run(_insert(self.name, (self._owner_column, *values)), (owner, *values.values()))
 
     def delete(self, owner: str, key: str) -> None:

@@ -419,6 +419,32 @@ def test_a_clash_that_is_left_at_the_end_goes_to_quarantine(tmp_path):
     device.close()
 
 
+NOCASE_KEYS = TABLES.replace(
+    "user_id TEXT NOT NULL, id TEXT NOT NULL", "user_id TEXT NOT NULL, id TEXT NOT NULL COLLATE NOCASE"
+)
+
+
+def test_a_row_whose_key_another_one_spells_differently_is_not_written_over_it(tmp_path):
+    device = Device(tmp_path, tables=NOCASE_KEYS)
+    device.page(journey("Key", title="ours"))
+    device.page(journey("kEY", title="theirs"), journey("b"))
+    assert titles(device) == {"Key": "ours", "b": "a walk"}
+    assert device.parked() == {"kEY": "clash"}
+    device.page(gone("journeys", "KEY", 7), journey("Key", 8, title="newer"))
+    assert titles(device) == {"Key": "newer", "b": "a walk"}
+    give_up_clashes(device.applier)
+    assert [(origin, key) for origin, key, *_ in device.quarantine()] == [("pull", "kEY")]
+    device.close()
+
+
+def test_a_key_that_was_spelled_anew_comes_in_with_its_deletion(tmp_path):
+    device = Device(tmp_path, tables=NOCASE_KEYS)
+    device.page(journey("key", title="old"))
+    device.page(journey("KEY", 3, title="new"), gone("journeys", "key", 2))
+    assert titles(device) == {"KEY": "new"}
+    device.close()
+
+
 def test_values_that_were_passed_on_in_a_row_come_in_together(tmp_path):
     device = Device(tmp_path, tables=UNIQUE_TITLES)
     device.page(journey("a", title="one"), journey("b", title="two"), journey("c", title="three"))
