@@ -9,6 +9,7 @@ from syncengine.local.version_table import read_installed, write_cloud_version
 from syncengine.outbox.barrier_page import Barrier, Page
 from syncengine.outbox.delivery import Event, State, next_state
 from syncengine.outbox.entry import CONFLICT, AllApplied, Batch, Entry, Kind, Result, Results, Settled, entry_of
+from syncengine.outbox.filing import file_entries
 from syncengine.outbox.overwritten import record_overwritten
 from syncengine.outbox.set_aside import resolve_void, set_aside
 from syncengine.vocabulary import SchemaVersion, user_scope
@@ -187,9 +188,20 @@ def _present(store: "Store", batch: Batch) -> dict[int, tuple[int, str]]:
 
 
 def _set_back(store: "Store", entry: Entry) -> None:
-    """It waits until a row of its group has been pulled."""
+    """It waits until a row of its group has been pulled, or all that the cloud has."""
     waiting = next_state(State.CLAIMED, Event.CONFLICT)
     store.run("outbox", "set_back", entry_id=entry.entry_id, state=waiting, last_error=CONFLICT)
+
+
+def end_conflicts(store: "Store", owner: str) -> None:
+    """All that the cloud has was read, so what it had refused before can be sent.
+
+    The cloud refuses groups whole. The edit of the row that had changed there may have left its group since, and the
+    rows of the others may never come in a page, for nobody changed them.
+    """
+    file_entries(store)
+    with store.transaction(durable=True):
+        store.run("outbox", "end_conflicts", owner=owner)
 
 
 def _reject(store: "Store", entry: Entry, *, code: str, message: str) -> int:

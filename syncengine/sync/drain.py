@@ -27,6 +27,7 @@ from syncengine.events import BatchConfirmed, BatchSent, EntryQuarantined
 from syncengine.outbox.entry import AllApplied, Batch, Kind, Settled
 from syncengine.outbox.numbering import DrainState
 from syncengine.outbox.sendable import INTEGER_MAX
+from syncengine.outbox.settlement import end_conflicts
 from syncengine.settings import Settings
 from syncengine.sync.backoff import wait_after_failure_ms
 from syncengine.sync.barrier import Barriers, StepSetAside, next_page
@@ -179,6 +180,8 @@ class Draining:
 
     def send_all(self) -> Generator[Call, Answer, str]:
         """Send until nothing is left that could be sent, or the round's pushes are used up."""
+        if self.pulled.ended == "at_head" and self.keep_lease():
+            end_conflicts(self._outbox.store, self._owner)
         while self._pushes < self._settings.round_pushes_max:
             self._pushes += 1
             if not self.keep_lease():

@@ -341,6 +341,22 @@ SET sequence = NULL,
     last_error = :last_error
 WHERE entry_id = :entry_id;
 
+-- name: end_conflicts
+-- The cloud was read up to its end: what it had refused waits for nothing, unless its row came and is readable later.
+UPDATE _sync_outbox
+SET last_error = NULL
+WHERE owner = :owner
+  AND state = 'waiting'
+  AND fresh IS NULL
+  AND last_error = 'conflict'
+  AND NOT EXISTS (
+    SELECT 1
+    FROM _sync_parked AS p
+    WHERE p.owner = _sync_outbox.owner
+      AND p.collection = _sync_outbox.collection
+      AND p.row_key = _sync_outbox.row_key
+  );
+
 -- name: delete
 -- The entry has left the outbox: it is at the cloud, or whole in quarantine.
 DELETE FROM _sync_outbox
