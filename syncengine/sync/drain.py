@@ -451,8 +451,7 @@ class Draining:
             self._refused_alone(batch, error, attempts_max=self._settings.attempts_of_one_entry_max)
             return
         self._refusals += 1
-        too_large = error.status == 413
-        if too_large or self._refusals >= self._settings.attempts_before_halving:
+        if error.status == 413 or self._refusals >= self._settings.attempts_before_halving:
             self._refusals = 0
             self._halve(batch)
 
