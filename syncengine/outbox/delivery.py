@@ -52,6 +52,8 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.SQUASHED, Event.APPLIED): State.CONFIRMED,
     # Its row, or its key, cannot be read or can never be sent; no number was used up.
     (State.WAITING, Event.UNREADABLE): State.QUARANTINED,
+    # The same of one that waits behind another already.
+    (State.HELD, Event.UNREADABLE): State.QUARANTINED,
     # A migration changed the shape of its row, and cannot say what it is in the new one.
     (State.WAITING, Event.NOT_CONVERTED): State.QUARANTINED,
     # The same of one that waits behind another.

@@ -26,18 +26,25 @@ def set_aside_unreadable(store: "Store", owner: str) -> None:
     """
     file_entries(store)
     set_aside_unreadable_keys(store, owner)
+    # All are found before the first is moved: what it holds back may be another of them.
+    for entry_id in _made_readable(store, owner):
+        entry = entry_of(store.rows("outbox", "entry", entry_id=entry_id)[0])
+        fault = TEXT_NOT_UTF8
+        set_aside(store, entry, event=Event.UNREADABLE, error_code=fault.code, error_text=fault.why)
+
+
+def _made_readable(store: "Store", owner: str) -> list[int]:
+    """The entries whose texts were not, oldest first."""
+    made: list[int] = []
     after = 0
     while True:
         page = store.rows("outbox", "waiting_texts_as_bytes", owner=owner, after=after, entries_max=PAGE_ENTRIES)
-        unreadable = [row for row in page if not all(text is None or is_utf8(text) for text in row[1:])]
-        for entry_id, *texts in unreadable:
-            _make_readable(store, entry_id, *texts)
-        for entry_id, *_ in unreadable:
-            entry = entry_of(store.rows("outbox", "entry", entry_id=entry_id)[0])
-            fault = TEXT_NOT_UTF8
-            set_aside(store, entry, event=Event.UNREADABLE, error_code=fault.code, error_text=fault.why)
+        for entry_id, *texts in page:
+            if not all(text is None or is_utf8(text) for text in texts):
+                _make_readable(store, entry_id, *texts)
+                made.append(entry_id)
         if len(page) < PAGE_ENTRIES:
-            return
+            return made
         after = page[-1][0]
 
 
