@@ -145,9 +145,11 @@ def _newest_entry(store: "Store") -> int:
 
 
 def _end_group(store: "Store", entries: int, *, after: int, atomic: bool) -> None:
-    """What is written from now on is another group. Only this transaction can have queued what came `after`."""
+    """What was written before and what is written from now on are other groups. Only this transaction can have queued
+    what came `after`."""
     entries_max = store.settings.group_entries_max
     if entries <= entries_max:
+        store.run("outbox", "part_from_older", after=after)
         store.run("outbox", "close_group")
         return
     if atomic:

@@ -73,6 +73,18 @@ def test_a_write_inside_a_write_is_of_the_same_group(engine):
     assert len(set(groups(engine))) == 1
 
 
+def test_what_another_program_wrote_before_is_not_in_the_group_of_a_write(engine):
+    by_others = "INSERT INTO journeys (user_id, id, minutes) VALUES ('ann', ?, 1.0)"
+    for key in ("cli", "cli again"):
+        with engine._store.transaction():
+            engine._store.query(by_others, (key,))
+    add(engine, "a", "b", minutes=1.0)
+    with engine._store.transaction():
+        engine._store.query(by_others, ("cli after",))
+    before, again, own, own_too, after = groups(engine)
+    assert before == again < own == own_too < after
+
+
 def test_a_write_that_queues_nothing_leaves_the_groups_alone(engine):
     add(engine, "a", minutes=1.0)
     with engine._store.transaction():

@@ -15,6 +15,13 @@ SET fresh = 2
 WHERE entry_id = (SELECT max(entry_id) FROM _sync_outbox)
   AND fresh = 1;
 
+-- name: part_from_older
+-- What one transaction wrote is a group of its own, also where triggers joined it to what was written before.
+UPDATE _sync_outbox
+SET group_id = :after + 1
+WHERE entry_id > :after
+  AND (SELECT group_id FROM _sync_outbox WHERE entry_id = :after + 1) <> :after + 1;
+
 -- name: cut_into_groups
 -- Give the entries that one transaction wrote to as many groups as their number needs.
 UPDATE _sync_outbox
