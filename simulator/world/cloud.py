@@ -163,6 +163,7 @@ class WorldCloud:
         if self._lost is None:
             return
         (mark, lane, push, before), self._lost, self._loses_power = self._lost, None, False
+        failure, self.drive.failure = self.drive.failure, ""
         now = self.drive.mark()
         self._close()
         self._cuts += 1
@@ -174,6 +175,7 @@ class WorldCloud:
         kept = self.cloud.storage.receipts(lane, first=before + 1, last=max(last, before + 1))
         results = told((receipt.outcome, receipt) for receipt in kept.values())
         self._witness_all(lane, push, {int(str(each["sequence"])): each for each in results})
+        self.drive.failure = failure
         raise BackendUnreachable("The world's cloud lost power.")
 
     def _witness_all(self, lane: Lane, push: Push, results: dict[int, dict[str, object]]) -> None:
