@@ -72,7 +72,8 @@ def dump(store, *, without=("_sync_run", "_sync_restore_point", "_sync_lease")):
     ]
     rows = {name: sorted(map(_timeless, store.query(f'SELECT * FROM "{name}"'))) for name in tables}
     # Which entries are in the indexes.
-    rows["_sync_outbox"] = sorted(_timeless(row[:-1]) for row in store.query("SELECT * FROM _sync_outbox"))
+    if "_sync_outbox" in tables:
+        rows["_sync_outbox"] = sorted(_timeless(row[:-1]) for row in store.query("SELECT * FROM _sync_outbox"))
     rows["_sync_state"] = [row for row in rows["_sync_state"] if "'filed_to'" not in row]
     # Which schema was last compared with its record; the schema itself is in the dump.
     rows["_sync_state"] = [row for row in rows["_sync_state"] if "'schema_cookie'" not in row]

@@ -99,7 +99,7 @@ def test_a_token_for_another_time_place_or_nobody_is_nobodys(claims: dict[str, A
 
 def _unchecked(signs: Issuer, claims: dict[str, Any], **headers: Any) -> str:
     """Signed as it is: the library that signs for us would refuse some of these claims."""
-    whole = {"iss": ISSUER, "aud": AUDIENCE, "exp": NOW + 300, **claims}
+    whole = {"iss": ISSUER, "aud": AUDIENCE, "exp": NOW + 86_400, **claims}
     said = {name: value for name, value in whole.items() if value is not None}
     asked_head = {"alg": signs.algorithm, "typ": "JWT", "kid": signs.kid, **headers}
     head = {name: value for name, value in asked_head.items() if value is not None}
@@ -119,7 +119,7 @@ def forged() -> dict[str, str]:
     good = issuer.token("ann")
     head, body, signature = good.split(".")
     stranger = Issuer()  # the same name, another key
-    eve = _base64(json.dumps({"sub": "eve", "iss": ISSUER, "aud": AUDIENCE, "exp": NOW + 300}).encode()).decode()
+    eve = _base64(json.dumps({"sub": "eve", "iss": ISSUER, "aud": AUDIENCE, "exp": NOW + 86_400}).encode()).decode()
     none_head = _base64(b'{"alg":"none","typ":"JWT"}').decode()
     hs_head = _base64(json.dumps({"alg": "HS256", "kid": "first"}).encode()).decode()
     mac = hmac.new(issuer.public_pem(), f"{hs_head}.{eve}".encode(), hashlib.sha256).digest()

@@ -23,7 +23,7 @@ from syncengine.migrate import entries_of_run
 from syncengine.remote.wire import PullAnswer, PullRequest, PushAnswer, PushRequest
 from syncengine.server.cloud import Cloud
 from syncengine.server.storage import Storage
-from syncengine.sync import apply, merge
+from syncengine.sync import apply
 from syncengine.vocabulary import UserId
 from tests.integration.drain_world import Line, MovableClock
 from tests.integration.migrate_world import registry_of
@@ -303,12 +303,7 @@ def lose_one_at_the_upgrade(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(entries_of_run, "convert_entries", convert_one_less)
 
 
-def merge_by_whole_rows(patch: pytest.MonkeyPatch) -> None:
-    """An edit is taken for one of all fields."""
-    patch.setattr(merge, "_names_of_edit", lambda edit, local, wanted, state: dict(wanted))
-
-
-@pytest.mark.parametrize("bug", [forget_what_waits, lose_one_at_the_upgrade, merge_by_whole_rows])
+@pytest.mark.parametrize("bug", [forget_what_waits, lose_one_at_the_upgrade])
 def test_the_machine_finds_a_bug(bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
     bug(monkeypatch)
     unshrunk = settings(FEW, max_examples=100, derandomize=True, phases=[Phase.generate], database=None)
