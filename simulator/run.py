@@ -52,9 +52,9 @@ def _of_the_run_itself(asked: argparse.Namespace, seen: Counter[str]) -> int:
     """Would it have noticed? A canary, and what never happened."""
     caught = catch(CANARY)
     if caught is None:
-        print(f"the canary lives: no world noticed that {CANARY.name}")
+        print(f"NOT noticed: a bug that was put in on purpose ({CANARY.name}). So this run has proved nothing.")
         return 3
-    print(f"the canary: {caught}")
+    print(f"noticed, as it must be: a bug that was put in on purpose in a world of its own ({caught})")
     missing = never_fired(seen) if asked.seeds >= WORLDS_ENOUGH and asked.profile is None else []
     if missing:
         print(f"never happened: {', '.join(missing)}")
