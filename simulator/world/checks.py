@@ -69,6 +69,14 @@ def check_once(ledger: Ledger, cloud: WorldCloud) -> None:
             raise PromiseBroken(f"P3: {found} of {edit.key} took effect {count} times")
 
 
+def check_answers(cloud: WorldCloud) -> None:
+    """P3: whatever the cloud answered and keeps is what another cloud, which shares no code with it, says."""
+    for user in cloud.users:
+        cloud.opinion.documents(user, cloud.documents(user))
+    if cloud.opinion.disagrees:
+        raise PromiseBroken(f"P3: {cloud.opinion.disagrees}")
+
+
 def check_order(ledger: Ledger, cloud: WorldCloud) -> None:
     """P4: the edits that one device made to one row took effect in the order in which they were made."""
     last: dict[tuple[int, str, str, str, str], int] = {}

@@ -10,6 +10,7 @@ from simulator.world.clock import DeviceClock
 from simulator.world.disk import Drive
 from simulator.world.ground import Ground
 from simulator.world.network import error_of
+from simulator.world.second_opinion import SecondOpinion
 from simulator.world.words import words_in
 from syncengine import Settings
 from syncengine.errors import BackendUnavailable, BackendUnreachable, CursorGone, SyncEngineError
@@ -72,6 +73,11 @@ class _Witnessed(Cloud):
         self._world = world
         self.storage = storage
 
+    def hello(self, user: UserId, request: HelloRequest) -> HelloAnswer:
+        answer = super().hello(user, request)
+        self._world.opinion.hello(request)
+        return answer
+
     def _pushed(self, user: UserId, push: Push) -> Pushed:
         work = super()._pushed
         return self._world.pushed(user, push, lambda: work(user, push))
@@ -95,6 +101,7 @@ class WorldCloud:
         self._lost: tuple[int, Lane, Push, int] | None = None
         self._cuts = 0
         self._wire: Wire | None = None
+        self.opinion = SecondOpinion(users)
         self._opened = 0
         self.cloud = self._open()
         for user in users:
@@ -155,6 +162,7 @@ class WorldCloud:
             self._lost = mark, lane, push, before
             return answer
         results = told(answer.results)
+        self.opinion.push(push, results)
         self._witness_all(lane, push, {int(str(each["sequence"])): each for each in results})
         return answer
 
@@ -174,6 +182,8 @@ class WorldCloud:
         self._ground.note("cloud", "power_cut", "kept" if last > before else "lost")
         kept = self.cloud.storage.receipts(lane, first=before + 1, last=max(last, before + 1))
         results = told((receipt.outcome, receipt) for receipt in kept.values())
+        if kept:
+            self.opinion.push(push, results)
         self._witness_all(lane, push, {int(str(each["sequence"])): each for each in results})
         self.drive.failure = failure
         raise BackendUnreachable("The world's cloud lost power.")
@@ -221,6 +231,7 @@ class WorldCloud:
         """Somebody makes a backup."""
         self._close()
         self._backup = self.drive.files()
+        self.opinion.copy()
         self.cloud = self._open()
 
     def restore_copy(self) -> bool:
@@ -229,6 +240,7 @@ class WorldCloud:
             return False
         self._close()
         self.drive.go_on_with(self._backup)
+        self.opinion.restore()
         self.life += 1
         self.cloud = self._open()
         return True
@@ -237,6 +249,7 @@ class WorldCloud:
         """Whoever has not read of these deletions has to read from the start."""
         self.compactions += 1
         self.cloud.compact(keep_days=0)
+        self.opinion.forget()
 
 
 class Door:

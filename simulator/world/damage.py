@@ -69,8 +69,7 @@ def bring_back(world: "World", device: "Device", sealed: str | None) -> None:
         return
     device.drive.failure = ""
     device.switch_off()
-    if not device.has_told_damage and not _doctor_finds(device):
-        raise PromiseBroken(f"P13: the store of {device.name} is damaged, and nothing says so")
+    check_damage_is_told(device)
     device.is_damaged = device.has_told_damage = False
     # What waited here and was not in the copy is gone with the disk.
     for edit in world.ledger.edits:
@@ -84,6 +83,12 @@ def bring_back(world: "World", device: "Device", sealed: str | None) -> None:
         _rescue(device, sealed)
     world.ground.note(device.name, "brought_back", "anew" if sealed is None else "from its sealed copy")
     device.switch_on()
+
+
+def check_damage_is_told(device: "Device") -> None:
+    """P13: the engine has refused a damaged store, or at least `doctor` says what is wrong with it."""
+    if not device.has_told_damage and not _doctor_finds(device):
+        raise PromiseBroken(f"P13: the store of {device.name} is damaged, and nothing says so")
 
 
 def _doctor_finds(device: "Device") -> bool:

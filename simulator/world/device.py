@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from simulator.world import store_checks
 from simulator.world.app import WorldApp, registry_of
 from simulator.world.clock import DeviceClock
 from simulator.world.cloud import WorldCloud
@@ -197,7 +198,11 @@ class Device:
         assert self.engine is not None
         if self.engine.read_only is not None:
             raise self.engine.read_only.as_error()
+        calls, at_ms = self._awaited, self._ground.time.at_ms
         report = self.engine.migrate()
+        store_checks.check_start_is_offline(
+            self, calls=self._awaited - calls, waited_ms=self._ground.time.at_ms - at_ms
+        )
         for result in report.results if report is not None else ():
             if not result.success and not self._is_hurt(result.failure):
                 raise PromiseBroken(f"P6: {self.name} could not migrate: {result.migration_id}: {result.failure}")
@@ -267,6 +272,8 @@ class Device:
         if self.loses_unsynced:
             at = self.drive.cut(between=(now if since is None else since, now), chance=chance)
             self._doubt(at)
+            if not self.is_damaged:
+                store_checks.check_markers(self)
         self._ground.note(self.name, "power_cut")
         self._ground.after(chance.randint(*OFF_MS), self.switch_on)
 

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from simulator.world import checks
+from simulator.world import checks, store_checks
 from simulator.world.app import NOTES_APP
 from simulator.world.cloud import WorldCloud
 from simulator.world.damage import bring_back
 from simulator.world.device import Device
 from simulator.world.disk import Disks, disks
+from simulator.world.eavesdropping import overheard
 from simulator.world.faults import Faults
 from simulator.world.generated_app import generated_app
 from simulator.world.ground import Ground, PromiseBroken
@@ -59,8 +60,9 @@ def live(
     plan = plan or plan_of(seed, profile)
     broken: tuple[str, str] | None = None
     try:
-        with disks(folder) as found, _world(ground, found, plan) as world:
+        with disks(folder) as found, overheard() as said, _world(ground, found, plan) as world:
             world.live()
+            store_checks.check_nothing_was_said(said)
     except PromiseBroken as promise:
         broken = promise.told
     except Exception as error:  # noqa: BLE001 - whatever the engine raises here is what this world has found
@@ -235,11 +237,12 @@ class World:
     def _upgrade_to(self, device: Device, version: str) -> None:
         is_sound = not device.drive.failure
         before = checks.words_waiting(device) if is_sound else set()
-        queued = bool(device.outbox_depth)
+        queued, shown = bool(device.outbox_depth), store_checks.words_shown(device) if is_sound else set()
         self.ground.saw("upgrade_with_entries_queued" if queued else "upgrade", phase=device.phase)
         device.upgrade(version)
         if device.engine is not None and is_sound:
             checks.check_conversion(self.ledger, device, before)
+            store_checks.check_rows_stay(self.ledger, device, shown)
 
     def mend_disk(self, device: Device) -> None:
         """It works again. An app whose store could be read only is started anew."""
@@ -346,6 +349,10 @@ class World:
         checks.check_nothing_lost(self.ledger, self.cloud, self.devices)
         check_last_words(self.ledger, self.cloud, without=frozenset(self.app.gone))
         checks.check_users_apart(self.cloud, self.devices)
+        checks.check_answers(self.cloud)
+        for device in self.devices:
+            store_checks.check_runs_add_up(device)
+        store_checks.check_diagnostics_are_silent(self.devices[0])
         self._note_everything()
 
     def _note_everything(self) -> None:

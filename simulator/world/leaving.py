@@ -58,7 +58,7 @@ def wipe_user(world: "World", device: "Device", user: str) -> None:
     world.ground.note(device.name, "wipes", user)
     world.ledger.given_up |= given_up
     if report.finished:
-        _check_no_byte_is_left(device, user)
+        check_no_byte_is_left(device, user)
     if user == device.user:
         device.is_signed_out = True
         world.ground.after(BACK_MS, lambda: device.sign_in(device.user))
@@ -69,7 +69,8 @@ def _own_words(device: "Device", user: str) -> frozenset[str]:
     return frozenset(found for found in kept if user_of(found) == user)
 
 
-def _check_no_byte_is_left(device: "Device", user: str) -> None:
+def check_no_byte_is_left(device: "Device", user: str) -> None:
+    """P11: in no file of the device is a word of a user who was wiped off it."""
     wanted = f"{user}~".encode()
     for path in sorted(device.drive.folder.rglob("*")):
         if path.is_file() and path.suffix != ".jsonl" and wanted in path.read_bytes():
@@ -90,17 +91,28 @@ def look_with_older_app(world: "World", device: "Device") -> None:
         device.path, registry=registry_of(device.app, versions[at - 1]), user=device.user, clock=device.clock
     )
     try:
-        if older.read_only is None:
-            raise PromiseBroken(f"P13: an app of {versions[at - 1]} may write a store of {device.version}")
-        _check_refuses_writes(older, device)
+        check_says_why(older, device)
+        check_refuses_writes(older, device)
     finally:
         older.close()
-    if _bytes_of(device) != before:
-        raise PromiseBroken(f"P13: an older app changed the store of {device.name}")
+    check_bytes_stay(device, before)
     device.switch_on()
 
 
-def _check_refuses_writes(older: Engine, device: "Device") -> None:
+def check_says_why(older: Engine, device: "Device") -> None:
+    """P13: a store of a newer app is open for reading only, for a reason."""
+    if older.read_only is None:
+        raise PromiseBroken(f"P13: an older app than {device.version} may write to the store of {device.name}")
+
+
+def check_bytes_stay(device: "Device", before: dict[str, bytes]) -> None:
+    """P13: not one byte of it is another."""
+    if _bytes_of(device) != before:
+        raise PromiseBroken(f"P13: an older app changed the store of {device.name}")
+
+
+def check_refuses_writes(older: Engine, device: "Device") -> None:
+    """P13: whoever writes all the same is told no."""
     try:
         with older.write() as db:
             db.execute("DELETE FROM notes")

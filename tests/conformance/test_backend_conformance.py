@@ -9,6 +9,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.conformance.backend_suite")
 
+from simulator.world.memory_cloud import MemoryCloud  # noqa: E402
 from syncengine.remote.backend import Backend  # noqa: E402 - rewriting must be asked for before the import
 from syncengine.remote.http_backend import HttpBackend  # noqa: E402
 from syncengine.remote.plain_page import PlainPage  # noqa: E402
@@ -25,7 +26,6 @@ from syncengine.remote.wire import (  # noqa: E402
 )
 from tests.conformance.backend_suite import NEW, BackendSuite, Operator, SignIn  # noqa: E402
 from tests.conformance.device_requests import delete, patch, pull, push, put  # noqa: E402
-from tests.conformance.memory_cloud import MemoryCloud  # noqa: E402
 from tests.conformance.server_process import ServerProcess  # noqa: E402
 
 SCHEMA_MIN = {"windowed-app": "2.0.0"}

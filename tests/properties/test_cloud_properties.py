@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from simulator.world.memory_cloud import MemoryBackend, MemoryCloud
 from syncengine.clock import SystemClock
 from syncengine.errors import CursorGone
 from syncengine.remote.json_text import read_json, write_json
@@ -19,7 +20,6 @@ from syncengine.server.push_reading import read_push
 from syncengine.server.storage import Storage
 from syncengine.vocabulary import UserId
 from tests.conformance.device_requests import pull, push
-from tests.conformance.memory_cloud import MemoryBackend, MemoryCloud
 
 KEYS = st.sampled_from(["a", "b", "c"])
 SHAPES = st.sampled_from(["1.0.0", "2.0.0", "3.0.0"])

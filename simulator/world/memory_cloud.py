@@ -5,7 +5,7 @@ import itertools
 import json
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 from syncengine.errors import AuthRequired, BackendUnreachable, CursorGone, SequenceGap
 from syncengine.remote.json_text import INTEGER_MAX, value_fault
@@ -35,6 +35,8 @@ from syncengine.vocabulary import SchemaVersion
 ROW_BYTES_MAX = 1_000_000
 TIME = "2025-07-21T15:30:00.000Z"
 
+Effect = Literal["applied", "merged"]
+
 _marks = itertools.count(1)
 _epochs = itertools.count(1_000)
 
@@ -52,7 +54,7 @@ class MemoryRow:
     """`body` None: a tombstone. The writer's latest changes in a row began at `stood_on`."""
 
     version: int
-    body: dict | None
+    body: dict[str, Any] | None
     shape: str
     patches: tuple[BesidePatch, ...] = ()
     writer: tuple[str, int] = ("", 0)
@@ -86,7 +88,8 @@ class MemoryUser:
         if cursor is None:
             return 0
         try:
-            name, epoch, version, mark, floor = json.loads(cursor)
+            name, epoch, found, mark, floor = json.loads(cursor)
+            version = int(found)
         except (ValueError, TypeError):
             raise CursorGone("not ours", reason="other_epoch") from None
         if (name, epoch) != (self.name, self.epoch):
@@ -152,7 +155,7 @@ class MemoryBackend:
             limits=Limits(entries_max=5_000, bytes_max=16 * 1024 * 1024),
         )
 
-    def _action(self, user: MemoryUser, request: HelloRequest, receipts: dict) -> Action:
+    def _action(self, user: MemoryUser, request: HelloRequest, receipts: dict[int, Any]) -> Action:
         action = Action.OK
         try:
             user.place(request.cursor)
@@ -338,7 +341,7 @@ def _apply_changes(user: MemoryUser, lane: tuple[str, int], entry: PushEntry) ->
             base = change.if_version
         merged |= _change(user, lane, entry, change, base=base) == "merged"
         version = user.counter
-    status = "merged" if merged else "applied"
+    status: Effect = "merged" if merged else "applied"
     return EntryResult(sequence=entry.sequence, status=status, version=version, skipped=tuple(skipped) or None)
 
 
@@ -348,9 +351,10 @@ def _apply_lift(user: MemoryUser, lane: tuple[str, int], entry: PushEntry) -> En
     place = (entry.collection, entry.key)
     row = user.rows.get(place)
     names = {each.patch for each in row.patches} if row else set()
-    is_missing = row is None or row.body is None or row.version != entry.base_version
     parse = SchemaVersion.parse
-    if is_missing or not names >= set(entry.lifts) or parse(entry.shape_version) < parse(row.shape):
+    if row is None or row.body is None or row.version != entry.base_version:
+        return EntryResult(sequence=entry.sequence, status="applied", skipped=(entry.key,))
+    if not names >= set(entry.lifts) or parse(entry.shape_version) < parse(row.shape):
         return EntryResult(sequence=entry.sequence, status="applied", skipped=(entry.key,))
     left = tuple(each for each in row.patches if each.patch not in entry.lifts)
     user.counter += 1
@@ -392,8 +396,8 @@ def _change(
     base: int | None,
     refuse: bool = False,
     of_migration: bool = False,
-) -> str:
-    """Do it; "applied" or "merged"."""
+) -> Effect:
+    """Do it."""
     _check_form(change)
     place = (change.collection, change.key)
     row = user.rows.get(place)

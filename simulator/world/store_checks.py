@@ -1,0 +1,97 @@
+"""Checks of one store: its markers, its runs, its silence. They read the tables by themselves."""
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from simulator.world.ground import PromiseBroken
+from simulator.world.ledger import Ledger
+from simulator.world.words import field_of, words_in
+from syncengine.local.connection import open_reader
+
+if TYPE_CHECKING:
+    from simulator.world.device import Device
+
+TOKEN = "a-token-of-"
+"""So begins every token of a world."""
+
+
+def check_markers(device: "Device") -> None:
+    """P1: whatever a power cut left, the version that the store says is the one that its tables have."""
+    if not device.path.exists() or not device.path.stat().st_size:
+        return
+    connection = open_reader(str(device.path), busy_wait_ms=0)
+    try:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        if "_sync_version" not in tables:
+            return
+        versions = connection.execute("SELECT schema_version FROM _sync_version WHERE scope = 'store'").fetchall()
+        found = tuple(name for (name,) in connection.execute("SELECT name FROM pragma_table_info('notes')"))
+    finally:
+        connection.close(True)
+    version = versions[0][0] if versions else "0.0.0"
+    known = device.app.columns.get(str(version))
+    wanted = () if known is None else ("user_id", "id", *known)
+    if sorted(found) != sorted(wanted):
+        raise PromiseBroken(f"P1: the store of {device.name} says {version}, and its notes have {found}")
+
+
+def check_start_is_offline(device: "Device", *, calls: int, waited_ms: int) -> None:
+    """P5: to open and to migrate asks nobody and waits for nothing."""
+    if calls or waited_ms:
+        raise PromiseBroken(f"P5: the start of {device.name} made {calls} calls and took {waited_ms} ms")
+
+
+def words_shown(device: "Device") -> set[str]:
+    """All values in rows, but of those that an upgrade will take the cloud's form of."""
+    parked = {key for (key,) in device.store.query("SELECT row_key FROM _sync_parked")}
+    return {found for row in _rows(device) if row[1] not in parked for found in words_in(str(row))}
+
+
+def _rows(device: "Device") -> list[tuple[object, ...]]:
+    return [*device.store.query("SELECT * FROM notes"), *device.store.query("SELECT * FROM marks")]
+
+
+def check_rows_stay(ledger: Ledger, device: "Device", before: set[str]) -> None:
+    """P6, P8: an upgrade, whether it was done or given up, keeps every value of every row that there is room for."""
+    aside = {
+        found
+        for row in device.store.query("SELECT body, body_original FROM _sync_quarantine")
+        for text in row
+        for found in words_in(text)
+    }
+    shown = {found for row in _rows(device) for found in words_in(str(row))}
+    for lost in sorted(before - shown - aside):
+        written = ledger.by_word[lost].version
+        if not device.app.has_no_room(field_of(lost), written=written, now=device.version):
+            raise PromiseBroken(f"P8: {lost} was in a row of {device.name} before its upgrade, and is gone")
+
+
+def check_runs_add_up(device: "Device") -> None:
+    """P8: of each run that was completed, what it read is what it wrote, merged, dropped by rule or set aside."""
+    runs = device.store.query(
+        "SELECT migration, rows_read, rows_written + rows_merged + rows_dropped + rows_quarantined,"
+        " entries_read, entries_converted + entries_quarantined FROM _sync_run WHERE state = 'completed'"
+    )
+    for migration, rows, rows_made, entries, entries_made in runs:
+        if rows != rows_made or entries != entries_made:
+            raise PromiseBroken(f"P8: {migration} on {device.name} does not add up")
+
+
+def check_diagnostics_are_silent(device: "Device") -> None:
+    """P12: what is given to somebody who helps has no value of a row and no token."""
+    assert device.engine is not None
+    _refuse_secrets([json.dumps(device.engine.export_diagnostics(redact=False))], where="the diagnostics")
+
+
+def check_nothing_was_said(said: Iterable[str]) -> None:
+    """P12: no value of a row and no token was logged."""
+    _refuse_secrets(said, where="the log")
+
+
+def _refuse_secrets(texts: Iterable[str], *, where: str) -> None:
+    for text in texts:
+        if found := words_in(text):
+            raise PromiseBroken(f"P12: {where} has {min(found)}")
+        if TOKEN in text:
+            raise PromiseBroken(f"P12: {where} has a token")
