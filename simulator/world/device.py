@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from simulator.world import store_checks
 from simulator.world.app import WorldApp, registry_of
@@ -14,8 +14,9 @@ from simulator.world.cloud import WorldCloud
 from simulator.world.disk import Drive
 from simulator.world.ground import Ground, PromiseBroken
 from simulator.world.ledger import Edit, Ledger
-from simulator.world.network import CALM, Weather, passage
+from simulator.world.network import CALM, passage
 from simulator.world.people import Change, sql_of
+from simulator.world.steps import AGAIN_MS, OFF_MS, PAGE_FACTOR, PowerLost, StepRefused, no_barrier
 from syncengine import Engine, Settings
 from syncengine.clock import fresh_id
 from syncengine.errors import StoreDamaged, StoreForeign, SyncEngineError
@@ -33,25 +34,6 @@ from syncengine.sync.report import RoundHooks, RoundReport
 from syncengine.sync.round import sync_round
 
 Made = TypeVar("Made")
-
-OFF_MS = (1_000, 120_000)
-"""How long a device stays off after its power went."""
-
-
-PAGE_FACTOR = 5
-"""So much likelier does the power go while a page is written: there is most to get wrong, and it is seldom."""
-
-
-AGAIN_MS = 30_000
-"""When an app that its disk has stopped is opened again."""
-
-
-class StepRefused(Exception):
-    """The engine has refused a step, because this device's disk fails or its file is damaged."""
-
-
-class PowerLost(Exception):
-    """The step did not come to its end as far as this device is concerned."""
 
 
 class Device:
@@ -421,7 +403,7 @@ class Device:
             speaker,
             settings=self.settings,
             chance=chance,
-            barriers=_no_barrier,
+            barriers=no_barrier,
             hooks=RoundHooks(settle=settling(self.store, self.registry)),
             carriage=Carriage(overlaps=True, encode=encoded_entries if self._encodes else None),
         )
@@ -500,10 +482,3 @@ class Device:
     def _carried(self, call: Carried, *, fate: str = "") -> Answer | SyncEngineError:
         request_id = fresh_id(self._ids)
         return self._cloud.carry(call, request_id=request_id, lane=self._lane, clock=self.clock, fate=fate)
-
-
-def _no_barrier(migration: str) -> NoReturn:
-    raise AssertionError(f"the world's app has no online migration, such as {migration}")
-
-
-__all__ = ["Device", "PowerLost", "Weather"]

@@ -242,7 +242,7 @@ class World:
         device.upgrade(version)
         if device.engine is not None and is_sound:
             checks.check_conversion(self.ledger, device, before)
-            store_checks.check_rows_stay(self.ledger, device, shown)
+            store_checks.check_rows_stay(self.ledger, device, shown - before)
 
     def mend_disk(self, device: Device) -> None:
         """It works again. An app whose store could be read only is started anew."""

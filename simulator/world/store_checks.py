@@ -53,7 +53,10 @@ def _rows(device: "Device") -> list[tuple[object, ...]]:
 
 
 def check_rows_stay(ledger: Ledger, device: "Device", before: set[str]) -> None:
-    """P6, P8: an upgrade, whether it was done or given up, keeps every value of every row that there is room for."""
+    """P6, P8: an upgrade, whether it was done or given up, keeps every value of every row that there is room for.
+
+    Of what waits to be sent the judge of P9 speaks.
+    """
     aside = {
         found
         for row in device.store.query("SELECT body, body_original FROM _sync_quarantine")
