@@ -1,5 +1,6 @@
 """Choose what is sent next, give it numbers, and freeze it on disk before a byte leaves the device."""
 
+from collections.abc import Iterator
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
@@ -57,12 +58,21 @@ def _last_sequence(behind: Batch | None) -> int:
 def _claimed_again(store: "Store", owner: str, limits: Limits, *, epoch: int, after: int) -> list[Entry]:
     batch: list[Entry] = []
     size_bytes = 0
-    for unit in units(claimed_entries(store, owner, limits, epoch=epoch, after=after)):
+    for unit in _parts(units(claimed_entries(store, owner, limits, epoch=epoch, after=after))):
         size_bytes += sum(entry.size_bytes for entry in unit)
         if batch and (len(batch) + len(unit) > limits.entries_max or size_bytes > limits.bytes_max):
             break
         batch += unit
     return [_emptied(entry) for entry in batch]
+
+
+def _parts(groups: Iterator[list[Entry]]) -> Iterator[list[Entry]]:
+    """Groups whole. Empty numbers are nobody's: as many as were too much for one request are sent in several."""
+    for group in groups:
+        if all(entry.kind is Kind.VOID for entry in group):
+            yield from ([entry] for entry in group)
+        else:
+            yield group
 
 
 def _emptied(entry: Entry) -> Entry:

@@ -93,8 +93,16 @@ class Batch:
 
     @property
     def is_one_unit(self) -> bool:
-        """True when it cannot be cut: one entry, or one group."""
-        return len({entry.group_id for entry in self.entries}) == 1
+        """True when it cannot be cut: one entry, or one group that is more than empty numbers."""
+        if len(self.entries) == 1:
+            return True
+        one_group = len({entry.group_id for entry in self.entries}) == 1
+        return one_group and not self.is_empty_numbers
+
+    @property
+    def is_empty_numbers(self) -> bool:
+        """Nothing in it has a body."""
+        return all(entry.kind is Kind.VOID for entry in self.entries)
 
 
 class Result(NamedTuple):

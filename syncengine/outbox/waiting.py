@@ -19,7 +19,7 @@ Part = tuple[bool, list[Row]]
 """True: edits with bodies beyond doubt, each a group of its own, or all of one. False: the rows of one group."""
 
 WINDOW_IDS, PASSED_IDS_MAX = 5_000, 2_500
-KEY, BODY, GROUP = 6, 7, 12
+OWNER, KEY, BODY, GROUP = 1, 6, 7, 12
 EXTRA, IS_UNPULLED, MAY_BE_PLAIN = 21, 22, 23
 _VALUES_OF_KIND = frozenset({str, int, float, bool, type(None)})
 
@@ -30,8 +30,11 @@ def waiting_parts(store: "Store", owner: str, *, page_entries: Callable[[], int]
     A queue may be longer than memory should hold.
     """
     rest: list[Row] = []
+    group_entries_max = store.settings.group_entries_max
     for page in _pages(store, owner, page_entries):
         rows = rest + page
+        if len(rows) > group_entries_max:
+            rows = _in_groups_of_at_most(group_entries_max, rows, store=store)
         cut = _begin_of_last_group(rows)
         rest = rows[cut:]
         yield from _parts(rows[:cut])
@@ -70,6 +73,23 @@ def _filed_pages(
         if len(page) < entries_max:
             return
         after = page[-1][0]
+
+
+def _in_groups_of_at_most(entries_max: int, rows: list[Row], *, store: "Store") -> list[Row]:
+    """Cut what no block of `engine.write()` has made, which is judged before it commits: the cloud takes no more."""
+    cut: list[Row] = []
+    for group_id, run in groupby(rows, key=itemgetter(GROUP)):
+        group = list(run)
+        if len(group) > entries_max:
+            first, owner = group[0][0], group[0][OWNER]
+            store.run("outbox", "cut_group", first=first, owner=owner, group_id=group_id, entries_max=entries_max)
+            group = [_of_group(row, first + (row[0] - first) // entries_max * entries_max) for row in group]
+        cut += group
+    return cut
+
+
+def _of_group(row: Row, group_id: int) -> Row:
+    return (*row[:GROUP], group_id, *row[GROUP + 1 :])
 
 
 def _begin_of_last_group(rows: list[Row]) -> int:

@@ -19,12 +19,11 @@ from syncengine.errors import (
     CursorGone,
     NotOurServer,
     ProtocolViolation,
-    RateLimited,
     SequenceGap,
     SyncEngineError,
 )
 from syncengine.events import BatchConfirmed, BatchSent, EntryQuarantined
-from syncengine.outbox.entry import AllApplied, Batch, Kind, Settled
+from syncengine.outbox.entry import AllApplied, Batch, Settled
 from syncengine.outbox.numbering import DrainState
 from syncengine.outbox.sendable import INTEGER_MAX
 from syncengine.outbox.settlement import end_conflicts
@@ -34,6 +33,7 @@ from syncengine.sync.barrier import Barriers, StepSetAside, next_page
 from syncengine.sync.calls import Answer, Begin, Call, End, Hello, HelloSaid, Push, PushSaid
 from syncengine.sync.carriage import Carriage
 from syncengine.sync.line import next_entries_max
+from syncengine.sync.refusals import Refusals
 from syncengine.sync.report import Pulled, RoundHooks, RoundReport
 from syncengine.sync.standing import Standing, standing
 
@@ -46,8 +46,6 @@ EPOCH_STEP_MAX = 1_000_000
 """Two copies of one device begin epochs of their own: a step by chance keeps them apart."""
 COUNTED_ENTRIES_MAX = 10_000
 """A longer queue is not counted anew after each batch."""
-UNAVAILABLE_FACTOR = 4
-"""A lone entry that the cloud breaks on (5xx) gets this many times the tries of one that it refuses (4xx)."""
 
 CALL_FAILURES = (
     BackendUnreachable,
@@ -136,7 +134,7 @@ class Draining:
         self._sendable = 0
         self._pushes = 0
         self._applied = 0
-        self._refusals = 0
+        self._refusals = Refusals(outbox, owner, settings=settings)
         self._epochs = 0
         self._items: list[int] = []
 
@@ -317,12 +315,12 @@ class Draining:
             said = yield from self._carried(push)
         except BatchRefused as error:
             self._ahead = None
-            self._refused(batch, error)
+            self._tell_items(self._refusals.refused(batch, error), code=error.code())
         except SequenceGap as gap:
             self._ahead = None
             yield from self._gap(gap, first=first)
         except (BackendUnavailable, BackendUnreachable) as error:
-            self._not_taken(batch, error)
+            self._tell_items(self._refusals.not_taken(batch, error), code=error.code())
             raise
         else:
             yield from self._answered(push, said)
@@ -419,7 +417,7 @@ class Draining:
                 "The backend answered a push without a word about any of its entries.",
                 fix="Nothing was lost; they are sent again.",
             )
-        self._refusals = 0
+        self._refusals.end()
         self._applied += settled.applied
         self._outbox.record_success(self._owner)
         self._resize(sent=len(batch.entries), took_ms=said.took_ms)
@@ -444,42 +442,6 @@ class Draining:
         entries_max = next_entries_max(present, sent=sent, took_ms=took_ms, settings=self._settings)
         if entries_max != present:
             self._outbox.resize_batches(self._owner, entries_max=entries_max)
-
-    def _refused(self, batch: Batch, error: BatchRefused) -> None:
-        """The cloud cannot read the request: halve it, down to the one entry or group at fault."""
-        if batch.is_one_unit:
-            self._refused_alone(batch, error, attempts_max=self._settings.attempts_of_one_entry_max)
-            return
-        self._refusals += 1
-        if error.status == 413 or self._refusals >= self._settings.attempts_before_halving:
-            self._refusals = 0
-            self._halve(batch)
-
-    def _halve(self, batch: Batch) -> None:
-        self._outbox.resize_batches(self._owner, entries_max=len(batch.entries) // 2)
-
-    def _refused_alone(self, batch: Batch, error: SyncEngineError, *, attempts_max: int) -> None:
-        if all(entry.kind is Kind.VOID for entry in batch.entries):
-            raise error  # an empty number cannot be at fault
-        attempts = self._outbox.count_attempt(batch.entries, error_code=error.code())
-        if attempts < attempts_max:
-            return
-        message = f"the backend could not take it, {attempts} times, sent alone"
-        items = self._outbox.void(batch.entries, code=error.code(), message=message)
-        self._tell_items(items, code=error.code())
-
-    def _not_taken(self, batch: Batch, error: BackendUnavailable | BackendUnreachable) -> None:
-        """No answer, or 5xx: a smaller batch next time, for this one may be what the cloud or the line breaks on.
-
-        A lone entry goes to quarantine only after many rounds in which the cloud answered hello and broke on it.
-        """
-        if isinstance(error, RateLimited) or getattr(error, "retry_after_ms", None) is not None:
-            return
-        if not batch.is_one_unit:
-            self._halve(batch)
-        elif isinstance(error, BackendUnavailable):
-            attempts_max = UNAVAILABLE_FACTOR * self._settings.attempts_of_one_entry_max
-            self._refused_alone(batch, error, attempts_max=attempts_max)
 
     def _gap(self, gap: SequenceGap, *, first: int) -> Generator[Call, Answer, None]:
         """The cloud lost what it had confirmed, so it has none of these: they get new numbers."""
