@@ -16,7 +16,7 @@ from syncengine.local.identifiers import quoted
 from syncengine.migrate.registry import MigrationRegistry
 from syncengine.remote.http_backend import HttpBackend
 from syncengine.remote.wire import ROWS_PER_PAGE_MAX, RowsRequest
-from syncengine.server.storage import Storage
+from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.settings import Settings
 
 Address = tuple[str, str]
@@ -150,7 +150,7 @@ def read_ledger(cloud_folder: Path, *, user: str) -> CloudLedger:
 
 def place_witness(cloud_folder: Path) -> None:
     """Triggers in the server's new database note each writing of each row, whatever the server's code says of it."""
-    Storage(str(cloud_folder), clock=SystemClock()).close()
+    SqliteStorage(str(cloud_folder), clock=SystemClock()).close()
     connection = open_server_db(str(cloud_folder / "cloud.db"))
     try:
         connection.execute(WITNESS_SQL)

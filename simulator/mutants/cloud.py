@@ -7,7 +7,7 @@ from simulator.mutants.surgery import PLAIN, QUIET, RESTORED, STORMY, Mutant, Pa
 CLOUD = "syncengine.server.cloud:Cloud"
 CLOUD_MODULE = "syncengine.server.cloud"
 RULES = "syncengine.server.rules"
-STORAGE = "syncengine.server.storage:Storage"
+STORAGE = "syncengine.server.sqlite_storage:SqliteStorage"
 
 
 def does_everything_again(surgery: Surgery) -> None:
@@ -17,9 +17,9 @@ def does_everything_again(surgery: Surgery) -> None:
 
     fresh = Cloud._settled
 
-    def repeated(self: Any, lane: Any, *, entries: Any, device_seq: int) -> Any:
+    def repeated(self: Any, stored: Any, lane: Any, *, entries: Any, device_seq: int) -> Any:
         known = [entry for entry in entries if entry.sequence <= device_seq]
-        return fresh(self, lane, entries=known, values_are_good=False) if known else []
+        return fresh(self, stored, lane, entries=known, values_are_good=False) if known else []
 
     surgery.replace(CLOUD, "_repeated", repeated)
     surgery.around(
@@ -79,7 +79,7 @@ def leaves_out_the_end_of_a_page(surgery: Surgery) -> None:
 def tells_rows_of_others(surgery: Surgery) -> None:
     def of_anybody(changes: Part) -> Part:
         def found(self: Any, user: Any, **more: Any) -> Any:
-            others = sorted(other for other in self.users() if other != user)
+            others = sorted(other for (other,) in self._run("tenants") if other != user)
             for other in (user, *others):
                 yield from changes(self, other, **more)
 
@@ -106,7 +106,7 @@ def does_not_know_that_it_was_restored(surgery: Surgery) -> None:
     from syncengine.server.cursor import Standing
 
     surgery.replace(CLOUD_MODULE, "standing", lambda position, **more: Standing.GOOD)
-    surgery.replace(CLOUD, "_begin_life", lambda self, lane: None)
+    surgery.replace(CLOUD_MODULE, "_begin_life", lambda stored, lane: None)
     surgery.replace(STORAGE, "raise_epoch", lambda self, user: None)
 
 

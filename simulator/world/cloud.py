@@ -33,7 +33,8 @@ from syncengine.server.cloud import Cloud, Pushed
 from syncengine.server.push_reading import Entry, Push
 from syncengine.server.receipts import told
 from syncengine.server.request_body import parse_body
-from syncengine.server.storage import Lane, Storage
+from syncengine.server.sqlite_storage import SqliteStorage
+from syncengine.server.storage import Lane
 from syncengine.sync.calls import Answer, Carried
 from syncengine.sync.courier import carry
 from syncengine.testing.images import Files
@@ -68,7 +69,7 @@ class Effect:
 class _Witnessed(Cloud):
     """The shipped rules; whatever comes in, as values or as text, passes the witness."""
 
-    def __init__(self, world: "WorldCloud", storage: Storage, *, clock: DeviceClock) -> None:
+    def __init__(self, world: "WorldCloud", storage: SqliteStorage, *, clock: DeviceClock) -> None:
         super().__init__(storage, clock=clock)
         self._world = world
         self.storage = storage
@@ -111,7 +112,7 @@ class WorldCloud:
         self._opened += 1
         chance = self._chance.stream("cloud", self._opened)
         failure, self.drive.failure = self.drive.failure, ""
-        storage = Storage(str(self.drive.folder), clock=self._clock, chance=chance)
+        storage = SqliteStorage(str(self.drive.folder), clock=self._clock, chance=chance)
         opened = _Witnessed(self, storage, clock=self._clock)
         self.drive.failure = failure
         return opened

@@ -20,7 +20,7 @@ from syncengine.errors import BackendAddressRefused
 from syncengine.server.app import create_app
 from syncengine.server.cloud import Cloud
 from syncengine.server.sign_in import SignIn, by_web_token
-from syncengine.server.storage import Storage
+from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.vocabulary import SchemaVersion, UserId
 
 _CONNECTIONS_WAITING_MAX = 128
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("give --data")
     clock = SystemClock()
     schema_min = dict(getattr(asked, "schema_min", None) or ())
-    cloud = Cloud(Storage(asked.data, clock=clock), clock=clock, schema_min=schema_min)
+    cloud = Cloud(SqliteStorage(asked.data, clock=clock), clock=clock, schema_min=schema_min)
     try:
         if asked.command == "add-token":
             token = cloud.add_token(UserId(asked.user), chance=system_random())

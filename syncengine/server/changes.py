@@ -6,7 +6,7 @@ import orjson
 
 from syncengine.remote.wire import PROTOCOL, BesidePatch, EntryKind, PullAnswer, PullItem
 from syncengine.server.rules import Patch, Place
-from syncengine.server.storage import ChangedRow, Storage
+from syncengine.server.storage import ChangedRow, Transaction
 from syncengine.vocabulary import UserId
 
 GROUP_BYTES_MAX = 12 * 1024 * 1024
@@ -40,24 +40,24 @@ class PageHead:
 
 
 def read_changes(
-    storage: Storage, user: UserId, *, after: Reached, head: int, items_max: int, bytes_max: int
+    stored: Transaction, user: UserId, *, after: Reached, head: int, items_max: int, bytes_max: int
 ) -> ChangesPage:
     """At most `items_max` rows and about `bytes_max` bytes; more only to end with a group that does not fit."""
-    rows, last, more = _rows(storage, user, after=after, items_max=items_max, bytes_max=bytes_max)
+    rows, last, more = _rows(stored, user, after=after, items_max=items_max, bytes_max=bytes_max)
     if not more:
         last = (head, head)
     has_patches = any(row.patches for row in rows)
-    patches = storage.patches_between(user, after=after, last=last) if has_patches else {}
+    patches = stored.patches_between(user, after=after, last=last) if has_patches else {}
     return ChangesPage(rows=tuple(rows), patches=patches, last=last, more=more)
 
 
 def _rows(
-    storage: Storage, user: UserId, *, after: Reached, items_max: int, bytes_max: int
+    stored: Transaction, user: UserId, *, after: Reached, items_max: int, bytes_max: int
 ) -> tuple[list[ChangedRow], Reached, bool]:
     """The rows, the last of their places, and whether others follow."""
     rows: list[ChangedRow] = []
     size_bytes = whole_groups = 0
-    for row in storage.changes_after(user, group_version=after[0], version=after[1]):
+    for row in stored.changes_after(user, group_version=after[0], version=after[1], rows_likely=items_max + 1):
         begins_group = not rows or row.group_version != rows[-1].group_version
         if begins_group:
             whole_groups = len(rows)

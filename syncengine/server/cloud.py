@@ -5,7 +5,6 @@ The server calls it from its request handlers and the simulator calls it directl
 
 import hashlib
 import random
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -40,7 +39,7 @@ from syncengine.server.push_reading import Entry, Push, RowEntry, push_of
 from syncengine.server.receipts import Receipt, told
 from syncengine.server.rows_at_work import RowsAtWork
 from syncengine.server.settling import Settling, keys_of
-from syncengine.server.storage import Lane, Storage, Tenant
+from syncengine.server.storage import Lane, Storage, Tenant, Transaction
 from syncengine.vocabulary import SchemaVersion, UserId
 
 FORGET_ROWS_MAX = 10_000
@@ -72,7 +71,7 @@ class Pushed:
 
 
 class Cloud:
-    """All users' rows and receipts in one folder. May be used from any thread; one call works at a time.
+    """All users' rows and receipts in one database. May be used from any thread.
 
     `user` is whom the caller has authenticated. Raises AuthRequired, and does nothing, for another user's request.
     """
@@ -90,13 +89,11 @@ class Cloud:
         self._schema_min = schema_min or {}
         self._storage = storage
         self._clock = clock
-        self._lock = threading.Lock()
         self._cursor_key = storage.cursor_key()
 
     def close(self) -> None:
-        """Wait for the call at work, then close the database."""
-        with self._lock:
-            self._storage.close()
+        """Wait for the calls at work, then close the database."""
+        self._storage.close()
 
     def add_token(self, user: UserId, *, chance: random.Random) -> str:
         """A fresh token of this user, who is made when new. Only its hash is kept: it cannot be shown again."""
@@ -106,13 +103,11 @@ class Cloud:
 
     def accept_token(self, user: UserId, *, token: str) -> None:
         """Let `token` stand for this user from now on."""
-        with self._lock:
-            self._storage.add_token(user, token_hash=_hashed(token))
+        self._storage.add_token(user, token_hash=_hashed(token))
 
     def user_of(self, token: str) -> UserId | None:
         """Whose token it is; None for nobody's."""
-        with self._lock:
-            return self._storage.user_of_token(_hashed(token))
+        return self._storage.user_of_token(_hashed(token))
 
     def health(self, nonce: str) -> HealthAnswer:
         """The nonce back: only a server that is really there can know it."""
@@ -122,13 +117,16 @@ class Cloud:
         """Where this device and this user stand. Changes no rows; a restored database begins another life here."""
         _refuse_other_user(user, request)
         lane = Lane(user=user, device=request.device, epoch=request.epoch)
-        with self._lock, self._storage.transaction():
-            device_seq = self._storage.device_sequence(lane)
-            may_read_on = self._may_read_on(user, cursor=request.cursor)
+
+        def stand(stored: Transaction) -> tuple[int, bool, Tenant]:
+            device_seq = stored.device_sequence(lane)
+            may_read_on = self._may_read_on(stored, user, cursor=request.cursor)
             has_lost = request.confirmed_seq > device_seq
             if has_lost:
-                self._begin_life(lane)
-            tenant = self._storage.tenant(user)
+                _begin_life(stored, lane)
+            return device_seq, may_read_on and not has_lost, stored.tenant(user)
+
+        device_seq, may_read_on, tenant = self._storage.write(user, stand)
         return HelloAnswer(
             request_id=request.request_id,
             server_time=self._now(),
@@ -137,7 +135,7 @@ class Cloud:
             head=tenant.head,
             floor=tenant.floor,
             cloud_version=tenant.cloud_version,
-            action=self._action(request, may_read_on=may_read_on and not has_lost),
+            action=self._action(request, may_read_on=may_read_on),
             limits=Limits(entries_max=self.limits.entries_max, bytes_max=self.limits.body_bytes_max),
         )
 
@@ -178,20 +176,7 @@ class Cloud:
     def rows(self, user: UserId, request: RowsRequest) -> RowsAnswer:
         """One page of the user's living rows, without what lies beside them."""
         _refuse_other_user(user, request)
-        rows: list[CloudRow] = []
-        size_bytes = 0
-        more = False
-        with self._lock:
-            for found in self._storage.page(
-                user, collection=request.collection, after=request.after or "", limit=request.limit + 1
-            ):
-                size_bytes += found.body_bytes
-                more = len(rows) == request.limit or (bool(rows) and size_bytes > self.limits.page_bytes_max)
-                if more:
-                    break
-                rows.append(
-                    CloudRow(key=found.key, version=found.version, body=found.body, shape_version=found.shape_version)
-                )
+        rows, more = self._storage.read(user, lambda stored: self._living(stored, user, request))
         return RowsAnswer(
             request_id=request.request_id,
             server_time=self._now(),
@@ -199,21 +184,37 @@ class Cloud:
             next=rows[-1].key if more else None,
         )
 
+    def _living(self, stored: Transaction, user: UserId, request: RowsRequest) -> tuple[list[CloudRow], bool]:
+        """Rows of a page, and whether others follow."""
+        rows: list[CloudRow] = []
+        size_bytes = 0
+        for found in stored.page(
+            user, collection=request.collection, after=request.after or "", limit=request.limit + 1
+        ):
+            size_bytes += found.body_bytes
+            if len(rows) == request.limit or (rows and size_bytes > self.limits.page_bytes_max):
+                return rows, True
+            rows.append(
+                CloudRow(key=found.key, version=found.version, body=found.body, shape_version=found.shape_version)
+            )
+        return rows, False
+
     def compact(self, *, keep_days: int) -> int:
         """Forget rows that were deleted more than so many days ago; how many. Cursors from before read anew."""
         before_ms = self._clock.now_ms() - keep_days * _DAY_MS
-        with self._lock:
-            return sum(self._compact(user, before_ms=before_ms) for user in self._storage.users())
+        return sum(self._compact(user, before_ms=before_ms) for user in self._storage.users())
 
     def _compact(self, user: UserId, *, before_ms: int) -> int:
+        def forget_some(stored: Transaction) -> int:
+            old = stored.old_tombstones(user, before_ms=before_ms, rows_max=FORGET_ROWS_MAX)
+            if old:
+                stored.forget(user, tombstones=old)
+            return len(old)
+
         forgotten = 0
-        while True:
-            with self._storage.transaction():
-                old = self._storage.old_tombstones(user, before_ms=before_ms, rows_max=FORGET_ROWS_MAX)
-                if not old:
-                    return forgotten
-                self._storage.forget(user, tombstones=old)
-            forgotten += len(old)
+        while some := self._storage.write(user, forget_some):
+            forgotten += some
+        return forgotten
 
     def _action(self, request: HelloRequest, *, may_read_on: bool) -> Action:
         lowest = self._schema_min.get(request.app)
@@ -221,40 +222,35 @@ class Cloud:
             return Action.DRAIN_ONLY
         return Action.OK if may_read_on else Action.RESYNC
 
-    def _begin_life(self, lane: Lane) -> None:
-        """The database lacks what it had confirmed: it is an older copy, and cursors of its other future are void.
-
-        All numbers of the lane are used up from now on: the same loss is not found twice, and what was sent before
-        it and comes late is not done over what is written after it.
-        """
-        self._storage.write_receipts(lane, receipts=[Receipt(INTEGER_MAX, "lost")])
-        self._storage.raise_epoch(lane.user)
-
-    def _may_read_on(self, user: UserId, *, cursor: str | None) -> bool:
+    def _may_read_on(self, stored: Transaction, user: UserId, *, cursor: str | None) -> bool:
         if cursor is None:
             return True
-        _, found = self._stood(user, cursor=cursor, tenant=self._storage.tenant(user))
+        _, found = self._stood(stored, user, cursor=cursor, tenant=stored.tenant(user))
         if found is Standing.CONTRADICTED:
-            self._storage.raise_epoch(user)
+            stored.raise_epoch(user)
         return found is Standing.GOOD
 
     def _pushed(self, user: UserId, push: Push) -> Pushed:
         _refuse_other_user(user, push)
-        entries = push.entries
-        if len(entries) > self.limits.entries_max:
+        if len(push.entries) > self.limits.entries_max:
             raise BatchRefused(f"A push holds at most {self.limits.entries_max} entries.", status=413)
         lane = Lane(user=user, device=push.device, epoch=push.epoch)
-        with self._lock, self._storage.transaction():
-            device_seq = self._storage.device_sequence(lane)
-            _refuse_gap(entries, device_seq=device_seq)
-            results = self._repeated(lane, entries=entries, device_seq=device_seq)
-            fresh = entries[len(results) :]
-            if fresh:
-                results += self._settled(lane, entries=fresh, values_are_good=push.values_are_good)
-                device_seq = fresh[-1].sequence
+        return self._storage.write(user, lambda stored: self._push_in(stored, lane, push))
+
+    def _push_in(self, stored: Transaction, lane: Lane, push: Push) -> Pushed:
+        entries = push.entries
+        device_seq = stored.device_sequence(lane)
+        _refuse_gap(entries, device_seq=device_seq)
+        results = self._repeated(stored, lane, entries=entries, device_seq=device_seq)
+        fresh = entries[len(results) :]
+        if fresh:
+            results += self._settled(stored, lane, entries=fresh, values_are_good=push.values_are_good)
+            device_seq = fresh[-1].sequence
         return Pushed(device_seq=device_seq, results=tuple(results))
 
-    def _repeated(self, lane: Lane, *, entries: Sequence[Entry], device_seq: int) -> list[tuple[str, Receipt]]:
+    def _repeated(
+        self, stored: Transaction, lane: Lane, *, entries: Sequence[Entry], device_seq: int
+    ) -> list[tuple[str, Receipt]]:
         """What was answered before. Bodies are not compared: sequence and token alone say that it is the same entry.
 
         Behind a number that another copy of the store used nothing is done: the order of this one's edits would be
@@ -263,22 +259,24 @@ class Cloud:
         known = [entry for entry in entries if entry.sequence <= device_seq]
         if not known:
             return []
-        receipts = self._storage.receipts(lane, first=known[0].sequence, last=known[-1].sequence)
+        receipts = stored.receipts(lane, first=known[0].sequence, last=known[-1].sequence)
         repeated = [_told_again(entry, receipts.get(entry.sequence)) for entry in known]
         if any(status == "reused" for status, _ in repeated):
             repeated += [("reused", Receipt(entry.sequence, "lost")) for entry in entries[len(known) :]]
         return repeated
 
-    def _settled(self, lane: Lane, *, entries: Sequence[Entry], values_are_good: bool) -> list[tuple[str, Receipt]]:
+    def _settled(
+        self, stored: Transaction, lane: Lane, *, entries: Sequence[Entry], values_are_good: bool
+    ) -> list[tuple[str, Receipt]]:
         faults = {
             entry.sequence: fault
             for entry in entries
             if not isinstance(entry, RowEntry) and (fault := entry_fault(entry, values_are_good=values_are_good))
         }
         sound = [entry for entry in entries if entry.sequence not in faults] if faults else entries
-        tenant = self._storage.tenant(lane.user)
+        tenant = stored.tenant(lane.user)
         rows = RowsAtWork(
-            self._storage,
+            stored,
             lane.user,
             keys=keys_of(sound),
             head=tenant.head,
@@ -287,31 +285,34 @@ class Cloud:
         settling = Settling(rows, writer=lane.writer, cloud_version=tenant.cloud_version, faults=faults)
         receipts = settling.settle(entries)
         rows.write()
-        self._storage.write_receipts(lane, receipts=receipts)
+        stored.write_receipts(lane, receipts=receipts)
         if rows.head > tenant.head:
-            self._storage.write_mark(lane.user, last_version=rows.head)
-        self._storage.write_tenant(lane.user, head=rows.head, cloud_version=settling.cloud_version)
+            stored.write_mark(lane.user, last_version=rows.head)
+        stored.write_tenant(lane.user, head=rows.head, cloud_version=settling.cloud_version)
         return [(receipt.outcome, receipt) for receipt in receipts]
 
     def _pulled(self, user: UserId, request: PullRequest) -> tuple[ChangesPage, PageHead]:
         """Raises CursorGone; a restored database is noticed here, and then begins another life."""
         _refuse_other_user(user, request)
-        with self._lock:
-            with self._storage.reading():
-                tenant = self._storage.tenant(user)
-                after, found = self._read_on(user, cursor=request.cursor, tenant=tenant)
-                if found is Standing.GOOD:
-                    return self._page(user, request, after=after, tenant=tenant)
-            if found is Standing.CONTRADICTED:
-                with self._storage.transaction():
-                    self._storage.raise_epoch(user)
+
+        def read(stored: Transaction) -> tuple[tuple[ChangesPage, PageHead] | None, Standing]:
+            tenant = stored.tenant(user)
+            after, found = self._read_on(stored, user, cursor=request.cursor, tenant=tenant)
+            page = self._page(stored, user, request, after=after, tenant=tenant) if found is Standing.GOOD else None
+            return page, found
+
+        page, found = self._storage.read(user, read)
+        if page is not None:
+            return page
+        if found is Standing.CONTRADICTED:
+            self._storage.write(user, lambda stored: stored.raise_epoch(user))
         raise cursor_gone("below_floor" if found is Standing.BELOW_FLOOR else "other_epoch")
 
     def _page(
-        self, user: UserId, request: PullRequest, *, after: Position, tenant: Tenant
+        self, stored: Transaction, user: UserId, request: PullRequest, *, after: Position, tenant: Tenant
     ) -> tuple[ChangesPage, PageHead]:
         page = read_changes(
-            self._storage,
+            stored,
             user,
             after=(after.group_version, after.version),
             head=tenant.head,
@@ -322,31 +323,45 @@ class Cloud:
             request_id=request.request_id,
             server_time=self._now(),
             server_epoch=tenant.server_epoch,
-            cursor=self._cursor(user, reached=page.last, begun=after),
+            cursor=self._cursor(stored, user, reached=page.last, begun=after),
         )
         return page, head
 
-    def _read_on(self, user: UserId, *, cursor: str | None, tenant: Tenant) -> tuple[Position, Standing]:
+    def _read_on(
+        self, stored: Transaction, user: UserId, *, cursor: str | None, tenant: Tenant
+    ) -> tuple[Position, Standing]:
         start = Position(epoch=tenant.server_epoch, group_version=0, version=0, mark=0, floor=tenant.floor)
         if cursor is None:
             return start, Standing.GOOD
-        position, found = self._stood(user, cursor=cursor, tenant=tenant)
+        position, found = self._stood(stored, user, cursor=cursor, tenant=tenant)
         return position or start, found
 
-    def _stood(self, user: UserId, *, cursor: str, tenant: Tenant) -> tuple[Position | None, Standing]:
+    def _stood(
+        self, stored: Transaction, user: UserId, *, cursor: str, tenant: Tenant
+    ) -> tuple[Position | None, Standing]:
         position = read_cursor(cursor, user=user, key=self._cursor_key)
-        mark = self._storage.mark_at(user, version=position.group_version) if position else 0
+        mark = stored.mark_at(user, version=position.group_version) if position else 0
         found = standing(position, epoch=tenant.server_epoch, head=tenant.head, floor=tenant.floor, mark=mark)
         return position, found
 
-    def _cursor(self, user: UserId, *, reached: Reached, begun: Position) -> str:
+    def _cursor(self, stored: Transaction, user: UserId, *, reached: Reached, begun: Position) -> str:
         group_version, version = reached
-        mark = self._storage.mark_at(user, version=group_version)
+        mark = stored.mark_at(user, version=group_version)
         position = replace(begun, group_version=group_version, version=version, mark=mark)
         return written_cursor(position, user=user, key=self._cursor_key)
 
     def _now(self) -> str:
         return iso(self._clock.now_ms())
+
+
+def _begin_life(stored: Transaction, lane: Lane) -> None:
+    """The database lacks what it had confirmed: it is an older copy, and cursors of its other future are void.
+
+    All numbers of the lane are used up from now on: the same loss is not found twice, and what was sent before
+    it and comes late is not done over what is written after it.
+    """
+    stored.write_receipts(lane, receipts=[Receipt(INTEGER_MAX, "lost")])
+    stored.raise_epoch(lane.user)
 
 
 def _version_or_none(text: str, *, lowest: SchemaVersion) -> SchemaVersion | None:

@@ -1,35 +1,14 @@
 """A user's rows while one push works on them: read together, changed in memory group by group, written together."""
 
 from collections.abc import Collection, Mapping
-from typing import Protocol
 
 from syncengine.server.judge import GROUP_TOO_LARGE, EntryRejected
 from syncengine.server.rules import Change, Judged, Patch, Place, Row, judged, needs_body
-from syncengine.server.storage import BODY_READ_AHEAD_BYTES_MAX, UNREAD
+from syncengine.server.storage import BODY_READ_AHEAD_BYTES_MAX, UNREAD, RowStorage
 from syncengine.vocabulary import UserId
 
 WAITING_BYTES_MAX = 16 * 1024 * 1024
 """Rows of whole groups that wait to be written; more are written in between, in the same transaction."""
-
-
-class RowStorage(Protocol):
-    """Where the rows of one push come from and go to: a database in a transaction, or documents of one commit."""
-
-    def read_rows(self, user: UserId, *, keys: Mapping[str, Collection[str]]) -> dict[Place, Row]:
-        """The rows that are there, of these keys by collection; large bodies may come as UNREAD."""
-        ...
-
-    def body(self, user: UserId, *, place: Place) -> str:
-        """The JSON of a living row."""
-        ...
-
-    def write_rows(self, user: UserId, *, rows: Mapping[Place, Row], group_versions: Mapping[Place, int]) -> None:
-        """Those that have a group version: the last version of the group that changed it."""
-        ...
-
-    def write_patches(self, user: UserId, *, patches: Mapping[Place, tuple[Patch, ...]]) -> None:
-        """What lies beside each of these rows from now on."""
-        ...
 
 
 class RowsAtWork:

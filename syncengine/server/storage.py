@@ -1,26 +1,13 @@
-"""The cloud's database: what is stored and in which transaction. Knows nothing of HTTP nor of the rules."""
+"""What the cloud asks of its database, in the rules' own words. Knows nothing of HTTP, nor of any database."""
 
-import json
-import random
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
-import orjson
-
-from syncengine.clock import Clock, iso, system_random
-from syncengine.errors import StoreSuperseded
-from syncengine.local.connection import open_server_db
-from syncengine.local.statements import statement, statements
 from syncengine.remote.wire import Document
 from syncengine.server.receipts import Receipt
 from syncengine.server.rules import Patch, Place, Row
 from syncengine.vocabulary import UserId
-
-SERVER_SQL = str(Path(__file__).parent / "sql")
-DATABASE_NAME = "cloud.db"
 
 BODY_READ_AHEAD_BYTES_MAX = 16 * 1024
 """Larger bodies are read one at a time, when a rule wants one."""
@@ -28,7 +15,7 @@ BODY_READ_AHEAD_BYTES_MAX = 16 * 1024
 UNREAD = "the body is in the database"
 """Stands in a row for a body that was not read."""
 
-Columns = tuple[Any, ...]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,278 +72,120 @@ class Tombstone(NamedTuple):
     group_version: int
 
 
-class Storage:
-    """One open database. Not for two threads at once: the Cloud holds a lock around each use."""
-
-    def __init__(
-        self,
-        folder: str,
-        *,
-        clock: Clock,
-        chance: random.Random | None = None,
-        editions: Sequence[str] | None = None,
-    ) -> None:
-        """Open or make `folder`/cloud.db and bring its tables up to date; `editions` stands for our own in a test.
-
-        Raises StoreSuperseded when a newer server wrote it, and what `open_server_db` raises.
-        """
-        Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._clock = clock
-        self._chance = chance or system_random()
-        self._connection = open_server_db(str(Path(folder) / DATABASE_NAME))
-        self._upgrade(editions or list(statements("schema", directory=SERVER_SQL).values()))
-
-    def close(self) -> None:
-        self._connection.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing, on the disk when the block ends. IMMEDIATE, because what we read decides what we write."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        finally:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """One state of the database, also while another process forgets tombstones."""
-        self._connection.execute("BEGIN")
-        try:
-            yield
-        finally:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-
-    def _upgrade(self, editions: Sequence[str]) -> None:
-        with self.transaction():
-            found = int(self._connection.execute("PRAGMA user_version").get)
-            if found > len(editions):
-                raise StoreSuperseded(
-                    "The cloud's database was written by a newer server.",
-                    why=f"it is edition {found}; this server knows {len(editions)}",
-                    fix="Start the newer server; nothing was changed.",
-                )
-            for edition in editions[found:]:
-                self._connection.execute(edition).fetchall()
-            if found == 0:
-                self._run("write_state", cursor_key=f"{self._chance.getrandbits(256):064x}")
-            self._connection.execute(f"PRAGMA user_version = {len(editions)}").fetchall()
-
-    # Users.
-
-    def cursor_key(self) -> bytes:
-        """What signs this database's cursors."""
-        return bytes.fromhex(self._run("cursor_key")[0][0])
-
-    def add_token(self, user: UserId, *, token_hash: str) -> None:
-        with self.transaction():
-            self._run("add_tenant", tenant=user, server_epoch=self._clock.now_ms())
-            self._run("add_token", tenant=user, token_hash=token_hash, created_at=self._now())
-
-    def user_of_token(self, token_hash: str) -> UserId | None:
-        found = self._run("tenant_of_token", token_hash=token_hash)
-        return UserId(found[0][0]) if found else None
-
-    def users(self) -> list[UserId]:
-        return [UserId(user) for (user,) in self._run("tenants")]
-
-    def tenant(self, user: UserId) -> Tenant:
-        """Where the rows of a known user stand."""
-        server_epoch, head, floor, cloud_version = self._run("tenant", tenant=user)[0]
-        return Tenant(server_epoch=server_epoch, head=head, floor=floor, cloud_version=cloud_version)
-
-    def write_tenant(self, user: UserId, *, head: int, cloud_version: str | None) -> None:
-        self._run("write_tenant", tenant=user, row_version=head, cloud_version=cloud_version)
-
-    def raise_epoch(self, user: UserId) -> None:
-        """Begin another life of this user's rows: every cursor of the old one is worthless from now on."""
-        self._run("raise_epoch", tenant=user, server_epoch=self._clock.now_ms())
-
-    # Rows.
+class RowStorage(Protocol):
+    """Where the rows of one push come from and go to: a database in a transaction, or documents of one commit."""
 
     def read_rows(self, user: UserId, *, keys: Mapping[str, Collection[str]]) -> dict[Place, Row]:
-        """The rows that are there of these keys by collection, all in one go; large bodies come as UNREAD."""
-        rows: dict[Place, Row] = {}
-        with_patches: list[Place] = []
-        for collection, asked in keys.items():
-            for key, version, shape, size_bytes, patches, writer, stood_on, body in self._run(
-                "rows_at",
-                tenant=user,
-                collection=collection,
-                keys=orjson.dumps(list(asked)).decode(),
-                body_bytes_max=BODY_READ_AHEAD_BYTES_MAX,
-            ):
-                known = UNREAD if body is None and size_bytes else body
-                rows[collection, key] = Row(version, shape, known, (), writer, stood_on)
-                if patches:
-                    with_patches.append((collection, key))
-        for place, beside in self._patches_at(user, places=with_patches).items():
-            rows[place] = rows[place]._replace(patches=beside)
-        return rows
-
-    def _patches_at(self, user: UserId, *, places: Collection[Place]) -> dict[Place, tuple[Patch, ...]]:
-        if not places:
-            return {}
-        return _by_place(self._run("patches_at", tenant=user, places=orjson.dumps(places).decode()))
+        """The rows that are there, of these keys by collection, all in one go; large bodies may come as UNREAD."""
+        ...
 
     def body(self, user: UserId, *, place: Place) -> str:
         """The JSON of a living row."""
-        body: str = self._run("body", tenant=user, collection=place[0], key=place[1])[0][0]
-        return body
+        ...
 
     def write_rows(self, user: UserId, *, rows: Mapping[Place, Row], group_versions: Mapping[Place, int]) -> None:
         """Those that have a group version: the last version of the group that changed it."""
-        changed_at = self._now()
-        # By position, in the order of the statement: names take twice as long to bind.
-        self._connection.executemany(
-            statement("cloud", "write_document", directory=SERVER_SQL),
-            (
-                (
-                    user,
-                    *place,
-                    version,
-                    group_version,
-                    shape,
-                    len(body or "") + (sum(len(each.body) for each in patches) if patches else 0),
-                    len(patches),
-                    writer,
-                    stood_on,
-                    changed_at,
-                    body,
-                )
-                for place, group_version in group_versions.items()
-                for version, shape, body, patches, writer, stood_on in (rows[place],)
-            ),
-        ).fetchall()
+        ...
 
-    def write_patches(self, user: UserId, *, patches: Mapping[Place, Sequence[Patch]]) -> None:
+    def write_patches(self, user: UserId, *, patches: Mapping[Place, tuple[Patch, ...]]) -> None:
         """What lies beside each of these rows from now on."""
-        at = {place: {"tenant": user, "collection": place[0], "key": place[1]} for place in patches}
-        self._run_many("delete_patches", at.values())
-        self._run_many(
-            "write_patch", ({**at[place], **each._asdict()} for place, beside in patches.items() for each in beside)
-        )
+        ...
+
+
+class Transaction(RowStorage, Protocol):
+    """What may be asked while one transaction of one user is open: of this user and of nobody else."""
+
+    def tenant(self, user: UserId) -> Tenant:
+        """Where the rows of a known user stand."""
+        ...
+
+    def write_tenant(self, user: UserId, *, head: int, cloud_version: str | None) -> None:
+        """How far a push has brought the user's rows."""
+        ...
+
+    def raise_epoch(self, user: UserId) -> None:
+        """Begin another life of this user's rows: every cursor of the old one is worthless from now on."""
+        ...
 
     def page(self, user: UserId, *, collection: str, after: str, limit: int) -> Iterator[PageRow]:
-        """Living rows after the key `after`, one at a time, so that the caller may stop at a number of bytes."""
-        found = self._connection.execute(
-            statement("cloud", "page", directory=SERVER_SQL),
-            {"tenant": user, "collection": collection, "after": after, "limit": limit},
-        )
-        for key, version, shape, body in found:
-            yield PageRow(key, version, shape, len(body), orjson.loads(body))
+        """Living rows after the key `after` in byte order, so that the caller may stop at a number of bytes."""
+        ...
 
-    # Changes.
+    def changes_after(
+        self, user: UserId, *, group_version: int, version: int, rows_likely: int
+    ) -> Iterator[ChangedRow]:
+        """Rows of every collection in the order of their last commit, tombstones too.
 
-    def changes_after(self, user: UserId, *, group_version: int, version: int) -> Iterator[ChangedRow]:
-        """Rows of every collection in the order of their last commit, one at a time; tombstones too."""
-        found = self._connection.execute(
-            statement("cloud", "changes_after", directory=SERVER_SQL),
-            {"tenant": user, "group_version": group_version, "version": version},
-        )
-        return map(ChangedRow._make, found)
+        The caller stops where it wants, likely after `rows_likely`: no more than that need be read ahead.
+        """
+        ...
 
     def patches_between(
         self, user: UserId, *, after: tuple[int, int], last: tuple[int, int]
     ) -> dict[Place, tuple[Patch, ...]]:
         """What lies beside the rows that `changes_after` gives from one place to another."""
-        return _by_place(
-            self._run(
-                "patches_between",
-                tenant=user,
-                group_version=after[0],
-                version=after[1],
-                last_group_version=last[0],
-                last_version=last[1],
-            )
-        )
+        ...
 
     def mark_at(self, user: UserId, *, version: int) -> int:
         """The mark of the commit that gave this version; 0 for none."""
-        found = self._run("mark_at", tenant=user, version=version) if version else ()
-        return int(found[0][0]) if found else 0
+        ...
 
     def write_mark(self, user: UserId, *, last_version: int) -> None:
-        self._run("write_mark", tenant=user, last_version=last_version, mark=self._chance.getrandbits(63))
-
-    # Retention.
+        """A fresh mark, by chance, for the commit that gives the versions up to this one."""
+        ...
 
     def old_tombstones(self, user: UserId, *, before_ms: int, rows_max: int) -> list[Tombstone]:
         """Some of what was deleted before a moment, oldest first."""
-        found = self._run("old_tombstones", tenant=user, before=iso(before_ms), rows_max=rows_max)
-        return [Tombstone((collection, key), group_version) for collection, key, group_version in found]
+        ...
 
     def forget(self, user: UserId, *, tombstones: Sequence[Tombstone]) -> None:
         """Raise the floor over these tombstones and delete them, with the marks that no good cursor needs."""
-        floor = max(each.group_version for each in tombstones)
-        self._run("raise_floor", tenant=user, floor=floor)
-        self._run_many(
-            "forget_tombstone",
-            ({"tenant": user, "collection": each.place[0], "key": each.place[1]} for each in tombstones),
-        )
-        self._run("forget_marks", tenant=user, floor=floor)
-
-    # Receipts.
+        ...
 
     def device_sequence(self, lane: Lane) -> int:
         """The highest sequence used up; 0 for none."""
-        found = self._run("device_sequence", tenant=lane.user, device=lane.device, epoch=lane.epoch)
-        return int(found[0][0]) if found else 0
+        ...
 
     def receipts(self, lane: Lane, *, first: int, last: int) -> dict[int, Receipt]:
         """Of each sequence from `first` to `last` its own, by sequence."""
-        found = self._run("receipts", tenant=lane.user, device=lane.device, epoch=lane.epoch, first=first, last=last)
-        runs = [_receipt(*row) for row in found]
-        return {
-            sequence: run.at(sequence)
-            for run in runs
-            for sequence in range(max(first, run.sequence), min(last, run.sequence + run.entries - 1) + 1)
-        }
+        ...
 
     def write_receipts(self, lane: Lane, *, receipts: Iterable[Receipt]) -> None:
-        received_at = self._now()
-        self._run_many(
-            "write_receipt",
-            (
-                {
-                    "tenant": lane.user,
-                    "device": lane.device,
-                    "epoch": lane.epoch,
-                    **receipt._asdict(),
-                    "skipped": None if receipt.skipped is None else json.dumps(receipt.skipped),
-                    "overwrote": None if receipt.overwrote is None else json.dumps(receipt.overwrote),
-                    "received_at": received_at,
-                }
-                for receipt in receipts
-            ),
-        )
-
-    def _run(self, name: str, **binds: Any) -> list[Columns]:
-        found: list[Columns] = self._connection.execute(
-            statement("cloud", name, directory=SERVER_SQL), binds
-        ).fetchall()
-        return found
-
-    def _run_many(self, name: str, binds: Iterable[dict[str, Any]]) -> None:
-        self._connection.executemany(statement("cloud", name, directory=SERVER_SQL), binds).fetchall()
-
-    def _now(self) -> str:
-        return iso(self._clock.now_ms())
+        """The answers to sequences of this lane, for good."""
+        ...
 
 
-def _receipt(*row: Any) -> Receipt:
-    known = Receipt._make(row)
-    if known.overwrote is not None:
-        known = known._replace(overwrote=json.loads(row[8]))
-    return known._replace(skipped=tuple(json.loads(row[6]))) if row[6] else known
+class Storage(Protocol):
+    """One cloud's database. May be used from any thread, and by several processes at once."""
 
+    def close(self) -> None:
+        """Wait for the transactions at work, then let go of the database."""
+        ...
 
-def _by_place(found: Iterable[Columns]) -> dict[Place, tuple[Patch, ...]]:
-    """Patches by collection and key, each row's in the order in which they came."""
-    patches: dict[Place, tuple[Patch, ...]] = {}
-    for collection, key, *patch in found:
-        patches[collection, key] = (*patches.get((collection, key), ()), Patch(*patch))
-    return patches
+    def cursor_key(self) -> bytes:
+        """What signs this database's cursors; the same for whoever opens it."""
+        ...
+
+    def add_token(self, user: UserId, *, token_hash: str) -> None:
+        """Make the user known, if new, with one more token; the same one again changes nothing."""
+        ...
+
+    def user_of_token(self, token_hash: str) -> UserId | None:
+        """Whose token it is; None for nobody's."""
+        ...
+
+    def users(self) -> list[UserId]:
+        """All users, in order."""
+        ...
+
+    def write(self, user: UserId, work: Callable[[Transaction], Made]) -> Made:
+        """What `work` makes in one transaction, which is on the disk when this returns; it raised: nothing happened.
+
+        One user's writing transactions come one after the other, in the order in which they are committed, so no
+        reader sees a version before all lower ones. `work` may be called again where the database asks for that.
+        """
+        ...
+
+    def read(self, user: UserId, work: Callable[[Transaction], Made]) -> Made:
+        """What `work` makes of one state of the database, whatever others write meanwhile; it must not write."""
+        ...

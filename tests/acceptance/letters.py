@@ -19,7 +19,7 @@ from syncengine import Collection, Engine, ListedMigration, MigrationRegistry, t
 from syncengine.clock import SystemClock
 from syncengine.errors import SyncEngineError
 from syncengine.local.connection import open_server_db
-from syncengine.server.storage import Storage
+from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.settings import Settings
 
 FIELDS = ("one", "two", "copy")
@@ -226,7 +226,7 @@ END;
 
 def place_witness(cloud_folder: Path) -> None:
     """In a database that is made before the server starts on it."""
-    Storage(str(cloud_folder), clock=SystemClock()).close()
+    SqliteStorage(str(cloud_folder), clock=SystemClock()).close()
     connection = open_server_db(str(cloud_folder / "cloud.db"))
     connection.execute(WITNESS).fetchall()
     connection.close()

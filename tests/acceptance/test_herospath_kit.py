@@ -12,7 +12,7 @@ from simulator.asyncstorage_writer import write_store
 from simulator.generation1_rows import generation1_rows
 from syncengine import Engine, SystemClock
 from syncengine.server.cloud import Cloud
-from syncengine.server.storage import Storage
+from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.testing import (
     StoppedClock,
     all_paths,
@@ -159,7 +159,7 @@ def test_an_app_that_is_opened_twice_at_once_migrates_once(tmp_path, phone):
 
 
 def test_without_a_network_the_uploads_wait_and_afterwards_all_arrives(tmp_path, phone):
-    cloud = Cloud(Storage(str(tmp_path / "cloud"), clock=SystemClock()), clock=SystemClock())
+    cloud = Cloud(SqliteStorage(str(tmp_path / "cloud"), clock=SystemClock()), clock=SystemClock())
     cloud.accept_token(UserId("ann"), token="a token of ann")
     report = offline_midway(
         tmp_path / "app.db",

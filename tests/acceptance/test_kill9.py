@@ -13,7 +13,7 @@ from simulator.asyncstorage_writer import write_store
 from simulator.crash_checks import Expected, StoreFacts, faults, read_columns, read_facts
 from syncengine import Engine
 from syncengine.clock import SystemClock
-from syncengine.server.storage import Storage
+from syncengine.server.sqlite_storage import SqliteStorage
 
 pytestmark = pytest.mark.acceptance
 
@@ -44,7 +44,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[StoreFacts, Expecte
     """A store that was migrated offline by nobody disturbed, and what it is held against."""
     folder = tmp_path_factory.mktemp("sound")
     written = write_store(folder / "phone", walks=60, places=12, leave_wal=True)
-    Storage(str(folder / "cloud"), clock=SystemClock()).close()
+    SqliteStorage(str(folder / "cloud"), clock=SystemClock()).close()
     store, at_2 = folder / "ann.db", registry(target="2.0.0")
     sources = {"asyncstorage": str(written.path)}
     with Engine.open(store, registry=at_2, user=USER, sources=sources, consent=lambda request: True) as engine:

@@ -11,7 +11,7 @@ from pathlib import Path
 from syncengine.clock import SystemClock
 from syncengine.remote.http_backend import HttpBackend
 from syncengine.server.cloud import Cloud
-from syncengine.server.storage import Storage
+from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.settings import Settings
 from syncengine.vocabulary import UserId
 
@@ -48,7 +48,7 @@ class ServerProcess:
     def sign_in(self, user: str) -> str:
         """A token for this user, made beside the running server as the command line does."""
         clock = SystemClock()
-        cloud = Cloud(Storage(str(self.folder), clock=clock), clock=clock)
+        cloud = Cloud(SqliteStorage(str(self.folder), clock=clock), clock=clock)
         try:
             return cloud.add_token(UserId(user), chance=random.Random(user))
         finally:

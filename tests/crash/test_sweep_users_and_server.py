@@ -11,7 +11,7 @@ from syncengine.local.connection import open_server_db
 from syncengine.local.statements import statements
 from syncengine.remote.wire import EntryKind, PullRequest, PushEntry, PushRequest
 from syncengine.server.cloud import Cloud
-from syncengine.server.storage import SERVER_SQL, Storage
+from syncengine.server.sqlite_storage import SERVER_SQL, SqliteStorage
 from syncengine.testing import StoppedClock, crash_everywhere, crash_images
 from syncengine.testing.crash import EVERY_CRASH
 from syncengine.testing.disk import recording_disk
@@ -103,7 +103,7 @@ IMAGES_MAX = 60
 
 
 def cloud_at(folder, editions):
-    return Cloud(Storage(str(folder), clock=StoppedClock(), editions=editions), clock=StoppedClock())
+    return Cloud(SqliteStorage(str(folder), clock=StoppedClock(), editions=editions), clock=StoppedClock())
 
 
 def filled(folder):

@@ -24,7 +24,7 @@ from syncengine.remote.wire import (
     RowsRequest,
 )
 from syncengine.server.cloud import Cloud
-from syncengine.server.storage import Storage
+from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.settings import Settings
 from syncengine.sync.calls import Begin, Begun, Call, End, Hello, Push
 from syncengine.sync.carriage import Carriage
@@ -121,7 +121,7 @@ class World:
         self.settings = settings or Settings()
         self.clock = MovableClock()
         self.chance = random.Random(7)
-        self.cloud = Cloud(Storage(str(folder / "cloud"), clock=self.clock), clock=self.clock)
+        self.cloud = Cloud(SqliteStorage(str(folder / "cloud"), clock=self.clock), clock=self.clock)
         self.cloud.accept_token(UserId("ann"), token="a token of ann")
         self.line = Line(self.cloud, "ann")
         self.store = self._opened(new=True)

@@ -13,7 +13,7 @@ from syncengine import Collection, ListedMigration, MigrationRegistry, migration
 from syncengine.engine import Engine
 from syncengine.errors import SyncEngineError
 from syncengine.server.cloud import Cloud
-from syncengine.server.storage import Storage
+from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.settings import Settings
 from syncengine.sync.drain import RoundReport
 from syncengine.vocabulary import SchemaVersion, UserId
@@ -141,7 +141,7 @@ class World:
 
     def _open_cloud(self, schema_min: Mapping[str, SchemaVersion] | None = None) -> Cloud:
         return Cloud(
-            Storage(str(self.folder / "cloud"), clock=self.clock), clock=self.clock, schema_min=schema_min or {}
+            SqliteStorage(str(self.folder / "cloud"), clock=self.clock), clock=self.clock, schema_min=schema_min or {}
         )
 
     def device(self, name: str, version: str = "1.0.0", merge: Any = "merge") -> Device:

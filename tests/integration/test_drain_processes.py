@@ -121,9 +121,9 @@ def go(process):
 def effects(folder):
     """(rows, highest version) at the cloud: each effect raises the user's version by one."""
     from syncengine.server.cloud import Cloud
-    from syncengine.server.storage import Storage
+    from syncengine.server.sqlite_storage import SqliteStorage
 
-    cloud = Cloud(Storage(str(folder / "cloud"), clock=SystemClock()), clock=SystemClock())
+    cloud = Cloud(SqliteStorage(str(folder / "cloud"), clock=SystemClock()), clock=SystemClock())
     from syncengine.remote.wire import RowsRequest
 
     rows = cloud.rows("ann", RowsRequest(request_id="r", user="ann", collection="journeys", limit=1000)).rows

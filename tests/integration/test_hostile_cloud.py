@@ -28,7 +28,7 @@ from syncengine.errors import (
 from syncengine.remote.json_text import write_json
 from syncengine.remote.wire import EntryKind, HelloRequest, PullRequest, PushEntry, PushRequest, lean
 from syncengine.server.cloud import Cloud
-from syncengine.server.storage import Storage
+from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.settings import Settings
 from syncengine.vocabulary import UserId
 from tests.conformance.device_requests import pull, push
@@ -56,7 +56,7 @@ class TwoFacedCloud:
 
     def __init__(self, folder: Path) -> None:
         clock = SystemClock()
-        self.cloud = Cloud(Storage(str(folder), clock=clock), clock=clock)
+        self.cloud = Cloud(SqliteStorage(str(folder), clock=clock), clock=clock)
         self.cloud.accept_token(ANN, token="nobody asks for it here")
         self.spoiled: tuple[str, Spoil] | None = None
         self.last_answers: dict[str, bytes] = {}

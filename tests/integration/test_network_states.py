@@ -16,7 +16,7 @@ from syncengine.events import ProbeChanged, RoundEnded
 from syncengine.remote.http_backend import HttpBackend
 from syncengine.remote.wire import EntryKind, PushEntry
 from syncengine.server.cloud import Cloud
-from syncengine.server.storage import Storage
+from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.settings import Settings
 from syncengine.vocabulary import UserId
 from tests.conformance.device_requests import push
@@ -174,7 +174,7 @@ class Watched:
             listener=lambda event: self.rounds.append(event) if isinstance(event, RoundEnded) else None,
         )
         clock = SystemClock()
-        elsewhere = Cloud(Storage(str(server.folder), clock=clock), clock=clock)
+        elsewhere = Cloud(SqliteStorage(str(server.folder), clock=clock), clock=clock)
         theirs = PushEntry(
             **{"sequence": 1, "group": 1, "kind": EntryKind.PUT, "collection": "plans", "key": "theirs"},
             set={"id": "theirs", "title": "of the tablet", "minutes": 5, "note": None},

@@ -24,7 +24,7 @@ from syncengine import (
 from syncengine.engine import Engine
 from syncengine.migrate.lifting import Lifter, NoWay
 from syncengine.server.cloud import Cloud
-from syncengine.server.storage import Storage
+from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.sync.apply import Applier
 from syncengine.sync.calls import Beside
 from syncengine.sync.parked import apply_parked
@@ -350,7 +350,7 @@ def test_what_is_parked_is_taken_in_after_the_migration(device):
 
 def test_a_split_by_a_newer_device_reaches_the_cloud_and_comes_to_rest(tmp_path):
     clock = MovableClock()
-    cloud = Cloud(Storage(str(tmp_path / "cloud"), clock=clock), clock=clock)
+    cloud = Cloud(SqliteStorage(str(tmp_path / "cloud"), clock=clock), clock=clock)
     cloud.accept_token(UserId("ann"), token="a token of ann")
 
     def opened(name: str, version: str) -> Engine:

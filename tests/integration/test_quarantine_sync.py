@@ -9,7 +9,7 @@ from users_world import opened, registry
 from syncengine import Collection, Settings, tables
 from syncengine.errors import BackendUnavailable, BatchRefused
 from syncengine.server.cloud import Cloud
-from syncengine.server.storage import Storage
+from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.vocabulary import UserId
 from tests.conformance.device_requests import rows
 
@@ -42,7 +42,7 @@ def app(sql):
 @pytest.fixture
 def cloud(tmp_path):
     clock = MovableClock()
-    cloud = Cloud(Storage(str(tmp_path / "memory"), clock=clock), clock=clock)
+    cloud = Cloud(SqliteStorage(str(tmp_path / "memory"), clock=clock), clock=clock)
     cloud.accept_token(UserId("ann"), token="a token of ann")
     yield cloud
     cloud.close()

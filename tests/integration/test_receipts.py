@@ -13,14 +13,14 @@ from syncengine.clock import SystemClock
 from syncengine.errors import BackendUnreachable, CalledFromInside
 from syncengine.outbox.receipts import Where
 from syncengine.server.cloud import Cloud
-from syncengine.server.storage import Storage
+from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.vocabulary import UserId
 
 
 @pytest.fixture
 def cloud(tmp_path):
     clock = MovableClock()
-    cloud = Cloud(Storage(str(tmp_path / "memory"), clock=clock), clock=clock)
+    cloud = Cloud(SqliteStorage(str(tmp_path / "memory"), clock=clock), clock=clock)
     cloud.accept_token(UserId("ann"), token="a token of ann")
     yield cloud
     cloud.close()

@@ -27,7 +27,7 @@ from syncengine.remote.http_backend import HttpBackend
 from syncengine.remote.wire import CloudRow, PullItem
 from syncengine.server.__main__ import main
 from syncengine.server.cloud import Cloud, CloudLimits
-from syncengine.server.storage import SERVER_SQL, Storage
+from syncengine.server.sqlite_storage import SERVER_SQL, SqliteStorage
 from syncengine.settings import Settings
 from syncengine.vocabulary import TimestampMs, UserId
 from tests.conformance.device_requests import delete, hello, migration, patch, pull, push, put, rows
@@ -46,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 def cloud(tmp_path: Path) -> Iterator[Cloud]:
     """The rules without HTTP; its user ann exists."""
     made = Cloud(
-        Storage(str(tmp_path / "data"), clock=SystemClock()),
+        SqliteStorage(str(tmp_path / "data"), clock=SystemClock()),
         clock=SystemClock(),
         limits=CloudLimits(entries_max=10, page_bytes_max=1_000, group_bytes_max=5_000),
     )
@@ -423,8 +423,8 @@ def test_the_server_epoch_stays_and_is_another_for_another_database(cloud: Cloud
             return super().now_ms() + 5_000
 
     epoch = cloud.hello(ANN, hello()).server_epoch
-    reopened = Storage(str(tmp_path / "data"), clock=Later())
-    other = Storage(str(tmp_path / "other"), clock=Later())
+    reopened = SqliteStorage(str(tmp_path / "data"), clock=Later())
+    other = SqliteStorage(str(tmp_path / "other"), clock=Later())
     other.add_token(ANN, token_hash="")
     assert reopened.tenant(ANN).server_epoch == epoch
     assert other.tenant(ANN).server_epoch != epoch
@@ -433,12 +433,12 @@ def test_the_server_epoch_stays_and_is_another_for_another_database(cloud: Cloud
 
 
 def test_a_database_of_a_newer_server_is_left_alone(tmp_path: Path) -> None:
-    Storage(str(tmp_path), clock=SystemClock()).close()
+    SqliteStorage(str(tmp_path), clock=SystemClock()).close()
     newer = open_server_db(str(tmp_path / "cloud.db"))
     newer.execute("PRAGMA user_version = 99").fetchall()
     newer.close()
     with pytest.raises(StoreSuperseded):
-        Storage(str(tmp_path), clock=SystemClock())
+        SqliteStorage(str(tmp_path), clock=SystemClock())
 
 
 def test_every_primary_key_begins_with_the_tenant(cloud: Cloud, tmp_path: Path) -> None:
@@ -566,7 +566,7 @@ def test_the_server_describes_itself_without_anything_from_elsewhere(server: Ser
 
 def test_tombstones_are_forgotten_only_after_their_days(tmp_path: Path) -> None:
     clock = DaysLater()
-    cloud = Cloud(Storage(str(tmp_path), clock=clock), clock=clock)
+    cloud = Cloud(SqliteStorage(str(tmp_path), clock=clock), clock=clock)
     cloud.add_token(ANN, chance=random.Random(1))
     cloud.push(ANN, push(put(1, "a", {}), put(2, "b", {}), delete(3, "a")))
     clock.days = 60
@@ -620,7 +620,7 @@ def test_a_page_of_changes_ends_at_its_bytes_between_groups(cloud: Cloud) -> Non
 
 
 def test_a_group_too_large_for_an_answer_comes_in_pages_and_none_of_it_is_lost(tmp_path: Path) -> None:
-    cloud = Cloud(Storage(str(tmp_path), clock=SystemClock()), clock=SystemClock())
+    cloud = Cloud(SqliteStorage(str(tmp_path), clock=SystemClock()), clock=SystemClock())
     cloud.add_token(ANN, chance=random.Random(1))
     rows_there = [put(n, f"k{n:02}", {"x": "y" * 900_000}, group=1) for n in range(1, 21)]
     cloud.push(ANN, push(*rows_there))
@@ -635,7 +635,7 @@ def test_a_group_too_large_for_an_answer_comes_in_pages_and_none_of_it_is_lost(t
 
 def test_large_rows_are_patched_one_by_one_and_a_rejected_group_is_undone(tmp_path: Path) -> None:
     """More than is held in memory at once, so that rows are written in between and read again."""
-    cloud = Cloud(Storage(str(tmp_path), clock=SystemClock()), clock=SystemClock())
+    cloud = Cloud(SqliteStorage(str(tmp_path), clock=SystemClock()), clock=SystemClock())
     cloud.add_token(ANN, chance=random.Random(1))
     keys = [f"k{n:02}" for n in range(40)]
     cloud.push(ANN, push(*(put(n, key, {"x": "y" * 900_000}) for n, key in enumerate(keys, 1))))
@@ -680,14 +680,14 @@ def test_a_group_that_is_undone_takes_back_the_cloud_version_too(cloud: Cloud) -
 
 def test_each_edition_is_made_once_and_one_that_fails_leaves_nothing(tmp_path: Path) -> None:
     first = statements("schema", directory=SERVER_SQL)["edition_1"]
-    Storage(str(tmp_path), clock=SystemClock(), editions=[first]).close()
+    SqliteStorage(str(tmp_path), clock=SystemClock(), editions=[first]).close()
     with pytest.raises(apsw.SQLError):
-        Storage(str(tmp_path), clock=SystemClock(), editions=[first, "CREATE TABLE second (n); nonsense"])
+        SqliteStorage(str(tmp_path), clock=SystemClock(), editions=[first, "CREATE TABLE second (n); nonsense"])
     assert edition_of(tmp_path) == (1, False)
-    Storage(str(tmp_path), clock=SystemClock(), editions=[first, "CREATE TABLE second (n)"]).close()
+    SqliteStorage(str(tmp_path), clock=SystemClock(), editions=[first, "CREATE TABLE second (n)"]).close()
     assert edition_of(tmp_path) == (2, True)
     with pytest.raises(StoreSuperseded):
-        Storage(str(tmp_path), clock=SystemClock(), editions=[first])
+        SqliteStorage(str(tmp_path), clock=SystemClock(), editions=[first])
 
 
 def edition_of(folder: Path) -> tuple[int, bool]:

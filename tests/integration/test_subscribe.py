@@ -14,7 +14,7 @@ from syncengine.clock import SystemClock
 from syncengine.errors import BackendUnreachable
 from syncengine.events import StoreChanged
 from syncengine.server.cloud import Cloud
-from syncengine.server.storage import Storage
+from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.vocabulary import UserId
 
 WAIT_S = 20
@@ -23,7 +23,7 @@ WAIT_S = 20
 @pytest.fixture
 def cloud(tmp_path):
     clock = MovableClock()
-    cloud = Cloud(Storage(str(tmp_path / "memory"), clock=clock), clock=clock)
+    cloud = Cloud(SqliteStorage(str(tmp_path / "memory"), clock=clock), clock=clock)
     cloud.accept_token(UserId("ann"), token="a token of ann")
     yield cloud
     cloud.close()

@@ -9,7 +9,7 @@ from migrate_world import registry_of
 
 from syncengine import BaseMigrationExecutor, Engine, Item, MigrationDefinition, Put, SystemClock
 from syncengine.server.cloud import Cloud
-from syncengine.server.storage import Storage
+from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.testing import offline_midway, store_at, two_starters
 from syncengine.vocabulary import UserId
 from tests.integration.drain_world import Line
@@ -84,7 +84,7 @@ def phone(folder):
 
 
 def test_uploads_wait_through_restarts_and_are_sent_start_by_start(tmp_path):
-    cloud = Cloud(Storage(str(tmp_path / "cloud"), clock=SystemClock()), clock=SystemClock())
+    cloud = Cloud(SqliteStorage(str(tmp_path / "cloud"), clock=SystemClock()), clock=SystemClock())
     cloud.accept_token(UserId("ann"), token="a token of ann")
     line = Line(cloud, "ann")
     report = offline_midway(
@@ -128,7 +128,7 @@ def test_an_offline_step_that_comes_after_an_online_one_is_named_since_it_cannot
 
 
 def test_entries_that_the_cloud_refuses_are_named(tmp_path):
-    cloud = Cloud(Storage(str(tmp_path / "cloud"), clock=SystemClock()), clock=SystemClock())
+    cloud = Cloud(SqliteStorage(str(tmp_path / "cloud"), clock=SystemClock()), clock=SystemClock())
     cloud.accept_token(UserId("ann"), token="a token of ann")
 
     class Refusing(Line):

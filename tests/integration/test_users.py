@@ -22,7 +22,7 @@ from syncengine.errors import (
 )
 from syncengine.events import RoundStarted
 from syncengine.server.cloud import Cloud
-from syncengine.server.storage import Storage
+from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.settings import Settings
 from syncengine.vocabulary import UserId
 from tests.conformance.device_requests import rows
@@ -38,7 +38,7 @@ def server(tmp_path):
 @pytest.fixture
 def cloud(tmp_path):
     clock = MovableClock()
-    cloud = Cloud(Storage(str(tmp_path / "memory"), clock=clock), clock=clock)
+    cloud = Cloud(SqliteStorage(str(tmp_path / "memory"), clock=clock), clock=clock)
     for user in ("ann", "bob"):
         cloud.accept_token(UserId(user), token=f"a token of {user}")
     yield cloud

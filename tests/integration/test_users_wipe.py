@@ -20,7 +20,7 @@ from syncengine.errors import StoreBusy, UnsentChanges, WipeRefused
 from syncengine.local.restore_points import make_restore_point
 from syncengine.local.restoring import restore
 from syncengine.server.cloud import Cloud
-from syncengine.server.storage import Storage
+from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.vocabulary import UserId
 from tests.integration.restore_world import key_of
 
@@ -33,7 +33,7 @@ BOB = "bob-7d793037"
 @pytest.fixture
 def cloud(tmp_path):
     clock = MovableClock()
-    cloud = Cloud(Storage(str(tmp_path / "memory"), clock=clock), clock=clock)
+    cloud = Cloud(SqliteStorage(str(tmp_path / "memory"), clock=clock), clock=clock)
     cloud.accept_token(UserId(ANN), token="a token of ann")
     yield cloud
     cloud.close()

@@ -17,7 +17,7 @@ from syncengine.remote.json_text import read_json, write_json
 from syncengine.remote.wire import EntryKind, PullAnswer, PushAnswer, PushEntry, PushRequest, RowChange, lean
 from syncengine.server.cloud import Cloud
 from syncengine.server.push_reading import read_push
-from syncengine.server.storage import Storage
+from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.vocabulary import UserId
 from tests.conformance.device_requests import pull, push
 
@@ -75,7 +75,7 @@ PUSHES = st.lists(
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[Cloud]:
     with tempfile.TemporaryDirectory() as folder:
-        made = Cloud(Storage(str(Path(folder) / "cloud"), clock=SystemClock()), clock=SystemClock())
+        made = Cloud(SqliteStorage(str(Path(folder) / "cloud"), clock=SystemClock()), clock=SystemClock())
         yield made
         made.close()
 

@@ -17,7 +17,7 @@ from syncengine import Engine, Settings, tables
 from syncengine.errors import BackendUnreachable
 from syncengine.remote.wire import PushAnswer, PushRequest
 from syncengine.server.cloud import Cloud
-from syncengine.server.storage import Storage
+from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.vocabulary import UserId
 from tests.integration.drain_world import Line, MovableClock
 from tests.integration.migrate_world import registry_of
@@ -94,7 +94,7 @@ class World:
         self.folder = folder
         self.case = case
         self.clock = MovableClock()
-        self.cloud = Cloud(Storage(str(folder / "cloud"), clock=self.clock), clock=self.clock)
+        self.cloud = Cloud(SqliteStorage(str(folder / "cloud"), clock=self.clock), clock=self.clock)
         self.cloud.accept_token(UserId("ann"), token="a token of ann")
         self.line = BreakingLine(self.cloud, "ann")
         self.engines: list[Engine] = []

@@ -22,7 +22,7 @@ from syncengine.errors import BackendUnreachable
 from syncengine.migrate import entries_of_run
 from syncengine.remote.wire import PullAnswer, PullRequest, PushAnswer, PushRequest
 from syncengine.server.cloud import Cloud
-from syncengine.server.storage import Storage
+from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.sync import apply
 from syncengine.vocabulary import UserId
 from tests.integration.drain_world import Line, MovableClock
@@ -143,7 +143,7 @@ class SyncMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="sync-"))
         self.clock = MovableClock()
-        self.cloud = Cloud(Storage(str(self.folder / "cloud"), clock=self.clock), clock=self.clock)
+        self.cloud = Cloud(SqliteStorage(str(self.folder / "cloud"), clock=self.clock), clock=self.clock)
         self.cloud.accept_token(UserId("ann"), token="a token of ann")
         self.devices = {name: Device(name, self) for name in ("phone", "tablet")}
         self.values = 0

@@ -23,7 +23,7 @@ UNFINISHED = re.compile(
 # Who may end or begin a transaction, and why.
 TRANSACTION_WORDS = {
     "syncengine/local/savepoint.py": {"BEGIN", "COMMIT", "ROLLBACK"},  # the store's one place
-    "syncengine/server/storage.py": {"BEGIN", "COMMIT", "ROLLBACK"},  # the cloud's one place
+    "syncengine/server/sqlite_storage.py": {"BEGIN", "COMMIT", "ROLLBACK"},  # the cloud's one place
     "syncengine/local/sqlite_utils_adapter.py": {"BEGIN", "COMMIT", "ROLLBACK"},  # commit() and rollback() of DB-API
     "syncengine/local/authorizer.py": {"BEGIN"},  # tells the adapter how a transaction begins
     "syncengine/local/hosting.py": {"BEGIN"},  # one moment for reading, on a connection that cannot write

@@ -14,7 +14,7 @@ from syncengine.local.connection import open_server_db
 from syncengine.local.engine_tables import UPGRADES
 from syncengine.local.statements import LOCAL_SQL, statements
 from syncengine.local.store import Store
-from syncengine.server.storage import SERVER_SQL
+from syncengine.server.sqlite_storage import SERVER_SQL
 from syncengine.settings import Settings
 from tests.tidy.tree import ROOT, modules, name_of, strings_of, tree_of
 

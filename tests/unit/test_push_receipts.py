@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from syncengine.clock import SystemClock
 from syncengine.server.receipts import Receipt, Receipts, told
-from syncengine.server.storage import Lane, Storage
+from syncengine.server.sqlite_storage import SqliteStorage
+from syncengine.server.storage import Lane
 from syncengine.vocabulary import UserId
 
 LANE = Lane(user=UserId("ann"), device="phone", epoch=1)
@@ -68,13 +69,12 @@ def test_another_token_outcome_or_a_gap_of_versions_begins_another_run() -> None
 
 
 def test_any_range_of_stored_runs_is_found_sequence_by_sequence(tmp_path: Path) -> None:
-    storage = Storage(str(tmp_path / "cloud"), clock=SystemClock())
+    storage = SqliteStorage(str(tmp_path / "cloud"), clock=SystemClock())
     receipts = [Receipt(n, "applied", "t", n) for n in range(1, 5)]
     receipts += [Receipt(5, "rejected", "t", code="gone", message="It is gone.")]
     receipts += [Receipt(n, "merged", "t", n) for n in range(6, 10)]
     storage.add_token(LANE.user, token_hash="-")
-    with storage.transaction():
-        storage.write_receipts(LANE, receipts=_gathered(receipts))
+    storage.write(LANE.user, lambda stored: stored.write_receipts(LANE, receipts=_gathered(receipts)))
     assert storage.device_sequence(LANE) == 9
     for first in range(1, 11):
         for last in range(first, 12):
