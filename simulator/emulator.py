@@ -35,14 +35,17 @@ def jar() -> Path:
     return Path(os.environ.get("FIRESTORE_EMULATOR_JAR", JAR))
 
 
-def id_token(user: str, *, project: str = PROJECT) -> str:
-    """As Firebase gives it, but unsigned: the emulator takes it, and the security rules see this user."""
+def id_token(user: str, *, project: str = PROJECT, number: int = 0) -> str:
+    """As Firebase gives it, but unsigned: the emulator takes it, and the security rules see this user.
+
+    Another `number` gives another token.
+    """
     claims = {
         "iss": f"https://securetoken.google.com/{project}",
         "aud": project,
         "sub": user,
         "user_id": user,
-        "iat": 1_700_000_000,
+        "iat": 1_700_000_000 + number,
         "exp": 4_102_444_800,
     }
     parts = [_part({"alg": "none", "typ": "JWT"}), _part(claims), ""]

@@ -14,6 +14,7 @@ from syncengine.firestore.rest import Found, Rest
 from syncengine.firestore.rows import meta_of
 from syncengine.firestore.state import Lane, State, condition, state_of
 from syncengine.firestore.values import META, decoded
+from syncengine.remote.http_answer import UNAUTHORIZED
 from syncengine.server.cursor import Position, Standing, read_cursor, standing, written_cursor
 from syncengine.server.receipts import Receipt
 from syncengine.vocabulary import UserId
@@ -65,7 +66,9 @@ class Account:
         """
         try:
             self._rest.commit(writes)
-        except AuthRequired:
+        except AuthRequired as error:
+            if error.status == UNAUTHORIZED:
+                raise
             state, _, _ = self.state()
             if state.update_time == decided_on.update_time:
                 raise

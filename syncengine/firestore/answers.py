@@ -15,7 +15,7 @@ from syncengine.errors import (
     RateLimited,
     SyncEngineError,
 )
-from syncengine.remote.http_answer import printable, retry_after_ms
+from syncengine.remote.http_answer import FORBIDDEN, UNAUTHORIZED, printable, retry_after_ms
 
 DEPTH_MAX = 256
 """Levels of JSON: each level of a row takes three."""
@@ -92,6 +92,7 @@ def token_refused(word: str) -> AuthRequired:
         "Firestore refused the token.",
         why=f"{word}: it is over, another user's, or the project's rules forbid this",
         fix="Sign in again; the queue is kept. For a new project: compare its rules with docs/firestore.md.",
+        status=FORBIDDEN if word == "PERMISSION_DENIED" else UNAUTHORIZED,
     )
 
 

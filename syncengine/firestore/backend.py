@@ -24,7 +24,7 @@ from syncengine.firestore.commit import Commit, CommitTooLarge, make_commit
 from syncengine.firestore.names import health_name
 from syncengine.firestore.older_tree import Bringing, BroughtOver, OlderTree
 from syncengine.firestore.pages import PAGE_BYTES_MAX, pages, read_page
-from syncengine.firestore.rest import PRODUCTION, Found, Rest, subject_of
+from syncengine.firestore.rest import PRODUCTION, Found, Rest
 from syncengine.firestore.rows import meta_of, row_body
 from syncengine.firestore.state import Lane, State
 from syncengine.firestore.values import META, decoded
@@ -47,7 +47,6 @@ from syncengine.remote.wire import (
     RowsAnswer,
     RowsRequest,
     cursor_gone,
-    wrong_user,
 )
 from syncengine.server.cursor import Position, Standing
 from syncengine.server.receipts import Receipt, told
@@ -79,6 +78,7 @@ Answer = TypeVar("Answer")
 
 class FirestoreBackend:
     """A Backend in a Firestore database. `token` is asked at each call and never kept; empty or None: AuthRequired.
+    Where Firestore says that it is over, another is asked for, once (see RefreshableToken).
 
     A Firebase ID token acts under the project's security rules; its user is the user of the engine. `emulator` is
     "host:port" of Google's emulator on this machine; without it the variable FIRESTORE_EMULATOR_HOST counts, as it
@@ -180,6 +180,10 @@ class FirestoreBackend:
             raise not_firestore("the answer does not repeat our nonce")
         return HealthAnswer(nonce=nonce, server_time=self._now())
 
+    def refused_token_wait_ms(self) -> int | None:
+        """How long a call with the present token would be refused again; see RemembersRefusals."""
+        return self._rest.refused_token_wait_ms()
+
     def close(self) -> None:
         self._rest.close()
 
@@ -228,9 +232,7 @@ class FirestoreBackend:
 
     def _account(self, request: RequestModel) -> Account:
         """Raises AuthRequired, with nothing sent, where the token says that it is another user's."""
-        subject = subject_of(self._rest.token())
-        if subject is not None and subject != request.user:
-            raise wrong_user()
+        self._rest.check_user(request.user)
         return self._account_of(request.user)
 
     def _hello(self, account: Account, request: HelloRequest) -> HelloAnswer:

@@ -6,7 +6,6 @@
 import base64
 import binascii
 import logging
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -18,23 +17,25 @@ import httpx
 import orjson
 
 from syncengine.clock import Clock
-from syncengine.errors import AuthRequired, TokenInvalid
+from syncengine.errors import AuthRequired
 from syncengine.firestore.answers import DEPTH_MAX, not_firestore, refusal, violation
 from syncengine.firestore.values import Fields, Value
-from syncengine.logs import install_redaction, register_secret
+from syncengine.logs import install_redaction
 from syncengine.remote.address import checked_trust, proxy_for
 from syncengine.remote.bandwidth import Bandwidth
 from syncengine.remote.bounded_network import BoundedNetwork, BoundedTransport, Deadlines
+from syncengine.remote.http_answer import UNAUTHORIZED
 from syncengine.remote.json_text import JsonRefused, read_json
 from syncengine.remote.lost_call import no_answer
 from syncengine.remote.name_lookup import NameLookup
+from syncengine.remote.tokens import Tokens
+from syncengine.remote.wire import wrong_user
 from syncengine.settings import Settings
 
 PRODUCTION = "https://firestore.googleapis.com"
 
 # A colon begins the verb of a call, so one in a name is written as its code.
 _PATH_SIGNS = "/()"
-_TOKEN = re.compile(r"[\x21-\x7e]+")
 _FAILURES = (
     httpx.HTTPError,
     httpx.InvalidURL,
@@ -47,6 +48,10 @@ _FAILURES = (
     httpcore.ConnectionNotAvailable,
     OSError,
 )
+
+
+Waits = tuple[int | None, int | None]
+"""In all, and for the connection; None: as the settings say."""
 
 
 class AnswerTooLarge(Exception):
@@ -72,7 +77,10 @@ class Read:
 
 
 class Rest:
-    """One database, in the name of whoever the token stands for. `token` is asked at each call and never kept."""
+    """One database, in the name of whoever the token stands for. `token` is asked at each call and never kept.
+
+    Where Firestore says that it is over, another is asked for, once (see RefreshableToken).
+    """
 
     def __init__(
         self,
@@ -84,15 +92,9 @@ class Rest:
         clock: Clock,
     ) -> None:
         """`base`: scheme and host; `database`: projects/{project}/databases/{database}."""
-        if not callable(token):
-            raise TokenInvalid(
-                "The token has to be a callback, not the token itself.",
-                why=f"it is of type {type(token).__name__}, which cannot be called",
-                fix="Give a function without arguments that returns the present token, or None for nobody signed in.",
-            )
         self.root = f"{database}/documents"
         self._address = f"{base}/v1/"
-        self._token = token
+        self._tokens = Tokens(token, clock=clock, refused_wait_ms=settings.refused_token_wait_ms)
         self._settings = settings
         self._clock = clock
         self._closed = False
@@ -123,22 +125,16 @@ class Rest:
         self._client.close()
         logging.getLogger("httpx").removeFilter(self._silence)
 
-    def token(self) -> str:
-        """The host's present token. Raises AuthRequired for none."""
-        try:
-            token = self._token()
-        except Exception as error:
-            raise AuthRequired(
-                "The app could not give a token.", why=type(error).__name__, fix="Sign in; the queue is kept."
-            ) from error
-        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-            raise AuthRequired(
-                "There is no usable token.",
-                why="its text cannot stand in a header" if token else "the app gave none",
-                fix="Give the engine a token callback that returns the signed-in user's token. The queue is kept.",
-            )
-        register_secret(token)
-        return token
+    def check_user(self, user: str) -> None:
+        """Raises AuthRequired, with nothing sent, where there is no token, or it says that it is another user's."""
+        token = self._tokens.present()
+        if subject_of(token) not in (None, user):
+            self._tokens.was_refused(token)
+            raise wrong_user()
+
+    def refused_token_wait_ms(self) -> int | None:
+        """How long a call with the present token would be refused again; see RemembersRefusals."""
+        return self._tokens.refused_wait_ms()
 
     def read(
         self,
@@ -221,18 +217,37 @@ class Rest:
         wait_ms: int | None = None,
         connect_ms: int | None = None,
     ) -> Any:
-        """JSON, whatever its shape: the callers look."""
-        headers = {"Content-Type": "application/json"}
-        if is_signed:
-            headers["Authorization"] = f"Bearer {self.token()}"
+        """JSON, whatever its shape: the callers look. A token that is over is renewed once."""
+        content, waits = orjson.dumps(asked), (wait_ms, connect_ms)
+        if not is_signed:
+            return self._said(path, content, {}, waits=waits, writes=writes)
+        token = self._tokens.present()
         try:
-            request = self._client.build_request(
-                "POST", self._address + path, content=orjson.dumps(asked), headers=headers
-            )
+            return self._signed(path, content, token, waits=waits, writes=writes)
+        except AuthRequired as error:
+            # What the rules forbid is not mended by a new token of the same user.
+            other = self._tokens.instead_of(token) if error.status == UNAUTHORIZED else None
+            if other is None or subject_of(other) != subject_of(token):
+                raise
+        return self._signed(path, content, other, waits=waits, writes=writes)
+
+    def _signed(self, path: str, content: bytes, token: str, *, waits: Waits, writes: bool) -> Any:
+        try:
+            said = self._said(path, content, {"Authorization": f"Bearer {token}"}, waits=waits, writes=writes)
+        except AuthRequired:
+            self._tokens.was_refused(token)
+            raise
+        self._tokens.was_taken()
+        return said
+
+    def _said(self, path: str, content: bytes, signature: dict[str, str], *, waits: Waits, writes: bool) -> Any:
+        headers = {"Content-Type": "application/json", **signature}
+        try:
+            request = self._client.build_request("POST", self._address + path, content=content, headers=headers)
         except httpx.InvalidURL as error:
             raise violation("a name cannot stand in an address") from error
-        wait_ms = wait_ms or self._settings.request_wait_ms_max
-        connect_ms = connect_ms or self._settings.connect_wait_ms_max
+        wait_ms = waits[0] or self._settings.request_wait_ms_max
+        connect_ms = waits[1] or self._settings.connect_wait_ms_max
         request.extensions["timeout"] = httpx.Timeout(wait_ms / 1000, connect=connect_ms / 1000).as_dict()
         status, answered, raw = self._exchanged(request, wait_ms=wait_ms)
         body = _json(raw)

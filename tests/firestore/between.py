@@ -1,4 +1,7 @@
-"""A proxy between a device and Firestore that loses, holds back or makes up the answers to chosen calls."""
+"""A proxy between a device and Firestore that loses, holds back or makes up the answers to chosen calls.
+
+It also refuses tokens that have ended, which the emulator takes.
+"""
 
 import threading
 from collections.abc import Callable
@@ -10,6 +13,12 @@ import httpx
 Made = tuple[int, bytes]
 """A status and a body."""
 
+# What Firestore says to an ID token that is over.
+UNAUTHENTICATED = (
+    401,
+    b'{"error":{"code":401,"message":"Missing or invalid authentication.","status":"UNAUTHENTICATED"}}',
+)
+
 
 class Between:
     """On a free port at `host`. `faults` are asked in turn, each once, for calls whose path ends with its verb."""
@@ -18,6 +27,10 @@ class Between:
         self._faults: list[tuple[str, Callable[[Callable[[], Made]], Made | None]]] = []
         self.asked: list[str] = []
         """The verbs that came, such as commit."""
+        self.ended: set[str] = set()
+        """Tokens that are refused."""
+        self.tokens: list[str] = []
+        """Those that came, one for each call."""
         between = self
         client = httpx.Client(base_url=f"http://{emulator}", timeout=60, trust_env=False)
 
@@ -34,7 +47,8 @@ class Between:
                     answer = client.post(self.path, content=body, headers=sent)
                     return answer.status_code, answer.content
 
-                said = between.answer(self.path.rpartition(":")[2], carried)
+                verb, token = self.path.rpartition(":")[2], sent.get("Authorization", "").removeprefix("Bearer ")
+                said = between.answer(verb, carried, token=token)
                 if said is None:
                     self.close_connection = True
                     return
@@ -73,8 +87,15 @@ class Between:
         """Answer the next one so, in Firestore's place."""
         self._faults.append((verb, lambda carried: (status, content)))
 
-    def answer(self, verb: str, carried: Callable[[], Made]) -> Made | None:
+    def end_token(self, verb: str, token: str) -> None:
+        """With the next call of this kind the token is over: that call and all later ones are refused it."""
+        self._faults.append((verb, lambda carried: (self.ended.add(token), UNAUTHENTICATED)[1]))
+
+    def answer(self, verb: str, carried: Callable[[], Made], *, token: str) -> Made | None:
         self.asked.append(verb)
+        self.tokens.append(token)
+        if token in self.ended:
+            return UNAUTHENTICATED
         if self._faults and self._faults[0][0] == verb:
             _, fault = self._faults.pop(0)
             return fault(carried)
