@@ -307,20 +307,29 @@ def _apply(user: MemoryUser, lane: tuple[str, int], entry: PushEntry) -> EntryRe
     change = RowChange(kind=entry.kind, collection=entry.collection, key=entry.key, set=entry.set)
     row = user.rows.get((entry.collection, entry.key))
     status = _change(user, lane, entry, change, base=entry.base_version, refuse=entry.on_conflict == "refuse")
-    unseen = _unseen_values(row, lane, entry)
+    unseen = _unseen_values(row, lane, change, shape=entry.shape_version, base=entry.base_version)
     return EntryResult(sequence=entry.sequence, status=status, version=user.counter, overwrote=unseen or None)
 
 
-def _unseen_values(row: MemoryRow | None, lane: tuple[str, int], entry: PushEntry) -> dict[str, Any]:
-    """What of a living row the entry took the place of without its writer having seen it."""
-    if row is None or row.body is None or _stands(row, lane, entry.base_version):
+def _unseen_values(
+    row: MemoryRow | None, lane: tuple[str, int], change: RowChange, *, shape: str, base: int | None
+) -> dict[str, Any]:
+    """What of a living row the change took the place of without its writer having seen it."""
+    if row is None or row.body is None:
         return {}
-    if entry.kind is EntryKind.DELETE:
-        return dict(row.body)
-    if SchemaVersion.parse(row.shape) != SchemaVersion.parse(entry.shape_version):
+    stands, parse = _stands(row, lane, base), SchemaVersion.parse
+    if change.kind is EntryKind.DELETE:
+        return {} if stands else dict(row.body)
+    was = row.body
+    if parse(row.shape) != parse(shape):
+        if stands and (row.writer == lane or (change.kind is EntryKind.PUT and parse(shape) > parse(row.shape))):
+            return {}
+        of_its_shape = row.patches and row.patches[-1].shape_version == shape
+        was = row.patches[-1].set if of_its_shape else {}
+    elif stands:
         return {}
-    given = entry.set or {}
-    return {name: old for name, old in row.body.items() if name in given and given[name] != old}
+    given = change.set or {}
+    return {name: old for name, old in was.items() if name in given and given[name] != old}
 
 
 def _apply_changes(user: MemoryUser, lane: tuple[str, int], entry: PushEntry) -> EntryResult:
@@ -330,7 +339,8 @@ def _apply_changes(user: MemoryUser, lane: tuple[str, int], entry: PushEntry) ->
     if entry.on_conflict == "refuse" and _is_conflict(own, lane, entry.base_version):
         raise Conflict
     merged, version, skipped = False, None, []
-    for change in entry.changes:
+    overwrote: dict[str, Any] = {}
+    for place, change in enumerate(entry.changes):
         row = user.rows.get((change.collection, change.key))
         base = entry.base_version if (change.collection, change.key) == (entry.collection, entry.key) else None
         if change.if_version is not None:
@@ -341,8 +351,16 @@ def _apply_changes(user: MemoryUser, lane: tuple[str, int], entry: PushEntry) ->
             base = change.if_version
         merged |= _change(user, lane, entry, change, base=base) == "merged"
         version = user.counter
+        if unseen := _unseen_values(row, lane, change, shape=entry.shape_version, base=base):
+            overwrote[str(place)] = unseen
     status: Effect = "merged" if merged else "applied"
-    return EntryResult(sequence=entry.sequence, status=status, version=version, skipped=tuple(skipped) or None)
+    return EntryResult(
+        sequence=entry.sequence,
+        status=status,
+        version=version,
+        skipped=tuple(skipped) or None,
+        overwrote=overwrote or None,
+    )
 
 
 def _apply_lift(user: MemoryUser, lane: tuple[str, int], entry: PushEntry) -> EntryResult:

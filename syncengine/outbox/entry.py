@@ -116,7 +116,8 @@ class Result(NamedTuple):
     message: str | None = None
     skipped: tuple[str, ...] = ()
     overwrote: dict[str, Any] | None = None
-    """Values of others that this device had not seen, and that the entry took the place of."""
+    """Values of others that this device had not seen, and that the entry took the place of; of several changes by the
+    place of each."""
 
     @property
     def first_answer(self) -> str | None:

@@ -1,6 +1,7 @@
 """Conflicts that the cloud's answer tells of: an entry took the place of values that this device had never seen."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -13,37 +14,77 @@ if TYPE_CHECKING:
     from syncengine.local.store import Store
 
 WHOLE_ROW = "*"
+Fields = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    """What was sent of one row, and what it replaced."""
+
+    collection: str
+    row_key: str
+    kind: str
+    before: Fields = field(repr=False)
+    set: Fields = field(repr=False)
+    theirs: Fields = field(repr=False)
 
 
 def record_overwritten(store: "Store", sent: Entry, answer: Result) -> None:
     """Write down what another device had and lost. Inside the transaction that confirms the entry."""
-    for field, mine, theirs in _clashes(sent, answer.overwrote or {}):
-        store.run(
-            "outbox",
-            "record_overwritten",
-            owner=sent.owner,
+    for change in _changes(sent, answer.overwrote or {}):
+        for name, mine, theirs in _clashes(change):
+            store.run(
+                "outbox",
+                "record_overwritten",
+                owner=sent.owner,
+                collection=change.collection,
+                row_key=change.row_key,
+                field=name,
+                local_json=orjson.dumps(mine).decode(),
+                server_json=orjson.dumps(theirs).decode(),
+                version=answer.version,
+                now=iso(store.clock.now_ms()),
+            )
+
+
+def _changes(sent: Entry, overwrote: Fields) -> Iterator[_Change]:
+    """Of an entry of several rows the cloud tells by the place of each in its list."""
+    if sent.kind is not Kind.CHANGES:
+        yield _Change(
             collection=sent.collection,
             row_key=sent.row_key,
-            field=field,
-            local_json=orjson.dumps(mine).decode(),
-            server_json=orjson.dumps(theirs).decode(),
-            version=answer.version,
-            now=iso(store.clock.now_ms()),
+            kind=sent.kind,
+            before=_object(sent.before_json),
+            set=_object(sent.set_json),
+            theirs=overwrote,
         )
+        return
+    members = orjson.loads(sendable_json(sent.set_json or "[]"))
+    for place, theirs in overwrote.items():
+        member = members[int(place)] if place.isdecimal() and int(place) < len(members) else None
+        if member is not None and isinstance(theirs, dict):
+            yield _Change(
+                collection=member["collection"],
+                row_key=member["key"],
+                kind=member["kind"],
+                before=member.get("before") or {},
+                set=member.get("set") or {},
+                theirs=theirs,
+            )
 
 
-def _clashes(sent: Entry, theirs: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+def _clashes(change: _Change) -> Iterator[tuple[str, Any, Any]]:
     """(field, ours, theirs) where both sides changed what was before; of a delete the whole row."""
-    before, mine = _object(sent.before_json), _object(sent.set_json)
-    if sent.kind is Kind.DELETE:
+    before, theirs = change.before, change.theirs
+    if change.kind == Kind.DELETE:
         if any(before.get(name) != value for name, value in theirs.items()):
             yield WHOLE_ROW, None, theirs
         return
     for name, value in theirs.items():
         if name not in before or before[name] != value:
-            yield name, mine.get(name), value
+            yield name, change.set.get(name), value
 
 
-def _object(text: str | None) -> dict[str, Any]:
-    found: dict[str, Any] = orjson.loads(sendable_json(text)) if text else {}
+def _object(text: str | None) -> Fields:
+    found: Fields = orjson.loads(sendable_json(text)) if text else {}
     return found

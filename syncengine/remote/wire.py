@@ -180,7 +180,7 @@ class EntryResult(WireModel):
     `merged`: applied on a row that had changed since `base_version`. `conflict`: not applied for that reason, as
     asked.
     `overwrote`: values of other writers that the sender had not seen, and that this entry took the place of; of a
-    delete the whole row.
+    delete the whole row; of several changes these by the place of each in the list, from "0" on.
     `reused`: this sequence came before with another token, so another copy of the store used it; nothing was done.
     """
 

@@ -191,13 +191,34 @@ def _beside(case: Case, row: Row) -> Row:
 def _overwritten(case: Case) -> Document | None:
     """Values of others that the change takes the place of, unseen; of a delete the whole row."""
     row, change = case.row, case.change
-    if row is None or row.body is None or case.stands or change.of_migration:
+    if row is None or row.body is None or change.of_migration:
+        return None
+    if not same_shape(change.shape_version, row.shape_version) and change.kind is not EntryKind.DELETE:
+        return _overwritten_beside(case, row)
+    if case.stands:
         return None
     if change.kind is EntryKind.DELETE:
         return _object(row.body)
-    if not same_shape(change.shape_version, row.shape_version):
+    return _replaced(_object(row.body), change)
+
+
+def _overwritten_beside(case: Case, row: Row) -> Document | None:
+    """Whoever writes another shape than the document's cannot read what lies beside it, whatever version it saw."""
+    change = case.change
+    if _is_its_writers(case, row) or _replaces(row, change, stands=case.stands):
         return None
-    had = _object(row.body)
+    last = row.patches[-1] if row.patches else None
+    if last is None or not same_shape(last.shape_version, change.shape_version):
+        return None
+    return _replaced(_object(last.body), change)
+
+
+def _is_its_writers(case: Case, row: Row) -> bool:
+    """Whether the latest changes of the row are those of the writer itself."""
+    return case.stands and row.writer == case.change.writer
+
+
+def _replaced(had: Document, change: Change) -> Document | None:
     return {name: had[name] for name, new in (change.set or {}).items() if name in had and had[name] != new} or None
 
 
@@ -236,8 +257,7 @@ def _written(case: Case, *, body: str | None, patches: tuple[Patch, ...] = (), s
 def _stood_on(case: Case) -> int:
     if case.row is None:
         return 0
-    goes_on = case.stands and case.row.writer == case.change.writer
-    return case.row.stood_on if goes_on else case.row.version
+    return case.row.stood_on if _is_its_writers(case, case.row) else case.row.version
 
 
 def _text(body: Document | None) -> str:

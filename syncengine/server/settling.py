@@ -125,7 +125,8 @@ class Settling:
         version: int | None = None
         status: Status = "applied"
         skipped: list[str] = []
-        for change in entry.changes or ():
+        overwrote: Document = {}
+        for number, change in enumerate(entry.changes or ()):
             place = (change.collection, change.key)
             if self._moved_on(place, change):
                 skipped.append(change.key)
@@ -135,7 +136,10 @@ class Settling:
             said = self._rows.apply(place, Change(change.kind, change.set, entry.shape_version, base, self._writer))
             version = said.row.version if said.row else version
             status = "merged" if said.status == "merged" else status
-        return Receipt(entry.sequence, status, entry.token, version, skipped=tuple(skipped) or None)
+            if said.overwrote is not None:
+                overwrote[str(number)] = said.overwrote
+        left_out = tuple(skipped) or None
+        return Receipt(entry.sequence, status, entry.token, version, skipped=left_out, overwrote=overwrote or None)
 
     def _moved_on(self, place: Place, change: RowChange) -> bool:
         """Whether the row is not at the version that the change is for."""

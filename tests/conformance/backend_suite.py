@@ -362,6 +362,34 @@ class BackendSuite:
         told = ann.push(push(delete(3, "a", base=1), delete(4, "b", base=2)))
         assert [result.overwrote for result in told.results] == [{"x": 2}, None]
 
+    @pytest.mark.parametrize("base", [1, 2])
+    def test_an_answer_says_what_another_wrote_beside_a_row_in_the_same_older_shape(
+        self, sign_in: SignIn, base: int
+    ) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"new": 1}, shape=NEW)))
+        ann.push(push(patch(1, "a", {"x": 1, "y": 1, "z": 1}, shape=OLD, base=1), device=LAPTOP))
+        # No writer of an older shape can read what lies there, whatever version of the row it was shown.
+        sent = push(patch(1, "a", {"x": 2, "y": 1}, shape=OLD, base=base), device="tablet")
+        assert [result.overwrote for result in ann.push(sent).results] == [{"x": 1}]
+        own = push(patch(2, "a", {"x": 3}, shape=OLD, base=3), device="tablet")
+        assert [result.overwrote for result in ann.push(own).results] == [None]
+        other_shape = push(patch(2, "a", {"x": 4}, shape="0.5.0", base=3), device=LAPTOP)
+        assert [result.overwrote for result in ann.push(other_shape).results] == [None]
+
+    def test_an_answer_to_several_changes_says_of_each_row_what_it_took_the_place_of(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"x": 1}), put(2, "b", {"x": 1}), put(3, "c", {"x": 1})))
+        ann.push(push(patch(1, "a", {"x": 2}, base=1), device=LAPTOP))
+        parts = (
+            change("put", "b", {"x": 5}),
+            change("put", "new", {"x": 5}),
+            change("put", "c", {"x": 1}),
+            change("delete", "a"),
+        )
+        told = ann.push(push(changes(1, "a", *parts, base=1), device="tablet"))
+        assert [result.overwrote for result in told.results] == [{"0": {"x": 1}, "3": {"x": 2}}]
+
     @pytest.mark.parametrize("refuse", [False, True])
     def test_a_devices_own_edits_do_not_count_against_the_version_that_it_saw(
         self, sign_in: SignIn, refuse: bool

@@ -245,6 +245,28 @@ def test_old_and_new_devices_edit_one_row_and_agree(world):
     assert old.outbox() == new.outbox() == []
 
 
+@pytest.mark.parametrize("has_read", [False, True], ids=["unread", "read_and_parked"])
+def test_an_old_devices_edit_over_another_old_ones_beside_a_newer_row_is_a_conflict_that_is_recorded(world, has_read):
+    one, two, new = (world.device(name, "1.0.0") for name in ("one", "two", "new"))
+    one.add("a", title="walk", minutes=3, note="n")
+    world.settle()
+    new.restart("2.0.0")
+    new.write("UPDATE plans SET name = 'of new'")
+    world.settle()
+    one.write("UPDATE plans SET minutes = 5, note = 'of both'")
+    one.sync()
+    if has_read:
+        two.sync()
+        assert two.parked() == [("a", "newer_shape")], "it cannot know what the other one has written"
+    two.write("UPDATE plans SET minutes = 8, note = 'of both'")
+    two.sync()
+    assert two.conflicts() == [("a", "minutes", "8", "5", "local")]
+    two.write("UPDATE plans SET minutes = 9")
+    world.settle()
+    assert len(two.conflicts()) == 1, "over its own value it is none"
+    assert new.plans() == {"a": ("of new", 540, "of both")}
+
+
 def test_any_number_of_new_devices_lift_once(world):
     devices = [world.device(name, "1.0.0") for name in ("old", "two", "three")]
     old, two, three = devices

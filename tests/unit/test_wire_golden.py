@@ -168,7 +168,7 @@ EXAMPLES: dict[str, WireModel] = {
                 code="group_rejected",
                 message="Another entry of its group was rejected.",
             ),
-            EntryResult(sequence=44, status="merged", version=233),
+            EntryResult(sequence=44, status="merged", version=233, overwrote={"0": {"duration_s": 140.0}}),
             EntryResult(sequence=45, status="applied", skipped=("j-5",)),
             EntryResult(sequence=46, status="applied", skipped=("j-2",)),
             EntryResult(sequence=47, status="applied"),
