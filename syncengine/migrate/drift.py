@@ -19,6 +19,7 @@ from syncengine.local.process_life import has_ended
 from syncengine.local.sqlite_errors import SqliteError
 from syncengine.logs import log_event
 from syncengine.outbox.capture import verify_capture
+from syncengine.outbox.firing_order import put_in_order
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -217,6 +218,7 @@ def _put_right(
             for table in torn:
                 _drop_if_empty(store, table, say)
             _capture_again(store, say)
+            put_in_order(store)
             _end_leases(store)
             if well:
                 store.run("state", "set", name="schema_cookie", value=str(store.value("opening", "cookie")))

@@ -124,9 +124,15 @@ def _there(store: "Store") -> dict[str, str]:
 
 def _wanted(store: "Store", collection: str) -> dict[str, str]:
     """The triggers by name; none for what is not synced, or has no table with its key and owner."""
+    table = captured_table(store, collection)
+    return {} if table is None else triggers_of(table)
+
+
+def captured_table(store: "Store", collection: str) -> CapturedTable | None:
+    """What the triggers of a collection are made from, or None for what has none."""
     recorded = store.row("outbox", "collection", collection=collection)
     if recorded is None:
-        return {}
+        return None
     key, owner, shape_version = map(str, recorded)
     strict = bool(store.value("capture", "is_strict", collection=collection))
     columns = [
@@ -134,12 +140,11 @@ def _wanted(store: "Store", collection: str) -> dict[str, str]:
         for name, declared in store.rows("capture", "columns", collection=collection)
     ]
     if not {key, owner} <= {column.name for column in columns}:
-        return {}
-    table = CapturedTable(
+        return None
+    return CapturedTable(
         name=collection,
         key=key,
         owner=owner,
         shape_version=shape_version,
         columns=tuple(column for column in columns if column.name != owner),
     )
-    return triggers_of(table)

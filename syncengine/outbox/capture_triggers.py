@@ -103,6 +103,11 @@ def _trigger(name: str, table: CapturedTable, event: str, when: Expression, stat
 # What is written.
 
 
+def row_json(table: CapturedTable, row: str) -> Expression:
+    """A whole row under this name, as an insert of it is queued."""
+    return _whole(table, row)
+
+
 def _put(table: CapturedTable, *, where: Expression = "") -> str:
     return _entry(table, "put", "NEW", set_json=_whole(table, "NEW"), where=where)
 

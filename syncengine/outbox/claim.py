@@ -9,6 +9,7 @@ from syncengine.errors import TextUnreadable
 from syncengine.outbox.choice import Choice, Limits, claimed_entries, units
 from syncengine.outbox.delivery import Event, State, next_state
 from syncengine.outbox.entry import Batch, Entry, Kind, entry_of, numbered
+from syncengine.outbox.firing_order import put_in_order
 from syncengine.outbox.holding import hold_behind_open_items
 from syncengine.outbox.numbering import DrainState, ensure_drain
 from syncengine.outbox.squash import Row
@@ -44,6 +45,7 @@ def claim(
     """
     with store.transaction(durable=True):
         drain = ensure_drain(store, owner)
+        put_in_order(store)
         refusing = frozenset(name for (name,) in store.rows("outbox", "refusing_collections"))
         entries = _claimed_again(store, owner, limits, epoch=drain.epoch, after=_last_sequence(behind))
         if not entries and fresh:

@@ -12,6 +12,7 @@ from syncengine.clock import iso
 from syncengine.local.identifiers import quoted
 from syncengine.outbox.capture import synced_collections
 from syncengine.outbox.filing import file_entries
+from syncengine.outbox.firing_order import put_in_order
 from syncengine.outbox.row_body import collection_columns
 from syncengine.outbox.unreadable_keys import set_aside_unreadable_keys
 
@@ -48,6 +49,7 @@ def reconcile(store: "Store") -> ReconcileReport:
     A row in quarantine or parked is not gone.
     """
     with store.transaction():
+        put_in_order(store)
         file_entries(store)
         newest = store.value("outbox", "newest")
         found = [_reconciled(store, collection) for collection in synced_collections(store)]

@@ -15,6 +15,7 @@ from syncengine.migrate.definition import Quarantine
 from syncengine.migrate.lifting import Lifter, NoWay
 from syncengine.migrate.rejection import Rejection, rejection_for
 from syncengine.outbox.capture import writing_uncaptured
+from syncengine.outbox.firing_order import put_in_order
 from syncengine.sync.beside import Lifted, NewerShape, lifted
 from syncengine.sync.calls import PulledRow
 from syncengine.sync.landing import Landing, Landings, PageUndone
@@ -109,6 +110,7 @@ class _Page:
         self._landings = Landings(applier.store, applier.registry, owner=applier.owner, record=self.record)
 
     def write(self, rows: Sequence[PulledRow]) -> None:
+        put_in_order(self._store)
         tables = self._applier.tables()
         self._edits = pending_edits(self._store, self._owner, rows)
         self._sort(self._without_retold(rows, tables), tables)

@@ -67,6 +67,58 @@ UPDATE _sync_state
 SET value = (SELECT CAST(schema_version AS TEXT) FROM pragma_schema_version)
 WHERE name = 'schema_cookie';
 
+-- name: fires_late
+-- Collections with a trigger of somebody else that is newer than capture's: SQLite fires the newest first.
+SELECT DISTINCT c.name
+FROM _sync_collection AS c
+JOIN sqlite_schema AS own ON own.tbl_name = c.name COLLATE NOCASE
+JOIN sqlite_schema AS other ON other.tbl_name = c.name COLLATE NOCASE
+WHERE own.type = 'trigger'
+  AND own.name GLOB '_sync_capture_*'
+  AND other.type = 'trigger'
+  AND other.name NOT GLOB '_sync_*'
+  AND other.rowid > own.rowid
+ORDER BY c.name;
+
+-- name: edited_again
+-- The newest entry of each row that one transaction has edited more than once, where nothing of it was sent yet.
+SELECT max(entry_id)
+FROM _sync_outbox AS o
+WHERE collection = :collection
+  AND fresh IS NULL
+  AND state IN ('waiting', 'held')
+  AND NOT EXISTS (
+    SELECT 1
+    FROM _sync_quarantine AS q
+    WHERE q.collection = o.collection
+      AND q.owner = o.owner
+      AND q.row_key = o.row_key
+      AND q.resolution IS NULL
+  )
+GROUP BY owner, row_key, group_id
+HAVING count(*) > 1;
+
+-- name: edits_of_row
+-- What waits of the same row as an entry.
+SELECT o.entry_id, o.kind, o.set_json, o.before_json
+FROM _sync_outbox AS e
+JOIN _sync_outbox AS o
+  ON o.collection = e.collection
+  AND o.owner = e.owner
+  AND o.row_key = e.row_key
+WHERE e.entry_id = :entry_id
+  AND o.fresh IS NULL
+  AND o.state IN ('waiting', 'held')
+ORDER BY o.entry_id;
+
+-- name: rewrite
+-- Give an entry that is not sent yet another edit of its row.
+UPDATE _sync_outbox
+SET kind = :kind,
+    set_json = :set_json,
+    before_json = :before_json
+WHERE entry_id = :entry_id;
+
 -- name: owners_since
 -- Whose entries were queued after this one.
 SELECT DISTINCT owner
