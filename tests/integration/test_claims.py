@@ -496,6 +496,30 @@ def test_an_answer_that_applies_all_is_read_quickly_and_any_other_is_left_to_the
     assert not read(result(4), result(5), more=b',"server_time":"\\u0000"')
 
 
+@pytest.mark.parametrize(
+    "second",
+    [
+        b'{"sequence":,"status":"applied","version":59}',
+        b'1{"sequence":5,"status":"applied","version":9}',
+        b'{"sequence":5,"status":"applied","version":9}1',
+        b'{"sequence1":5,"status":"applied","version":9}',
+        b'{"sequence":05,"status":"applied","version":9}',
+        b'{"sequence":5,"status":"applied","version":20000000000000000000}',
+        b'{"sequence":5,"status":"applied","version":9},{"sequence":6,"status":"applied","version":9}',
+        b'{"sequence":5,"status":"applied","version":9}],"results":[{"sequence":5,"status":"applied","version":9}',
+    ],
+)
+def test_an_answer_is_not_read_quickly_where_a_digit_or_a_list_stands_out_of_place(second):
+    push = EncodedPush(
+        request_id="r", user="ann", device="d", epoch=1, schema_version="2.0.0", sequences=range(4, 6), entries=b"[]"
+    )
+    head = b'{"protocol":1,"request_id":"r","server_time":"","device_seq":5,"results":['
+    first = b'{"sequence":4,"status":"applied","version":7},'
+    good = b'{"sequence":5,"status":"applied","version":9}'
+    assert all_applied(head + first + good + b"]}", push)
+    assert not all_applied(head + first + second + b"]}", push)
+
+
 def test_a_batch_of_which_all_was_applied_leaves_as_if_each_had_been_told_by_itself(world):
     know(world, "b", 2)
     world.put("a")
