@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from syncengine.outbox.barrier_page import Barrier
-from syncengine.outbox.entry import CONFLICT, ENTRY_BYTES_AROUND, Entry, Kind, entry_of
+from syncengine.outbox.entry import CONFLICT, ENTRY_BYTES_AROUND, Batch, Entry, Kind, entry_of
 from syncengine.outbox.filing import file_entries
 from syncengine.outbox.freezing import Freezer
+from syncengine.outbox.numbered_rows import ROW, ids_of, rows_of
 from syncengine.outbox.squash import Row, Squash, row_of
 from syncengine.outbox.waiting import BODY, EXTRA, GROUP, IS_UNPULLED, waiting_parts
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 PAGE_SURPLUS_ENTRIES, PAGE_ENTRIES_MIN, PAGE_ENTRIES_MAX = 8, 64, 2_000
 WINDOW_ENTRIES = 20_000
 """A walk that has something to send looks at no more than this, however much is joined into it."""
+_BODY_OF = itemgetter(BODY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,17 +35,18 @@ class Limits:
 class Choice:
     """The entries of the next batch, and what became of others on the way.
 
-    `in_flight`: rows whose entries are on their way now. `refusing`: collections whose entries the cloud judges by
+    `behind`: a batch that is on its way now. `refusing`: collections whose entries the cloud judges by
     the version that they stand on, so that one row has one entry on its way.
     """
 
     def __init__(
-        self, store: "Store", owner: str, limits: Limits, *, in_flight: frozenset[Row], refusing: frozenset[str]
+        self, store: "Store", owner: str, limits: Limits, *, behind: Batch | None, refusing: frozenset[str]
     ) -> None:
         self._store = store
         self._owner = owner
         self._limits = limits
-        self._in_flight = in_flight
+        self._on_their_way = ids_of(behind.entries) if behind is not None else []
+        self._in_flight = rows_of(behind.entries) if behind is not None else frozenset()
         self._refusing = refusing
         self._freezer = Freezer(store)
         self._barriers = [
@@ -57,7 +60,7 @@ class Choice:
         self._uploads: set[int] = set()
         self._size_bytes = 0
         # No method of this object: a circle would keep all rows that were read until they are searched for garbage.
-        self._is_new = partial(_is_new, uploads=self._uploads, in_flight=in_flight, taken=self._taken)
+        self._is_new = partial(_is_new, uploads=self._uploads, in_flight=self._in_flight, taken=self._taken)
         self.squash = Squash(self._is_new)
         self.has_set_aside = False
         self._is_full = False
@@ -68,7 +71,10 @@ class Choice:
         Those to which nothing was done are rows of the outbox as they were read.
         """
         looked_at = 0
-        for is_plain, rows in waiting_parts(self._store, self._owner, page_entries=self._page_entries):
+        parts = waiting_parts(
+            self._store, self._owner, page_entries=self._page_entries, on_their_way=self._on_their_way
+        )
+        for is_plain, rows in parts:
             looked_at += len(rows)
             left = rows
             while left:
@@ -111,36 +117,47 @@ class Choice:
 
         Saves most of the time. The first that is not taken has to be looked at closely; that says nothing else.
         """
-        taken, in_flight = self._taken, self._in_flight
-        room_bytes = self._limits.bytes_max - self._size_bytes
-        rows: list[Row] = []
         if len(entries) > 1 and _are_one_group(entries):
             return self._take_plain_group(entries)
-        for entry in entries[: max(self._limits.entries_max - len(self.squash), 0)]:
-            row, body = (entry[5], entry[6]), entry[BODY]
-            size_bytes = (len(body) if body.isascii() else len(body.encode())) + ENTRY_BYTES_AROUND
-            if row in taken or row in in_flight or size_bytes > room_bytes:
-                break
-            room_bytes -= size_bytes
-            taken.add(row)
-            rows.append(row)
-        self._size_bytes = self._limits.bytes_max - room_bytes
+        entries = entries[: max(self._limits.entries_max - len(self.squash), 0)]
+        rows = list(map(ROW, entries))
+        size_bytes = _size_bytes(entries)
+        if size_bytes > self._limits.bytes_max - self._size_bytes or not self._are_new(rows):
+            rows, size_bytes = self._first_that_fit(rows, entries)
+        self._taken.update(rows)
+        self._size_bytes += size_bytes
         self.squash.append_first(rows, entries[: len(rows)])
         return len(rows)
 
+    def _are_new(self, rows: list[Row]) -> bool:
+        """Each another one, none of them chosen or on its way."""
+        names = set(rows)
+        return len(names) == len(rows) and names.isdisjoint(self._taken) and names.isdisjoint(self._in_flight)
+
+    def _first_that_fit(self, rows: list[Row], entries: list[tuple[Any, ...]]) -> tuple[list[Row], int]:
+        """Those before the first that has no room, or whose row is chosen or on its way; and how much they take."""
+        seen: set[Row] = set()
+        room_bytes = self._limits.bytes_max - self._size_bytes
+        taken_bytes = 0
+        for row, entry in zip(rows, entries, strict=True):
+            size_bytes = _size_bytes([entry])
+            if row in seen or row in self._taken or row in self._in_flight or taken_bytes + size_bytes > room_bytes:
+                break
+            taken_bytes += size_bytes
+            seen.add(row)
+        return rows[: len(seen)], taken_bytes
+
     def _take_plain_group(self, group: list[tuple[Any, ...]]) -> int:
         """Take it whole, or not at all; how many."""
-        rows = [(entry[5], entry[6]) for entry in group]
-        names = set(rows)
-        if len(names) < len(rows) or not (names.isdisjoint(self._taken) and names.isdisjoint(self._in_flight)):
+        rows = list(map(ROW, group))
+        if not self._are_new(rows):
             return 0
-        bodies = "".join([entry[BODY] for entry in group])
-        size_bytes = (len(bodies) if bodies.isascii() else len(bodies.encode())) + len(group) * ENTRY_BYTES_AROUND
+        size_bytes = _size_bytes(group)
         self._is_full = not self._has_room(len(group), size_bytes)
         if self._is_full:
             return 0
         self._size_bytes += size_bytes
-        self._taken |= names
+        self._taken.update(rows)
         self.squash.append_apart(group)
         return len(group)
 
@@ -260,6 +277,13 @@ class Choice:
             entry.collection in self._refusing and (row_of(entry) in self._taken or row_of(entry) in self._in_flight)
             for entry in entries
         )
+
+
+def _size_bytes(rows: list[tuple[Any, ...]]) -> int:
+    """About how much of a push they take."""
+    bodies = list(map(_BODY_OF, rows))
+    is_ascii = all(map(str.isascii, bodies))
+    return sum(map(len, bodies if is_ascii else map(str.encode, bodies))) + len(rows) * ENTRY_BYTES_AROUND
 
 
 def _are_one_group(rows: list[tuple[Any, ...]]) -> bool:

@@ -1,8 +1,8 @@
 """Choose what is sent next, give it numbers, and freeze it on disk before a byte leaves the device."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from syncengine.errors import TextUnreadable
@@ -11,8 +11,8 @@ from syncengine.outbox.delivery import Event, State, next_state
 from syncengine.outbox.entry import Batch, Entry, Kind, entry_of, numbered
 from syncengine.outbox.firing_order import put_in_order
 from syncengine.outbox.holding import hold_behind_open_items
+from syncengine.outbox.numbered_rows import BASE_VERSION, ENTRY_ID, KIND, NumberedRows
 from syncengine.outbox.numbering import DrainState, ensure_drain
-from syncengine.outbox.squash import Row
 from syncengine.outbox.unreadable_keys import set_aside_unreadable
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 RUN_ENTRIES_MIN = 4
 """Shorter runs of ids are not worth a statement of their own."""
-_KIND = 4
-_ROW = itemgetter(5, 6)
-"""Collection and key."""
 
 
 def claim(
@@ -47,17 +44,19 @@ def claim(
         drain = ensure_drain(store, owner)
         put_in_order(store)
         refusing = frozenset(name for (name,) in store.rows("outbox", "refusing_collections"))
-        entries = _claimed_again(store, owner, limits, epoch=drain.epoch, after=_last_sequence(behind))
+        entries: Sequence[Entry] = _claimed_again(
+            store, owner, limits, epoch=drain.epoch, after=_last_sequence(behind)
+        )
         if not entries and fresh:
             entries = _claimed_now(store, owner, limits, drain, token=token, behind=behind, refusing=refusing)
-        return Batch(owner=owner, epoch=drain.epoch, entries=tuple(entries), refusing=refusing)
+        return Batch(owner=owner, epoch=drain.epoch, entries=entries, refusing=refusing)
 
 
 def _last_sequence(behind: Batch | None) -> int:
     return (behind.entries[-1].sequence or 0) if behind is not None and behind.entries else 0
 
 
-def _claimed_again(store: "Store", owner: str, limits: Limits, *, epoch: int, after: int) -> list[Entry]:
+def _claimed_again(store: "Store", owner: str, limits: Limits, *, epoch: int, after: int) -> tuple[Entry, ...]:
     batch: list[Entry] = []
     size_bytes = 0
     for unit in _parts(units(claimed_entries(store, owner, limits, epoch=epoch, after=after))):
@@ -65,7 +64,7 @@ def _claimed_again(store: "Store", owner: str, limits: Limits, *, epoch: int, af
         if batch and (len(batch) + len(unit) > limits.entries_max or size_bytes > limits.bytes_max):
             break
         batch += unit
-    return [_emptied(entry) for entry in batch]
+    return tuple(map(_emptied, batch))
 
 
 def _parts(groups: Iterator[list[Entry]]) -> Iterator[list[Entry]]:
@@ -91,33 +90,32 @@ def _claimed_now(
     token: str | None,
     behind: Batch | None,
     refusing: frozenset[str],
-) -> list[Entry]:
-    in_flight = frozenset(map(_ROW, behind.entries)) if behind is not None else frozenset()
-    chosen, choice = _choose_behind_items(store, owner, limits, in_flight=in_flight, refusing=refusing)
-    if not chosen or chosen[0][_KIND] == Kind.MIGRATION:
-        return list(map(entry_of, chosen))
+) -> Sequence[Entry]:
+    chosen, choice = _choose_behind_items(store, owner, limits, behind=behind, refusing=refusing)
+    if not chosen or chosen[0][KIND] == Kind.MIGRATION:
+        return tuple(map(entry_of, chosen))
     return _number(store, chosen, choice, drain, token=token)
 
 
 def _choose_behind_items(
-    store: "Store", owner: str, limits: Limits, *, in_flight: frozenset[Row], refusing: frozenset[str]
+    store: "Store", owner: str, limits: Limits, *, behind: Batch | None, refusing: frozenset[str]
 ) -> tuple[list[tuple[Any, ...]], Choice]:
     try:
         with store.savepoint("choose"):
             hold_behind_open_items(store, owner)
-            return _choose(store, owner, limits, in_flight=in_flight, refusing=refusing)
+            return _choose(store, owner, limits, behind=behind, refusing=refusing)
     except TextUnreadable:
         # A key or a text that no request can carry.
         set_aside_unreadable(store, owner)
     hold_behind_open_items(store, owner)
-    return _choose(store, owner, limits, in_flight=in_flight, refusing=refusing)
+    return _choose(store, owner, limits, behind=behind, refusing=refusing)
 
 
 def _choose(
-    store: "Store", owner: str, limits: Limits, *, in_flight: frozenset[Row], refusing: frozenset[str]
+    store: "Store", owner: str, limits: Limits, *, behind: Batch | None, refusing: frozenset[str]
 ) -> tuple[list[tuple[Any, ...]], Choice]:
     while True:
-        choice = Choice(store, owner, limits, in_flight=in_flight, refusing=refusing)
+        choice = Choice(store, owner, limits, behind=behind, refusing=refusing)
         entries = choice.entries()
         # Each time round, an entry has left the queue: it is unreadable, or its row came and went.
         if entries or not (choice.has_set_aside or choice.squash.vanished):
@@ -128,10 +126,8 @@ def _choose(
 
 def _number(
     store: "Store", chosen: list[tuple[Any, ...]], choice: Choice, drain: DrainState, *, token: str | None
-) -> list[Entry]:
-    claimed = next_state(State.WAITING, Event.CLAIM)
-    entries = numbered(chosen, first=drain.next_sequence, epoch=drain.epoch, state=claimed, token=token)
-    _write_numbers_of(store, chosen, entries)
+) -> Sequence[Entry]:
+    entries = _numbered(store, chosen, drain, token=token)
     _write_joined(store, choice)
     _let_vanish(store, choice)
     next_sequence = drain.next_sequence + len(entries)
@@ -141,29 +137,50 @@ def _number(
     return entries
 
 
+def _numbered(
+    store: "Store", chosen: list[tuple[Any, ...]], drain: DrainState, *, token: str | None
+) -> Sequence[Entry]:
+    claimed = next_state(State.WAITING, Event.CLAIM)
+    if set(map(type, chosen)) == {tuple}:
+        rows = NumberedRows(chosen, first=drain.next_sequence, epoch=drain.epoch, state=claimed, token=token)
+        if chosen[-1][ENTRY_ID] - chosen[0][ENTRY_ID] + 1 == len(chosen):
+            _write_run(store, chosen, first=rows[0])
+        else:
+            _write_numbers_of(store, chosen, list(rows))
+        return rows
+    entries = numbered(chosen, first=drain.next_sequence, epoch=drain.epoch, state=claimed, token=token)
+    _write_numbers_of(store, chosen, entries)
+    return tuple(entries)
+
+
 def _write_numbers_of(store: "Store", chosen: list[tuple[Any, ...]], entries: list[Entry]) -> None:
     """Those to which nothing was done, by runs of ids that follow each other; the others one by one."""
     one_by_one: list[Entry] = []
     place = 0
-    for (is_as_it_was, shift), run in groupby(map(_as_it_was, chosen, entries)):
+    for (is_as_it_was, _), run in groupby(map(_as_it_was, chosen, entries)):
         length = sum(1 for _ in run)
-        part = entries[place : place + length]
+        if is_as_it_was and length >= RUN_ENTRIES_MIN:
+            _write_run(store, chosen[place : place + length], first=entries[place])
+        else:
+            one_by_one += entries[place : place + length]
         place += length
-        if not is_as_it_was or length < RUN_ENTRIES_MIN:
-            one_by_one += part
-            continue
-        first = part[0]
-        store.run(
-            "outbox",
-            "number_run",
-            shift=shift,
-            epoch=first.epoch,
-            state=first.state,
-            token=first.claim_token,
-            first=first.entry_id,
-            last=part[-1].entry_id,
-        )
     write_numbers(store, one_by_one)
+
+
+def _write_run(store: "Store", rows: list[tuple[Any, ...]], *, first: Entry) -> None:
+    """Rows of the outbox whose ids follow each other; of rows that the cloud does not have, none is looked for."""
+    stands_on_nothing = all(row[BASE_VERSION] is None for row in rows)
+    assert first.sequence is not None
+    store.run(
+        "outbox",
+        "number_new_run" if stands_on_nothing else "number_run",
+        shift=first.entry_id - first.sequence,
+        epoch=first.epoch,
+        state=first.state,
+        token=first.claim_token,
+        first=first.entry_id,
+        last=rows[-1][ENTRY_ID],
+    )
 
 
 def _as_it_was(chosen: tuple[Any, ...], entry: Entry) -> tuple[bool, int]:

@@ -82,7 +82,7 @@ class Batch:
 
     owner: str
     epoch: int
-    entries: tuple[Entry, ...] = ()
+    entries: Sequence[Entry] = ()
     refusing: frozenset[str] = frozenset()
     """Collections whose entries the cloud shall not apply on a row that has changed since `base_version`."""
 

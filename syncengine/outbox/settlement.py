@@ -10,6 +10,7 @@ from syncengine.outbox.barrier_page import Barrier, Page
 from syncengine.outbox.delivery import Event, State, next_state
 from syncengine.outbox.entry import CONFLICT, AllApplied, Batch, Entry, Kind, Result, Results, Settled, entry_of
 from syncengine.outbox.filing import file_entries
+from syncengine.outbox.numbered_rows import ids_of, kinds_of, shapes_of
 from syncengine.outbox.overwritten import record_overwritten
 from syncengine.outbox.set_aside import resolve_void, set_aside
 from syncengine.vocabulary import SchemaVersion, user_scope
@@ -68,17 +69,17 @@ class _Settling:
         """Settle a batch of edits of one row each that were all applied and are all here still; False: not such."""
         entries = self._batch.entries
         first, last = entries[0].sequence or 0, entries[-1].sequence or 0
-        if first != results.first or len(entries) != len(results) or not _OF_ONE_ROW.issuperset(map(_KIND, entries)):
+        if first != results.first or len(entries) != len(results) or not _OF_ONE_ROW.issuperset(kinds_of(entries)):
             return False
         of_batch = {"owner": self._batch.owner, "epoch": self._batch.epoch, "first": first, "last": last}
-        shapes = set(map(_SHAPE, entries))
         [(count, lowest, highest)] = self._store.rows("outbox", "still_as_sent", **of_batch)
         if count != len(entries):
             return False
-        self._leaving = list(map(_ENTRY_ID, entries))
+        self._leaving = ids_of(entries)
         self._sequences = list(range(first, last + 1))
         versions, shift = results.versions, results.versions[0] - first
-        if shapes == {lowest} == {highest} and list(versions) == list(range(first + shift, last + shift + 1)):
+        is_run = list(versions) == list(range(first + shift, last + shift + 1))
+        if is_run and shapes_of(entries) == {lowest} == {highest}:
             self._store.run("outbox", "remember_versions", shift=shift, server_epoch=self._server_epoch, **of_batch)
             return True
         self._versions = [
@@ -167,12 +168,14 @@ _PLAIN = frozenset({Kind.PUT, Kind.PATCH, Kind.DELETE, Kind.CHANGES, Kind.LIFT})
 
 
 _OF_ONE_ROW = frozenset({Kind.PUT, Kind.PATCH, Kind.DELETE})
-_ENTRY_ID, _KIND, _SHAPE = attrgetter("entry_id"), attrgetter("kind"), attrgetter("shape_version")
 _OF_ROW = attrgetter("collection", "owner", "row_key", "shape_version", "kind")
 
 
 def _runs(sequences: list[int]) -> Iterator[tuple[int, int]]:
-    """First and last of each run of numbers that follow each other."""
+    """First and last of each run of numbers that follow each other; they rise."""
+    if sequences and sequences[-1] - sequences[0] + 1 == len(sequences):
+        yield sequences[0], sequences[-1]
+        return
     for _, run in groupby(enumerate(sequences), key=lambda numbered: numbered[1] - numbered[0]):
         numbers = [sequence for _, sequence in run]
         yield numbers[0], numbers[-1]

@@ -1,6 +1,6 @@
 """What waits, page by page, cut into parts: groups as they are, and stretches of edits with nothing special."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, groupby
 from operator import itemgetter, ne
 from typing import TYPE_CHECKING, Any
@@ -24,14 +24,17 @@ EXTRA, IS_UNPULLED, MAY_BE_PLAIN = 21, 22, 23
 _VALUES_OF_KIND = frozenset({str, int, float, bool, type(None)})
 
 
-def waiting_parts(store: "Store", owner: str, *, page_entries: Callable[[], int]) -> Iterator[Part]:
+def waiting_parts(
+    store: "Store", owner: str, *, page_entries: Callable[[], int], on_their_way: Sequence[int] = ()
+) -> Iterator[Part]:
     """All that waits, oldest first. `page_entries`: how many are read at once, asked before each page.
+    `on_their_way`: entries of this owner that do not wait, as they are being sent.
 
     A queue may be longer than memory should hold.
     """
     rest: list[Row] = []
     group_entries_max = store.settings.group_entries_max
-    for page in _pages(store, owner, page_entries):
+    for page in _pages(store, owner, page_entries, on_their_way):
         rows = rest + page
         if len(rows) > group_entries_max:
             rows = _in_groups_of_at_most(group_entries_max, rows, store=store)
@@ -41,7 +44,9 @@ def waiting_parts(store: "Store", owner: str, *, page_entries: Callable[[], int]
     yield from _parts(rest)
 
 
-def _pages(store: "Store", owner: str, page_entries: Callable[[], int]) -> Iterator[list[Row]]:
+def _pages(
+    store: "Store", owner: str, page_entries: Callable[[], int], on_their_way: Sequence[int]
+) -> Iterator[list[Row]]:
     filed_to, oldest_behind, newest = store.rows("outbox", "filed_to")[0]
     yield from _filed_pages(store, owner, page_entries, after=0, until=filed_to)
     after = max(filed_to, oldest_behind - 1)
@@ -53,13 +58,18 @@ def _pages(store: "Store", owner: str, page_entries: Callable[[], int]) -> Itera
             yield page
         if len(page) == entries_max:
             after = page[-1][0]
-        elif (until - after) - len(page) < PASSED_IDS_MAX:
+        elif _others(after, until, on_their_way) - len(page) < PASSED_IDS_MAX:
             after = until
         else:
             # Others wait there, too, and more than one would pass each time.
             file_entries(store)
             yield from _filed_pages(store, owner, page_entries, after=until, until=newest)
             return
+
+
+def _others(after: int, until: int, on_their_way: Sequence[int]) -> int:
+    """How many ids there are behind one, up to another; those on their way leave soon, and are not passed again."""
+    return (until - after) - sum(after < entry_id <= until for entry_id in on_their_way)
 
 
 def _filed_pages(
@@ -159,12 +169,10 @@ def _are_beyond_doubt(keys: list[str], bodies: list[str]) -> bool:
     if len(max(keys, key=len)) > KEY_BYTES_MAX or "\\u0000" in "".join(bodies):
         return False
     try:
-        objects = list(map(orjson.loads, bodies))
-    except orjson.JSONDecodeError:
+        # Each object is dropped at once: thousands that stay would be searched for garbage again and again.
+        values = list(chain.from_iterable(map(dict.values, map(orjson.loads, bodies))))
+    except (orjson.JSONDecodeError, TypeError):  # TypeError: no object
         return False
-    if set(map(type, objects)) != {dict}:
-        return False
-    values = list(chain.from_iterable(map(dict.values, objects)))
     if not _VALUES_OF_KIND.issuperset(map(type, values)):
         return False
     numbers = [value for value in values if value.__class__ is int or value.__class__ is float]

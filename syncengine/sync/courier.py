@@ -110,14 +110,15 @@ def _push(backend: "Backend", call: Push, request_id: str) -> PushSaid:
 
 
 def _encoded_push(call: Push, entries: bytes, request_id: str) -> EncodedPush:
-    sequences = [entry.sequence or 0 for entry in call.batch.entries]
+    sent = call.batch.entries
+    first, last = sent[0].sequence or 0, sent[-1].sequence or 0
     return EncodedPush(
         request_id=request_id,
         user=call.user,
         device=call.device,
         epoch=call.batch.epoch,
         schema_version=call.schema_version,
-        sequences=range(sequences[0], sequences[-1] + 1),
+        sequences=range(first, last + 1),
         entries=entries,
         compress=call.compress,
     )

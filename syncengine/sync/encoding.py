@@ -1,7 +1,9 @@
 """Entries as they travel: the fields of `wire.PushEntry`, those that say nothing left out."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import orjson
@@ -9,11 +11,24 @@ import orjson
 from syncengine.errors import BatchRefused
 from syncengine.outbox.barrier_page import Barrier
 from syncengine.outbox.entry import Batch, Entry, Kind
+from syncengine.outbox.numbered_rows import (
+    BASE_VERSION,
+    BODY,
+    COLLECTION,
+    GROUP,
+    KEY,
+    KIND,
+    SHAPE,
+    TOKEN,
+    NumberedRows,
+)
 from syncengine.remote.json_text import value_fault
 
 Body = Callable[[str], Any]
 """Makes of a body's JSON text what stands in the entry."""
 
+_SHARED = itemgetter(KIND, COLLECTION, SHAPE, TOKEN)
+_SEQUENCE = attrgetter("sequence")
 _WITH_BODY = frozenset({Kind.PUT, Kind.PATCH, Kind.LIFT})
 _OF_ROWS = frozenset({Kind.PUT, Kind.PATCH, Kind.DELETE, Kind.CHANGES})
 
@@ -23,19 +38,51 @@ def encoded_entries(batch: Batch) -> bytes:
 
     Raises BatchRefused for the changes of a migration that JSON cannot say.
     """
-    heads: dict[tuple[str, str, str, str | None], str] = {}
-    texts: list[str] = []
-    for entry in batch.entries:
-        _, _, sequence, _, kind, collection, key, body, _, base_version, shape_version, *_, token = entry
-        if body is None or sequence is None or (kind is not Kind.PUT and kind is not Kind.PATCH):
-            texts.append(_encoded(entry, batch.refusing))
-            continue
-        named = kind, collection, shape_version, token
-        head = heads.get(named) or heads.setdefault(named, _head(entry, batch.refusing))
-        stands_on = "" if base_version is None else f',"base_version":{base_version}'
-        name = orjson.dumps(key).decode()
-        texts.append(f'{{"sequence":{sequence},"group":{entry.group_id}{head}{stands_on},"key":{name},"set":{body}}}')
+    entries = batch.entries
+    if isinstance(entries, NumberedRows):
+        texts = _encoded_rows(entries.rows, range(entries.first, entries.last + 1), entries, batch.refusing)
+    else:
+        texts = []
+        for has_body, run in groupby(entries, key=_writes_a_body):
+            part = list(run)
+            if has_body:
+                texts += _encoded_rows(part, map(_SEQUENCE, part), part, batch.refusing)
+            else:
+                texts += [_encoded(entry, batch.refusing) for entry in part]
     return f"[{','.join(texts)}]".encode()
+
+
+def _writes_a_body(entry: Entry) -> bool:
+    return entry.set_json is not None and (entry.kind is Kind.PUT or entry.kind is Kind.PATCH)
+
+
+def _encoded_rows(
+    rows: Sequence[tuple[Any, ...]],
+    sequences: Iterable[int | None],
+    entries: Sequence[Entry],
+    refusing: frozenset[str],
+) -> list[str]:
+    """Puts and patches with bodies: what those of one kind and collection share is written once. `rows`: the entries,
+    or what they were read from.
+    """
+    shared = list(map(_SHARED, rows))
+    heads = {each: _head(entries[shared.index(each)], refusing) for each in set(shared)}
+    names = _names([row[KEY] for row in rows])
+    return [
+        f'{{"sequence":{sequence},"group":{row[GROUP]}{head},"key":{name},"set":{row[BODY]}}}'
+        if row[BASE_VERSION] is None
+        else f'{{"sequence":{sequence},"group":{row[GROUP]}{head},"base_version":{row[BASE_VERSION]},'
+        f'"key":{name},"set":{row[BODY]}}}'
+        for sequence, row, head, name in zip(sequences, rows, map(heads.__getitem__, shared), names, strict=True)
+    ]
+
+
+def _names(keys: list[str]) -> Iterable[str]:
+    """As JSON. Printable ASCII without these two stands in JSON as it is (RFC 8259, section 7)."""
+    together = "".join(keys)
+    if together.isascii() and together.isprintable() and '"' not in together and "\\" not in together:
+        return map('"{}"'.format, keys)
+    return (orjson.dumps(key).decode() for key in keys)
 
 
 def _head(entry: Entry, refusing: frozenset[str]) -> str:

@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from drain_world import World, applied
 
 from syncengine.local.statements import statement
 from syncengine.outbox.entry import AllApplied, Kind, Result
+from syncengine.outbox.numbered_rows import NumberedRows
 from syncengine.remote.encoded_push import EncodedPush, all_applied
 from syncengine.remote.wire import EntryKind
 from syncengine.settings import Settings
@@ -356,6 +358,45 @@ def test_entries_that_were_encoded_beforehand_say_what_the_models_say(world):
     )
     batch = world.claim(token="t")
     assert json.loads(encoded_entries(batch)) == list(entry_values(batch))
+
+
+def test_a_batch_of_edits_with_nothing_special_holds_the_entries_that_are_read_again(world):
+    know(world, "b", 7)
+    world.captured(("put", "journeys", 'say "a"', '{"title":"ü"}', None))
+    patch(world, "b", "1")
+    world.captured(("put", "journeys", "a \\ b", '{"title":"v"}', None))
+    world.put("n", collection="notes")
+    batch = world.claim(token="t")
+    again = world.claim()
+    assert type(batch.entries) is NumberedRows
+    assert batch == again
+    assert hash(batch) == hash(again)
+    assert [entry.base_version for entry in again.entries] == [None, 7, None, None]
+    assert (*batch.entries[:3], batch.entries[-1]) == again.entries
+    for place in range(4):
+        alone = replace(batch, entries=batch.entries[place : place + 1])
+        assert json.loads(encoded_entries(alone)) == list(entry_values(alone))
+    assert encoded_entries(batch) == encoded_entries(again)
+    assert json.loads(encoded_entries(batch)) == list(entry_values(again))
+
+
+def test_an_entry_without_an_answer_stays_claimed_between_those_that_leave(world):
+    for key in "abcd":
+        world.put(key)
+    batch = world.claim()
+    settled = world.outbox.confirm(batch, [each for each in applied(batch) if each.sequence != 2])
+    assert (settled.applied, settled.unanswered) == (3, 1)
+    assert [entry.row_key for entry in world.claim().entries] == ["b"]
+
+
+def test_a_number_is_written_to_each_entry_wherever_others_stand_between(world):
+    for n in range(12):
+        world.put(f"k{n}")
+        if n in {1, 8}:
+            world.edit(("put", "journeys", f"b{n}", "{}"), owner="bob")
+    batch = world.claim(token="t")
+    assert batch == world.claim()
+    assert [entry.sequence for entry in batch.entries] == list(range(1, 13))
 
 
 # While a push is on its way.

@@ -73,6 +73,14 @@ def test_a_user_behind_the_long_queue_of_another_passes_it_once(world):
     assert world.outbox.sendable("bob") == 2 * WINDOW_IDS
 
 
+def test_a_long_batch_of_ones_own_that_is_on_its_way_is_passed_and_the_indexes_left_alone(world):
+    written(world, "ann", WINDOW_IDS + 2)
+    first = world.outbox.claim("ann", entries_max=WINDOW_IDS, bytes_max=99_999_999)
+    behind = world.outbox.claim("ann", entries_max=9, bytes_max=99_999, behind=first)
+    assert [entry.row_key for entry in behind.entries] == [f"ann-{WINDOW_IDS + 1}", f"ann-{WINDOW_IDS + 2}"]
+    assert filed_to(world) == 0
+
+
 def test_what_is_looked_for_by_its_row_is_found_before_and_after_it_is_entered(world):
     written(world, "ann", 3)
     row = {"collection": "journeys", "owner": "ann", "row_key": "ann-2"}

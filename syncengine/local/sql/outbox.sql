@@ -307,6 +307,17 @@ SET sequence = entry_id - :shift,
     last_error = nullif(last_error, 'conflict')
 WHERE entry_id BETWEEN :first AND :last;
 
+-- name: number_new_run
+-- The same for entries of rows that the cloud is not known to have.
+UPDATE _sync_outbox
+SET sequence = entry_id - :shift,
+    epoch = :epoch,
+    state = :state,
+    base_version = NULL,
+    claim_token = :token,
+    last_error = nullif(last_error, 'conflict')
+WHERE entry_id BETWEEN :first AND :last;
+
 -- name: squash
 -- A later edit of a row travels in the one that is claimed.
 UPDATE _sync_outbox
