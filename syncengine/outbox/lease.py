@@ -18,7 +18,7 @@ NAME = "drain_owner"
 
 
 class DrainLease:
-    """The right to send, for `lease_ms` from the last `take`."""
+    """The right to send, for `lease_ms` from when it was last written down."""
 
     def __init__(self, store: "Store", *, holder: str, lease_ms: int) -> None:
         self._store = store
@@ -26,8 +26,10 @@ class DrainLease:
         self._lease_ms = lease_ms
 
     def take(self) -> bool:
-        """Take or renew it; False when another living process has it."""
+        """Take or renew it; False when another living process has it. At least half of `lease_ms` is left then."""
         now_ms = self._store.clock.now_ms()
+        if self._has_most_of_it_left(now_ms):
+            return True
         with self._store.transaction():
             if not self._is_free(self._present(), now_ms):
                 return False
@@ -41,6 +43,12 @@ class DrainLease:
             present = self._present()
             if present and present["holder"] == self._holder:
                 self._store.run("state", "set", name=NAME, value="{}")
+
+    def _has_most_of_it_left(self, now_ms: int) -> bool:
+        lease = self._present()
+        if not lease or lease["holder"] != self._holder:
+            return False
+        return bool(self._lease_ms // 2 < lease["until_ms"] - now_ms <= self._lease_ms)
 
     def _present(self) -> dict[str, Any]:
         return stored_object(self._store.value("state", "get", name=NAME) or "{}", f"_sync_state, {NAME}")

@@ -44,7 +44,7 @@ EPOCHS_PER_ROUND_MAX = 4
 """New epochs that one round may begin before it gives up until the next."""
 EPOCH_STEP_MAX = 1_000_000
 """Two copies of one device begin epochs of their own: a step by chance keeps them apart."""
-COUNTED_ENTRIES_MAX = 10_000
+COUNTED_ENTRIES_MAX = 2_000
 """A longer queue is not counted anew after each batch."""
 
 CALL_FAILURES = (
@@ -120,7 +120,7 @@ class Draining:
         self._settings = settings
         self._chance = chance
         self._barriers = barriers
-        # A lost lease costs only traffic; this is longer than any one call.
+        # A lost lease costs only traffic; half of this is as long as any one call may take.
         self._lease = outbox.lease(fresh_id(chance), lease_ms=2 * settings.request_wait_ms_max)
         self._entries_max = settings.push_entries_max
         self._bytes_max = settings.push_bytes_max
@@ -350,23 +350,27 @@ class Draining:
             said = yield push
         else:
             yield Begin(push=push)
-            self._confirm_heard()
-            self._claim_ahead(push.batch)
+            self._confirm_heard(sending=push.batch)
+            self._encode_ahead()
             said = yield End()
         assert isinstance(said, PushSaid)
         return said
 
-    def _claim_ahead(self, batch: Batch) -> None:
-        if self._settling or batch.barrier is not None or self._pushes >= self._settings.round_pushes_max:
-            return
+    def _may_claim_ahead(self, batch: Batch) -> bool:
+        return not self._settling and batch.barrier is None and self._pushes < self._settings.round_pushes_max
+
+    def _claimed_behind(self, batch: Batch | None) -> Batch | None:
+        """What comes after a batch that is on its way."""
         ahead = self._claim(behind=batch)
-        if not ahead.entries or ahead.barrier is not None:
+        return None if not ahead.entries or ahead.barrier is not None else ahead
+
+    def _encode_ahead(self) -> None:
+        if self._ahead is None:
             return
-        self._ahead = ahead
         # What cannot be written as JSON is found when its turn comes.
         with suppress(BatchRefused):
-            encoded = self._encoded(ahead)
-            self._ahead_encoded = None if encoded is None else (ahead, encoded)
+            encoded = self._encoded(self._ahead)
+            self._ahead_encoded = None if encoded is None else (self._ahead, encoded)
 
     @contextmanager
     def _nothing_ahead(self) -> Iterator[None]:
@@ -383,18 +387,31 @@ class Draining:
         if self._ahead is not None and _all_took_effect(push.batch, said):
             self._heard = (push.batch, said)  # confirmed while the next push is on its way
             return
-        settled = self._confirm(push.batch, said)
+        settled = self._settled(push.batch, said)
+        self._tell_settled(push.batch, settled)
         if not settled.reused:
             return
         self._copied = push.batch
         if not self._settling:
             yield from self._leave_to_the_copy()
 
-    def _confirm_heard(self) -> None:
-        """A killed process confirms it in its next life: the same numbers are then answered as duplicates."""
+    def _confirm_heard(self, *, sending: Batch | None = None) -> None:
+        """Confirm the last answer, and claim what comes after the batch that is being sent: one wait for the disk.
+
+        A killed process confirms it in its next life: the same numbers are then answered as duplicates.
+        """
         heard, self._heard = self._heard, None
-        if heard is not None:
-            self._confirm(*heard)
+        claims = sending is not None and self._may_claim_ahead(sending)
+        if heard is None and not claims:
+            return
+        settled = None
+        with self._outbox.store.transaction(durable=True):
+            if heard is not None:
+                settled = self._settled(*heard)
+            if claims:
+                self._ahead = self._claimed_behind(sending)
+        if heard is not None and settled is not None:
+            self._tell_settled(heard[0], settled)
 
     def _leave_to_the_copy(self) -> Generator[Call, Answer, None]:
         """Another copy of this store has used our numbers: what is ours is sent under a new epoch.
@@ -409,21 +426,25 @@ class Draining:
             self._begin_epoch()
             yield from self.greet()
 
-    def _confirm(self, batch: Batch, said: PushSaid) -> Settled:
+    def _settled(self, batch: Batch, said: PushSaid) -> Settled:
+        """Write down what the cloud said."""
         server_epoch = self.said.server_epoch if self.said is not None else 0
-        settled = self._outbox.confirm(batch, said.results, server_epoch=server_epoch, also=self.hooks.settle)
-        if settled.unanswered == len(batch.entries):
-            raise ProtocolViolation(
-                "The backend answered a push without a word about any of its entries.",
-                fix="Nothing was lost; they are sent again.",
-            )
+        with self._outbox.store.transaction(durable=True):
+            settled = self._outbox.confirm(batch, said.results, server_epoch=server_epoch, also=self.hooks.settle)
+            if settled.unanswered == len(batch.entries):
+                raise ProtocolViolation(
+                    "The backend answered a push without a word about any of its entries.",
+                    fix="Nothing was lost; they are sent again.",
+                )
+            self._outbox.record_success(self._owner)
+            self._resize(sent=len(batch.entries), took_ms=said.took_ms)
+        return settled
+
+    def _tell_settled(self, batch: Batch, settled: Settled) -> None:
         self._refusals.end()
         self._applied += settled.applied
-        self._outbox.record_success(self._owner)
-        self._resize(sent=len(batch.entries), took_ms=said.took_ms)
         self.hooks.tell(BatchConfirmed(applied=settled.applied, sendable=self._left_after(len(batch.entries))))
         self._tell_items(settled.items, code="rejected")
-        return settled
 
     def _left_after(self, sent: int) -> int:
         """How many entries are left. Counting takes as long as the queue; where many are left, about will do."""

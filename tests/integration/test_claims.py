@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from drain_world import World, applied
@@ -428,6 +429,35 @@ def test_an_answer_is_confirmed_while_the_next_push_is_on_its_way(tmp_path):
     world.drive(world.round(overlaps=True), stop_at=lambda call: depths.append(world.outbox.depth()))
     world.close()
     assert depths == [3, 3, 2, 1]
+
+
+def test_an_answer_is_confirmed_and_the_next_batch_claimed_with_one_wait_for_the_disk(tmp_path):
+    world = World(tmp_path, Settings(push_entries_max=2))
+    for n in range(8):
+        world.put(f"k{n}")
+    commits = []
+    world.store.connection.set_wal_hook(lambda *_: commits.append("commit") or 0)
+    world.drive(world.round(overlaps=True), stop_at=lambda call: commits.append(type(call).__name__))
+    world.close()
+    pushes = [place for place, what in enumerate(commits) if what == "Push"]
+    assert [commits[one + 1 : other] for one, other in pairwise(pushes)] == [["commit"]] * 3
+
+
+def test_what_was_confirmed_is_told_when_it_is_on_the_disk(tmp_path):
+    world = World(tmp_path, Settings(push_entries_max=1))
+    told = []
+
+    class Listening(list):
+        def append(self, event):
+            told.append((type(event).__name__, world.store.connection.in_transaction))
+
+    world.events = Listening()
+    for n in range(3):
+        world.put(f"k{n}")
+    world.drive(world.round(overlaps=True))
+    world.close()
+    assert told.count(("BatchConfirmed", False)) == 3
+    assert not any(in_transaction for _, in_transaction in told)
 
 
 def test_no_transaction_is_open_while_a_push_that_was_begun_is_on_its_way(tmp_path):

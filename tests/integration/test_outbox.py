@@ -453,6 +453,29 @@ def test_the_lease_of_a_living_process_is_respected_and_that_of_a_killed_one_is_
         child.stdout.close()
 
 
+def test_a_lease_is_written_down_again_when_half_of_it_is_over_or_the_clock_went_back(world):
+    mine = DrainLease(world.store, holder="mine", lease_ms=60_000)
+
+    def until_ms():
+        return json.loads(world.store.value("state", "get", name="drain_owner"))["until_ms"] - 1_750_000_000_000
+
+    found = []
+    for moved_ms in (0, 29_999, 1, 29_999, -40_000):
+        world.clock.wall_ms += moved_ms
+        assert mine.take()
+        found.append(until_ms())
+    assert found == [60_000, 60_000, 90_000, 90_000, 79_999]
+
+
+def test_another_process_that_took_an_ended_lease_keeps_it(world):
+    mine = DrainLease(world.store, holder="mine", lease_ms=60_000)
+    assert mine.take()
+    other = {"holder": "other", "pid": 1, "until_ms": world.clock.now_ms() + 50_000}
+    with world.store.transaction():
+        world.store.run("state", "set", name="drain_owner", value=json.dumps(other))
+    assert not mine.take()
+
+
 def test_a_lease_that_ended_is_free(world):
     lease = '{"holder":"x","pid":1,"until_ms":1750000000001}'
     with world.store.transaction():
