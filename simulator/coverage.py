@@ -42,6 +42,8 @@ FAULTS = (
     "tombstones_forgotten",
     "twice",
     "upgrade",
+    "upgrade_cancelled",
+    "upgrade_paused",
     "upgrade_with_entries_queued",
     "user_switched",
     "wiped",

@@ -1,6 +1,6 @@
 """Bugs that the engine could have, put into it on purpose: worlds that do not notice one of them prove nothing."""
 
-from simulator.mutants import cloud, outbox, reading, upgrades, users
+from simulator.mutants import cloud, outbox, reading, stores, upgrades, users
 from simulator.mutants.surgery import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -9,6 +9,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *upgrades.MUTANTS,
     *users.MUTANTS,
     *cloud.MUTANTS,
+    *stores.MUTANTS,
 )
 
 _BY_NAME = {mutant.name: mutant for mutant in MUTANTS}

@@ -45,6 +45,9 @@ class WorldApp:
     columns: dict[str, Columns]
     fields: dict[str, Columns]
     gone: dict[str, str]
+    collections: Columns = ("notes", "marks")
+    rewrites: dict[str, str] = field(default_factory=dict)
+    """By migration, the collection of which it makes every row anew."""
     registry_at: Callable[[str], MigrationRegistry] = field(repr=False)
     read: Callable[[Reading, str, str], Reading] = field(repr=False)
 
@@ -216,6 +219,7 @@ NOTES_APP = WorldApp(
     },
     fields={"span": ("begins", "ends"), "heading": ("title",)},
     gone={"place": "1.2.0"},
+    rewrites={"spans-split": "notes"},
     registry_at=_registry,
     read=_read,
 )

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from simulator.world import store_checks
+from simulator.world import starting, store_checks
 from simulator.world.app import WorldApp, registry_of
 from simulator.world.clock import DeviceClock
 from simulator.world.cloud import WorldCloud
@@ -16,6 +16,7 @@ from simulator.world.ground import Ground, PromiseBroken
 from simulator.world.ledger import Edit, Ledger
 from simulator.world.network import CALM, passage
 from simulator.world.people import Change, sql_of
+from simulator.world.starting import Starting
 from simulator.world.steps import AGAIN_MS, OFF_MS, PAGE_FACTOR, PowerLost, StepRefused, no_barrier
 from syncengine import Engine, Settings
 from syncengine.clock import fresh_id
@@ -80,6 +81,7 @@ class Device:
         """Called when a page was asked for, with the time until it is here."""
         self.after_page: Callable[[Device], None] = lambda device: None
         self.engine: Engine | None = None
+        self.starting = Starting()
         self._ground = ground
         self._cloud = cloud
         self.drive = drive
@@ -165,6 +167,11 @@ class Device:
             self._ground.after(AGAIN_MS, self.switch_on)
 
     def _start(self) -> None:
+        with store_checks.judged_start(self, self._ground.time):
+            self._open()
+            self._migrate()
+
+    def _open(self) -> None:
         self._starts += 1
         self.engine = Engine.open(
             self.path,
@@ -173,18 +180,15 @@ class Device:
             settings=self.settings,
             clock=self.clock,
             chance=self._ground.chance.stream("engine", self.name, self._starts),
+            backend=self.starting.line,
+            listener=lambda event: starting.heard(self, event),
         )
-        self._migrate()
 
     def _migrate(self) -> None:
         assert self.engine is not None
         if self.engine.read_only is not None:
             raise self.engine.read_only.as_error()
-        calls, at_ms = self._awaited, self._ground.time.at_ms
-        report = self.engine.migrate()
-        store_checks.check_start_is_offline(
-            self, calls=self._awaited - calls, waited_ms=self._ground.time.at_ms - at_ms
-        )
+        report = starting.migrated(self, self._ground)
         for result in report.results if report is not None else ():
             if not result.success and not self._is_hurt(result.failure):
                 raise PromiseBroken(f"P6: {self.name} could not migrate: {result.migration_id}: {result.failure}")
@@ -235,8 +239,9 @@ class Device:
 
     def _switch(self) -> None:
         assert self.engine is not None
-        self.engine.switch_user(self.user)
-        self._migrate()
+        with store_checks.judged_start(self, self._ground.time):
+            self.engine.switch_user(self.user)
+            self._migrate()
 
     def restart_soon(self) -> None:
         """The app is closed, and opened again after a while."""

@@ -238,11 +238,21 @@ class World:
         is_sound = not device.drive.failure
         before = checks.words_waiting(device) if is_sound else set()
         queued, shown = bool(device.outbox_depth), store_checks.words_shown(device) if is_sound else set()
+        rows = store_checks.rows_there(device) if is_sound else None
         self.ground.saw("upgrade_with_entries_queued" if queued else "upgrade", phase=device.phase)
+        device.starting.wish = self._wish_to_stop(device)
         device.upgrade(version)
         if device.engine is not None and is_sound:
             checks.check_conversion(self.ledger, device, before)
             store_checks.check_rows_stay(self.ledger, device, shown - before)
+            if rows is not None:
+                store_checks.check_runs_read_all(device, rows)
+
+    def _wish_to_stop(self, device: Device) -> str:
+        """How a person stops what this upgrade begins with."""
+        if not self.plan.stops_upgrades:
+            return ""
+        return self.ground.chance.stream("stops", device.name, device.version).choice(("cancel", "pause", ""))
 
     def mend_disk(self, device: Device) -> None:
         """It works again. An app whose store could be read only is started anew."""

@@ -53,6 +53,8 @@ class Plan:
     """People sign out and are wiped off a device."""
     downgrades: bool = False
     """An older app is started on a store for a moment."""
+    stops_upgrades: bool = False
+    """People cancel or pause a migration, and start it again."""
     lane: str = "core"
     """core: calls are handed over as values; wire: over the HTTP adapter and the server's own handlers."""
     app: str = "notes"
@@ -103,6 +105,7 @@ def drawn_plan(seed: int) -> Plan:
         downgrades=on(0.1),
         lane="wire" if on(0.12) else "core",
         app="generated" if on(0.2) else "notes",
+        stops_upgrades=on(0.15),
     )
 
 

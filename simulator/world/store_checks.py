@@ -1,12 +1,17 @@
 """Checks of one store: its markers, its runs, its silence. They read the tables by themselves."""
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from simulator.world.clock import WorldTime
 from simulator.world.ground import PromiseBroken
 from simulator.world.ledger import Ledger
 from simulator.world.words import field_of, words_in
+from syncengine.events import MigrationEnded, MigrationProgressed, MigrationStarted
 from syncengine.local.connection import open_reader
 
 if TYPE_CHECKING:
@@ -42,6 +47,39 @@ def check_start_is_offline(device: "Device", *, calls: int, waited_ms: int) -> N
         raise PromiseBroken(f"P5: the start of {device.name} made {calls} calls and took {waited_ms} ms")
 
 
+@contextmanager
+def judged_start(device: "Device", time: WorldTime) -> Iterator[None]:
+    """A device starts in this block, or another user takes it."""
+    calls, at_ms = device.starting.line.calls, time.at_ms
+    device.starting.told.clear()
+    yield
+    check_start_is_offline(device, calls=device.starting.line.calls - calls, waited_ms=time.at_ms - at_ms)
+    check_progress(device.starting.told)
+
+
+def check_progress(told: Iterable[object]) -> None:
+    """P14: of each migration a beginning is told, then numbers that only grow, then its end; each time it is run."""
+    running: str | None = None
+    done = 0
+    for event in told:
+        if isinstance(event, MigrationStarted):
+            running, done = _expected(event.migration, not running), 0
+        elif isinstance(event, MigrationProgressed):
+            is_honest = event.done >= done and (event.total is None or event.done <= event.total)
+            done = max(done, event.done)
+            _expected(event.migration, running == event.migration and is_honest)
+            _expected(event.migration, event.total is not None or event.percent is None)
+        elif isinstance(event, MigrationEnded):
+            running = _expected("", running == event.migration, of=event.migration)
+    _expected(running or "", not running)
+
+
+def _expected(migration: str, is_so: bool, *, of: str = "") -> str:
+    if not is_so:
+        raise PromiseBroken(f"P14: what is told of {migration or of} does not grow to an end")
+    return migration
+
+
 def words_shown(device: "Device") -> set[str]:
     """All values in rows, but of those that an upgrade will take the cloud's form of."""
     parked = {key for (key,) in device.store.query("SELECT row_key FROM _sync_parked")}
@@ -68,6 +106,37 @@ def check_rows_stay(ledger: Ledger, device: "Device", before: set[str]) -> None:
         written = ledger.by_word[lost].version
         if not device.app.has_no_room(field_of(lost), written=written, now=device.version):
             raise PromiseBroken(f"P8: {lost} was in a row of {device.name} before its upgrade, and is gone")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsThere:
+    """Before an upgrade: the last run of the history, and by collection how many rows there are, and are parked."""
+
+    last_run: int
+    counts: Counter[str]
+    parked: Counter[str]
+
+
+def rows_there(device: "Device") -> RowsThere:
+    """Counted now."""
+    counts = {name: device.store.query(f"SELECT count(*) FROM {name}")[0][0] for name in device.app.collections}
+    return RowsThere(
+        last_run=int(device.store.query("SELECT coalesce(max(run_id), 0) FROM _sync_run")[0][0]),
+        counts=Counter(counts),
+        parked=Counter(name for (name,) in device.store.query("SELECT collection FROM _sync_parked")),
+    )
+
+
+def check_runs_read_all(device: "Device", before: RowsThere) -> None:
+    """P8: what makes all rows of a collection anew has read as many as there were, and what waited for it."""
+    runs = device.store.query(
+        "SELECT migration, rows_read FROM _sync_run WHERE run_id > ? AND state = 'completed'", (before.last_run,)
+    )
+    for migration, rows in runs:
+        collection = device.app.rewrites.get(migration, "")
+        there = before.counts[collection]
+        if collection and not there <= rows <= there + before.parked[collection]:
+            raise PromiseBroken(f"P8: {migration} on {device.name} says {rows} of {there} rows")
 
 
 def check_runs_add_up(device: "Device") -> None:

@@ -17,8 +17,10 @@ from simulator.world.leaving import check_no_byte_is_left
 from simulator.world.people import People
 from simulator.world.plan import plan_of
 from simulator.world.second_opinion import SecondOpinion
+from simulator.world.starting import check_stopped_as_before, image_of
 from simulator.world.words import word
 from syncengine import Engine
+from syncengine.events import MigrationEnded, MigrationProgressed, MigrationStarted
 from syncengine.remote.wire import EntryKind
 from syncengine.server.push_reading import Push, RowEntry
 
@@ -50,6 +52,45 @@ def test_a_version_ahead_of_its_tables_is_seen():
 def test_a_start_that_asks_somebody_is_seen():
     with one_device() as (_, device), pytest.raises(PromiseBroken, match="P5"):
         store_checks.check_start_is_offline(device, calls=1, waited_ms=0)
+
+
+def test_a_migration_that_was_stopped_and_left_a_trace_is_seen():
+    with one_device() as (_, device):
+        before = image_of(device)
+        check_stopped_as_before(device, before)
+        alter(device, "UPDATE notes SET body = 'else'")
+        with pytest.raises(PromiseBroken, match="P6"):
+            check_stopped_as_before(device, before)
+
+
+STARTED = MigrationStarted(migration="m", total=3)
+ENDED = MigrationEnded(migration="m", success=True)
+
+
+def progressed(done, *, total=3, percent=None):
+    return MigrationProgressed(migration="m", done=done, total=total, percent=percent)
+
+
+def test_progress_that_grows_to_an_end_is_well():
+    store_checks.check_progress([])
+    store_checks.check_progress([STARTED, progressed(1), progressed(3), ENDED, STARTED, progressed(0), ENDED])
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [STARTED],
+        [STARTED, STARTED, ENDED],
+        [ENDED],
+        [STARTED, progressed(2), progressed(1), ENDED],
+        [STARTED, progressed(4), ENDED],
+        [STARTED, progressed(1, total=None, percent=33), ENDED],
+        [STARTED, ENDED, progressed(3)],
+    ],
+)
+def test_progress_that_is_not_honest_is_seen(told):
+    with pytest.raises(PromiseBroken, match="P14"):
+        store_checks.check_progress(told)
 
 
 def test_a_value_that_is_gone_after_an_upgrade_is_seen():
