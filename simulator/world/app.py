@@ -6,7 +6,8 @@ The one that is written by hand has three.
 `span` is split into `begins` and `ends`, and `place` is dropped. `marks` stay as they are.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -32,32 +33,97 @@ COLOUR = "grey"
 """Of notes that were made before there were colours."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorldApp:
-    """One app: what its versions are, and what judges have to know of it.
+def _as_it_is(body: Reading, shape: str, version: str) -> Reading:
+    return dict(body)
 
-    `columns`: of a note, by version, those that people write. `fields`: what a column holds, by names that stay the
-    same in every version. `gone`: by such a name, the version that has no room for it any more. `read`: a note of one
-    version as another shows it, by other hands than the migrations.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What judges have to know of one collection of an app.
+
+    `columns`: by version, those that people write. `fields`: what a column holds, by names that stay the same in all
+    versions. `gone`: by such a name, the version that has no room for it any more. `read`: a row of one version as
+    another shows it, by other hands than the migrations.
     """
 
-    versions: tuple[str, ...]
     columns: dict[str, Columns]
-    fields: dict[str, Columns]
-    gone: dict[str, str]
-    collections: Columns = ("notes", "marks")
-    rewrites: dict[str, str] = field(default_factory=dict)
-    """By migration, the collection of which it makes every row anew."""
-    registry_at: Callable[[str], MigrationRegistry] = field(repr=False)
-    read: Callable[[Reading, str, str], Reading] = field(repr=False)
+    fields: dict[str, Columns] = field(default_factory=dict)
+    gone: dict[str, str] = field(default_factory=dict)
+    read: Callable[[Reading, str, str], Reading] = field(default=_as_it_is, repr=False)
+    others: dict[str, Columns] = field(default_factory=dict)
+    """By version, the columns that people do not write, but for user and id."""
+    lists: frozenset[str] = frozenset()
+    """Columns that hold a JSON array of what people write."""
+    also: Callable[[str, str], Reading] = field(default=lambda version, key: {}, repr=False)
+    """What else a new row of a version has, by its key."""
+    is_made: bool = True
+    """People make and delete its rows; else they change those that are there."""
+    is_merged: bool = True
+    """A device keeps its own edits while it waits to send them; else those of the cloud win."""
 
     def fields_of(self, column: str) -> Columns:
         return self.fields.get(column, (column,))
 
+    def value(self, column: str, words: Sequence[str]) -> str:
+        """What stands in a column that holds these."""
+        return json.dumps(list(words)) if column in self.lists else "/".join(words)
+
+    def table(self, version: str) -> Columns:
+        """All columns of its table."""
+        return ("user_id", "id", *self.columns[version], *self.others.get(version, ()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A migration of the whole store. `rewrites`: it makes every row of its collection anew."""
+
+    migration: str
+    version: str
+    collections: Columns
+    rewrites: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldApp:
+    """One app: what its versions are, the shapes of its collections, and its migrations in their order.
+
+    `written`: the collections that people write, `marks` the one whose rows they make in groups and never change.
+    """
+
+    versions: tuple[str, ...]
+    shapes: dict[str, Shape]
+    steps: tuple[Step, ...]
+    registry_at: Callable[[str], MigrationRegistry] = field(repr=False)
+    written: Columns = ("notes",)
+    marks: str = "marks"
+
+    def rewritten_by(self, migration: str) -> str:
+        """The collection that a migration makes anew; empty where it makes none."""
+        return next((step.collections[0] for step in self.steps if step.migration == migration and step.rewrites), "")
+
+    def reached(self, done: Set[str]) -> str:
+        """The version of which all migrations are done; empty before the first."""
+        reached = ""
+        for version in self.versions:
+            if any(step.version == version and step.migration not in done for step in self.steps):
+                break
+            reached = version
+        return reached
+
+    def shape_after(self, name: str, done: Set[str]) -> str:
+        """The version whose table a collection has then; empty where it has none."""
+        made = [step.version for step in self.steps if name in step.collections and step.migration in done]
+        return made[-1] if made else ""
+
     def has_no_room(self, name: str, *, written: str, now: str) -> bool:
         """What an app of one version wrote is left out by a migration that came since."""
-        gone = self.gone.get(name)
+        gone = next((shape.gone[name] for shape in self.shapes.values() if name in shape.gone), None)
         return gone is not None and self._at(written) < self._at(gone) <= self._at(now)
+
+    @property
+    def gone(self) -> frozenset[str]:
+        """All fields that some version has no room for."""
+        return frozenset(name for shape in self.shapes.values() for name in shape.gone)
 
     def is_newer(self, version: str, than: str) -> bool:
         return self._at(version) > self._at(than)
@@ -210,16 +276,30 @@ def _read(body: Reading, shape: str, version: str) -> Reading:
     return row
 
 
+def marks_of(versions: Sequence[str]) -> Shape:
+    """Marks are the same in all versions."""
+    return Shape(columns=dict.fromkeys(versions, ("word",)))
+
+
 NOTES_APP = WorldApp(
     versions=_VERSIONS,
-    columns={
-        "1.0.0": ("title", "body", "span", "place"),
-        "1.1.0": ("heading", "body", "span", "place", "colour"),
-        "1.2.0": ("heading", "body", "begins", "ends", "colour"),
+    shapes={
+        "notes": Shape(
+            columns={
+                "1.0.0": ("title", "body", "span", "place"),
+                "1.1.0": ("heading", "body", "span", "place", "colour"),
+                "1.2.0": ("heading", "body", "begins", "ends", "colour"),
+            },
+            fields={"span": ("begins", "ends"), "heading": ("title",)},
+            gone={"place": "1.2.0"},
+            read=_read,
+        ),
+        "marks": marks_of(_VERSIONS),
     },
-    fields={"span": ("begins", "ends"), "heading": ("title",)},
-    gone={"place": "1.2.0"},
-    rewrites={"spans-split": "notes"},
+    steps=(
+        Step(migration="tables", version="1.0.0", collections=("notes", "marks")),
+        Step(migration="headings", version="1.1.0", collections=("notes",)),
+        Step(migration="spans-split", version="1.2.0", collections=("notes",), rewrites=True),
+    ),
     registry_at=_registry,
-    read=_read,
 )

@@ -91,16 +91,16 @@ def check_order(ledger: Ledger, cloud: WorldCloud) -> None:
             last[line] = edit.number
 
 
-def check_groups(ledger: Ledger, cloud: WorldCloud) -> None:
+def check_groups(ledger: Ledger, cloud: WorldCloud, *, marks: str) -> None:
     """P4: the marks of one local transaction, which nobody changes, arrived in one request."""
     came: dict[str, set[int]] = defaultdict(set)
     for effect in cloud.effects:
-        if effect.collection == "marks" and effect.life == 0:
+        if effect.collection == marks and effect.life == 0:
             for found in effect.words:
                 came[found].add(effect.push)
     groups: dict[tuple[str, int], list[Edit]] = defaultdict(list)
     for edit in ledger.edits:
-        if edit.collection == "marks" and not ledger.copied.intersection(edit.words):
+        if edit.collection == marks and not ledger.copied.intersection(edit.words):
             groups[edit.device, edit.group].append(edit)
     for (device, number), members in groups.items():
         pushes = {tuple(sorted(came[found])) for edit in members for found in edit.words}
@@ -113,10 +113,12 @@ def check_own_edits_stay(ledger: Ledger, device: Device) -> None:
     waiting = {found for (text,) in device.store.query(_WAITING) for found in words_in(text)}
     if not waiting:
         return
-    shown = {found for row in _rows(device, "notes") for value in row.values() for found in words_in(str(value))}
+    merged = [name for name in device.app.written if device.app.shapes[name].is_merged]
+    rows = [row for name in merged for row in _rows(device, name)]
+    shown = {found for row in rows for value in row.values() for found in words_in(str(value))}
     for found in sorted(waiting - shown - ledger.sent_again):
         edit = ledger.by_word.get(found)
-        if edit is not None and edit.collection == "notes" and not _is_overwritten(ledger, edit, found):
+        if edit is not None and edit.collection in merged and not _is_overwritten(ledger, edit, found):
             raise PromiseBroken(
                 f"P10: {device.name} does not show its own {found} of {edit.key}, which waits to be sent"
             )
@@ -128,14 +130,20 @@ _WAITING = "SELECT set_json FROM _sync_outbox WHERE state = 'waiting' AND kind I
 def words_waiting(device: Device) -> set[str]:
     """All that this store has to send or keeps aside. A put that only names its row sends what is there."""
     texts = [text for query in (_QUEUED, _ASIDE) for row in device.store.query(query) for text in row]
-    texts += [str(row) for row in device.store.query(_SENT_AS_IT_IS)]
+    as_they_are = device.store.query(_SENT_AS_IT_IS)
+    texts += [str(row) for name in {name for (name,) in as_they_are} for row in _rows_sent(device, name)]
     return {found for text in texts for found in words_in(text)}
 
 
-_SENT_AS_IT_IS = (
-    "SELECT notes.* FROM notes JOIN _sync_outbox ON row_key = id AND owner = user_id"
-    " WHERE kind = 'put' AND collection = 'notes' AND set_json IS NULL"
-)
+_SENT_AS_IT_IS = "SELECT collection FROM _sync_outbox WHERE kind = 'put' AND set_json IS NULL"
+
+
+def _rows_sent(device: Device, name: str) -> list[Any]:
+    return device.store.query(
+        f"SELECT {name}.* FROM {name} JOIN _sync_outbox ON row_key = id AND owner = user_id"
+        " WHERE kind = 'put' AND collection = ? AND set_json IS NULL",
+        (name,),
+    )
 
 
 def check_conversion(ledger: Ledger, device: Device, before: set[str]) -> None:
@@ -152,7 +160,7 @@ def check_users_apart(cloud: WorldCloud, devices: Iterable[Device]) -> None:
         for item in cloud.documents(user):
             _refuse_strangers(user, item.model_dump_json(), "at the cloud")
     for device in devices:
-        for collection in ("notes", "marks"):
+        for collection in device.app.shapes:
             for row in _rows(device, collection):
                 _refuse_strangers(str(row["user_id"]), str(row), f"in {collection} of {device.name}")
         for owner, text in device.store.query("SELECT owner, set_json FROM _sync_outbox"):
@@ -206,7 +214,7 @@ def check_agreement(cloud: WorldCloud, device: Device) -> None:
             continue
         if item.patches:
             raise PromiseBroken(f"P10: nobody has lifted what lies beside {item.key}")
-        if item.collection == "notes" and device.app.is_newer(item.shape_version, device.version):
+        if item.collection != device.app.marks and device.app.is_newer(item.shape_version, device.version):
             unread.add(place)
         else:
             expected[place] = read_document(device.app, item, version=device.version)
@@ -224,7 +232,7 @@ _SET_ASIDE = (
 
 
 def _own_rows(device: Device) -> Iterator[tuple[tuple[str, str], Reading]]:
-    for collection in ("notes", "marks"):
+    for collection in device.app.shapes:
         for row in _rows(device, collection):
             if row.pop("user_id") == device.user:
                 yield (collection, str(row["id"])), row

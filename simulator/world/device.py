@@ -12,11 +12,11 @@ from simulator.world.app import WorldApp, registry_of
 from simulator.world.clock import DeviceClock
 from simulator.world.cloud import WorldCloud
 from simulator.world.disk import Drive
-from simulator.world.ground import Ground, PromiseBroken
+from simulator.world.ground import Ground
 from simulator.world.ledger import Edit, Ledger
 from simulator.world.network import CALM, passage
 from simulator.world.people import Change, sql_of
-from simulator.world.starting import Starting
+from simulator.world.starting import Starting, agreed
 from simulator.world.steps import AGAIN_MS, OFF_MS, PAGE_FACTOR, PowerLost, StepRefused, no_barrier
 from syncengine import Engine, Settings
 from syncengine.clock import fresh_id
@@ -169,7 +169,7 @@ class Device:
     def _start(self) -> None:
         with store_checks.judged_start(self, self._ground.time):
             self._open()
-            self._migrate()
+            starting.migrate(self, self._ground)
 
     def _open(self) -> None:
         self._starts += 1
@@ -181,17 +181,9 @@ class Device:
             clock=self.clock,
             chance=self._ground.chance.stream("engine", self.name, self._starts),
             backend=self.starting.line,
-            listener=lambda event: starting.heard(self, event),
+            listener=partial(starting.heard, self),
+            consent=agreed,
         )
-
-    def _migrate(self) -> None:
-        assert self.engine is not None
-        if self.engine.read_only is not None:
-            raise self.engine.read_only.as_error()
-        report = starting.migrated(self, self._ground)
-        for result in report.results if report is not None else ():
-            if not result.success and not self._is_hurt(result.failure):
-                raise PromiseBroken(f"P6: {self.name} could not migrate: {result.migration_id}: {result.failure}")
 
     def switch_off(self) -> None:
         """The process ends; what was under way is not told."""
@@ -241,7 +233,7 @@ class Device:
         assert self.engine is not None
         with store_checks.judged_start(self, self._ground.time):
             self.engine.switch_user(self.user)
-            self._migrate()
+            starting.migrate(self, self._ground)
 
     def restart_soon(self) -> None:
         """The app is closed, and opened again after a while."""
@@ -292,7 +284,7 @@ class Device:
         try:
             return work()
         except SyncEngineError as error:
-            if not self._is_hurt(error):
+            if not self.is_hurt(error):
                 raise
             self.has_told_damage = self.has_told_damage or isinstance(error, StoreDamaged | StoreForeign)
             self.refused[type(error).__name__] += 1
@@ -300,7 +292,7 @@ class Device:
             self._ground.note(self.name, "refuses", error.code())
             raise StepRefused from error
 
-    def _is_hurt(self, error: BaseException | None) -> bool:
+    def is_hurt(self, error: BaseException | None) -> bool:
         """The disk has failed within this step, or the file is damaged: an error of the engine's is right."""
         return isinstance(error, SyncEngineError) and (
             self.is_damaged or bool(self.drive.failure) or self.drive.failed > self._failed_before

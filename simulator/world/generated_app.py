@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from functools import cache
 
-from simulator.world.app import MARKS_TABLE, Columns, Reading, WorldApp
+from simulator.world.app import MARKS_TABLE, Columns, Reading, Shape, Step, WorldApp, marks_of
 from syncengine import Collection, ListedMigration, MigrationRegistry, add, archive, declared, rename, tables
 from syncengine.migrate.declared import Add, Archive, Rename
 
@@ -40,11 +40,20 @@ def generated_app(seed: int) -> WorldApp:
 
     return WorldApp(
         versions=tuple(versions),
-        columns=columns,
-        fields={name: (own,) for name, own in draft.own_names.items()},
-        gone=draft.gone,
+        shapes={
+            "notes": Shape(
+                columns=columns,
+                fields={name: (own,) for name, own in draft.own_names.items()},
+                gone=draft.gone,
+                read=_reader(versions, steps),
+            ),
+            "marks": marks_of(versions),
+        },
+        steps=(
+            Step(migration="tables", version="1.0.0", collections=("notes", "marks")),
+            *(Step(migration=f"notes-{each}", version=each, collections=("notes",)) for each in versions[1:]),
+        ),
         registry_at=registry_at,
-        read=_reader(versions, steps),
     )
 
 

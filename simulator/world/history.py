@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from simulator.world import checks, store_checks
-from simulator.world.app import NOTES_APP
+from simulator.world.app import NOTES_APP, WorldApp
 from simulator.world.cloud import WorldCloud
 from simulator.world.damage import bring_back
 from simulator.world.device import Device
@@ -86,6 +86,15 @@ def live(
     )
 
 
+def app_of(plan: Plan, *, seed: int) -> WorldApp:
+    """The app whose people live in a world."""
+    if plan.app == "heros_path":
+        from simulator.world.heros_path import HEROS_PATH
+
+        return HEROS_PATH
+    return generated_app(seed) if plan.app == "generated" else NOTES_APP
+
+
 @contextmanager
 def _world(ground: Ground, disks: Disks, plan: Plan) -> Iterator["World"]:
     cloud = WorldCloud(disks.drive("cloud"), ground=ground, users=USERS[: plan.users])
@@ -105,7 +114,7 @@ class World:
         self.cloud = cloud
         self.disks = disks
         self.plan = plan
-        self.app = generated_app(ground.seed) if plan.app == "generated" else NOTES_APP
+        self.app = app_of(plan, seed=ground.seed)
         self.ledger = Ledger()
         self.damaged: list[tuple[Device, str | None]] = []
         """Devices whose files were damaged, and their sealed copies."""
@@ -338,11 +347,7 @@ class World:
     def _write_both_ways(self) -> None:
         for device in self.living:
             people = People(device, self.ground.chance.stream("going_on", device.name))
-            keys = device.keys("notes")
-            changes = [people.new_note(f"new-{device.name}")]
-            if keys:
-                changes.append(people.changed_note(keys[0]))
-            device.write(changes)
+            device.write(people.changes_going_on())
 
     def _check_all(self) -> None:
         for device in self.living:
@@ -355,9 +360,9 @@ class World:
             device.switch_on()  # what a dead one has kept is not lost
         checks.check_once(self.ledger, self.cloud)
         checks.check_order(self.ledger, self.cloud)
-        checks.check_groups(self.ledger, self.cloud)
+        checks.check_groups(self.ledger, self.cloud, marks=self.app.marks)
         checks.check_nothing_lost(self.ledger, self.cloud, self.devices)
-        check_last_words(self.ledger, self.cloud, without=frozenset(self.app.gone))
+        check_last_words(self.ledger, self.cloud, without=self.app.gone)
         checks.check_users_apart(self.cloud, self.devices)
         checks.check_answers(self.cloud)
         for device in self.devices:

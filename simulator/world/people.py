@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from simulator.world.words import word
@@ -24,7 +24,7 @@ class Change:
     collection: str
     key: str
     number: int
-    values: dict[str, str]
+    values: dict[str, Any]
     words: tuple[str, ...] = ()
 
 
@@ -56,39 +56,56 @@ class People:
         """What is written in the next local transaction; nothing where there is no row to change."""
         habits, weights = zip(*HABITS, strict=True)
         habit = self._chance.choices(habits, weights=weights)[0]
-        keys = self._device.keys("notes")
+        name = self._collection()
+        keys = self._device.keys(name)
+        if not self._device.app.shapes[name].is_made:
+            return [self.changed_row(name, self._chance.choice(keys))] if keys else []
         match habit:
             case "make":
-                return [self.new_note(self._new_key())]
+                return [self.new_row(name, self._new_key())]
             case "group":
                 number = self._chance.randint(1, 4)
-                return [self.new_note(self._new_key()), *(self._new_mark() for _ in range(number))]
+                return [self.new_row(name, self._new_key()), *(self._new_mark() for _ in range(number))]
             case "change" if keys:
-                return [self.changed_note(self._chance.choice(keys))]
+                return [self.changed_row(name, self._chance.choice(keys))]
             case "change_many" if keys:
                 chosen = self._chance.sample(keys, min(len(keys), 3))
-                return [self.changed_note(key) for key in chosen]
+                return [self.changed_row(name, key) for key in chosen]
             case "delete" if keys:
-                return [self._deleted(self._chance.choice(keys))]
+                return [self._deleted(name, self._chance.choice(keys))]
             case "make_again" if keys:
                 key = self._chance.choice(keys)
-                return [self._deleted(key), self.new_note(key)]
+                return [self._deleted(name, key), self.new_row(name, key)]
         return []
 
-    def new_note(self, key: str) -> Change:
-        fields = self._device.app.columns[self._device.version]
-        return self._written("put", "notes", key, fields)
+    def changes_going_on(self) -> list[Change]:
+        """A new row, and a change of one that is there, when all is well again."""
+        name = self._device.app.written[0]
+        keys = self._device.keys(name)
+        new = self.new_row(name, f"new-{self._device.name}")
+        return [new, self.changed_row(name, keys[0])] if keys else [new]
 
-    def changed_note(self, key: str) -> Change:
-        fields = self._device.app.columns[self._device.version]
-        chosen = self._chance.sample(fields, self._chance.randint(1, 2))
-        return self._written("patch", "notes", key, sorted(chosen))
+    def _collection(self) -> str:
+        written = self._device.app.written
+        return written[0] if len(written) == 1 else self._chance.choice(written)
+
+    def new_row(self, name: str, key: str) -> Change:
+        shape = self._device.app.shapes[name]
+        change = self._written("put", name, key, shape.columns[self._device.version])
+        return replace(change, values={**change.values, **shape.also(self._device.version, key)})
+
+    def changed_row(self, name: str, key: str) -> Change:
+        fields = self._device.app.shapes[name].columns[self._device.version]
+        chosen = self._chance.sample(fields, min(self._chance.randint(1, 2), len(fields)))
+        return self._written("patch", name, key, sorted(chosen))
 
     def _new_mark(self) -> Change:
-        return self._written("put", "marks", f"m-{self._device.name}-{self._next_number()}", ("word",))
+        marks = self._device.app.marks
+        fields = self._device.app.shapes[marks].columns[self._device.version]
+        return self._written("put", marks, f"m-{self._device.name}-{self._next_number()}", fields)
 
-    def _deleted(self, key: str) -> Change:
-        return Change(kind="delete", collection="notes", key=key, number=self._next_number(), values={})
+    def _deleted(self, name: str, key: str) -> Change:
+        return Change(kind="delete", collection=name, key=key, number=self._next_number(), values={})
 
     def _new_key(self) -> str:
         if self._chance.random() < (1.0 if self._few_keys else SHARED_SHARE):
@@ -99,12 +116,12 @@ class People:
         self._device.edits_made += 1
         return self._device.edits_made
 
-    def _written(self, kind: str, collection: str, key: str, fields: Sequence[str]) -> Change:
+    def _written(self, kind: str, collection: str, key: str, columns: Sequence[str]) -> Change:
         number = self._next_number()
+        shape = self._device.app.shapes[collection]
         values, words = {}, []
-        for name in fields:
-            own = self._device.app.fields_of(name) if collection == "notes" else (name,)
-            parts = [word(self._device.user, self._device.name, number, part) for part in own]
-            values[name] = "/".join(parts)
+        for name in columns:
+            parts = [word(self._device.user, self._device.name, number, part) for part in shape.fields_of(name)]
+            values[name] = shape.value(name, parts)
             words += parts
         return Change(kind=kind, collection=collection, key=key, number=number, values=values, words=tuple(words))

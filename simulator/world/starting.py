@@ -43,7 +43,23 @@ def heard(device: "Device", event: object) -> None:
         service.cancel() if wish == "cancel" else service.pause()
 
 
-def migrated(device: "Device", ground: Ground) -> "MigrationReport | None":
+def agreed(_: object) -> bool:
+    """People of this world agree to every new version."""
+    return True
+
+
+def migrate(device: "Device", ground: Ground) -> None:
+    """All migrations of a device's app."""
+    assert device.engine is not None
+    if device.engine.read_only is not None:
+        raise device.engine.read_only.as_error()
+    report = _migrated(device, ground)
+    for result in report.results if report is not None else ():
+        if not result.success and not device.is_hurt(result.failure):
+            raise PromiseBroken(f"P6: {device.name} could not migrate: {result.migration_id}: {result.failure}")
+
+
+def _migrated(device: "Device", ground: Ground) -> "MigrationReport | None":
     """All migrations; where a person has stopped one, once more."""
     assert device.engine is not None
     wish = device.starting.wish
@@ -67,7 +83,7 @@ def image_of(device: "Device") -> Image:
     """All that a migration which did not happen leaves as it was."""
     tables = device.store.query("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type, name")
     own = {str(name) for name, _ in tables}
-    kept = [name for name in (*device.app.collections, *KEPT) if name in own]
+    kept = [name for name in (*device.app.shapes, *KEPT) if name in own]
     return {"schema": tables, **{name: device.store.query(f"SELECT * FROM {name} ORDER BY 1, 2") for name in kept}}
 
 

@@ -22,23 +22,33 @@ TOKEN = "a-token-of-"
 
 
 def check_markers(device: "Device") -> None:
-    """P1: whatever a power cut left, the version that the store says is the one that its tables have."""
+    """P1: whatever a power cut left, versions, history and tables say the same."""
     if not device.path.exists() or not device.path.stat().st_size:
         return
     connection = open_reader(str(device.path), busy_wait_ms=0)
     try:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        tables: dict[str, list[str]] = {}
+        for table, column in connection.execute(_COLUMNS):
+            tables.setdefault(str(table), []).append(str(column))
         if "_sync_version" not in tables:
             return
         versions = connection.execute("SELECT schema_version FROM _sync_version WHERE scope = 'store'").fetchall()
-        found = tuple(name for (name,) in connection.execute("SELECT name FROM pragma_table_info('notes')"))
+        done = {name for (name,) in connection.execute(_DONE)}
     finally:
         connection.close(True)
-    version = versions[0][0] if versions else "0.0.0"
-    known = device.app.columns.get(str(version))
-    wanted = () if known is None else ("user_id", "id", *known)
-    if sorted(found) != sorted(wanted):
-        raise PromiseBroken(f"P1: the store of {device.name} says {version}, and its notes have {found}")
+    app = device.app
+    says, reached = versions[0][0] if versions else "", app.reached(done)
+    if (says if says in app.versions else "") != reached:
+        raise PromiseBroken(f"P1: the store of {device.name} says {says or 'nothing'}, and has reached {reached}")
+    for name, shape in app.shapes.items():
+        version = app.shape_after(name, done)
+        columns = shape.table(version) if version else ()
+        if sorted(tables.get(name, ())) != sorted(columns):
+            raise PromiseBroken(f"P1: {name} of {device.name} should be of {version}, and has {tables.get(name)}")
+
+
+_COLUMNS = "SELECT m.name, c.name FROM sqlite_schema AS m, pragma_table_info(m.name) AS c WHERE m.type = 'table'"
+_DONE = "SELECT migration FROM _sync_run WHERE state = 'completed' AND scope = 'store'"
 
 
 def check_start_is_offline(device: "Device", *, calls: int, waited_ms: int) -> None:
@@ -87,7 +97,7 @@ def words_shown(device: "Device") -> set[str]:
 
 
 def _rows(device: "Device") -> list[tuple[object, ...]]:
-    return [*device.store.query("SELECT * FROM notes"), *device.store.query("SELECT * FROM marks")]
+    return [row for name in device.app.shapes for row in device.store.query(f"SELECT * FROM {name}")]
 
 
 def check_rows_stay(ledger: Ledger, device: "Device", before: set[str]) -> None:
@@ -119,7 +129,7 @@ class RowsThere:
 
 def rows_there(device: "Device") -> RowsThere:
     """Counted now."""
-    counts = {name: device.store.query(f"SELECT count(*) FROM {name}")[0][0] for name in device.app.collections}
+    counts = {name: device.store.query(f"SELECT count(*) FROM {name}")[0][0] for name in device.app.shapes}
     return RowsThere(
         last_run=int(device.store.query("SELECT coalesce(max(run_id), 0) FROM _sync_run")[0][0]),
         counts=Counter(counts),
@@ -133,7 +143,7 @@ def check_runs_read_all(device: "Device", before: RowsThere) -> None:
         "SELECT migration, rows_read FROM _sync_run WHERE run_id > ? AND state = 'completed'", (before.last_run,)
     )
     for migration, rows in runs:
-        collection = device.app.rewrites.get(migration, "")
+        collection = device.app.rewritten_by(migration)
         there = before.counts[collection]
         if collection and not there <= rows <= there + before.parked[collection]:
             raise PromiseBroken(f"P8: {migration} on {device.name} says {rows} of {there} rows")

@@ -32,7 +32,7 @@ def one_device():
     with disks() as found, world_of(Ground(0, lanes=LANES), found, plan) as world:
         device = world.devices[0]
         device.switch_on()
-        device.write([People(device, world.ground.chance.stream("a note")).new_note("n")])
+        device.write([People(device, world.ground.chance.stream("a note")).new_row("notes", "n")])
         yield world, device
 
 
@@ -149,11 +149,12 @@ def test_an_answer_that_another_cloud_would_not_give_is_seen():
 
 def test_each_seed_has_an_app_of_its_own_whose_first_note_reads_as_its_last_version_shows_it():
     apps = [generated_app(seed) for seed in range(20)]
-    assert len({repr(app.columns) for app in apps}) > 10
+    assert len({repr(app.shapes["notes"].columns) for app in apps}) > 10
     for app in (*apps, NOTES_APP):
         first, last = app.versions[0], app.versions[-1]
-        body = {"id": "n", **dict.fromkeys(app.columns[first], "x/y")}
-        assert sorted(app.read(body, first, last)) == sorted(("id", *app.columns[last]))
+        notes = app.shapes["notes"]
+        body = {"id": "n", **dict.fromkeys(notes.columns[first], "x/y")}
+        assert sorted(notes.read(body, first, last)) == sorted(("id", *notes.columns[last]))
 
 
 def test_an_engine_that_logs_what_people_write_is_found_out(monkeypatch):
