@@ -102,6 +102,14 @@ class AuthRequired(NeedsUser):
         self.status = status
 
 
+class QuotaExceeded(NeedsUser):
+    """The backend has no room for more rows of this user (507). The queue is kept; deletions are taken."""
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "", retry_after_ms: int | None = None) -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.retry_after_ms = retry_after_ms
+
+
 class BatchRefused(NeedsDeveloper):
     """The backend refused a whole request for good (400, 413, 422), so it is cut in halves to find the cause."""
 

@@ -216,7 +216,7 @@ class _Facts:
         if waits and waits[0][1] is not None:
             attempts, next_try_at, error = waits[0]
             what = f"after {attempts} failures ({error}) the queue rests until {next_try_at}"
-            yield Obstacle(what=what, fix="engine.sync_now() tries at once.")
+            yield Obstacle(what=what, fix=_OF_ERROR.get(error, "engine.sync_now() tries at once."))
 
     def _never_queued(self) -> Iterator[Obstacle]:
         if self._is_live():
@@ -250,6 +250,10 @@ class _Facts:
 
 
 _WAIT = "Nothing: it is tried again by itself."
+_OF_ERROR = {
+    "quota_exceeded": "Delete rows, on this device or another, or ask who runs the cloud for more room; then "
+    "engine.sync_now() tries at once.",
+}
 _OF_VERDICT = {
     "offline": "Nothing: it is sent when there is a network again.",
     "captive_portal": "Sign in to the network.",

@@ -1,11 +1,12 @@
 """Choose what is sent next, give it numbers, and freeze it on disk before a byte leaves the device."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from syncengine.errors import TextUnreadable
+from syncengine.errors import QuotaExceeded, TextUnreadable
 from syncengine.outbox.choice import Choice, Limits, claimed_entries, units
 from syncengine.outbox.delivery import Event, State, next_state
 from syncengine.outbox.entry import Batch, Entry, Kind, entry_of, numbered
@@ -36,6 +37,7 @@ def claim(
     First comes what is claimed already: same numbers, same bodies, same order. Only then are waiting entries
     numbered, oldest first and groups whole (`fresh=False`: never), and edits of one row joined. What a migration step
     or a quarantine item holds back is passed over. A step of a migration comes alone, and without a number.
+    Where the cloud had no room, what waits comes along with what is claimed.
 
     `token` is by chance, another one each time: it tells this claim from that of a copy of the store. `behind` is a
     batch that is on its way now: what comes after it is claimed, and no step of a migration.
@@ -49,7 +51,20 @@ def claim(
         )
         if not entries and fresh:
             entries = _claimed_now(store, owner, limits, drain, token=token, behind=behind, refusing=refusing)
+        elif fresh and drain.last_error == QuotaExceeded.code() and len(entries) < limits.entries_max:
+            # The cloud had no room for these alone; a deletion that waits behind them may make some.
+            known = Batch(owner=owner, epoch=drain.epoch, entries=entries, refusing=refusing)
+            left = _left(limits, entries)
+            more = _claimed_now(store, owner, left, drain, token=token, behind=known, refusing=refusing)
+            entries = (*entries, *more)
         return Batch(owner=owner, epoch=drain.epoch, entries=entries, refusing=refusing)
+
+
+def _left(limits: Limits, entries: Sequence[Entry]) -> Limits:
+    size_bytes = sum(entry.size_bytes for entry in entries)
+    return replace(
+        limits, entries_max=limits.entries_max - len(entries), bytes_max=max(limits.bytes_max - size_bytes, 0)
+    )
 
 
 def _last_sequence(behind: Batch | None) -> int:

@@ -19,9 +19,9 @@ class Backend(Protocol):
     """The cloud of one signed-in user. A request whose `user` is another one raises AuthRequired and does nothing.
 
     Every call takes a bounded time and raises only: BackendUnreachable, BackendUnavailable, RateLimited,
-    NotOurServer, AuthRequired, BatchRefused, SequenceGap, CursorGone, ProtocolViolation. After BackendUnreachable,
-    BackendUnavailable, NotOurServer or ProtocolViolation a push may or may not have taken effect; sending the
-    same sequences again is safe.
+    NotOurServer, AuthRequired, BatchRefused, QuotaExceeded, SequenceGap, CursorGone, ProtocolViolation. After
+    BackendUnreachable, BackendUnavailable, NotOurServer or ProtocolViolation a push may or may not have taken effect;
+    sending the same sequences again is safe.
     """
 
     def hello(self, request: HelloRequest) -> HelloAnswer:
@@ -31,8 +31,8 @@ class Backend(Protocol):
     def push(self, request: PushRequest) -> PushAnswer:
         """Each entry takes effect once, in order, groups whole; one result each.
 
-        Raises SequenceGap when an earlier entry is missing, BatchRefused when the request as a whole is not taken;
-        then nothing took effect.
+        Raises SequenceGap when an earlier entry is missing, BatchRefused when the request as a whole is not taken,
+        QuotaExceeded when the user has no room for it; then nothing took effect.
         """
         ...
 

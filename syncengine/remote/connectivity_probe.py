@@ -19,6 +19,7 @@ from syncengine.errors import (
     CursorGone,
     NotOurServer,
     ProtocolViolation,
+    QuotaExceeded,
     RateLimited,
     SequenceGap,
     SyncEngineError,
@@ -163,7 +164,7 @@ def after_error(state: ProbeState, error: SyncEngineError, *, at: Moment, settin
         case BackendUnreachable():
             reach = _reach_after_silence(state, error, settings=settings)
             return _after_failure(state, reach=reach, error=error, at=at, settings=settings)
-        case BatchRefused() | SequenceGap() | CursorGone() | ProtocolViolation():
+        case BatchRefused() | SequenceGap() | CursorGone() | ProtocolViolation() | QuotaExceeded():
             return after_health(state, at=at, settings=settings)
         case _:
             return state

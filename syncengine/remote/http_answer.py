@@ -14,6 +14,7 @@ from syncengine.errors import (
     CursorGone,
     NotOurServer,
     ProtocolViolation,
+    QuotaExceeded,
     RateLimited,
     SequenceGap,
     SyncEngineError,
@@ -28,6 +29,8 @@ UNAUTHORIZED = 401
 FORBIDDEN = 403
 _TOO_SLOW = 408
 _CURSOR_GONE = 410
+_NO_ROOM = 507
+"""Insufficient Storage (RFC 4918, section 11.5)."""
 _NETWORK_LOGIN = 511
 _REFUSED_FOR_GOOD = (400, 413, 422)
 
@@ -46,6 +49,9 @@ def failure_by_head(
     """
     if status == _NETWORK_LOGIN:
         return _not_ours("the network wants a login first (511)", reason="login_page")
+    if status == _NO_ROOM and headers.get(PROTOCOL_HEADER) == str(PROTOCOL):
+        wait_ms = retry_after_ms(headers.get("Retry-After"), now_ms=now_ms, wait_ms_max=retry_after_ms_max)
+        return _no_room(wait_ms=wait_ms)
     if status == 429 or status >= 500:
         wait_ms = retry_after_ms(headers.get("Retry-After"), now_ms=now_ms, wait_ms_max=retry_after_ms_max)
         return _unavailable(status, wait_ms=wait_ms)
@@ -171,6 +177,15 @@ def _token_refused(status: int) -> AuthRequired:
         why=f"status {status}",
         fix="Sign in again; the queue is kept.",
         status=status,
+    )
+
+
+def _no_room(*, wait_ms: int | None) -> QuotaExceeded:
+    return QuotaExceeded(
+        "There is no room at the cloud for more of this user's rows.",
+        why=f"status {_NO_ROOM}",
+        fix="Delete rows, on this device or another, or ask who runs the cloud for more room; the queue is kept.",
+        retry_after_ms=wait_ms,
     )
 
 

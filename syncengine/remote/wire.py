@@ -32,7 +32,9 @@ WRONG_USER = "wrong_user"
 """The code with 403: the token is good, but not this user's."""
 
 ShortName = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH_MAX)]
-RequestId = Annotated[str, Field(min_length=1, max_length=REQUEST_ID_LENGTH_MAX)]
+# Of what an answer repeats: none can hold NUL.
+WITHOUT_NUL = r"^[^\x00]+$"
+RequestId = Annotated[str, Field(min_length=1, max_length=REQUEST_ID_LENGTH_MAX, pattern=WITHOUT_NUL)]
 # No control character: Unicode's general category Cc, in words that every dialect of patterns knows.
 UserName = Annotated[str, Field(min_length=1, max_length=USER_LENGTH_MAX, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 Number = Annotated[int, Field(ge=0, le=INTEGER_MAX)]

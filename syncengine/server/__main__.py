@@ -18,7 +18,7 @@ import uvicorn
 from syncengine.clock import SystemClock, system_random
 from syncengine.errors import BackendAddressRefused
 from syncengine.server.app import create_app
-from syncengine.server.cloud import Cloud
+from syncengine.server.cloud import Cloud, CloudLimits
 from syncengine.server.sign_in import SignIn, by_web_token
 from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.vocabulary import SchemaVersion, UserId
@@ -62,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("give --data")
     clock = SystemClock()
     schema_min = dict(getattr(asked, "schema_min", None) or ())
-    cloud = Cloud(SqliteStorage(asked.data, clock=clock), clock=clock, schema_min=schema_min)
+    limits = CloudLimits(user_rows_max=asked.user_rows_max, user_bytes_max=asked.user_bytes_max)
+    cloud = Cloud(SqliteStorage(asked.data, clock=clock), clock=clock, limits=limits, schema_min=schema_min)
     try:
         if asked.command == "add-token":
             token = cloud.add_token(UserId(asked.user), chance=system_random())
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m syncengine.server", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m syncengine.server", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command")
     _data_option(parser)
     parser.add_argument("--host", default="127.0.0.1")
@@ -94,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="APP=VERSION",
         help="older installations of this app hand over what they have, and read no more; may be given again",
     )
+    parser.add_argument(
+        "--user-rows-max", type=_count, metavar="N", help="a user may have so many rows; else no limit"
+    )
+    parser.add_argument("--user-bytes-max", type=_count, metavar="N", help="and so many bytes of them, as JSON")
     _web_token_options(parser)
     add_token = commands.add_parser("add-token", help="print a fresh token; it cannot be shown again")
     _data_option(add_token)
@@ -101,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     compact = commands.add_parser("compact", help="forget rows that were deleted long ago; the server may run")
     _data_option(compact)
     compact.add_argument(
-        "--keep-days", type=_days, default=KEEP_DAYS, help="so long devices may stay away: %(default)s"
+        "--keep-days", type=_count, default=KEEP_DAYS, help="so long devices may stay away: %(default)s"
     )
     return parser
 
@@ -123,11 +128,11 @@ def _lowest_schema(text: str) -> tuple[str, SchemaVersion]:
     return app, SchemaVersion.parse(version)
 
 
-def _days(text: str) -> int:
-    days = int(text)
-    if days < 0:
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 0:
         raise ValueError(text)
-    return days
+    return count
 
 
 def _data_option(parser: argparse.ArgumentParser) -> None:

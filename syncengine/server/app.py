@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from syncengine.errors import AuthRequired, BatchRefused, CursorGone, SequenceGap
+from syncengine.errors import AuthRequired, BatchRefused, CursorGone, QuotaExceeded, SequenceGap
 from syncengine.remote.json_text import write_json
 from syncengine.remote.wire import (
     NAME_LENGTH_MAX,
@@ -29,6 +29,7 @@ from syncengine.server.cloud import Cloud
 from syncengine.server.openapi import openapi_text, page_html
 from syncengine.server.published_keys import KeysUnavailable
 from syncengine.server.push_reading import read_push
+from syncengine.server.quota import RETRY_AFTER_MS
 from syncengine.server.request_body import RequestRefused, parse_body, read_body, unpacked, validated
 from syncengine.server.sign_in import SignIn
 from syncengine.vocabulary import UserId
@@ -54,8 +55,10 @@ def create_app(cloud: Cloud, *, sign_in: SignIn | None = None) -> FastAPI:
     @app.get("/v1/health")
     async def health(request: Request) -> Response:
         nonce = request.query_params.get("nonce", "")
-        if not 0 < len(nonce) <= NAME_LENGTH_MAX:
-            raise RequestRefused(400, code="malformed", message="Give a nonce of 1 to 128 characters.")
+        if not 0 < len(nonce) <= NAME_LENGTH_MAX or "\0" in nonce:
+            raise RequestRefused(
+                400, code="malformed", message="Give a nonce of 1 to 128 characters, none of them NUL."
+            )
         return _answer(cloud.health(nonce))
 
     def answer_hello(user: UserId, body: bytes) -> bytes:
@@ -196,7 +199,16 @@ def _answer_errors_by_the_protocol(app: FastAPI) -> None:
     async def answer_error(_: Request, error: Exception) -> Response:
         return _answer_to_error(error)
 
-    for kind in (RequestRefused, AuthRequired, SequenceGap, CursorGone, BatchRefused, HTTPException, Exception):
+    for kind in (
+        RequestRefused,
+        AuthRequired,
+        SequenceGap,
+        CursorGone,
+        BatchRefused,
+        QuotaExceeded,
+        HTTPException,
+        Exception,
+    ):
         app.add_exception_handler(kind, answer_error)
 
 
@@ -219,6 +231,10 @@ def _answer_to_error(error: Exception) -> Response:
             )
         case BatchRefused():
             return _refusal(error.status, code=error.code(), message=error.what)
+        case QuotaExceeded():
+            answer = _refusal(507, code=error.code(), message=error.what)
+            answer.headers["Retry-After"] = str(RETRY_AFTER_MS // 1000)
+            return answer
         case HTTPException():
             answer = _refusal(error.status_code, code="no_such_call", message="Protocol 1 has no such call.")
             # Of 405: which methods there are (RFC 9110, section 15.5.6).

@@ -36,6 +36,7 @@ from syncengine.server.changes import ChangesPage, PageHead, Reached, as_text, a
 from syncengine.server.cursor import Position, Standing, read_cursor, standing, written_cursor
 from syncengine.server.judge import entry_fault
 from syncengine.server.push_reading import Entry, Push, RowEntry, push_of
+from syncengine.server.quota import Tally, refuse_over_quota
 from syncengine.server.receipts import Receipt, told
 from syncengine.server.rows_at_work import RowsAtWork
 from syncengine.server.settling import Settling, keys_of
@@ -60,6 +61,9 @@ class CloudLimits:
     """A page of rows ends when it holds this much; a single larger row or group comes alone."""
     group_bytes_max: int = 256 * 1024 * 1024
     """Of all rows that one group changes, as they are then: so much is held in memory at once. More: rejected."""
+    user_rows_max: int | None = None
+    user_bytes_max: int | None = None
+    """Of all living rows of one user, as letters of JSON. A push that would add to more: refused whole with 507."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +146,7 @@ class Cloud:
     def push(self, user: UserId, request: PushRequest) -> PushAnswer:
         """Each entry's effect and its receipt, in one transaction for the whole request.
 
-        Raises SequenceGap, or BatchRefused for too many entries; then nothing was changed.
+        Raises SequenceGap, BatchRefused for too many entries, or QuotaExceeded; then nothing was changed.
         """
         pushed = self._pushed(user, push_of(request))
         return PushAnswer(
@@ -275,8 +279,9 @@ class Cloud:
         }
         sound = [entry for entry in entries if entry.sequence not in faults] if faults else entries
         tenant = stored.tenant(lane.user)
+        tally = Tally(stored)
         rows = RowsAtWork(
-            stored,
+            tally,
             lane.user,
             keys=keys_of(sound),
             head=tenant.head,
@@ -285,10 +290,17 @@ class Cloud:
         settling = Settling(rows, writer=lane.writer, cloud_version=tenant.cloud_version, faults=faults)
         receipts = settling.settle(entries)
         rows.write()
+        refuse_over_quota(tenant, tally, rows_max=self.limits.user_rows_max, bytes_max=self.limits.user_bytes_max)
         stored.write_receipts(lane, receipts=receipts)
         if rows.head > tenant.head:
             stored.write_mark(lane.user, last_version=rows.head)
-        stored.write_tenant(lane.user, head=rows.head, cloud_version=settling.cloud_version)
+        stored.write_tenant(
+            lane.user,
+            head=rows.head,
+            cloud_version=settling.cloud_version,
+            rows_more=tally.rows_more,
+            bytes_more=tally.bytes_more,
+        )
         return [(receipt.outcome, receipt) for receipt in receipts]
 
     def _pulled(self, user: UserId, request: PullRequest) -> tuple[ChangesPage, PageHead]:

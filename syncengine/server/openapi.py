@@ -12,6 +12,7 @@ from syncengine.remote.wire import (
     NAME_LENGTH_MAX,
     PROTOCOL,
     PROTOCOL_HEADER,
+    WITHOUT_NUL,
     ErrorAnswer,
     HealthAnswer,
     HelloAnswer,
@@ -36,7 +37,7 @@ _GETS: dict[str, tuple[type[BaseModel], type[BaseModel], str]] = {
 }
 _ERRORS: dict[str, tuple[str, ...]] = {
     "/v1/hello": ("400", "401", "403", "408", "413", "503"),
-    "/v1/push": ("400", "401", "403", "408", "409", "413", "503"),
+    "/v1/push": ("400", "401", "403", "408", "409", "413", "503", "507"),
     "/v1/pull": ("400", "401", "403", "410", "503"),
     "/v1/rows": ("400", "401", "403", "503"),
     "/v1/health": ("400",),
@@ -50,6 +51,7 @@ _MEANINGS = {
     "410": "The cursor cannot be read on from (cursor_gone, with `reason`).",
     "413": "The request is too large (too_large, batch_refused).",
     "503": "Whoever signs the tokens cannot be asked now (sign_in_unavailable).",
+    "507": "The user has no room for what the push would add (quota_exceeded).",
 }
 _STYLE = """
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -98,7 +100,7 @@ def _paths() -> dict[str, Any]:
     for path, (asked, said, summary) in _GETS.items():
         paths[path] = {"get": {**_call(path, said=said, summary=summary), "parameters": _parameters(asked)}}
     health = _call("/v1/health", said=HealthAnswer, summary="Is it the cloud that answers? Needs no token.")
-    nonce = {"type": "string", "minLength": 1, "maxLength": NAME_LENGTH_MAX}
+    nonce = {"type": "string", "minLength": 1, "maxLength": NAME_LENGTH_MAX, "pattern": WITHOUT_NUL}
     asked_nonce = {"name": "nonce", "in": "query", "required": True, "schema": nonce}
     paths["/v1/health"] = {"get": {**health, "security": [], "parameters": [asked_nonce]}}
     return paths

@@ -123,11 +123,27 @@ class SqliteStorage:
 
     def tenant(self, user: UserId) -> Tenant:
         """Where the rows of a known user stand."""
-        server_epoch, head, floor, cloud_version = self._run("tenant", tenant=user)[0]
-        return Tenant(server_epoch=server_epoch, head=head, floor=floor, cloud_version=cloud_version)
+        server_epoch, head, floor, cloud_version, rows, size_bytes = self._run("tenant", tenant=user)[0]
+        return Tenant(
+            server_epoch=server_epoch,
+            head=head,
+            floor=floor,
+            cloud_version=cloud_version,
+            rows=rows,
+            bytes=size_bytes,
+        )
 
-    def write_tenant(self, user: UserId, *, head: int, cloud_version: str | None) -> None:
-        self._run("write_tenant", tenant=user, row_version=head, cloud_version=cloud_version)
+    def write_tenant(
+        self, user: UserId, *, head: int, cloud_version: str | None, rows_more: int = 0, bytes_more: int = 0
+    ) -> None:
+        self._run(
+            "write_tenant",
+            tenant=user,
+            row_version=head,
+            cloud_version=cloud_version,
+            rows_more=rows_more,
+            bytes_more=bytes_more,
+        )
 
     def raise_epoch(self, user: UserId) -> None:
         """Begin another life of this user's rows: every cursor of the old one is worthless from now on."""
@@ -159,6 +175,10 @@ class SqliteStorage:
         if not places:
             return {}
         return _by_place(self._run("patches_at", tenant=user, places=orjson.dumps(places).decode()))
+
+    def bytes_of(self, user: UserId, *, places: Sequence[Place]) -> dict[Place, int]:
+        found = self._run("bytes_of", tenant=user, places=orjson.dumps(places).decode())
+        return {(collection, key): size_bytes for collection, key, size_bytes in found}
 
     def body(self, user: UserId, *, place: Place) -> str:
         """The JSON of a living row."""

@@ -40,6 +40,10 @@ class Tenant:
     head: int
     floor: int
     cloud_version: str | None
+    rows: int = 0
+    """Living ones."""
+    bytes: int = 0
+    """Letters of their JSON, with what lies beside them."""
 
 
 class ChangedRow(NamedTuple):
@@ -99,8 +103,14 @@ class Transaction(RowStorage, Protocol):
         """Where the rows of a known user stand."""
         ...
 
-    def write_tenant(self, user: UserId, *, head: int, cloud_version: str | None) -> None:
-        """How far a push has brought the user's rows."""
+    def write_tenant(
+        self, user: UserId, *, head: int, cloud_version: str | None, rows_more: int = 0, bytes_more: int = 0
+    ) -> None:
+        """How far a push has brought the user's rows, and how many more they are, or fewer."""
+        ...
+
+    def bytes_of(self, user: UserId, *, places: Sequence[Place]) -> dict[Place, int]:
+        """Of living rows: how large each is with what lies beside it, without reading it."""
         ...
 
     def raise_epoch(self, user: UserId) -> None:

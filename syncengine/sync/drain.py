@@ -19,6 +19,7 @@ from syncengine.errors import (
     CursorGone,
     NotOurServer,
     ProtocolViolation,
+    QuotaExceeded,
     SequenceGap,
     SyncEngineError,
 )
@@ -56,6 +57,7 @@ CALL_FAILURES = (
     SequenceGap,
     CursorGone,
     ProtocolViolation,
+    QuotaExceeded,
 )
 
 
@@ -206,7 +208,7 @@ class Draining:
 
     def _failed(self, error: SyncEngineError) -> RoundReport:
         attempts = self._outbox.drain_state(self._owner).attempts + 1
-        retry_after_ms = error.retry_after_ms if isinstance(error, BackendUnavailable) else None
+        retry_after_ms = getattr(error, "retry_after_ms", None)
         wait_ms = wait_after_failure_ms(
             attempts, chance=self._chance, settings=self._settings, retry_after_ms=retry_after_ms
         )
@@ -284,7 +286,9 @@ class Draining:
     # Send.
 
     def _claim(self, *, fresh: bool = True, behind: Batch | None = None) -> Batch:
-        entries_max = min(self._entries_max, self._outbox.drain_state(self._owner).batch_entries_max)
+        drain = self._outbox.drain_state(self._owner)
+        has_no_room = drain.last_error == QuotaExceeded.code()
+        entries_max = self._entries_max if has_no_room else min(self._entries_max, drain.batch_entries_max)
         return self._outbox.claim(
             self._owner,
             entries_max=entries_max,

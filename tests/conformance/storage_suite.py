@@ -112,6 +112,19 @@ class StorageSuite:
         assert after == Tenant(server_epoch=before.server_epoch, head=7, floor=0, cloud_version="2.0.0")
         assert storage.read(BOB, lambda stored: stored.tenant(BOB)).head == 0
 
+    def test_how_much_a_user_has_adds_up_and_is_nobody_elses(self, storage: Storage) -> None:
+        for more in ((3, 300), (-1, -50), (0, 7)):
+            storage.write(
+                ANN,
+                lambda stored, of=more: stored.write_tenant(
+                    ANN, head=1, cloud_version=None, rows_more=of[0], bytes_more=of[1]
+                ),
+            )
+        found = storage.read(ANN, lambda stored: stored.tenant(ANN))
+        assert (found.rows, found.bytes) == (2, 257)
+        bobs = storage.read(BOB, lambda stored: stored.tenant(BOB))
+        assert (bobs.rows, bobs.bytes) == (0, 0)
+
     def test_another_life_has_a_higher_epoch_also_where_the_clock_stands(self, storage: Storage) -> None:
         epochs = []
         for _ in range(3):
@@ -145,6 +158,19 @@ class StorageSuite:
         assert read_at(storage, WALK)[WALK].body is UNREAD
         assert storage.read(ANN, lambda stored: stored.body(ANN, place=WALK)) == body
         assert changes(storage)[0].body == body
+
+    def test_how_large_living_rows_are_is_told_without_reading_them(self, storage: Storage) -> None:
+        large = '{"text": "' + "x" * BODY_READ_AHEAD_BYTES_MAX + '"}'
+        rows = {
+            WALK: row(1, large),
+            ("walks", "gone"): row(2, None),
+            ("places", "w1"): row(3, "{}", Patch(3, "put", "2.0.0", '{"n": 1}')),
+        }
+        written(storage, rows)
+        asked = [*rows, ("walks", "never was")]
+        found = storage.read(ANN, lambda stored: stored.bytes_of(ANN, places=asked))
+        assert found == {WALK: len(large), ("places", "w1"): 10}
+        assert storage.read(BOB, lambda stored: stored.bytes_of(BOB, places=asked)) == {}
 
     def test_keys_are_told_apart_by_every_letter(self, storage: Storage) -> None:
         keys = ["a", "A", "á", "a ", "ａ", "z", "Z", "ß", "ss", "😀", "'; --", '{",}\\', "%s", "NULL"]

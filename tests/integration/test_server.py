@@ -231,6 +231,17 @@ def test_rows_need_their_own_user_a_collection_a_request_id_and_a_sane_limit(
     assert httpx.get(f"{server.url}/v1/rows?{query}", headers=headers, trust_env=False).status_code == status
 
 
+@pytest.mark.parametrize(
+    "asked",
+    ["health?nonce=a%00b", "rows?user=ann&collection=c&request_id=%00", "pull?user=ann&device=d&request_id=a%00"],
+    ids=["health", "rows", "pull"],
+)
+def test_an_address_with_what_no_answer_could_repeat_is_malformed(server: ServerProcess, asked: str) -> None:
+    headers = {"Authorization": f"Bearer {server.sign_in('ann')}"}
+    answer = httpx.get(f"{server.url}/v1/{asked}", headers=headers, trust_env=False)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed")
+
+
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/v2/pull", "/v1/"])
 def test_every_other_path_is_404_by_the_protocol(server: ServerProcess, path: str) -> None:
     answer = httpx.get(server.url + path, trust_env=False)

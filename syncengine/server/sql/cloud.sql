@@ -30,7 +30,7 @@ WHERE token_hash = :token_hash;
 
 -- name: tenant
 -- Where a user's rows stand.
-SELECT server_epoch, row_version, floor, cloud_version
+SELECT server_epoch, row_version, floor, cloud_version, stored_rows, stored_bytes
 FROM tenant
 WHERE tenant = :tenant;
 
@@ -42,10 +42,12 @@ WHERE tenant = :tenant
 RETURNING server_epoch;
 
 -- name: write_tenant
--- How far a push has brought the user's rows.
+-- How far a push has brought the user's rows, and how many more they are.
 UPDATE tenant
 SET row_version = :row_version,
-    cloud_version = :cloud_version
+    cloud_version = :cloud_version,
+    stored_rows = stored_rows + :rows_more,
+    stored_bytes = stored_bytes + :bytes_more
 WHERE tenant = :tenant;
 
 -- name: rows_at
@@ -67,6 +69,16 @@ WHERE p.tenant = :tenant
   AND p.collection = json_extract(asked.value, '$[0]')
   AND p.key = json_extract(asked.value, '$[1]')
 ORDER BY p.collection, p.key, p.patch;
+
+-- name: bytes_of
+-- How large living rows are, with what lies beside them.
+SELECT d.collection, d.key, d.body_bytes
+FROM json_each(:places) AS asked
+CROSS JOIN document AS d
+WHERE d.tenant = :tenant
+  AND d.collection = json_extract(asked.value, '$[0]')
+  AND d.key = json_extract(asked.value, '$[1]')
+  AND d.body IS NOT NULL;
 
 -- name: body
 -- What one row holds.

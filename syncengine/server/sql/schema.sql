@@ -90,3 +90,19 @@ CREATE TABLE receipt (
     OR (entries > 1 AND version IS NOT NULL AND code IS NULL AND skipped IS NULL AND overwrote IS NULL)
   )
 ) STRICT, WITHOUT ROWID;
+
+-- name: edition_2
+-- How much each user has, so that nobody has more than the operator gives.
+ALTER TABLE tenant ADD COLUMN stored_rows INTEGER NOT NULL DEFAULT 0; -- living ones
+
+ALTER TABLE tenant ADD COLUMN stored_bytes INTEGER NOT NULL DEFAULT 0; -- of their JSON and of what lies beside
+
+UPDATE tenant
+SET stored_rows = (
+    SELECT count(*) FROM document WHERE document.tenant = tenant.tenant AND document.body IS NOT NULL
+  ),
+  stored_bytes = (
+    SELECT coalesce(sum(document.body_bytes), 0)
+    FROM document
+    WHERE document.tenant = tenant.tenant AND document.body IS NOT NULL
+  );
