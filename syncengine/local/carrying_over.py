@@ -40,7 +40,7 @@ AS_IT_WAS = (
     "_sync_kept_table",
 )
 """They speak of the rows that come back, and go with them."""
-BY_OWN_RULE = ("_sync_version", "_sync_outbox")
+BY_OWN_RULE = ("_sync_version", "_sync_outbox", "_sync_last_entry")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ def _columns(copy: "Store", table: str) -> str:
 
 
 def _keep_counters(copy: "Store") -> None:
-    """AUTOINCREMENT goes on where it was, in every table that both have: no number is given out twice."""
+    """AUTOINCREMENT and the entries go on where they were, in every table that both have: no number comes twice."""
     copy.query(
         "UPDATE main.sqlite_sequence AS c SET seq = max(c.seq, p.seq) FROM present.sqlite_sequence AS p "
         "WHERE p.name = c.name"
@@ -105,6 +105,10 @@ def _keep_counters(copy: "Store") -> None:
         "INSERT INTO main.sqlite_sequence (name, seq) SELECT name, seq FROM present.sqlite_sequence "
         "WHERE name NOT IN (SELECT name FROM main.sqlite_sequence) "
         "AND name IN (SELECT name FROM main.sqlite_schema WHERE type = 'table')"
+    )
+    copy.query(
+        "UPDATE main._sync_last_entry SET entry_id = max("
+        "(SELECT entry_id FROM main._sync_newest_entry), (SELECT entry_id FROM present._sync_newest_entry))"
     )
 
 

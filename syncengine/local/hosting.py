@@ -134,9 +134,7 @@ def writing(
             if not store.app_blocks and store.is_usable:
                 end_app(store.connection)
         if store.connection.in_transaction:
-            entries = _newest_entry(store) - newest
-            if entries:
-                _end_group(store, entries, after=newest, atomic=atomic)
+            entries = _end_group(store, after=newest, atomic=atomic)
     ended(range(newest + 1, newest + entries + 1))
 
 
@@ -144,14 +142,17 @@ def _newest_entry(store: "Store") -> int:
     return int(store.value("outbox", "newest"))
 
 
-def _end_group(store: "Store", entries: int, *, after: int, atomic: bool) -> None:
-    """What was written before and what is written from now on are other groups. Only this transaction can have queued
-    what came `after`."""
-    entries_max = store.settings.group_entries_max
+def _end_group(store: "Store", *, after: int, atomic: bool) -> int:
+    """What was written before and what is written from now on are other groups; how many entries this one has. Only
+    this transaction can have queued what came `after`."""
+    newest, group_id = store.rows("outbox", "written_since", after=after)[0]
+    entries, entries_max = int(newest) - after, store.settings.group_entries_max
     if entries <= entries_max:
-        store.run("outbox", "part_from_older", after=after)
-        store.run("outbox", "close_group")
-        return
+        if entries:
+            if group_id != after + 1:
+                store.run("outbox", "part_from_older", after=after)
+            store.run("outbox", "close_group")
+        return entries
     if atomic:
         raise GroupTooLarge(
             f"A block of engine.write() made {entries} changes that have to arrive at the cloud together.",
@@ -161,6 +162,7 @@ def _end_group(store: "Store", entries: int, *, after: int, atomic: bool) -> Non
         )
     store.run("outbox", "cut_into_groups", after=after, entries_max=entries_max)
     store.run("outbox", "close_group")
+    return entries
 
 
 class _Block:

@@ -130,6 +130,7 @@ def _entry(
     where: Expression = "",
 ) -> str:
     values = (
+        _NEXT,
         f"CAST({row}.{quoted(table.owner)} AS TEXT)",
         literal(kind),
         literal(table.name),
@@ -142,16 +143,20 @@ def _entry(
         "1",
     )
     return (
-        "INSERT INTO _sync_outbox (owner, kind, collection, row_key, set_json, before_json, shape_version, group_id, "
-        "created_at, fresh) "
+        "INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, set_json, before_json, shape_version, "
+        "group_id, created_at, fresh) "
         + (f"SELECT {', '.join(values)} WHERE {where}" if where else f"VALUES ({', '.join(values)})")
     )
 
 
+_NEXT = (
+    # As _sync_newest_entry says it; here without the view, which SQLite would look up for each edit.
+    "max(ifnull((SELECT max(entry_id) FROM _sync_outbox), 0), ifnull((SELECT entry_id FROM _sync_last_entry), 0)) + 1"
+)
 _GROUP = (
     # That of the newest entry, while it is open; else a new one with the number that this entry will have.
     "coalesce((SELECT CASE WHEN fresh = 1 AND state = 'waiting' THEN group_id END FROM _sync_outbox "
-    "ORDER BY entry_id DESC LIMIT 1), (SELECT seq + 1 FROM sqlite_sequence WHERE name = '_sync_outbox'), 1)"
+    f"ORDER BY entry_id DESC LIMIT 1), {_NEXT})"
 )
 _NOW = "date() || 'T' || time() || '.000Z'"
 """To the second: strftime() with the milliseconds takes as long as half of the columns of a small row."""

@@ -248,9 +248,10 @@ def _upload_sql(collection: str, *, key_column: str, owner_column: str) -> str:
     key = quoted(key_column)
     return f"""
         INSERT INTO _sync_outbox (
-          owner, kind, collection, row_key, shape_version, group_id, migration, created_at
+          entry_id, owner, kind, collection, row_key, shape_version, group_id, migration, created_at
         )
-        SELECT :owner, 'put', :collection, live.{key}, :shape_version,
+        SELECT (SELECT entry_id FROM _sync_newest_entry) + row_number() OVER (ORDER BY live.{key}),
+               :owner, 'put', :collection, live.{key}, :shape_version,
                :group + row_number() OVER (ORDER BY live.{key}) - 1, :migration, :now
         FROM {quoted(collection)} AS live
         WHERE live.{quoted(owner_column)} = :owner

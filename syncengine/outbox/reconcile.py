@@ -69,8 +69,9 @@ def _queue(store: "Store", collection: str, select: str) -> int:
     first_group = store.value("outbox", "advance_groups", count=1)
     _, _, shape_version = collection_columns(store, collection)
     store.query(
-        "INSERT INTO _sync_outbox (owner, kind, collection, row_key, shape_version, group_id, created_at) "
-        "SELECT owner, kind, :collection, row_key, :shape_version, "
+        "INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, shape_version, group_id, created_at) "
+        "SELECT (SELECT entry_id FROM _sync_newest_entry) + row_number() OVER (ORDER BY owner, row_key), "
+        "owner, kind, :collection, row_key, :shape_version, "
         f":group + row_number() OVER (ORDER BY owner, row_key) - 1, :now FROM ({select}) ORDER BY owner, row_key",
         {
             "collection": collection,

@@ -167,8 +167,9 @@ class World:
             group = self.store.value("outbox", "advance_groups", count=2) - 1
             for kind, collection, key, set_json in edits:
                 self.store.query(
-                    "INSERT INTO _sync_outbox (owner, kind, collection, row_key, set_json, shape_version, group_id,"
-                    " created_at) VALUES (?, ?, ?, ?, ?, '2.0.0', ?, '2025-01-01T00:00:00.000Z')",
+                    "INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, set_json, shape_version,"
+                    " group_id, created_at) VALUES ((SELECT entry_id + 1 FROM _sync_newest_entry), ?, ?, ?, ?, ?,"
+                    " '2.0.0', ?, '2025-01-01T00:00:00.000Z')",
                     (owner, kind, collection, key, set_json, group),
                 )
 
@@ -178,9 +179,9 @@ class World:
             group = self.store.value("outbox", "advance_groups", count=2) - 1
             for kind, collection, key, set_json, before_json in edits:
                 self.store.query(
-                    "INSERT INTO _sync_outbox (owner, kind, collection, row_key, set_json, before_json,"
-                    " shape_version, group_id, created_at)"
-                    " VALUES (?, ?, ?, ?, ?, ?, '2.0.0', ?, '2025-01-01T00:00:00.000Z')",
+                    "INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, set_json, before_json,"
+                    " shape_version, group_id, created_at) VALUES ((SELECT entry_id + 1 FROM _sync_newest_entry),"
+                    " ?, ?, ?, ?, ?, ?, '2.0.0', ?, '2025-01-01T00:00:00.000Z')",
                     (owner, kind, collection, key, set_json, before_json, group),
                 )
 

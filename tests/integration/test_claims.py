@@ -528,7 +528,8 @@ def test_a_row_whose_put_is_on_its_way_is_deleted_at_the_cloud_however_it_came_a
     ],
 )
 def test_no_statement_of_a_drain_reads_the_whole_queue(world, name, index):
-    sql = statement("outbox", name)
+    # What leaves the outbox is noted before, by a statement of its own.
+    sql = re.sub(r"^UPDATE _sync_last_entry\b.*?;", "", statement("outbox", name), flags=re.DOTALL | re.MULTILINE)
     values = dict.fromkeys(re.findall(r":(\w+)", sql), 1)
     plan = [detail for *_, detail in world.store.query("EXPLAIN QUERY PLAN " + sql, values)]
     assert any(index in step for step in plan), plan

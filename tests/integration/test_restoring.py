@@ -347,8 +347,8 @@ def test_numbers_are_never_given_out_twice(engine):
     assert queue(engine) == []
     statement(
         engine,
-        "INSERT INTO _sync_outbox (owner, kind, collection, row_key, shape_version, group_id, created_at)"
-        " VALUES ('ann', 'put', 'notes', 'x', '1.1.0', 1, '')",
+        "INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, shape_version, group_id, created_at)"
+        " VALUES ((SELECT entry_id + 1 FROM _sync_newest_entry), 'ann', 'put', 'notes', 'x', '1.1.0', 1, '')",
     )
     assert queue(engine)[0][0] == 501
 

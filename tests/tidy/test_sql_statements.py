@@ -74,7 +74,8 @@ def _functions_of(connection: apsw.Connection, sql: str) -> set[str]:
 
     connection.authorizer = note
     try:
-        connection.execute("EXPLAIN " + sql, dict.fromkeys(re.findall(r":(\w+)", sql))).fetchall()
+        for part in filter(None, map(str.strip, sql.split(";\n"))):
+            connection.execute("EXPLAIN " + part, dict.fromkeys(re.findall(r":(\w+)", part))).fetchall()
     finally:
         connection.authorizer = None
     return called
@@ -92,6 +93,35 @@ def test_each_statement_of_the_cloud_compiles_with_functions_of_sqlite_3_37(
     name: Name, cloud_connection: apsw.Connection
 ) -> None:
     assert _functions_of(cloud_connection, CLOUD[name]) <= FUNCTIONS_OF_3_37
+
+
+NOTED = """UPDATE _sync_last_entry
+SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
+WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
+DELETE FROM _sync_outbox"""
+BY_OWN_RULE = "syncengine/local/carrying_over.py"  # it notes the newest number of two stores
+
+
+def _texts_with(words: str) -> list[tuple[str, str]]:
+    """Where words of SQL stand, and the text from there on: named statements, and strings of modules."""
+    named = [(".".join(name), sql) for name, sql in LOCAL.items()]
+    inline = [
+        (name_of(path), str(node.value)) for path in modules("syncengine") for node in strings_of(tree_of(path))
+    ]
+    return [(where, sql) for where, sql in (*named, *inline) if re.search(words, sql)]
+
+
+def test_what_leaves_the_outbox_has_its_number_noted_before_in_the_same_statement() -> None:
+    leaving = _texts_with(r"DELETE FROM (main\.)?_sync_outbox")
+    assert len(leaving) > 10
+    assert [where for where, sql in leaving if NOTED not in sql] == [BY_OWN_RULE]
+
+
+def test_what_enters_the_outbox_has_a_number_that_none_had_before() -> None:
+    entering = _texts_with(r"INSERT INTO (main\.)?_sync_outbox")
+    assert len(entering) > 8
+    without = [where for where, sql in entering if not re.search(r"_sync_outbox \(\s*entry_id,", sql)]
+    assert without == [BY_OWN_RULE]
 
 
 def test_a_newer_function_would_be_noticed(store_connection: apsw.Connection) -> None:

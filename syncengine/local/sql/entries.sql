@@ -63,9 +63,8 @@ WHERE collection = :collection
 
 -- name: newest_entry
 -- The highest number that an entry has had.
-SELECT coalesce(max(seq), 0)
-FROM sqlite_sequence
-WHERE name = '_sync_outbox';
+SELECT entry_id
+FROM _sync_newest_entry;
 
 -- name: rows_page
 -- The next rows that have entries which are neither converted nor staged, by owner and key.
@@ -301,6 +300,9 @@ WHERE collection = :collection
 
 -- name: leave
 -- Nothing of an entry is left in the new shape, nor of what travels in it.
+UPDATE _sync_last_entry
+SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
+WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
 WHERE entry_id = :entry_id
    OR squashed_into = :entry_id;
@@ -341,9 +343,12 @@ WHERE item_id = :item_id;
 -- name: queue
 -- A change that follows from new keys, behind all that is queued.
 INSERT INTO _sync_outbox (
-  owner, kind, collection, row_key, set_json, shape_version, group_id, created_at
+  entry_id, owner, kind, collection, row_key, set_json, shape_version, group_id, created_at
 )
-VALUES (:owner, 'changes', :collection, :row_key, :set_json, :shape_version, :group_id, :now);
+VALUES (
+  (SELECT entry_id + 1 FROM _sync_newest_entry),
+  :owner, 'changes', :collection, :row_key, :set_json, :shape_version, :group_id, :now
+);
 
 -- name: cloud_has
 -- Is a row at the cloud, as far as this device has heard?

@@ -15,12 +15,16 @@ SET fresh = 2
 WHERE entry_id = (SELECT max(entry_id) FROM _sync_outbox)
   AND fresh = 1;
 
+-- name: written_since
+-- The newest entry, and the group of the first one behind an entry; NULL when there is none.
+SELECT entry_id, (SELECT group_id FROM _sync_outbox WHERE entry_id = :after + 1)
+FROM _sync_newest_entry;
+
 -- name: part_from_older
--- What one transaction wrote is a group of its own, also where triggers joined it to what was written before.
+-- What one transaction wrote is a group of its own, where triggers joined it to what was written before.
 UPDATE _sync_outbox
 SET group_id = :after + 1
-WHERE entry_id > :after
-  AND (SELECT group_id FROM _sync_outbox WHERE entry_id = :after + 1) <> :after + 1;
+WHERE entry_id > :after;
 
 -- name: cut_into_groups
 -- Give the entries that one transaction wrote to as many groups as their number needs.
@@ -65,7 +69,10 @@ WHERE entry_id > :after
   AND fresh IS NOT NULL;
 
 -- name: note_filed
--- Up to this entry all are in the indexes.
+-- Up to this entry all are in the indexes. No later one may have its number, even if somebody else emptied the queue.
+UPDATE _sync_last_entry
+SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
+WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 INSERT INTO _sync_state (name, value)
 VALUES ('filed_to', :entry_id)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value;
@@ -87,9 +94,10 @@ ORDER BY name;
 -- name: append_barrier
 -- Queue one step of an online migration, behind everything that is queued.
 INSERT INTO _sync_outbox (
-  owner, kind, collection, row_key, shape_version, group_id, migration, barrier_json, created_at
+  entry_id, owner, kind, collection, row_key, shape_version, group_id, migration, barrier_json, created_at
 )
 VALUES (
+  (SELECT entry_id + 1 FROM _sync_newest_entry),
   :owner, 'migration', '', '',
   coalesce((SELECT schema_version FROM _sync_version WHERE scope = 'store'), '0.0.0'),
   :group_id, :migration, :barrier_json, :now
@@ -333,11 +341,17 @@ WHERE squashed_into = :entry_id;
 
 -- name: delete_squashed
 -- What travelled in an entry leaves together with it.
+UPDATE _sync_last_entry
+SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
+WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
 WHERE squashed_into = :entry_id;
 
 -- name: delete_squashed_of
 -- The same for all entries of a batch that have left.
+UPDATE _sync_last_entry
+SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
+WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
 WHERE squashed_into BETWEEN :first AND :last
   AND NOT EXISTS (SELECT 1 FROM _sync_outbox AS survivor WHERE survivor.entry_id = _sync_outbox.squashed_into);
@@ -399,11 +413,17 @@ WHERE owner = :owner
 
 -- name: delete
 -- The entry has left the outbox: it is at the cloud, or whole in quarantine.
+UPDATE _sync_last_entry
+SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
+WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
 WHERE entry_id = :entry_id;
 
 -- name: delete_run
 -- Entries with these numbers have left the outbox: they are at the cloud.
+UPDATE _sync_last_entry
+SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
+WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
 WHERE owner = :owner
   AND epoch = :epoch
@@ -411,6 +431,9 @@ WHERE owner = :owner
 
 -- name: delete_after
 -- Forget all that was written since an entry.
+UPDATE _sync_last_entry
+SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
+WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
 WHERE entry_id > :after;
 
@@ -445,6 +468,9 @@ WHERE owner = :owner
 
 -- name: drop_voids
 -- In a new epoch there is no number to keep.
+UPDATE _sync_last_entry
+SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
+WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
 WHERE owner = :owner
   AND sequence IS NOT NULL
@@ -570,9 +596,8 @@ WHERE :owner IS NULL
 
 -- name: newest
 -- A number that grows with every entry that is written.
-SELECT coalesce(max(seq), 0)
-FROM sqlite_sequence
-WHERE name = '_sync_outbox';
+SELECT entry_id
+FROM _sync_newest_entry;
 
 -- name: record_overwritten
 -- An entry took the place of what another device had written and this one had not seen.

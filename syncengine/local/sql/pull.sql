@@ -153,38 +153,55 @@ WHERE entry_id = :entry_id
 
 -- name: drop_entry
 -- An entry without a number has nothing left to do; those that travelled in it neither.
+UPDATE _sync_last_entry
+SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
+WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
 WHERE (entry_id = :entry_id AND state <> 'claimed')
    OR squashed_into = :entry_id;
 
 -- name: queue_put
 -- Send a row as it is when its turn comes.
-INSERT INTO _sync_outbox (owner, kind, collection, row_key, shape_version, group_id, created_at)
-VALUES (:owner, 'put', :collection, :row_key, :shape_version, :group_id, :now);
+INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, shape_version, group_id, created_at)
+VALUES (
+  (SELECT entry_id + 1 FROM _sync_newest_entry),
+  :owner, 'put', :collection, :row_key, :shape_version, :group_id, :now
+);
 
 -- name: queue_delete
 -- Tell the cloud again that a row is deleted.
-INSERT INTO _sync_outbox (owner, kind, collection, row_key, shape_version, group_id, created_at)
-VALUES (:owner, 'delete', :collection, :row_key, :shape_version, :group_id, :now);
+INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, shape_version, group_id, created_at)
+VALUES (
+  (SELECT entry_id + 1 FROM _sync_newest_entry),
+  :owner, 'delete', :collection, :row_key, :shape_version, :group_id, :now
+);
 
 -- name: queue_lift
 -- Hand a document with the patches that lay beside it back to the cloud, in one shape.
 INSERT INTO _sync_outbox (
-  owner, kind, collection, row_key, set_json, before_json, base_version, shape_version, group_id, created_at
+  entry_id, owner, kind, collection, row_key, set_json, before_json, base_version, shape_version, group_id,
+  created_at
 )
 VALUES (
+  (SELECT entry_id + 1 FROM _sync_newest_entry),
   :owner, 'lift', :collection, :row_key, :set_json, :lifts, :base_version, :shape_version, :group_id, :now
 );
 
 -- name: queue_changes
 -- Hand the rows that one document became back to the cloud, all at once.
 INSERT INTO _sync_outbox (
-  owner, kind, collection, row_key, set_json, base_version, shape_version, group_id, created_at
+  entry_id, owner, kind, collection, row_key, set_json, base_version, shape_version, group_id, created_at
 )
-VALUES (:owner, 'changes', :collection, :row_key, :set_json, :base_version, :shape_version, :group_id, :now);
+VALUES (
+  (SELECT entry_id + 1 FROM _sync_newest_entry),
+  :owner, 'changes', :collection, :row_key, :set_json, :base_version, :shape_version, :group_id, :now
+);
 
 -- name: drop_lifts
 -- What was to be handed back of a row is out of date.
+UPDATE _sync_last_entry
+SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
+WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
 WHERE owner = :owner
   AND collection = :collection

@@ -182,8 +182,10 @@ WHERE collection = :collection
 
 -- name: queue_row
 -- One put that names only its row, unless one waits already.
-INSERT INTO _sync_outbox (owner, kind, collection, row_key, shape_version, group_id, created_at)
-SELECT :owner, 'put', :collection, :row_key, :shape_version, :group_id, :now
+INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, shape_version, group_id, created_at)
+SELECT
+  (SELECT entry_id + 1 FROM _sync_newest_entry),
+  :owner, 'put', :collection, :row_key, :shape_version, :group_id, :now
 WHERE NOT EXISTS (
   SELECT 1
   FROM _sync_outbox

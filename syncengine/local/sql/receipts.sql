@@ -49,7 +49,7 @@ LIMIT 1;
 -- name: newest
 -- The number of the newest entry, and up to where nothing is known of those that are gone.
 SELECT
-  coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = '_sync_outbox'), 0),
+  (SELECT entry_id FROM _sync_newest_entry),
   coalesce((SELECT CAST(value AS INTEGER) FROM _sync_state WHERE name = 'receipts_end'), 0);
 
 -- name: collection

@@ -85,6 +85,9 @@ FROM _sync_shadow;
 
 -- name: take_back_entries
 -- What an online migration queued and nobody has sent.
+UPDATE _sync_last_entry
+SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
+WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
 WHERE migration = :migration
   AND owner = :owner
@@ -92,6 +95,9 @@ WHERE migration = :migration
 
 -- name: take_back_puts
 -- Entries that name rows which are gone: there is nothing to send for them.
+UPDATE _sync_last_entry
+SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
+WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
 WHERE collection = :collection
   AND fresh IS NULL

@@ -213,7 +213,7 @@ CREATE TABLE _sync_erasure (
 ) STRICT;
 
 CREATE TABLE _sync_outbox (
-  entry_id      INTEGER PRIMARY KEY AUTOINCREMENT, -- order of writing on this device
+  entry_id      INTEGER PRIMARY KEY, -- order of writing on this device; always the next after _sync_newest_entry
   owner         TEXT NOT NULL,     -- whose queue
   sequence      INTEGER,           -- given at the first claim; with device and epoch the key at the server
   epoch         INTEGER,           -- of the sequence
@@ -257,6 +257,21 @@ CREATE INDEX _sync_outbox_by_row ON _sync_outbox (collection, owner, row_key) WH
 CREATE INDEX _sync_outbox_by_survivor ON _sync_outbox (squashed_into) WHERE squashed_into IS NOT NULL;
 CREATE INDEX _sync_outbox_by_migration ON _sync_outbox (migration, owner) WHERE migration IS NOT NULL;
 CREATE UNIQUE INDEX _sync_outbox_by_sequence ON _sync_outbox (owner, epoch, sequence) WHERE sequence IS NOT NULL;
+
+-- What AUTOINCREMENT would keep, without a page that each edit has to write: what leaves the outbox is noted here before.
+CREATE TABLE _sync_last_entry (
+  only_row INTEGER PRIMARY KEY
+    CONSTRAINT there_is_one CHECK (only_row = 1),
+  entry_id INTEGER NOT NULL -- no entry that has left the outbox had a higher number
+) STRICT;
+INSERT INTO _sync_last_entry (only_row, entry_id) VALUES (1, 0);
+
+-- The highest number that an entry has had: none is given twice, as receipts and quarantine items name entries.
+CREATE VIEW _sync_newest_entry AS
+SELECT max(
+  coalesce((SELECT max(entry_id) FROM _sync_outbox), 0),
+  coalesce((SELECT entry_id FROM _sync_last_entry), 0)
+) AS entry_id;
 
 CREATE TABLE _sync_drain (
   owner              TEXT NOT NULL PRIMARY KEY,

@@ -52,11 +52,14 @@ LIMIT :rows_max;
 -- name: end_receipts
 -- What is gone of the entries so far has left the queue without the cloud's answer.
 INSERT INTO _sync_state (name, value)
-VALUES ('receipts_end', (SELECT CAST(coalesce(max(seq), 0) AS TEXT) FROM sqlite_sequence WHERE name = '_sync_outbox'))
+VALUES ('receipts_end', (SELECT CAST(entry_id AS TEXT) FROM _sync_newest_entry))
 ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 
 -- name: forget_entries
 -- The queue of a user.
+UPDATE _sync_last_entry
+SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
+WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
 WHERE owner = :owner;
 
