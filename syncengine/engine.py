@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from syncengine.status import Status
     from syncengine.subscriptions import Subscription, Subscriptions
     from syncengine.sync.drain import RoundReport
-    from syncengine.sync.runner import FlushReport
+    from syncengine.sync.report import FlushReport
     from syncengine.users import LogoutReport, WipeReport
 
 
@@ -459,10 +459,10 @@ class Engine:
         return tuple(getattr(self._last, "entries", ()))
 
     def receipt(self, entry_id: int) -> Receipt:
-        """Where a queued change is, and why it is not at the cloud; as the store says now."""
-        from syncengine.outbox.receipts import receipt
+        """Where a queued change of the signed-in user is, and why it is not at the cloud; as the store says now."""
+        from syncengine.outbox.receipts import receipt_of
 
-        return receipt(self._store, entry_id)
+        return receipt_of(self._store, entry_id, user=self._session.user)
 
     def wait(self, entry_id: int, *, timeout_ms: int = 60_000) -> Receipt:
         """The receipt once the cloud has it for good, or a person has to act, or the time is over.
@@ -472,7 +472,7 @@ class Engine:
         from syncengine.receipts import wait
 
         self._session.check_outside()
-        return wait(self._store, entry_id, timeout_ms=timeout_ms)
+        return wait(self._store, entry_id, user=self._session.user, timeout_ms=timeout_ms)
 
     def explain(self, collection: str, key: str, *, user: str | None = None) -> Explanation:
         """Why a row is not at the cloud, as a value that prints itself; of the signed-in user, or of `user`."""

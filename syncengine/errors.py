@@ -343,6 +343,10 @@ class UnsentChanges(NeedsUser):
         self.oldest_at = oldest_at
 
 
+class UserTakenOut(NeedsUser):
+    """Another process has taken the user off this device, so nothing more is done for them here."""
+
+
 class WipeRefused(NeedsUser):
     """What is known of a user cannot be taken off this device without harm to others; nothing was changed."""
 

@@ -4,7 +4,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from syncengine.outbox.receipts import NEEDS_A_PERSON, REACHABLE, Receipt, Where, live_row_select, receipt
+from syncengine.outbox.receipts import (
+    NEEDS_A_PERSON,
+    REACHABLE,
+    Receipt,
+    Where,
+    live_row_select,
+    receipt,
+    receipt_of,
+)
 from syncengine.sync.parking import Reason as Parked
 
 if TYPE_CHECKING:
@@ -31,11 +39,11 @@ class Moment(Protocol):
     def rows(self, file: str, name: str, /, **values: Any) -> "list[Row]": ...
 
 
-def wait(store: "Store", entry_id: int, *, timeout_ms: int) -> Receipt:
+def wait(store: "Store", entry_id: int, *, user: str | None, timeout_ms: int) -> Receipt:
     """Look until it is final or a person has to act, or the time is over."""
     until_ms, look_ms = store.clock.monotonic_ms() + timeout_ms, LOOK_MS_MIN
     while True:
-        found = receipt(store, entry_id)
+        found = receipt_of(store, entry_id, user=user)
         left_ms = until_ms - store.clock.monotonic_ms()
         if found.is_final or found.state in NEEDS_A_PERSON or left_ms <= 0:
             return found
@@ -174,10 +182,10 @@ class _Facts:
         if self._user is None:
             yield Obstacle(what="nobody is signed in, so whose row is it?", fix="Name the user.")
             return
-        yield from self._of_quarantine()
-        yield from self._of_parked()
+        set_aside = [*self._of_quarantine(), *self._of_parked()]
+        yield from set_aside
         yield from self._of_entries()
-        if not self.entries and not self.is_at_cloud:
+        if not (set_aside or self.entries or self.is_at_cloud):
             yield from self._never_queued()
 
     def _not_synced(self) -> Obstacle:

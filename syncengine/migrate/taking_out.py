@@ -108,6 +108,8 @@ def _forget_queue(store: "Store", user: str) -> None:
     store.run("users", "forget_archive", owner=user)
     store.run("users", "forget_made", owner=user)
     store.run("users", "end_receipts")
+    store.run("users", "end_stay", owner=user)
+    store.run("users", "count_takeout")
 
 
 def forget_person(store: "Store", user: str) -> None:

@@ -6,6 +6,7 @@ confirmation finds the entries gone. So the wall clock is good enough here.
 
 import json
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from syncengine.local.process_life import has_ended
@@ -25,12 +26,16 @@ class DrainLease:
         self._holder = holder
         self._lease_ms = lease_ms
 
-    def take(self) -> bool:
-        """Take or renew it; False when another living process has it. At least half of `lease_ms` is left then."""
+    def take(self, *, check: Callable[[], None] = lambda: None) -> bool:
+        """Take or renew it; False when another living process has it. At least half of `lease_ms` is left then.
+
+        `check` is called inside the transaction that takes it, or takes it anew; what it raises passes through.
+        """
         now_ms = self._store.clock.now_ms()
         if self._has_most_of_it_left(now_ms):
             return True
         with self._store.transaction():
+            check()
             if not self._is_free(self._present(), now_ms):
                 return False
             lease = {"holder": self._holder, "pid": os.getpid(), "until_ms": now_ms + self._lease_ms}

@@ -83,6 +83,12 @@ def receipt(moment: "Readable", entry_id: int) -> Receipt:
     return _of_end(entry_id, ends[0]) if ends else _gone(moment, entry_id)
 
 
+def receipt_of(moment: "Readable", entry_id: int, *, user: str | None) -> Receipt:
+    """The same for who is signed in: what is queued of another user is as if it were not."""
+    found = receipt(moment, entry_id)
+    return found if found.owner in (None, user) else _unknown(entry_id, "this user has no entry with the number")
+
+
 def _of_entry(moment: "Readable", row: "Row") -> Receipt:
     entry_id, owner, kind, collection, key, state, sequence, into, held_by, _, attempts, migration, since = row
     return Receipt(

@@ -57,13 +57,15 @@ class Tokens:
 
     def present(self) -> str:
         """The token of now. Raises AuthRequired where there is none that can be sent."""
+        failed = token = None
         try:
             token = self._token()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a host's keyring or network may raise anything
+            failed = type(error).__name__
+        if failed is not None:
+            # Not from within: what the host has raised may hold the token, so it is not kept as the cause.
             self._refused = (_digest(None), self._clock.monotonic_ms())
-            raise AuthRequired(
-                "The app could not give a token.", why=type(error).__name__, fix="Sign in; the queue is kept."
-            ) from error
+            raise AuthRequired("The app could not give a token.", why=failed, fix="Sign in; the queue is kept.")
         if _is_usable(token):
             register_secret(token)
             return token

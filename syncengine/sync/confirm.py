@@ -3,6 +3,10 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from syncengine.events import Listener
+from syncengine.outbox.stay import Stay
+from syncengine.sync.report import RoundHooks
+
 if TYPE_CHECKING:
     from syncengine.local.store import Store
     from syncengine.migrate.registry import MigrationRegistry
@@ -16,3 +20,14 @@ def settling(store: "Store", registry: "MigrationRegistry") -> Callable[[str], N
         settle(store, registry, user=owner)
 
     return settle_for
+
+
+def hooks_of(store: "Store", registry: "MigrationRegistry", *, stay: Stay, tell: Listener) -> RoundHooks:
+    """Those of an engine's rounds: nothing is confirmed of a user who was taken off the device."""
+    settle = settling(store, registry)
+
+    def settle_for(owner: str) -> None:
+        stay.check()
+        settle(owner)
+
+    return RoundHooks(settle=settle_for, tell=tell, check=stay.check)

@@ -157,8 +157,8 @@ class Draining:
                 self._lease.release()
 
     def keep_lease(self) -> bool:
-        """Renew the right to send; False when another process has it now."""
-        return self._lease.take()
+        """Renew the right to send; False when another process has it now. Raises what the hooks' `check` does."""
+        return self._lease.take(check=self.hooks.check)
 
     def deliver(self) -> Generator[Call, Answer, str]:
         """Say hello and send the queue."""
@@ -207,6 +207,7 @@ class Draining:
         )
 
     def _failed(self, error: SyncEngineError) -> RoundReport:
+        self.keep_lease()  # nothing is noted of a user who is gone
         attempts = self._outbox.drain_state(self._owner).attempts + 1
         retry_after_ms = getattr(error, "retry_after_ms", None)
         wait_ms = wait_after_failure_ms(

@@ -45,13 +45,15 @@ class Conflict:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
     """`row`: what the table holds from now on (None: no row). `edits` replace the entries of the same ids, in their
-    order; `dropped` entries have nothing left to do; `set_aside` ones go to quarantine with the local row."""
+    order; `dropped` entries have nothing left to do, `beaten` ones of them because the cloud's value won; `set_aside`
+    ones go to quarantine with the local row."""
 
     row: Fields | None = field(repr=False)
     edits: tuple[Edit, ...] = ()
     dropped: tuple[int, ...] = ()
     set_aside: tuple[int, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
+    beaten: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,21 @@ def merged(server: Fields | None, *, local: Fields | None, edits: Sequence[Edit]
     """
     if not edits:
         return Merged(row=server)
+    outcome = _merged(server, local=local, edits=edits, policy=policy)
+    return replace(outcome, beaten=_beaten(outcome, local, edits)) if outcome.conflicts else outcome
+
+
+def _beaten(outcome: Merged, local: Fields | None, edits: Sequence[Edit]) -> frozenset[int]:
+    """Of the dropped ones those with a value that lost; the others say what is so already, or were overtaken here."""
+    lost = {conflict.field for conflict in outcome.conflicts if conflict.winner != "local"}
+    return frozenset(
+        edit.entry_id
+        for edit in edits
+        if edit.entry_id in outcome.dropped and (WHOLE_ROW in lost or not lost.isdisjoint(_body(edit, local)))
+    )
+
+
+def _merged(server: Fields | None, *, local: Fields | None, edits: Sequence[Edit], policy: Policy) -> Merged:
     here = _Here.of(edits, local)
     if server is None:
         return _over_tombstone(here, local, edits, policy)

@@ -112,10 +112,11 @@ def policy_of(name: str, merge: str | Decide | None) -> Policy:
 def write_edits(store: "Store", outcome: Merged) -> None:
     """Let the queue say what is left to do. Inside the transaction that writes the row."""
     now = iso(store.clock.now_ms())
-    for ended, entries in (("merged_away", outcome.dropped), ("set_aside", outcome.set_aside)):
+    for ended, entries in (("merged_away", outcome.beaten), ("set_aside", outcome.set_aside)):
         for entry_id in entries:
             store.run("receipts", "note_end", entry_id=entry_id, ended=ended, now=now)
-            store.run("pull", "drop_entry", entry_id=entry_id)
+    for entry_id in (*outcome.dropped, *outcome.set_aside):
+        store.run("pull", "drop_entry", entry_id=entry_id)
     for edit in outcome.edits:
         store.run(
             "pull",

@@ -127,6 +127,8 @@ class Pulling:
                 items_max = max(1, items_max // SMALLER_PAGE)
                 continue
             assert isinstance(page, PullSaid)
+            if not keep_lease():
+                return self._ended("another_process")
             self._take(page, at)
             if not page.more:
                 self._settle_end()

@@ -31,6 +31,16 @@ class RoundReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FlushReport:
+    """`delivered` entries took effect; `remaining` are still here. `reason`: "drained", "held" (behind quarantine),
+    "time_is_over", "paused", or the code of the error that stopped it."""
+
+    delivered: int
+    remaining: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pulled:
     """What the reading part of a round did. `ended`: "at_head", "bounded" (more is left for the next round),
     "another_process", or why nothing was read."""
@@ -43,7 +53,9 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundHooks:
-    """What a round calls beside the cloud: `settle` inside each transaction that confirms, `tell` with events."""
+    """What a round calls beside the cloud: `settle` inside each transaction that confirms, `tell` with events, and
+    `check` inside each transaction that takes the lease or renews it: what it raises ends the round."""
 
     settle: Callable[[str], None] | None = None
     tell: Listener = lambda event: None
+    check: Callable[[], None] = lambda: None

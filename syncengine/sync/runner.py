@@ -16,23 +16,26 @@ from syncengine.errors import (
     NotOurServer,
     RoundUnfinished,
     SyncEngineError,
+    UserTakenOut,
 )
 from syncengine.events import Listener, RoundEnded, RoundStarted
 from syncengine.local.version_table import read_installed
 from syncengine.outbox.queue import Outbox
+from syncengine.outbox.stay import Stay
 from syncengine.remote.connectivity_probe import ConnectivityProbe, Verdict
 from syncengine.remote.encoded_push import TakesEncodedPush
 from syncengine.remote.tokens import RemembersRefusals
 from syncengine.sync.calls import Answer, Carried, HelloSaid, PushSaid
 from syncengine.sync.carriage import Carriage
 from syncengine.sync.carrying import Driver
-from syncengine.sync.confirm import settling
+from syncengine.sync.confirm import hooks_of
 from syncengine.sync.courier import carry
-from syncengine.sync.drain import Draining, RoundHooks, RoundReport, Speaker
+from syncengine.sync.drain import Draining, RoundReport, Speaker
 from syncengine.sync.encoding import encoded_entries
 from syncengine.sync.line import Line
 from syncengine.sync.outlook import NO_USE_TRYING, Outlook
 from syncengine.sync.pull import Pulling, remember_policies
+from syncengine.sync.report import FlushReport
 from syncengine.sync.round import sync_round
 from syncengine.vocabulary import STORE_SCOPE
 
@@ -55,16 +58,6 @@ WAIT_MS_MIN = 20
 """No loop turns faster than this, whatever the waits say."""
 OTHER_PROCESS_LOOK_MS = 100
 """How often flush() looks whether another process has finished sending."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlushReport:
-    """`delivered` entries took effect; `remaining` are still here. `reason`: "drained", "held" (behind quarantine),
-    "time_is_over", "paused", or the code of the error that stopped it."""
-
-    delivered: int
-    remaining: int
-    reason: str
 
 
 @dataclass(slots=True)
@@ -104,7 +97,7 @@ class SyncRunner:
         self._clock = store.clock
         self._settings = store.settings
         self._probe = ConnectivityProbe(backend, clock=self._clock, settings=self._settings, chance=chance)
-        self._hooks = RoundHooks(settle=settling(store, registry), tell=self._tell)
+        self._stay = Stay(store, user or "")
         self._wakeup = threading.Event()
         self._ended = threading.Event()
         self._turn = threading.Lock()
@@ -198,6 +191,7 @@ class SyncRunner:
         """
         with self._call_lock:
             self._user = owner
+            self._stay = Stay(self._store, owner or "")
             self._read_at_ms = 0
         self.wake("user")
 
@@ -438,7 +432,11 @@ class SyncRunner:
         self._driver = Driver(lambda call: self._carry(call, owner=owner))
         reads = reason in ASKED_FOR or self._on_metered() == "sync"
         pull = self._pulling(owner, speaker) if reads else None
-        report = self._driver.drive(sync_round(draining, pull=pull))
+        try:
+            report = self._driver.drive(sync_round(draining, pull=pull))
+        except UserTakenOut as error:
+            self._background = False
+            report = RoundReport(ended=error.code(), error=error)
         if report is None:
             report = RoundReport(ended="stopped", sendable=self._outbox.sendable(owner))
         self._line = draining.line
@@ -465,7 +463,7 @@ class SyncRunner:
             settings=self._settings,
             chance=self._chance,
             barriers=self._executor,
-            hooks=self._hooks,
+            hooks=hooks_of(self._store, self._registry, stay=self._stay, tell=self._tell),
             carriage=self._carriage(),
         )
 

@@ -197,6 +197,37 @@ def test_an_edit_that_the_cloud_had_decided_already_is_no_confirmation(tmp_path,
         assert aside.item_id == two.quarantine.items()[0].item_id
 
 
+def test_an_edit_that_says_what_another_device_has_said_already_did_not_lose(tmp_path, cloud):
+    from users_world import COLLECTIONS, registry
+
+    wins = registry(collections=(Collection("notes", owner="user_id", merge="server_wins"), *COLLECTIONS[1:]))
+    with (
+        opened(tmp_path / "one", backend=Line(cloud, "ann"), registry=wins) as one,
+        opened(tmp_path / "two", backend=Line(cloud, "ann"), registry=wins) as two,
+    ):
+        add_notes(one, "a", text="before")
+        one.sync_now()
+        two.sync_now()
+        for engine in (one, two):
+            with engine.write() as db:
+                db.execute("UPDATE notes SET text = 'the same'")
+        [entry] = two.last_entries()
+        one.sync_now()
+        two.sync_now()
+        assert two.receipt(entry).state is Where.CONFIRMED
+        assert two._store.query("SELECT count(*) FROM _sync_conflict") == [(0,)]
+
+
+def test_what_another_user_has_queued_is_as_if_it_were_not(engine):
+    add_notes(engine, "a")
+    [of_ann] = engine.last_entries()
+    engine.switch_user("bob")
+    for found in (engine.receipt(of_ann), engine.wait(of_ann, timeout_ms=0)):
+        assert (found.state, found.owner, found.collection, found.key) == (Where.UNKNOWN, None, None, None)
+    engine.switch_user("ann")
+    assert state_of(engine, of_ann) is Where.WAITING
+
+
 @pytest.mark.parametrize("number", [0, -1, 99, 2**63, 2**70])
 def test_a_number_that_was_never_given_is_unknown(engine, number):
     assert engine.receipt(number).state is Where.UNKNOWN
@@ -247,6 +278,17 @@ def test_nobody_waits_inside_a_block(engine):
 
 def sentences(explanation):
     return [obstacle.what for obstacle in explanation.obstacles]
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+def test_a_row_in_quarantine_is_not_called_one_that_was_never_queued_or_does_not_exist(engine, line, is_here):
+    add_notes(engine, "a")
+    put_aside(engine, line, "a")
+    if not is_here:
+        with engine._store.transaction(), engine._store.without_triggers():
+            engine._store.query("DELETE FROM notes")
+    [said] = sentences(engine.explain("notes", "a"))
+    assert said.startswith("quarantine item 1 (outbox,")
 
 
 def test_a_synced_row_says_so_with_its_version(engine):

@@ -191,6 +191,19 @@ def test_a_refused_token_waits_and_another_one_does_not() -> None:
     assert "old" not in repr(vars(tokens)["_refused"])
 
 
+def test_what_a_failing_callback_says_is_in_no_part_of_the_error() -> None:
+    def fails() -> str:
+        raise RuntimeError("keyring says: secret-of-ann")
+
+    with pytest.raises(AuthRequired, match="could not give a token") as raised:
+        Tokens(fails, clock=HandClock(), refused_wait_ms=1_000).present()
+    told: BaseException | None = raised.value
+    assert "RuntimeError" in str(told)
+    while told is not None:
+        assert "secret-of-ann" not in repr(told) + str(told)
+        told = told.__cause__ or told.__context__
+
+
 # An engine in the background of the shipped server ----------------------------------------------------------------
 
 issuer = Issuer()

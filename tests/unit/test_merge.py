@@ -56,6 +56,24 @@ def test_where_the_server_wins_the_field_leaves_the_entry_and_the_others_stay():
     assert done.conflicts == (Conflict(field="title", local="mine", server="theirs", winner="server"),)
 
 
+def test_of_the_entries_that_leave_those_are_told_apart_whose_value_lost():
+    edits = [patch(1, {"mood": "old"}, mood="calm"), patch(2, {"title": "old"}, title="mine")]
+    done = merged(SERVER, local=None, edits=edits, policy=SERVER_WINS)
+    assert (done.dropped, done.beaten) == ((1, 2), {2})
+
+
+def test_an_entry_that_a_deletion_here_has_overtaken_did_not_lose_to_the_cloud():
+    edits = [patch(1, {"title": "theirs"}, title="mine"), delete(2, {**SERVER, "title": "mine"})]
+    done = merged(SERVER, local=None, edits=edits, policy=MERGE)
+    assert (done.row, done.dropped, done.beaten) == (None, (1,), frozenset())
+
+
+def test_where_the_row_comes_back_all_edits_of_the_deletion_have_lost():
+    edits = [patch(1, {"steps": 4}, steps=6), delete(2, {"steps": 6})]
+    done = merged(SERVER, local=None, edits=edits, policy=SERVER_WINS)
+    assert (done.row, done.dropped, done.beaten) == (SERVER, (1, 2), {1, 2})
+
+
 def test_where_the_server_wins_an_entry_that_has_nothing_left_to_say_leaves():
     done = merged(SERVER, local=None, edits=[patch(1, {"title": "old"}, title="mine")], policy=SERVER_WINS)
     assert done.row == SERVER

@@ -3,7 +3,7 @@
 
 CREATE TABLE _sync_state (
   name  TEXT NOT NULL PRIMARY KEY, -- agreed to <hop> for <scope>, app, device_id, engine_schema, erasing, filed_to, group_counter, probe_verdict, probe_reason, probe_at,
-                                   -- schema_cookie, quarantine_code [of <user>]
+                                   -- schema_cookie, quarantine_code [of <user>], stay of <user>, takeouts
   value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 

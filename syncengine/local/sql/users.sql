@@ -129,6 +129,29 @@ WHERE warnings <> '[]'
    OR error_text IS NOT NULL
    OR note IS NOT NULL;
 
+-- name: stay
+-- Since when a user is on this device, as the number of those who had been taken out by then; how many it is now.
+SELECT
+  (SELECT value FROM _sync_state WHERE name = 'stay of ' || :owner),
+  coalesce((SELECT CAST(value AS INTEGER) FROM _sync_state WHERE name = 'takeouts'), 0);
+
+-- name: begin_stay
+-- Somebody works for a user from now on.
+INSERT INTO _sync_state (name, value)
+VALUES ('stay of ' || :owner, :takeouts)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- name: end_stay
+-- A user is taken out; who works for them in another process has to hear of it.
+DELETE FROM _sync_state
+WHERE name = 'stay of ' || :owner;
+
+-- name: count_takeout
+-- One more was taken out.
+INSERT INTO _sync_state (name, value)
+VALUES ('takeouts', '1')
+ON CONFLICT (name) DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT);
+
 -- name: forget_states
 -- What a user has agreed to, and which code refused their rows.
 DELETE FROM _sync_state
