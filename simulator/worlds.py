@@ -1,6 +1,7 @@
 """Many worlds, in several processes: which seeds, and what is told of each."""
 
 import argparse
+import gc
 import subprocess
 import time
 from collections import Counter
@@ -19,6 +20,8 @@ JOBS_MAX = 64
 SEEDS_PER_DAY = 1_000_000
 WORLDS_AT_ONCE = 4
 """So many are handed to a process together."""
+
+OBJECTS_BEFORE_COLLECTING = 50_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +66,14 @@ def told_of_worlds(asked: argparse.Namespace) -> Iterator[Told]:
     first = first_seed(asked.first)
     seeds = range(first, first + asked.seeds)
     lived = partial(told_of_world, profile=asked.profile)
-    with ProcessPoolExecutor(max_workers=min(max(asked.jobs, 1), JOBS_MAX)) as pool:
+    with ProcessPoolExecutor(max_workers=min(max(asked.jobs, 1), JOBS_MAX), initializer=_settle) as pool:
         yield from pool.map(lived, seeds, chunksize=WORLDS_AT_ONCE)
+
+
+def _settle() -> None:
+    """Collect seldom, and never what was loaded before the first world: the cycles of a world are few."""
+    gc.freeze()
+    gc.set_threshold(OBJECTS_BEFORE_COLLECTING)
 
 
 def told_of_world(seed: int, *, profile: str | None = None) -> Told:

@@ -12,6 +12,7 @@ import platform
 import shutil
 import stat
 from collections.abc import Callable, Iterable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -246,6 +247,7 @@ def _versions() -> Facts:
     return system | found
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)

@@ -9,7 +9,6 @@ The one that is written by hand has three.
 import json
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -252,7 +251,6 @@ _MIGRATIONS = (
 _VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
 
 
-@cache
 def _registry(version: str) -> MigrationRegistry:
     known = _VERSIONS.index(version) + 1
     return MigrationRegistry(

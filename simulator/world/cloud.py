@@ -90,6 +90,8 @@ class WorldCloud:
     def __init__(self, drive: Drive, *, ground: Ground, users: tuple[str, ...]) -> None:
         self.users = users
         self.effects: list[Effect] = []
+        self.words: set[str] = set()
+        """All that took effect."""
         self.pushes = 0
         self.life = 0
         self.compactions = 0
@@ -198,6 +200,9 @@ class WorldCloud:
     def _witness(self, lane: Lane, entry: Entry) -> None:
         changes = entry.changes or () if isinstance(entry, PushEntry) else ()
         told = [entry.set, [change.set for change in changes]]
+        # A lift says again what took effect before.
+        words = frozenset() if entry.kind is EntryKind.LIFT else words_in(orjson.dumps(told).decode())
+        self.words |= words
         self.effects.append(
             Effect(
                 life=self.life,
@@ -209,8 +214,7 @@ class WorldCloud:
                 collection=entry.collection,
                 key=entry.key,
                 shape=entry.shape_version,
-                # A lift says again what took effect before.
-                words=frozenset() if entry.kind is EntryKind.LIFT else words_in(orjson.dumps(told).decode()),
+                words=words,
             )
         )
 

@@ -107,12 +107,11 @@ class Drive:
             self._known.add(name)
 
     def look(self, operation: str) -> None:
-        """Called before each operation. Raises what SQLite has to see."""
-        if self.failure:
-            error, kinds = FAILURES[self.failure]
-            if operation in kinds:
-                self.failed += 1
-                raise error("the world's disk fails")
+        """Called before each operation while there is a failure. Raises what SQLite has to see."""
+        error, kinds = FAILURES[self.failure]
+        if operation in kinds:
+            self.failed += 1
+            raise error("the world's disk fails")
 
     def done(self, operation: Operation) -> None:
         if operation.kind == "create":
@@ -196,7 +195,8 @@ class _WorldVfs(_Quiet, apsw.VFS):
         if drive is None:
             super().xDelete(filename, syncdir)
             return
-        drive.look("delete")
+        if drive.failure:
+            drive.look("delete")
         if Path(filename).exists():  # SQLite takes a missing file for success, but apsw would raise it
             super().xDelete(filename, syncdir)
             drive.done(
@@ -217,18 +217,21 @@ class _WorldFile(_Quiet, apsw.VFSFile):
             drive.done(Operation(kind="create", name=self._name))
 
     def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802  (SQLite's)
-        self._drive.look("read")
+        if self._drive.failure:
+            self._drive.look("read")
         return super().xRead(amount, offset)
 
     def xWrite(self, data: Any, offset: int) -> None:  # noqa: N802  (SQLite's)
-        self._drive.look("write")
+        if self._drive.failure:
+            self._drive.look("write")
         super().xWrite(data, offset)
-        self._drive.done(Operation(kind="write", name=self._name, offset=offset, data=bytes(data)))
+        self._drive.operations.append(Operation(kind="write", name=self._name, offset=offset, data=bytes(data)))
 
     def xTruncate(self, newsize: int) -> None:  # noqa: N802  (SQLite's)
-        self._drive.look("truncate")
+        if self._drive.failure:
+            self._drive.look("truncate")
         super().xTruncate(newsize)
-        self._drive.done(Operation(kind="truncate", name=self._name, size_bytes=newsize))
+        self._drive.operations.append(Operation(kind="truncate", name=self._name, size_bytes=newsize))
 
     def xLock(self, level: int) -> None:  # noqa: N802  (SQLite's)
         try:
@@ -238,5 +241,6 @@ class _WorldFile(_Quiet, apsw.VFSFile):
             raise apsw.BusyError(str(error)) from None
 
     def xSync(self, flags: int) -> None:  # noqa: N802  (SQLite's)
-        self._drive.look("sync")
-        self._drive.done(Operation(kind="sync", name=self._name))
+        if self._drive.failure:
+            self._drive.look("sync")
+        self._drive.operations.append(Operation(kind="sync", name=self._name))

@@ -6,7 +6,6 @@ more in a few lines, for the rows that these people write.
 """
 
 import json
-from functools import cache
 from typing import Any
 
 from migrations import registry
@@ -147,7 +146,6 @@ def _read_preferences(body: Reading, shape: str, version: str) -> Reading:
     return {**row, "max_discoveries": 20}
 
 
-@cache
 def _registry(version: str) -> MigrationRegistry:
     return registry(target=version)
 

@@ -9,7 +9,7 @@ from syncengine.errors import StatementUnknown
 
 LOCAL_SQL = os.path.join(os.path.dirname(__file__), "sql")
 
-_loaded: dict[str, dict[str, str]] = {}
+_loaded: dict[tuple[str, str], dict[str, str]] = {}
 
 
 def statement(file: str, name: str, *, directory: str = LOCAL_SQL) -> str:
@@ -25,12 +25,11 @@ def statement(file: str, name: str, *, directory: str = LOCAL_SQL) -> str:
 
 def statements(file: str, *, directory: str = LOCAL_SQL) -> dict[str, str]:
     """All statements of one file by name, in the file's order. Read once per process."""
-    path = os.path.join(directory, file + ".sql")
-    found = _loaded.get(path)
+    found = _loaded.get((directory, file))
     if found is None:
-        with open(path, encoding="utf-8") as text:
+        with open(os.path.join(directory, file + ".sql"), encoding="utf-8") as text:
             found = _parse(text.read())
-        _loaded[path] = found
+        _loaded[directory, file] = found
     return found
 
 

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from syncengine.migrate.registry import Collection
     from syncengine.migrate.work import Work
 
+_DEFAULTS, _MADE_OF = "defaults", "made of"
+
+
+def is_of_the_moment(note: object) -> bool:
+    """Whether a work's note holds for its own rows and its own time alone: SQL may say that a default is now."""
+    return note == _MADE_OF or (isinstance(note, tuple) and note[0] == _DEFAULTS)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewColumn:
@@ -88,7 +95,7 @@ class ColumnPlan:
         """The new row of each row. Raises Quarantine for the first that cannot be."""
         defaults = self._defaults(work)
         made = [self._made_of(row, self._kept_of(row, work), defaults) for row in rows]
-        work.notes["made of"] = (rows, made)
+        work.notes[_MADE_OF] = (rows, made)
         return made
 
     def _made_of(self, row: "Row", kept: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -123,7 +130,7 @@ class ColumnPlan:
 
     def _defaults(self, work: "Work") -> dict[str, Any]:
         """The default of each column that is made, and of each that goes, as a value."""
-        known: dict[str, Any] = work.notes.setdefault(("defaults", self.keeps_as), {})
+        known: dict[str, Any] = work.notes.setdefault((_DEFAULTS, self.keeps_as), {})
         if not known:
             wanted = {column.default for column in self.columns} | {column.default for column in self.gone}
             known.update({default: work.store.query(f"SELECT {default}")[0][0] for default in wanted})
@@ -149,7 +156,7 @@ class ColumnPlan:
         self._write(kept, not_kept, work)
 
     def _known_or_made(self, rows: "Sequence[Row]", work: "Work") -> list[tuple[Any, ...]]:
-        known, made = work.notes.get("made of", (None, []))
+        known, made = work.notes.get(_MADE_OF, (None, []))
         return made if known is rows else self.made_of(rows, work)
 
     def _write(self, kept: list[dict[str, Any]], not_kept: list[dict[str, Any]], work: "Work") -> None:

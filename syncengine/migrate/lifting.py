@@ -14,7 +14,7 @@ from syncengine.errors import MigrationInvalid, SyncEngineError
 from syncengine.local.identifiers import quoted
 from syncengine.local.scratch_store import ScratchStore
 from syncengine.local.stored import SHAPE_VERSION, stored_version
-from syncengine.migrate.declared_columns import ColumnPlan
+from syncengine.migrate.declared_columns import ColumnPlan, is_of_the_moment
 from syncengine.migrate.definition import Quarantine
 from syncengine.migrate.late import old_table, steps_between
 from syncengine.migrate.rebuild import RebuildingExecutor, anything_kept
@@ -83,7 +83,10 @@ class _Ladder:
 
 
 class Lifter:
-    """Takes documents of one store's collections up and down. Shapes are built when they are first asked for."""
+    """Takes documents of one store's collections up and down.
+
+    Shapes are built when an app first asks for them, and known to its registry from then on.
+    """
 
     def __init__(self, store: "Store", registry: "MigrationRegistry") -> None:
         self._store = store
@@ -161,6 +164,12 @@ class Lifter:
             raise NoWay(f"this app has no collection {collection}")
         if start == present:
             return _Ladder(columns=frozenset(columns_of(self._store, collection)), rungs=())
+        known = self._registry.ladders.get((collection, start, present))
+        if known is None:
+            known = self._registry.ladders[collection, start, present] = self._made(collection, start, present)
+        return _Ladder(columns=known.columns, rungs=tuple(self._in_this_store(rung) for rung in known.rungs))
+
+    def _made(self, collection: str, start: SchemaVersion, present: SchemaVersion) -> _Ladder:
         try:
             table, shaping = old_table(self._registry, collection, start)
             steps = steps_between(self._registry, start, present, collection=collection)
@@ -192,7 +201,7 @@ class Lifter:
         after = columns_of(scratch, executor.collection)
         if set(makes) != set(after):
             makes = after  # what was renamed at the end
-        up = _Passage(executor=executor, work=self._living(work), reads=reads, makes=makes)
+        up = _Passage(executor=executor, work=work, reads=reads, makes=makes)
         return _Rung(version=step.hop.to_version, up=up, down=self._way_down(scratch, executor))
 
     def _way_down(self, scratch: ScratchStore, executor: RebuildingExecutor) -> _Passage | None:
@@ -207,7 +216,7 @@ class Lifter:
         reads, makes = back.source_columns(work), back.new_columns(work)
         self._learn_defaults(back, work)
         scratch.query(f"DROP TABLE {quoted(back.new_table)}")
-        return _Passage(executor=back, work=self._living(work), reads=reads, makes=makes)
+        return _Passage(executor=back, work=work, reads=reads, makes=makes)
 
     def _learn_defaults(self, executor: RebuildingExecutor, work: Work) -> None:
         """What is asked of the empty table is remembered in the notes of its work."""
@@ -223,10 +232,17 @@ class Lifter:
             now_ms=self._store.clock.now_ms(),
         )
 
-    def _living(self, work: Work) -> Work:
+    def _in_this_store(self, rung: _Rung) -> _Rung:
+        down = None if rung.down is None else self._living(rung.down)
+        return replace(rung, up=self._living(rung.up), down=down)
+
+    def _living(self, passage: _Passage) -> _Passage:
         """The same shapes, beside this store's rows: what an archive has kept of one is given back to it."""
-        notes = {name: self._with_archive(plan) for name, plan in work.notes.items()}
-        return replace(work, store=self._store, notes=notes)
+        now_ms, known = self._store.clock.now_ms(), passage.work.notes
+        notes = {name: self._with_archive(known[name]) for name in known if not is_of_the_moment(name)}
+        return replace(
+            passage, work=replace(passage.work, store=self._store, now_ms=now_ms, notes=notes, warnings=[])
+        )
 
     def _with_archive(self, plan: Any) -> Any:
         if not isinstance(plan, ColumnPlan):

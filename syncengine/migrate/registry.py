@@ -165,6 +165,8 @@ class MigrationRegistry:
         self._listed: dict[str, ListedMigration] = {}
         self._hops: dict[str, Hop] = {}
         self._executors: dict[str, BaseMigrationExecutor] = {}
+        self.ladders: dict[tuple[str, SchemaVersion, SchemaVersion], Any] = {}
+        """What lifting has found out about the ways between two shapes of a collection."""
         self.register_core_migrations(migrations)
 
     def register_core_migrations(self, migrations: Iterable[ListedMigration]) -> None:
@@ -269,6 +271,7 @@ class MigrationRegistry:
         except ValueError as error:
             raise RegistryInvalid(f"Migration {migration.id} has no good hop.", why=str(error)) from error
         self._listed[migration.id] = migration
+        self.ladders.clear()
 
     def check_graph(self) -> None:
         """Every version must lead to the target. Raises RegistryInvalid."""

@@ -7,6 +7,7 @@ sector by sector and in any order; a new file's name is safe once its folder was
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 SECTOR_BYTES = 512
 POLICIES = ("none", "all", "prefix", "subset", "torn", "garbage")
@@ -19,8 +20,7 @@ KEPT_SHARE = 0.5
 Files = dict[str, bytes]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class Operation(NamedTuple):
     """One thing done to one file. `kind`: create, write, truncate, sync, delete, or outside.
 
     `outside` is a file that was not written by SQLite: it is taken to be on the disk, whole, as soon as it is seen;

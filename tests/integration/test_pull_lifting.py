@@ -3,6 +3,7 @@
 import json
 import random
 
+import apsw
 import pytest
 from drain_world import Line, MovableClock
 from pull_world import pulled
@@ -222,12 +223,42 @@ def test_a_step_without_a_way_down_is_said(device):
         lifter.up("walks", {"id": "a"}, owner="ann", start=SchemaVersion((0, 5, 0)))
 
 
-def test_what_an_archive_kept_comes_back_on_the_way_down(tmp_path):
-    plain = registry("1.0.0")
+def test_the_way_between_two_shapes_is_worked_out_once_however_many_rounds_need_it(device):
+    one = device("3.0.0")
+    one.page(old_walk("a"))
+    opened = []
+    apsw.connection_hooks.append(opened.append)
+    try:
+        for version in (2, 3):
+            one.applier = Applier(one.store, one.registry, owner="ann")
+            one.page(old_walk("a", version, minutes=version))
+    finally:
+        apsw.connection_hooks.remove(opened.append)
+    assert one.rows()["a"]["seconds"] == 180.0
+    assert opened == [], "no table is made in memory again"
+
+
+def test_a_migration_that_is_registered_later_is_on_the_way(device):
+    one = device("3.0.0")
+    old = {"id": "a", "title": "t", "minutes": 2}
+    assert Lifter(one.store, one.registry).up("walks", old, owner="ann", start=V1)[0]["mood"] == "calm"
+    later = declared(
+        id="walks-3b",
+        collection="walks",
+        from_version="2.0.0",
+        to_version="3.0.0",
+        after=("walks-3",),
+        changes=(add("pace", "TEXT", default="slow"),),
+    )
+    one.registry.register_migration("walks-3b", later, ("walks-3",))
+    assert Lifter(one.store, one.registry).up("walks", old, owner="ann", start=V1)[0]["pace"] == "slow"
+
+
+def archiving() -> MigrationRegistry:
     without = declared(
         id="gone-2", collection="walks", from_version="1.0.0", to_version="2.0.0", changes=(archive("minutes"),)
     )
-    later = MigrationRegistry(
+    return MigrationRegistry(
         app="walks",
         baseline="0.0.0",
         target="2.0.0",
@@ -235,8 +266,11 @@ def test_what_an_archive_kept_comes_back_on_the_way_down(tmp_path):
         migrations=(MIGRATIONS[0], ListedMigration("gone-2", "1.0.0 > 2.0.0", without)),
         asks_for_major=False,
     )
-    path = str(tmp_path / "app.db")
-    with Engine.open(path, registry=plain, user="ann") as engine:
+
+
+def test_what_an_archive_kept_comes_back_on_the_way_down(tmp_path):
+    path, later = str(tmp_path / "app.db"), archiving()
+    with Engine.open(path, registry=registry("1.0.0"), user="ann") as engine:
         engine.migrate()
         with engine.write() as db:
             db["walks"].insert({"user_id": "ann", "id": "a", "title": "t", "minutes": 7})
@@ -247,6 +281,20 @@ def test_what_an_archive_kept_comes_back_on_the_way_down(tmp_path):
         assert down == {"id": "a", "title": "x", "minutes": 7}
         with pytest.raises(Quarantine):
             lifter.down("walks", {"id": "b", "title": "x"}, owner="ann", start=V2, end=V1)
+
+
+def test_what_one_store_has_kept_is_given_to_no_other_of_the_same_app(tmp_path):
+    later = archiving()
+    for name, minutes in (("one", 7), ("other", 8)):
+        path = str(tmp_path / f"{name}.db")
+        with Engine.open(path, registry=registry("1.0.0"), user="ann") as engine:
+            engine.migrate()
+            with engine.write() as db:
+                db["walks"].insert({"user_id": "ann", "id": "a", "title": "t", "minutes": minutes})
+        with Engine.open(path, registry=later, user="ann") as engine:
+            engine.migrate()
+            down = Lifter(engine._store, later).down("walks", {"id": "a"}, owner="ann", start=V2, end=V1)
+            assert down["minutes"] == minutes
 
 
 # Pages.
