@@ -143,6 +143,10 @@ class BackendAddressRefused(NeedsDeveloper):
     """The backend's address cannot be used: no http(s), plain HTTP to another machine, or a password in it."""
 
 
+class DatabaseRefused(NeedsDeveloper):
+    """The server cannot use the database that it was given: an address that is none, or a role that may too much."""
+
+
 class TlsTooWeak(NeedsDeveloper):
     """The trust that the host gave for the backend would take old TLS, or a certificate of anybody."""
 

@@ -31,12 +31,14 @@ CURSOR_LENGTH_MAX = 512
 WRONG_USER = "wrong_user"
 """The code with 403: the token is good, but not this user's."""
 
-ShortName = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH_MAX)]
 # Of what an answer repeats: none can hold NUL.
 WITHOUT_NUL = r"^[^\x00]+$"
 RequestId = Annotated[str, Field(min_length=1, max_length=REQUEST_ID_LENGTH_MAX, pattern=WITHOUT_NUL)]
 # No control character: Unicode's general category Cc, in words that every dialect of patterns knows.
-UserName = Annotated[str, Field(min_length=1, max_length=USER_LENGTH_MAX, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+_NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]*$"
+ShortName = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH_MAX, pattern=_NO_CONTROL)]
+UserName = Annotated[str, Field(min_length=1, max_length=USER_LENGTH_MAX, pattern=_NO_CONTROL)]
+Key = Annotated[str, Field(pattern=_NO_CONTROL)]
 Number = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
 Cursor = Annotated[str, Field(min_length=1, max_length=CURSOR_LENGTH_MAX)]
 GoneReason = Literal["below_floor", "other_epoch"]
@@ -207,7 +209,7 @@ class RowsRequest(RequestModel):
     """A page of one collection's living rows, in byte order of their keys, after the key `after`."""
 
     collection: ShortName
-    after: str | None = None
+    after: Key | None = None
     limit: Annotated[int, Field(ge=1, le=ROWS_PER_PAGE_MAX)] = 100
 
 

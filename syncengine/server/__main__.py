@@ -1,10 +1,12 @@
 """`python -m syncengine.server --port 8000 --data cloud`, and `… add-token --data cloud --user ann`.
 
-`… compact --data cloud --keep-days 90` forgets rows that were deleted before.
+`… compact --data cloud --keep-days 90` forgets rows that were deleted before. In place of `--data` and a folder,
+`--database postgresql://…` lets any number of servers share one database.
 """
 
 import argparse
 import gc
+import os
 import signal
 import socket
 import sys
@@ -16,11 +18,13 @@ from typing import Any
 import uvicorn
 
 from syncengine.clock import SystemClock, system_random
-from syncengine.errors import BackendAddressRefused
+from syncengine.errors import BackendAddressRefused, SyncEngineError
 from syncengine.server.app import create_app
 from syncengine.server.cloud import Cloud, CloudLimits
+from syncengine.server.databases import open_storage
 from syncengine.server.sign_in import SignIn, by_web_token
-from syncengine.server.sqlite_storage import SqliteStorage
+from syncengine.server.sqlite_storage import DATABASE_NAME
+from syncengine.server.storage import DatabaseUnavailable
 from syncengine.vocabulary import SchemaVersion, UserId
 
 _CONNECTIONS_WAITING_MAX = 128
@@ -37,6 +41,9 @@ SERVING: Mapping[str, Any] = {
     "ws": "none",
 }
 """How uvicorn serves; requests at work get one second to end."""
+
+DATABASE_VARIABLE = "SYNCENGINE_DATABASE"
+"""In the environment, in place of --database: other users of the machine can read a command line."""
 
 KEEP_DAYS = 90
 """A device that was away for longer reads everything anew."""
@@ -58,12 +65,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
     parser = _parser()
     asked = parser.parse_args(arguments)
-    if asked.data is None:
-        parser.error("give --data")
+    if asked.database and asked.data:
+        parser.error("give either --data or --database")
+    address = (
+        asked.database or (asked.data and str(Path(asked.data) / DATABASE_NAME)) or os.environ.get(DATABASE_VARIABLE)
+    )
+    if not address:
+        parser.error("give --data or --database")
+    try:
+        return _command(asked, address=address, parser=parser)
+    except (SyncEngineError, DatabaseUnavailable) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+def _command(asked: argparse.Namespace, *, address: str, parser: argparse.ArgumentParser) -> int:
     clock = SystemClock()
     schema_min = dict(getattr(asked, "schema_min", None) or ())
     limits = CloudLimits(user_rows_max=asked.user_rows_max, user_bytes_max=asked.user_bytes_max)
-    cloud = Cloud(SqliteStorage(asked.data, clock=clock), clock=clock, limits=limits, schema_min=schema_min)
+    cloud = Cloud(open_storage(address, clock=clock), clock=clock, limits=limits, schema_min=schema_min)
     try:
         if asked.command == "add-token":
             token = cloud.add_token(UserId(asked.user), chance=system_random())
@@ -137,6 +157,11 @@ def _count(text: str) -> int:
 
 def _data_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", help="the folder of the cloud's database, made when missing")
+    parser.add_argument(
+        "--database",
+        metavar="ADDRESS",
+        help=f"instead of --data: postgresql://…, sqlite:///…, a path; or {DATABASE_VARIABLE} in the environment",
+    )
 
 
 def _sign_in(cloud: Cloud, asked: argparse.Namespace, *, parser: argparse.ArgumentParser) -> SignIn | None:

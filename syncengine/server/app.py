@@ -32,6 +32,7 @@ from syncengine.server.push_reading import read_push
 from syncengine.server.quota import RETRY_AFTER_MS
 from syncengine.server.request_body import RequestRefused, parse_body, read_body, unpacked, validated
 from syncengine.server.sign_in import SignIn
+from syncengine.server.storage import DatabaseUnavailable
 from syncengine.vocabulary import UserId
 
 PACKED_BYTES_MIN = 1_024
@@ -206,6 +207,7 @@ def _answer_errors_by_the_protocol(app: FastAPI) -> None:
         CursorGone,
         BatchRefused,
         QuotaExceeded,
+        DatabaseUnavailable,
         HTTPException,
         Exception,
     ):
@@ -229,6 +231,10 @@ def _answer_to_error(error: Exception) -> Response:
                 message=error.what,
                 reason="below_floor" if error.reason == "below_floor" else "other_epoch",
             )
+        case DatabaseUnavailable():
+            answer = _refusal(503, code="database_unavailable", message="The database cannot be reached now.")
+            answer.headers.update(_HEADERS_OF_STATUS[503])
+            return answer
         case BatchRefused():
             return _refusal(error.status, code=error.code(), message=error.what)
         case QuotaExceeded():

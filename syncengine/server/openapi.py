@@ -50,7 +50,7 @@ _MEANINGS = {
     "409": "Another sequence is expected (sequence_gap, with `expected`).",
     "410": "The cursor cannot be read on from (cursor_gone, with `reason`).",
     "413": "The request is too large (too_large, batch_refused).",
-    "503": "Whoever signs the tokens cannot be asked now (sign_in_unavailable).",
+    "503": "Who signs tokens, or the database, cannot be asked now (sign_in_unavailable, database_unavailable).",
     "507": "The user has no room for what the push would add (quota_exceeded).",
 }
 _STYLE = """

@@ -155,7 +155,7 @@ def _are_good_words(words: tuple[Any, Any, Any, Any, Any]) -> bool:
         and type(shape) is str
         and 0 < len(shape) <= NAME_LENGTH_MAX
         and is_version(shape)
-        and (token is None or (type(token) is str and 0 < len(token) <= NAME_LENGTH_MAX))
+        and (token is None or (type(token) is str and 0 < len(token) <= NAME_LENGTH_MAX and token.isprintable()))
         and on_conflict in ("merge", "refuse")
     )
 

@@ -1,6 +1,5 @@
 """The cloud's database in one SQLite file: what is stored and in which transaction."""
 
-import json
 import random
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -27,12 +26,17 @@ from syncengine.server.storage import (
     Tombstone,
     Transaction,
 )
+from syncengine.server.stored_forms import (
+    SERVER_SQL,
+    Columns,
+    json_or_none,
+    patches_by_place,
+    receipts_by_sequence,
+    stored_bytes,
+)
 from syncengine.vocabulary import UserId
 
-SERVER_SQL = str(Path(__file__).parent / "sql")
 DATABASE_NAME = "cloud.db"
-
-Columns = tuple[Any, ...]
 
 
 class SqliteStorage:
@@ -45,8 +49,9 @@ class SqliteStorage:
         clock: Clock,
         chance: random.Random | None = None,
         editions: Sequence[str] | None = None,
+        name: str = DATABASE_NAME,
     ) -> None:
-        """Open or make `folder`/cloud.db and bring its tables up to date; `editions` stands for our own in a test.
+        """Open or make `folder`/`name` and bring its tables up to date; `editions` stands for our own in a test.
 
         Raises StoreSuperseded when a newer server wrote it, and what `open_server_db` raises.
         """
@@ -54,7 +59,7 @@ class SqliteStorage:
         self._clock = clock
         self._chance = chance or system_random()
         self._lock = threading.Lock()
-        self._connection = open_server_db(str(Path(folder) / DATABASE_NAME))
+        self._connection = open_server_db(str(Path(folder) / name))
         self._upgrade(editions or list(statements("schema", directory=SERVER_SQL).values()))
 
     def close(self) -> None:
@@ -174,7 +179,7 @@ class SqliteStorage:
     def _patches_at(self, user: UserId, *, places: Collection[Place]) -> dict[Place, tuple[Patch, ...]]:
         if not places:
             return {}
-        return _by_place(self._run("patches_at", tenant=user, places=orjson.dumps(places).decode()))
+        return patches_by_place(self._run("patches_at", tenant=user, places=orjson.dumps(places).decode()))
 
     def bytes_of(self, user: UserId, *, places: Sequence[Place]) -> dict[Place, int]:
         found = self._run("bytes_of", tenant=user, places=orjson.dumps(places).decode())
@@ -198,7 +203,7 @@ class SqliteStorage:
                     version,
                     group_version,
                     shape,
-                    len(body or "") + (sum(len(each.body) for each in patches) if patches else 0),
+                    stored_bytes(body, patches=patches),
                     len(patches),
                     writer,
                     stood_on,
@@ -243,7 +248,7 @@ class SqliteStorage:
         self, user: UserId, *, after: tuple[int, int], last: tuple[int, int]
     ) -> dict[Place, tuple[Patch, ...]]:
         """What lies beside the rows that `changes_after` gives from one place to another."""
-        return _by_place(
+        return patches_by_place(
             self._run(
                 "patches_between",
                 tenant=user,
@@ -289,12 +294,7 @@ class SqliteStorage:
     def receipts(self, lane: Lane, *, first: int, last: int) -> dict[int, Receipt]:
         """Of each sequence from `first` to `last` its own, by sequence."""
         found = self._run("receipts", tenant=lane.user, device=lane.device, epoch=lane.epoch, first=first, last=last)
-        runs = [_receipt(*row) for row in found]
-        return {
-            sequence: run.at(sequence)
-            for run in runs
-            for sequence in range(max(first, run.sequence), min(last, run.sequence + run.entries - 1) + 1)
-        }
+        return receipts_by_sequence(found, first=first, last=last)
 
     def write_receipts(self, lane: Lane, *, receipts: Iterable[Receipt]) -> None:
         received_at = self._now()
@@ -306,8 +306,8 @@ class SqliteStorage:
                     "device": lane.device,
                     "epoch": lane.epoch,
                     **receipt._asdict(),
-                    "skipped": None if receipt.skipped is None else json.dumps(receipt.skipped),
-                    "overwrote": None if receipt.overwrote is None else json.dumps(receipt.overwrote),
+                    "skipped": json_or_none(receipt.skipped),
+                    "overwrote": json_or_none(receipt.overwrote),
                     "received_at": received_at,
                 }
                 for receipt in receipts
@@ -325,18 +325,3 @@ class SqliteStorage:
 
     def _now(self) -> str:
         return iso(self._clock.now_ms())
-
-
-def _receipt(*row: Any) -> Receipt:
-    known = Receipt._make(row)
-    if known.overwrote is not None:
-        known = known._replace(overwrote=json.loads(row[8]))
-    return known._replace(skipped=tuple(json.loads(row[6]))) if row[6] else known
-
-
-def _by_place(found: Iterable[Columns]) -> dict[Place, tuple[Patch, ...]]:
-    """Patches by collection and key, each row's in the order in which they came."""
-    patches: dict[Place, tuple[Patch, ...]] = {}
-    for collection, key, *patch in found:
-        patches[collection, key] = (*patches.get((collection, key), ()), Patch(*patch))
-    return patches

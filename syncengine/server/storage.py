@@ -76,6 +76,21 @@ class Tombstone(NamedTuple):
     group_version: int
 
 
+class DatabaseUnavailable(Exception):
+    """The database cannot be reached now, or is too busy. What was asked may have been done; asking again is safe."""
+
+    def __init__(self) -> None:
+        super().__init__("The database cannot be reached now.")
+
+
+class DatabaseFailed(Exception):
+    """The database refused what we asked, which is our mistake; nothing was changed. `sqlstate` is PostgreSQL's."""
+
+    def __init__(self, sqlstate: str, *, kind: str) -> None:
+        super().__init__(f"{kind} {sqlstate}".strip())
+        self.sqlstate = sqlstate
+
+
 class RowStorage(Protocol):
     """Where the rows of one push come from and go to: a database in a transaction, or documents of one commit."""
 

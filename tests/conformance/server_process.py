@@ -11,7 +11,8 @@ from pathlib import Path
 from syncengine.clock import SystemClock
 from syncengine.remote.http_backend import HttpBackend
 from syncengine.server.cloud import Cloud
-from syncengine.server.sqlite_storage import SqliteStorage
+from syncengine.server.databases import open_storage
+from syncengine.server.sqlite_storage import DATABASE_NAME
 from syncengine.settings import Settings
 from syncengine.vocabulary import UserId
 
@@ -22,15 +23,17 @@ START_SECONDS_MAX = 60
 class ServerProcess:
     """Running after construction; `url` is where. `with` stops it."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, database: str | None = None) -> None:
+        """Its database is in `folder`, or at the address `database`."""
         self.folder = folder
+        self.address = database or str(folder / DATABASE_NAME)
         self._options = options
         self._backends: list[HttpBackend] = []
         self.start()
 
     def start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "syncengine.server", "--port", "0", "--data", str(self.folder), *self._options],
+            [sys.executable, "-m", "syncengine.server", "--port", "0", "--database", self.address, *self._options],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
@@ -48,7 +51,7 @@ class ServerProcess:
     def sign_in(self, user: str) -> str:
         """A token for this user, made beside the running server as the command line does."""
         clock = SystemClock()
-        cloud = Cloud(SqliteStorage(str(self.folder), clock=clock), clock=clock)
+        cloud = Cloud(open_storage(self.address, clock=clock), clock=clock)
         try:
             return cloud.add_token(UserId(user), chance=random.Random(user))
         finally:
@@ -57,7 +60,7 @@ class ServerProcess:
     def run_command(self, command: str, *options: str) -> str:
         """What a command of the server's module prints, run beside the running server."""
         made = subprocess.run(
-            [sys.executable, "-m", "syncengine.server", command, "--data", str(self.folder), *options],
+            [sys.executable, "-m", "syncengine.server", command, "--database", self.address, *options],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,

@@ -1,9 +1,10 @@
-"""The suite against the cloud in memory and against a real server process over HTTP."""
+"""The suite against the cloud in memory, and over HTTP against real servers on SQLite and on PostgreSQL."""
 
 import itertools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -28,7 +29,11 @@ from tests.conformance.backend_suite import NEW, BackendSuite, Operator, SignIn 
 from tests.conformance.device_requests import delete, patch, pull, push, put  # noqa: E402
 from tests.conformance.server_process import ServerProcess  # noqa: E402
 
+if TYPE_CHECKING:
+    from simulator.postgresql import PostgresqlCluster
+
 SCHEMA_MIN = {"windowed-app": "2.0.0"}
+SHARED_DATABASE = "conformance"
 
 
 class ServerOperator:
@@ -60,6 +65,40 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     windows = [f"--schema-min={app}={version}" for app, version in SCHEMA_MIN.items()]
     with ServerProcess(folder, *windows) as running:
         yield running
+
+
+class PostgresqlOperator:
+    """The same to a server on PostgreSQL: the copy is another database."""
+
+    def __init__(self, server: ServerProcess, cluster: "PostgresqlCluster") -> None:
+        self._server = server
+        self._cluster = cluster
+
+    def take_copy(self) -> None:
+        self._server.stop()
+        self._cluster.drop_database("copy")
+        self._cluster.make_database("copy", like=SHARED_DATABASE)
+        self._server.start()
+
+    def bring_copy_back(self) -> None:
+        self._server.stop()
+        self._cluster.drop_database(SHARED_DATABASE)
+        self._cluster.make_database(SHARED_DATABASE, like="copy")
+        self._server.start()
+
+    def forget_deleted(self) -> None:
+        self._server.run_command("compact", "--keep-days", "0")
+
+
+@pytest.fixture(scope="module")
+def postgresql_server(
+    tmp_path_factory: pytest.TempPathFactory, postgresql: "PostgresqlCluster"
+) -> Iterator[ServerProcess]:
+    address = postgresql.make_database(SHARED_DATABASE)
+    windows = [f"--schema-min={app}={version}" for app, version in SCHEMA_MIN.items()]
+    with ServerProcess(tmp_path_factory.mktemp("server"), *windows, database=address) as running:
+        yield running
+    postgresql.drop_database(SHARED_DATABASE)
 
 
 class TestMemoryCloud(BackendSuite):
@@ -160,3 +199,18 @@ class TestHttpBackend(BackendSuite):
         assert (page.cursor, page.more, page.server_epoch) == (said.cursor, said.more, said.server_epoch)
         ann.push(push(patch(4, "a", {"n": 2}, shape=NEW), user="ann of pages"))
         assert isinstance(ann.pull_plain(asked), PullAnswer), "a patch lies beside"
+
+
+class TestHttpBackendOnPostgresql(BackendSuite):
+    @pytest.fixture
+    def sign_in(self, postgresql_server: ServerProcess) -> SignIn:
+        number = next(_numbers)
+        return lambda user: OfOneTest(postgresql_server, user, number=number)
+
+    @pytest.fixture
+    def stranger(self, postgresql_server: ServerProcess) -> Backend:
+        return postgresql_server.backend("f" * 64)
+
+    @pytest.fixture
+    def operator(self, postgresql_server: ServerProcess, postgresql: "PostgresqlCluster") -> Operator:
+        return PostgresqlOperator(postgresql_server, postgresql)

@@ -14,3 +14,11 @@ class TestSqliteStorage(StorageSuite):
     @pytest.fixture
     def open_storage(self, tmp_path: Path, clock: SteppedClock) -> OpenStorage:
         return lambda: SqliteStorage(str(tmp_path / "cloud"), clock=clock)
+
+
+class TestPostgresqlStorage(StorageSuite):
+    @pytest.fixture
+    def open_storage(self, database: str, clock: SteppedClock) -> OpenStorage:
+        from syncengine.server.postgresql_storage import PostgresqlStorage
+
+        return lambda: PostgresqlStorage(database, clock=clock)

@@ -11,7 +11,8 @@ from syncengine.local.connection import open_server_db
 from syncengine.local.statements import statements
 from syncengine.remote.wire import EntryKind, PullRequest, PushEntry, PushRequest
 from syncengine.server.cloud import Cloud
-from syncengine.server.sqlite_storage import SERVER_SQL, SqliteStorage
+from syncengine.server.sqlite_storage import SqliteStorage
+from syncengine.server.stored_forms import SERVER_SQL
 from syncengine.testing import StoppedClock, crash_everywhere, crash_images
 from syncengine.testing.crash import EVERY_CRASH
 from syncengine.testing.disk import recording_disk

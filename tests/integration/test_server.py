@@ -27,7 +27,8 @@ from syncengine.remote.http_backend import HttpBackend
 from syncengine.remote.wire import CloudRow, PullItem
 from syncengine.server.__main__ import main
 from syncengine.server.cloud import Cloud, CloudLimits
-from syncengine.server.sqlite_storage import SERVER_SQL, SqliteStorage
+from syncengine.server.sqlite_storage import SqliteStorage
+from syncengine.server.stored_forms import SERVER_SQL
 from syncengine.settings import Settings
 from syncengine.vocabulary import TimestampMs, UserId
 from tests.conformance.device_requests import delete, hello, migration, patch, pull, push, put, rows

@@ -14,7 +14,7 @@ from syncengine.local.connection import open_server_db
 from syncengine.local.engine_tables import UPGRADES
 from syncengine.local.statements import LOCAL_SQL, statements
 from syncengine.local.store import Store
-from syncengine.server.sqlite_storage import SERVER_SQL
+from syncengine.server.stored_forms import SERVER_SQL
 from syncengine.settings import Settings
 from tests.tidy.tree import ROOT, modules, name_of, strings_of, tree_of
 
@@ -34,6 +34,8 @@ FUNCTIONS_OF_3_37 = frozenset(
 )
 CALLS_OF_THE_STORE = frozenset({"run", "run_many", "rows", "row", "value", "statement"})
 
+CALLS_OF_POSTGRESQL = frozenset({"_ask", "_do", "text_of"})
+
 Name = tuple[str, str]
 
 
@@ -43,6 +45,7 @@ def _files(directory: str) -> list[str]:
 
 LOCAL_FILES = [file for file in _files(LOCAL_SQL) if file not in UPGRADES]
 LOCAL = {(file, name): sql for file in LOCAL_FILES for name, sql in statements(file).items()}
+POSTGRESQL = {("postgresql", name): sql for name, sql in statements("postgresql", directory=SERVER_SQL).items()}
 CLOUD = {("cloud", name): sql for name, sql in statements("cloud", directory=SERVER_SQL).items()}
 
 
@@ -161,6 +164,8 @@ def _used_in(path: Path) -> set[Name]:
         called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         if called in ("_run", "_run_many") and path.parent.name == "server" and words:
             used.add(("cloud", str(words[0])))
+        elif called in CALLS_OF_POSTGRESQL and path.stem.startswith("postgresql_") and words[0]:
+            used.add(("postgresql", str(words[0])))
         elif called in CALLS_OF_THE_STORE and len(words) == 2 and isinstance(words[0], str):
             names = {words[1]} if isinstance(words[1], str) else said
             used |= {
@@ -174,14 +179,14 @@ def _all_used() -> dict[Name, str]:
 
 
 def test_each_statement_is_used_and_each_name_that_is_used_exists() -> None:
-    used, there = _all_used(), LOCAL.keys() | CLOUD.keys()
+    used, there = _all_used(), LOCAL.keys() | CLOUD.keys() | POSTGRESQL.keys()
     assert sorted(there - used.keys()) == [], "statements that no module asks for"
     assert {name: module for name, module in used.items() if name not in there} == {}, "names without a statement"
 
 
-@pytest.mark.parametrize("name", [*LOCAL, *CLOUD], ids=".".join)
+@pytest.mark.parametrize("name", [*LOCAL, *CLOUD, *POSTGRESQL], ids=".".join)
 def test_each_statement_begins_with_a_sentence_that_says_what_it_does(name: Name) -> None:
-    first = (LOCAL | CLOUD)[name].splitlines()[0]
+    first = (LOCAL | CLOUD | POSTGRESQL)[name].splitlines()[0]
     assert re.fullmatch(r"-- [A-Z0-9].*[.?]", first), first
 
 
