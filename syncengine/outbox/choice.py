@@ -1,6 +1,7 @@
 """Which waiting entries make up the next batch: one walk through the queue, oldest first."""
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -46,7 +47,7 @@ class Choice:
         self._owner = owner
         self._limits = limits
         self._on_their_way = ids_of(behind.entries) if behind is not None else []
-        self._in_flight = rows_of(behind.entries) if behind is not None else frozenset()
+        self._in_flight: AbstractSet[Row] = rows_of(behind.entries) if behind is not None else frozenset()
         self._refusing = refusing
         self._freezer = Freezer(store)
         self._barriers = [
@@ -72,7 +73,11 @@ class Choice:
         """
         looked_at = 0
         parts = waiting_parts(
-            self._store, self._owner, page_entries=self._page_entries, on_their_way=self._on_their_way
+            self._store,
+            self._owner,
+            page_entries=self._page_entries,
+            is_full=self._has_all_it_may_hold,
+            on_their_way=self._on_their_way,
         )
         for is_plain, rows in parts:
             looked_at += len(rows)
@@ -98,6 +103,9 @@ class Choice:
                     return self._chosen()
         return self._chosen()
 
+    def _has_all_it_may_hold(self) -> bool:
+        return len(self.squash) >= self._limits.entries_max
+
     def _page_entries(self) -> int:
         """A little more than there is room for, as the last group may go on; never so many that memory suffers."""
         room = self._limits.entries_max - len(self.squash)
@@ -120,46 +128,52 @@ class Choice:
         if len(entries) > 1 and _are_one_group(entries):
             return self._take_plain_group(entries)
         entries = entries[: max(self._limits.entries_max - len(self.squash), 0)]
-        rows = list(map(ROW, entries))
+        names = set(map(ROW, entries))
         size_bytes = _size_bytes(entries)
-        if size_bytes > self._limits.bytes_max - self._size_bytes or not self._are_new(rows):
-            rows, size_bytes = self._first_that_fit(rows, entries)
-        self._taken.update(rows)
+        has_room = size_bytes <= self._limits.bytes_max - self._size_bytes
+        if not (has_room and len(names) == len(entries) and self._are_new(names)):
+            names, size_bytes = self._first_that_fit(entries)
+            entries = entries[: len(names)]
+        self._taken |= names
         self._size_bytes += size_bytes
-        self.squash.append_first(rows, entries[: len(rows)])
-        return len(rows)
+        self.squash.append_first(entries)
+        return len(entries)
 
-    def _are_new(self, rows: list[Row]) -> bool:
-        """Each another one, none of them chosen or on its way."""
-        names = set(rows)
-        return len(names) == len(rows) and names.isdisjoint(self._taken) and names.isdisjoint(self._in_flight)
+    def _are_new(self, names: set[Row]) -> bool:
+        """None of them is chosen or on its way."""
+        return names.isdisjoint(self._taken) and names.isdisjoint(self._in_flight)
 
-    def _first_that_fit(self, rows: list[Row], entries: list[tuple[Any, ...]]) -> tuple[list[Row], int]:
-        """Those before the first that has no room, or whose row is chosen or on its way; and how much they take."""
+    def _first_that_fit(self, entries: list[tuple[Any, ...]]) -> tuple[set[Row], int]:
+        """Rows and size of those before the first that has no room, or whose row is chosen or on its way."""
         seen: set[Row] = set()
         room_bytes = self._limits.bytes_max - self._size_bytes
         taken_bytes = 0
-        for row, entry in zip(rows, entries, strict=True):
-            size_bytes = _size_bytes([entry])
+        for entry in entries:
+            row, size_bytes = ROW(entry), _size_bytes([entry])
             if row in seen or row in self._taken or row in self._in_flight or taken_bytes + size_bytes > room_bytes:
                 break
             taken_bytes += size_bytes
             seen.add(row)
-        return rows[: len(seen)], taken_bytes
+        return seen, taken_bytes
 
     def _take_plain_group(self, group: list[tuple[Any, ...]]) -> int:
         """Take it whole, or not at all; how many."""
-        rows = list(map(ROW, group))
-        if not self._are_new(rows):
+        names = set(map(ROW, group))
+        if len(names) < len(group) or not self._are_new(names):
             return 0
         size_bytes = _size_bytes(group)
         self._is_full = not self._has_room(len(group), size_bytes)
         if self._is_full:
             return 0
         self._size_bytes += size_bytes
-        self._taken.update(rows)
+        self._taken |= names
         self.squash.append_apart(group)
         return len(group)
+
+    @property
+    def rows(self) -> AbstractSet[Row] | None:
+        """Of what was chosen; None where some of it came and went."""
+        return None if self.squash.vanished else self._taken
 
     def _chosen(self) -> list[tuple[Any, ...]]:
         """Nothing where an entry was set aside: what was chosen may be held now."""
@@ -291,7 +305,7 @@ def _are_one_group(rows: list[tuple[Any, ...]]) -> bool:
     return bool(rows[0][GROUP] == rows[-1][GROUP])
 
 
-def _is_new(entry: Entry, *, uploads: set[int], in_flight: frozenset[Row], taken: set[Row]) -> bool:
+def _is_new(entry: Entry, *, uploads: set[int], in_flight: AbstractSet[Row], taken: set[Row]) -> bool:
     """The cloud would hear of this row for the first time, and here is where it began."""
     row = row_of(entry)
     return (

@@ -142,7 +142,7 @@ def _choose(
 def _number(
     store: "Store", chosen: list[tuple[Any, ...]], choice: Choice, drain: DrainState, *, token: str | None
 ) -> Sequence[Entry]:
-    entries = _numbered(store, chosen, drain, token=token)
+    entries = _numbered(store, chosen, choice, drain, token=token)
     _write_joined(store, choice)
     _let_vanish(store, choice)
     next_sequence = drain.next_sequence + len(entries)
@@ -153,11 +153,13 @@ def _number(
 
 
 def _numbered(
-    store: "Store", chosen: list[tuple[Any, ...]], drain: DrainState, *, token: str | None
+    store: "Store", chosen: list[tuple[Any, ...]], choice: Choice, drain: DrainState, *, token: str | None
 ) -> Sequence[Entry]:
     claimed = next_state(State.WAITING, Event.CLAIM)
     if set(map(type, chosen)) == {tuple}:
-        rows = NumberedRows(chosen, first=drain.next_sequence, epoch=drain.epoch, state=claimed, token=token)
+        rows = NumberedRows(
+            chosen, first=drain.next_sequence, epoch=drain.epoch, state=claimed, token=token, names=choice.rows
+        )
         if chosen[-1][ENTRY_ID] - chosen[0][ENTRY_ID] + 1 == len(chosen):
             _write_run(store, chosen, first=rows[0])
         else:

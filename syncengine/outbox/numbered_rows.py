@@ -1,6 +1,7 @@
 """The entries of nearly every batch: rows of the outbox to which nothing is done but be numbered."""
 
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from operator import itemgetter
 from typing import Any, overload
 
@@ -8,6 +9,8 @@ from syncengine.outbox.entry import Entry, numbered
 
 ENTRY_ID, KIND, COLLECTION, KEY, BODY, BASE_VERSION, SHAPE, GROUP, TOKEN = 0, 4, 5, 6, 7, 9, 10, 12, 20
 """Where these stand in an entry, and in the row that it is read from."""
+Row = tuple[str, str]
+"""Collection and key."""
 ROW = itemgetter(COLLECTION, KEY)
 _ENTRY_ID, _KIND, _SHAPE = itemgetter(ENTRY_ID), itemgetter(KIND), itemgetter(SHAPE)
 
@@ -17,14 +20,25 @@ class NumberedRows(Sequence[Entry]):
     those that are sent and applied are never looked at one by one.
     """
 
-    __slots__ = ("_rows", "epoch", "first", "state", "token")
+    __slots__ = ("_rows", "epoch", "first", "names", "state", "token")
 
-    def __init__(self, rows: list[tuple[Any, ...]], *, first: int, epoch: int, state: str, token: str | None) -> None:
+    def __init__(
+        self,
+        rows: list[tuple[Any, ...]],
+        *,
+        first: int,
+        epoch: int,
+        state: str,
+        token: str | None,
+        names: AbstractSet[Row] | None = None,
+    ) -> None:
+        """`names`: collection and key of each, where they are known."""
         self._rows = rows
         self.first = first
         self.epoch = epoch
         self.state = state
         self.token = token
+        self.names = names
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -65,8 +79,10 @@ class NumberedRows(Sequence[Entry]):
         return numbered(rows, first=first, epoch=self.epoch, state=self.state, token=self.token)
 
 
-def rows_of(entries: Sequence[Entry]) -> frozenset[tuple[str, str]]:
+def rows_of(entries: Sequence[Entry]) -> AbstractSet[Row]:
     """Collection and key of each."""
+    if isinstance(entries, NumberedRows) and entries.names is not None:
+        return entries.names
     return frozenset(map(ROW, _as_read(entries)))
 
 

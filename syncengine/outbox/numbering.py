@@ -52,8 +52,12 @@ def first_batch_entries(settings: "Settings") -> int:
 
 def ensure_drain(store: "Store", owner: str) -> DrainState:
     """The same, written down. Inside a transaction."""
-    store.run("drain", "begin", owner=owner, entries_max=first_batch_entries(store.settings))
+    _begin(store, owner)
     return drain_state(store, owner)
+
+
+def _begin(store: "Store", owner: str) -> None:
+    store.run("drain", "begin", owner=owner, entries_max=first_batch_entries(store.settings))
 
 
 def begin_epoch(store: "Store", owner: str, *, step: int = 1) -> None:
@@ -62,7 +66,7 @@ def begin_epoch(store: "Store", owner: str, *, step: int = 1) -> None:
     Only where it is known that the cloud does not have the claimed entries.
     """
     with store.transaction(durable=True):
-        ensure_drain(store, owner)
+        _begin(store, owner)
         store.run("outbox", "drop_voids", owner=owner)
         store.run("outbox", "unnumber", owner=owner, state=next_state(State.CLAIMED, Event.EPOCH_ENDED))
         store.run("drain", "begin_epoch", owner=owner, step=step)
@@ -71,7 +75,7 @@ def begin_epoch(store: "Store", owner: str, *, step: int = 1) -> None:
 def record_failure(store: "Store", owner: str, error_code: str, *, wait_ms: int) -> None:
     """Remember a failure, and not to try by ourselves for `wait_ms`."""
     with store.transaction():
-        ensure_drain(store, owner)
+        _begin(store, owner)
         next_try_at = iso(store.clock.now_ms() + wait_ms)
         store.run("drain", "failed", owner=owner, next_try_at=next_try_at, error_code=error_code)
 
@@ -79,7 +83,7 @@ def record_failure(store: "Store", owner: str, error_code: str, *, wait_ms: int)
 def record_success(store: "Store", owner: str) -> None:
     """The backend took something: no wait, no failures."""
     with store.transaction():
-        ensure_drain(store, owner)
+        _begin(store, owner)
         store.run("drain", "succeeded", owner=owner, now=iso(store.clock.now_ms()))
 
 
@@ -87,7 +91,7 @@ def resize_batches(store: "Store", owner: str, *, entries_max: int) -> None:
     """Later batches hold at most so many entries; never less than one, never more than the setting."""
     bounded = max(1, min(entries_max, store.settings.push_entries_max))
     with store.transaction():
-        ensure_drain(store, owner)
+        _begin(store, owner)
         store.run("drain", "resize", owner=owner, entries_max=bounded)
 
 

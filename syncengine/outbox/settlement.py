@@ -78,7 +78,7 @@ class _Settling:
         self._leaving = ids_of(entries)
         self._sequences = list(range(first, last + 1))
         versions, shift = results.versions, results.versions[0] - first
-        is_run = list(versions) == list(range(first + shift, last + shift + 1))
+        is_run = versions == list(range(first + shift, last + shift + 1))
         if is_run and shapes_of(entries) == {lowest} == {highest}:
             self._store.run("outbox", "remember_versions", shift=shift, server_epoch=self._server_epoch, **of_batch)
             return True

@@ -1,8 +1,9 @@
 """Two unsent edits of one row as one. Pure: what may be joined, and what the joined edit says."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import Enum
 from itertools import count
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -24,6 +25,7 @@ class Vanished(Enum):
 
 
 VANISHED = Vanished.VANISHED
+_ROW = itemgetter(5, 6)
 
 
 def row_of(entry: Entry) -> Row:
@@ -105,6 +107,7 @@ class Squash:
         self._is_new = is_new
         self._places: list[tuple[Any, ...] | None] = []
         self._joinable: dict[Row, int] = {}
+        self._unlisted: list[tuple[int, list[tuple[Any, ...]]]] = []
         self._began: set[int] = set()
         self._left_out = 0
 
@@ -133,15 +136,23 @@ class Squash:
             self._places.append(entry)
             return
         row = row_of(entry)
-        if row not in self._joinable and self._is_new(entry):
+        joinable = self._listed()
+        if row not in joinable and self._is_new(entry):
             self._began.add(len(self._places))
-        self._joinable[row] = len(self._places)
+        joinable[row] = len(self._places)
         self._places.append(entry)
 
-    def append_first(self, rows: Iterable[Row], entries: list[tuple[Any, ...]]) -> None:
+    def append_first(self, entries: list[tuple[Any, ...]]) -> None:
         """Puts and patches with bodies, each the first of its row; as rows of the outbox."""
-        self._joinable.update(zip(rows, count(len(self._places)), strict=False))
+        self._unlisted.append((len(self._places), entries))
         self._places += entries
+
+    def _listed(self) -> dict[Row, int]:
+        """The last place of each row that an edit may join. Made up to date when somebody asks: mostly nobody."""
+        for first, entries in self._unlisted:
+            self._joinable.update(zip(map(_ROW, entries), count(first), strict=False))
+        self._unlisted.clear()
+        return self._joinable
 
     def append_apart(self, group: list[tuple[Any, ...]]) -> None:
         """Members of a group of several rows, each the first of its row; as rows of the outbox."""
@@ -149,13 +160,14 @@ class Squash:
 
     def append_group(self, entries: list[Entry]) -> None:
         """Members of a group of several rows: nothing is joined to them, nor over them."""
+        joinable = self._listed()
         for entry in entries:
-            self._joinable.pop(row_of(entry), None)
+            joinable.pop(row_of(entry), None)
         self._places += entries
 
     def joins(self, entry: Entry) -> bool:
         """Join an entry to the last one of its row, if that is safe."""
-        place = self._joinable.get(row_of(entry))
+        place = self._listed().get(row_of(entry))
         earlier = None if place is None else self._at(place)
         if place is None or earlier is None:
             return False
@@ -166,7 +178,7 @@ class Squash:
             self.vanished += (earlier.entry_id, entry.entry_id)
             self._places[place] = None
             self._left_out += 1
-            del self._joinable[row_of(entry)]
+            del self._listed()[row_of(entry)]
         else:
             self.travels[entry.entry_id] = earlier.entry_id
             self._places[place] = both
@@ -184,7 +196,7 @@ class Squash:
     def joins_upload(self, entry: Entry) -> bool:
         """Join a whole row, read just now, to an earlier whole one: it was edited before its upload was queued."""
         row = row_of(entry)
-        place = self._joinable.get(row)
+        place = self._listed().get(row)
         earlier = None if place is None else self._at(place)
         if place is None or earlier is None or earlier.shape_version != entry.shape_version:
             return False
@@ -200,6 +212,7 @@ class Squash:
 
     def fence(self) -> None:
         """Nothing that comes from now on joins what was before."""
+        self._unlisted.clear()
         self._joinable.clear()
 
     def take_notes(self, other: "Squash") -> None:

@@ -21,13 +21,20 @@ Part = tuple[bool, list[Row]]
 WINDOW_IDS, PASSED_IDS_MAX = 5_000, 2_500
 OWNER, KEY, BODY, GROUP = 1, 6, 7, 12
 EXTRA, IS_UNPULLED, MAY_BE_PLAIN = 21, 22, 23
+_ROW = itemgetter(5, 6)
 _VALUES_OF_KIND = frozenset({str, int, float, bool, type(None)})
 
 
 def waiting_parts(
-    store: "Store", owner: str, *, page_entries: Callable[[], int], on_their_way: Sequence[int] = ()
+    store: "Store",
+    owner: str,
+    *,
+    page_entries: Callable[[], int],
+    is_full: Callable[[], bool],
+    on_their_way: Sequence[int] = (),
 ) -> Iterator[Part]:
     """All that waits, oldest first. `page_entries`: how many are read at once, asked before each page.
+    `is_full`: asked after each; then what is read already of a group of several rows is not read to its end.
     `on_their_way`: entries of this owner that do not wait, as they are being sent.
 
     A queue may be longer than memory should hold.
@@ -41,6 +48,8 @@ def waiting_parts(
         cut = _begin_of_last_group(rows)
         rest = rows[cut:]
         yield from _parts(rows[:cut])
+        if is_full() and len(set(map(_ROW, rest))) > 1:
+            return  # nothing is added to a full batch, and no group of several rows is joined to what is in it
     yield from _parts(rest)
 
 

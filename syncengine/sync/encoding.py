@@ -65,15 +65,16 @@ def _encoded_rows(
     """Puts and patches with bodies: what those of one kind and collection share is written once. `rows`: the entries,
     or what they were read from.
     """
-    shared = list(map(_SHARED, rows))
-    heads = {each: _head(entries[shared.index(each)], refusing) for each in set(shared)}
+    places = {shared: place for place, shared in enumerate(map(_SHARED, rows))}
+    heads = {shared: _head(entries[place], refusing) for shared, place in places.items()}
     names = _names([row[KEY] for row in rows])
+    told = zip(sequences, rows, map(heads.__getitem__, map(_SHARED, rows)), names, strict=True)
     return [
         f'{{"sequence":{sequence},"group":{row[GROUP]}{head},"key":{name},"set":{row[BODY]}}}'
         if row[BASE_VERSION] is None
         else f'{{"sequence":{sequence},"group":{row[GROUP]}{head},"base_version":{row[BASE_VERSION]},'
         f'"key":{name},"set":{row[BODY]}}}'
-        for sequence, row, head, name in zip(sequences, rows, map(heads.__getitem__, shared), names, strict=True)
+        for sequence, row, head, name in told
     ]
 
 

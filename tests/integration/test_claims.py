@@ -490,6 +490,26 @@ def test_a_compressed_push_is_one_gzip_member_of_the_same_request():
     assert json.loads(push.body())["entries"] == []
 
 
+def test_a_full_batch_does_not_read_the_next_group_to_its_end(world):
+    for prefix in "ab":
+        world.captured(*(("put", "journeys", f"{prefix}{n}", "{}", None) for n in range(400)))
+    read = []
+    world.store.connection.set_row_trace(lambda _, row: read.append(row) or row)
+    batch = world.outbox.claim("ann", entries_max=400, bytes_max=999_999)
+    world.store.connection.set_row_trace(None)
+    assert len(batch.entries) == 400
+    assert len(read) < 450
+
+
+def test_an_edit_of_a_row_in_a_full_batch_travels_in_it(world):
+    for n in range(3):
+        world.put(f"k{n}")
+    patch(world, "k1", "later")
+    batch = world.claim(entries_max=3)
+    assert [json.loads(entry.set_json).get("title") for entry in batch.entries] == ["x", "later", "x"]
+    assert world.outbox.counts().squashed == 1
+
+
 def test_the_kinds_of_the_queue_are_those_of_the_wire():
     assert {kind.value for kind in Kind} == {kind.value for kind in EntryKind}
 
@@ -501,6 +521,18 @@ def test_a_row_whose_put_is_on_its_way_is_deleted_at_the_cloud_however_it_came_a
     world.captured(("delete", "journeys", "a", None, "{}"))
     ahead = world.outbox.claim("ann", entries_max=9, bytes_max=9_999, behind=on_its_way)
     assert [entry.kind for entry in ahead.entries] == [Kind.DELETE]
+
+
+def test_a_row_that_came_and_went_is_in_no_batch_so_it_may_come_and_go_again_while_others_are_on_their_way(world):
+    came_and_went = (("put", "journeys", "v", '{"id":"v"}', None), ("delete", "journeys", "v", None, "{}"))
+    for edit in came_and_went:
+        world.captured(edit)
+    world.put("a")
+    on_its_way = world.claim()
+    for edit in came_and_went:
+        world.captured(edit)
+    ahead = world.outbox.claim("ann", entries_max=9, bytes_max=9_999, behind=on_its_way)
+    assert [[entry.row_key for entry in batch.entries] for batch in (on_its_way, ahead)] == [["a"], []]
 
 
 @pytest.mark.parametrize(
