@@ -93,6 +93,8 @@ class WorldApp:
     shapes: dict[str, Shape]
     steps: tuple[Step, ...]
     registry_at: Callable[[str], MigrationRegistry] = field(repr=False)
+    uploads: dict[str, Columns] = field(default_factory=dict)
+    """By migration, the collections of which it sends all rows of a user."""
     written: Columns = ("notes",)
     marks: str = "marks"
 

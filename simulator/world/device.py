@@ -85,7 +85,7 @@ class Device:
         self._ground = ground
         self._cloud = cloud
         self.drive = drive
-        self._ledger = ledger
+        self.ledger = ledger
         self.settings = settings
         self._encodes = encodes
         self._lane = lane
@@ -315,7 +315,7 @@ class Device:
         else:
             self._written.append((self.drive.mark() - 1, edits))
         self.note("writes", *told)
-        self._ledger.note(edits)
+        self.ledger.note(edits)
         return edits
 
     def _edit_of(self, change: Change) -> Edit:

@@ -260,6 +260,15 @@ HEROS_PATH = WorldApp(
         Step(migration="preferences-schema-v2-to-v3", version=_NEW, collections=("preferences",)),
     ),
     registry_at=_registry,
+    uploads={
+        f"{kind}-upload-{version}": names
+        for kind, names in (
+            ("journeys", ("journeys",)),
+            ("places", ("places", "dismissed_places")),
+            ("profile", ("profile", "preferences")),
+        )
+        for version in ("v2", "v3")
+    },
     written=("journeys", "places", "dismissed_places", "profile", "preferences"),
     marks="app_state",
 )

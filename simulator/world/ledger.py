@@ -1,6 +1,6 @@
 """What people wrote, written down outside of the devices: the judge of what was lost, doubled or mixed up."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -44,6 +44,9 @@ class Ledger:
 
     given_up: set[str] = field(default_factory=set)
     """Words that a person gave up: they signed out, or were wiped off a device, and had not sent them."""
+
+    uploads: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How often an app has queued all rows of a user's collection to send them."""
 
     def note(self, edits: list[Edit]) -> None:
         """The edits of one local transaction."""

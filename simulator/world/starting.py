@@ -55,6 +55,9 @@ def migrate(device: "Device", ground: Ground) -> None:
         raise device.engine.read_only.as_error()
     report = _migrated(device, ground)
     for result in report.results if report is not None else ():
+        if result.state == "queued":
+            names = device.app.uploads.get(result.migration_id, ())
+            device.ledger.uploads.update((device.user, name) for name in names)
         if not result.success and not device.is_hurt(result.failure):
             raise PromiseBroken(f"P6: {device.name} could not migrate: {result.migration_id}: {result.failure}")
 

@@ -108,7 +108,7 @@ class RowFunctionExecutor(RebuildingExecutor):
 
     def before_swap(self, work: "Work") -> None:
         if self.group_by is not None:
-            work.store.query("DROP INDEX _sync_grouping")
+            work.store.query("DROP INDEX IF EXISTS _sync_grouping")
 
     def source_columns(self, work: "Work") -> tuple[str, ...]:
         return self.old_shape(work).columns

@@ -297,6 +297,38 @@ def test_what_one_store_has_kept_is_given_to_no_other_of_the_same_app(tmp_path):
             assert down["minutes"] == minutes
 
 
+def test_a_document_goes_through_a_merge_as_a_group_of_one_unless_it_becomes_another_row(tmp_path):
+    @migration(
+        collection="walks",
+        from_version="1.0.0",
+        to_version="2.0.0",
+        table=WALKS_V2,
+        id="walks-merged",
+        group_by="title",
+        lossy=True,
+    )
+    def merged(old: list[WalkV1]) -> WalkV2:
+        """One walk of each name; a copy goes by the name of its first."""
+        first, seconds = old[0], 60 * sum(one.minutes for one in old)
+        return WalkV2(user_id=first.user_id, id=first.id.removeprefix("copy-"), name=first.title, seconds=seconds)
+
+    merging = MigrationRegistry(
+        app="walks",
+        baseline="0.0.0",
+        target="2.0.0",
+        collections=(Collection("walks"),),
+        migrations=(MIGRATIONS[0], ListedMigration("walks-merged", "1.0.0 > 2.0.0", merged)),
+        asks_for_major=False,
+    )
+    with Engine.open(tmp_path / "app.db", registry=merging, user="ann") as engine:
+        engine.migrate()
+        lifter = Lifter(engine._store, merging)
+        old = {"id": "a", "title": "t", "minutes": 2}
+        assert lifter.up("walks", old, owner="ann", start=V1) == [{"id": "a", "name": "t", "seconds": 120}]
+        with pytest.raises(NoWay, match="made another row"):
+            lifter.up("walks", {**old, "id": "copy-a"}, owner="ann", start=V1)
+
+
 # Pages.
 
 
