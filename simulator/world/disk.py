@@ -137,11 +137,15 @@ class Disks:
         return self.by_folder.get(name) if place == str(self.folder) else None
 
 
+def place_of_disks() -> Path | None:
+    """Where files lie in memory; None, for the temporary folder, where the system has no such place."""
+    return IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
+
+
 @contextmanager
 def disks(folder: Path | None = None) -> Iterator[Disks]:
     """The disks of one world, in a folder that is gone afterwards. All databases must be closed by then."""
-    where = folder or (IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None)
-    place = Path(os.path.realpath(tempfile.mkdtemp(prefix="syncengine-world-", dir=where)))
+    place = Path(os.path.realpath(tempfile.mkdtemp(prefix="syncengine-world-", dir=folder or place_of_disks())))
     found = Disks(place)
     vfs = _WorldVfs(found)
     try:

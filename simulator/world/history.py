@@ -18,6 +18,7 @@ from simulator.world.eavesdropping import overheard
 from simulator.world.faults import Faults
 from simulator.world.generated_app import generated_app
 from simulator.world.ground import Ground, PromiseBroken
+from simulator.world.installed import install
 from simulator.world.last_words import check_last_words
 from simulator.world.ledger import Ledger
 from simulator.world.network import CALM, OF_KIND, weather_of
@@ -137,7 +138,7 @@ class World:
             if not self.plan.switches_users:
                 users = users[:1]
         last = len(self.app.versions) - 1 if not self.plan.upgrades else min(1, len(self.app.versions) - 1)
-        return Device(
+        device = Device(
             name,
             ground=self.ground,
             cloud=self.cloud,
@@ -157,6 +158,9 @@ class World:
             encodes=self.plan.encodes,
             lane=self.plan.lane,
         )
+        if self.app.is_installed and name != CLONE:
+            install(device, chance)
+        return device
 
     def close(self) -> None:
         for device in self.devices:

@@ -152,6 +152,21 @@ def older_reads(plan: Plan) -> Plan:
     return replace(_only(plan), devices=3, has_weather=True, weather="repeats", restores_cloud=plan.restores_cloud)
 
 
+def heros_path(plan: Plan) -> Plan:
+    """Hero's Path and its own migrations: two devices in different versions, each with its walks, places and users."""
+    return replace(
+        plan,
+        app="heros_path",
+        devices=2,
+        upgrades=True,
+        upgrades_each=1,
+        edits_per_device=min(plan.edits_per_device, 6),
+        power_share=min(plan.power_share, 0.01),
+        batch_entries=max(plan.batch_entries, 10),
+        faults_ms=5 * 60_000,
+    )
+
+
 PROFILES: dict[str, Callable[[Plan], Plan]] = {
     "swarm": swarm,
     "partitions": partitions,
@@ -172,4 +187,5 @@ PROFILES: dict[str, Callable[[Plan], Plan]] = {
     "user_switch": user_switch,
     "device_clock_cursor": device_clock_cursor,
     "older_reads": older_reads,
+    "heros_path": heros_path,
 }

@@ -3,7 +3,8 @@
 import hashlib
 import inspect
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -14,6 +15,9 @@ from syncengine.migrate.results import CompletedMigration
 if TYPE_CHECKING:
     from syncengine.local.store import Store
     from syncengine.migrate.executor import BaseMigrationExecutor
+
+SOURCES_KEPT_MAX = 256
+"""More migrations than a start runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,14 +112,18 @@ def code_hash(executor: "BaseMigrationExecutor") -> str | None:
 
     None where a frozen app has no sources.
     """
-    code = getattr(executor, "function", type(executor))
+    code: Any = getattr(executor, "function", type(executor))
     declared = repr(getattr(executor, "changes", ()))
     # Of the engine's own kinds only what the author declares: another version of the engine is no other migration.
     is_ours = code.__module__.startswith("syncengine.")
     try:
-        rules = [f"{rule}{rule.on}{rule.constants}{inspect.getsource(rule.function)}" for rule in executor.repairs]
-        return hashlib.sha256(
-            "\n".join(["" if is_ours else inspect.getsource(code), declared, *rules]).encode()
-        ).hexdigest()
+        rules = [f"{rule}{rule.on}{rule.constants}{_source(rule.function)}" for rule in executor.repairs]
+        return hashlib.sha256("\n".join(["" if is_ours else _source(code), declared, *rules]).encode()).hexdigest()
     except (OSError, TypeError):
         return None
+
+
+@lru_cache(maxsize=SOURCES_KEPT_MAX)
+def _source(code: Any) -> str:
+    """Read once in a process: it is parsed out of its whole file, which takes milliseconds."""
+    return inspect.getsource(code)
