@@ -153,7 +153,7 @@ def older_reads(plan: Plan) -> Plan:
 
 
 def heros_path(plan: Plan) -> Plan:
-    """Hero's Path and its own migrations: two devices in different versions, each with its walks, places and users."""
+    """Hero's Path and its own migrations: two devices, their walks, places and settings."""
     return replace(
         plan,
         app="heros_path",
