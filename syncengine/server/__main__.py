@@ -11,17 +11,23 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
 
 from syncengine.clock import SystemClock, system_random
 from syncengine.errors import BackendAddressRefused, SyncEngineError
 from syncengine.server.app import create_app
 from syncengine.server.cloud import Cloud, CloudLimits
 from syncengine.server.databases import open_storage
+from syncengine.server.metrics import Metrics
+from syncengine.server.operations import OperationsPort, operations_app
+from syncengine.server.retention import Retention
 from syncengine.server.sign_in import SignIn, by_web_token
 from syncengine.server.sqlite_storage import DATABASE_NAME
 from syncengine.server.storage import DatabaseUnavailable
@@ -37,10 +43,11 @@ SERVING: Mapping[str, Any] = {
     "log_level": "warning",
     "server_header": False,
     "timeout_keep_alive": _IDLE_CONNECTION_SECONDS_MAX,
-    "timeout_graceful_shutdown": 1,
     "ws": "none",
 }
-"""How uvicorn serves; requests at work get one second to end."""
+"""How uvicorn serves."""
+STOP_SECONDS_MAX = 10
+"""So long requests at work may take to end, once the server is told to stop."""
 
 DATABASE_VARIABLE = "SYNCENGINE_DATABASE"
 """In the environment, in place of --database: other users of the machine can read a command line."""
@@ -52,13 +59,35 @@ KEEP_DAYS = 90
 class AnnouncedServer(uvicorn.Server):
     """Says on stdout where it listens, once it really does: `listening on http://127.0.0.1:8000`."""
 
+    looked_around_ms: int | None = None
+    also_says = ""
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it takes no new connections any more."""
+        return self.should_exit
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn calls it ten times a second, until it is to stop."""
+        self.looked_around_ms = SystemClock().monotonic_ms()
+        return await super().on_tick(counter)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         for each in sockets or []:
-            host, port = each.getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
-            sys.stdout.write(f"listening on http://{shown}:{port}\n")
-            sys.stdout.flush()
+            _say(f"listening on {_address_of(each)}")
+        if self.also_says:
+            _say(self.also_says)
+
+
+def _address_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,10 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(asked: argparse.Namespace, *, address: str, parser: argparse.ArgumentParser) -> int:
-    clock = SystemClock()
+    clock, metrics = SystemClock(), Metrics()
     schema_min = dict(getattr(asked, "schema_min", None) or ())
     limits = CloudLimits(user_rows_max=asked.user_rows_max, user_bytes_max=asked.user_bytes_max)
-    cloud = Cloud(open_storage(address, clock=clock), clock=clock, limits=limits, schema_min=schema_min)
+    storage = open_storage(address, clock=clock)
+    cloud = Cloud(storage, clock=clock, limits=limits, schema_min=schema_min, metrics=metrics)
     try:
         if asked.command == "add-token":
             token = cloud.add_token(UserId(asked.user), chance=system_random())
@@ -94,8 +124,7 @@ def _command(asked: argparse.Namespace, *, address: str, parser: argparse.Argume
                 f"{forgotten} rows that were deleted more than {asked.keep_days} days ago are forgotten\n"
             )
         else:
-            sign_in = _sign_in(cloud, asked, parser=parser)
-            _serve(cloud, host=asked.host, port=asked.port, token_file=asked.token_file, sign_in=sign_in)
+            _serve(cloud, asked, sign_in=_sign_in(cloud, asked, parser=parser), metrics=metrics)
     finally:
         cloud.close()
     return 0
@@ -119,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
         "--user-rows-max", type=_count, metavar="N", help="a user may have so many rows; else no limit"
     )
     parser.add_argument("--user-bytes-max", type=_count, metavar="N", help="and so many bytes of them, as JSON")
+    _operations_options(parser)
     _web_token_options(parser)
     add_token = commands.add_parser("add-token", help="print a fresh token; it cannot be shown again")
     _data_option(add_token)
@@ -129,6 +159,25 @@ def _parser() -> argparse.ArgumentParser:
         "--keep-days", type=_count, default=KEEP_DAYS, help="so long devices may stay away: %(default)s"
     )
     return parser
+
+
+def _operations_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--keep-days",
+        type=_days_or_never,
+        default=KEEP_DAYS,
+        metavar="DAYS",
+        help="rows that were deleted are remembered for so long: %(default)s; `never`: they are never forgotten",
+    )
+    parser.add_argument(
+        "--stop-seconds-max",
+        type=_count,
+        default=STOP_SECONDS_MAX,
+        metavar="N",
+        help="requests at work may take so long to end at SIGTERM: %(default)s",
+    )
+    parser.add_argument("--operations-port", type=int, metavar="PORT", help="/metrics, /healthz and /readyz; 0: any")
+    parser.add_argument("--operations-host", default="127.0.0.1", metavar="HOST", help="where: %(default)s")
 
 
 def _web_token_options(parser: argparse.ArgumentParser) -> None:
@@ -153,6 +202,10 @@ def _count(text: str) -> int:
     if count < 0:
         raise ValueError(text)
     return count
+
+
+def _days_or_never(text: str) -> int | None:
+    return None if text == "never" else _count(text)
 
 
 def _data_option(parser: argparse.ArgumentParser) -> None:
@@ -186,17 +239,39 @@ def _sign_in(cloud: Cloud, asked: argparse.Namespace, *, parser: argparse.Argume
     return by_web_token(web_tokens, cloud, device_tokens=asked.device_tokens)
 
 
-def _serve(cloud: Cloud, *, host: str, port: int, token_file: str | None, sign_in: SignIn | None) -> None:
-    """Until SIGTERM or SIGINT."""
+def _serve(cloud: Cloud, asked: argparse.Namespace, *, sign_in: SignIn | None, metrics: Metrics) -> None:
+    """Until SIGTERM or SIGINT; then requests at work end, within a bound."""
     gc.set_threshold(OBJECTS_BEFORE_COLLECTION)
-    if token_file:
-        _accept_tokens(cloud, Path(token_file).read_text(encoding="utf-8"))
-    config = uvicorn.Config(create_app(cloud, sign_in=sign_in), **SERVING)
-    with listening(host, port) as listener:
+    if asked.token_file:
+        _accept_tokens(cloud, Path(asked.token_file).read_text(encoding="utf-8"))
+    app = create_app(cloud, sign_in=sign_in, metrics=metrics)
+    config = uvicorn.Config(app, timeout_graceful_shutdown=asked.stop_seconds_max, **SERVING)
+    with ExitStack() as at_the_end:
+        listener = at_the_end.enter_context(listening(asked.host, asked.port))
+        server = AnnouncedServer(config)
+        if asked.keep_days is not None:
+            _forgetting(cloud, keep_days=asked.keep_days, until=at_the_end)
+        if asked.operations_port is not None:
+            operations = operations_app(server, cloud, metrics=metrics, clock=SystemClock())
+            place = at_the_end.enter_context(listening(asked.operations_host, asked.operations_port))
+            _answer_operations(operations, place, until=at_the_end)
+            server.also_says = f"operations on {_address_of(place)}"
         for each in (signal.SIGTERM, signal.SIGINT):
             # uvicorn ends its work first and then raises the signal again; so the database is closed too.
             signal.signal(each, _exit)
-        AnnouncedServer(config).run(sockets=[listener])
+        server.run(sockets=[listener])
+
+
+def _forgetting(cloud: Cloud, *, keep_days: int, until: ExitStack) -> None:
+    retention = Retention(partial(cloud.compact, keep_days=keep_days), clock=SystemClock())
+    retention.start()
+    until.callback(retention.stop)
+
+
+def _answer_operations(app: Starlette, listener: socket.socket, *, until: ExitStack) -> None:
+    port = OperationsPort(app, how=SERVING)
+    port.start(listener)
+    until.callback(port.stop)
 
 
 def listening(host: str, port: int) -> socket.socket:

@@ -7,7 +7,15 @@ from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from syncengine.errors import AuthRequired, BatchRefused, CursorGone, QuotaExceeded, SequenceGap
+from syncengine.clock import Clock, SystemClock
+from syncengine.errors import (
+    AuthRequired,
+    BatchRefused,
+    CursorGone,
+    QuotaExceeded,
+    SequenceGap,
+    SyncEngineError,
+)
 from syncengine.remote.json_text import write_json
 from syncengine.remote.wire import (
     NAME_LENGTH_MAX,
@@ -26,6 +34,7 @@ from syncengine.remote.wire import (
     user_mark,
 )
 from syncengine.server.cloud import Cloud
+from syncengine.server.metrics import Counted, Metrics
 from syncengine.server.openapi import openapi_text, page_html
 from syncengine.server.published_keys import KeysUnavailable
 from syncengine.server.push_reading import read_push
@@ -44,14 +53,18 @@ _HEADERS_OF_STATUS = {
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def create_app(cloud: Cloud, *, sign_in: SignIn | None = None) -> FastAPI:
+def create_app(
+    cloud: Cloud, *, sign_in: SignIn | None = None, metrics: Metrics | None = None, clock: Clock | None = None
+) -> FastAPI:
     """The cloud as an ASGI app. The caller closes the cloud after the app has stopped.
 
-    `sign_in` says whose a token is; without it, the cloud's own device tokens.
+    `sign_in` says whose a token is; without it, the cloud's own device tokens. `metrics` counts the requests.
     """
     user_of = sign_in or cloud.user_of
+    metrics = metrics or Metrics()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    _answer_errors_by_the_protocol(app)
+    app.add_middleware(Counted, metrics=metrics, clock=clock or SystemClock())
+    _answer_errors_by_the_protocol(app, metrics)
 
     @app.get("/v1/health")
     async def health(request: Request) -> Response:
@@ -194,10 +207,11 @@ def _refusal(
     return _answer(ErrorAnswer(error=refusal), status=status)
 
 
-def _answer_errors_by_the_protocol(app: FastAPI) -> None:
+def _answer_errors_by_the_protocol(app: FastAPI, metrics: Metrics) -> None:
     """Every status other than 200 has an ErrorAnswer and the protocol's header."""
 
     async def answer_error(_: Request, error: Exception) -> Response:
+        metrics.refused(_code_of(error))
         return _answer_to_error(error)
 
     for kind in (
@@ -214,37 +228,54 @@ def _answer_errors_by_the_protocol(app: FastAPI) -> None:
         app.add_exception_handler(kind, answer_error)
 
 
-def _answer_to_error(error: Exception) -> Response:
+def _code_of(error: Exception) -> str:
     match error:
         case RequestRefused():
-            answer = _refusal(error.status, code=error.code, message=error.message)
+            return error.code
+        case AuthRequired():
+            return WRONG_USER
+        case SyncEngineError():
+            return error.code()
+        case DatabaseUnavailable():
+            return "database_unavailable"
+        case HTTPException():
+            return "no_such_call"
+        case _:
+            return "server_failed"
+
+
+def _answer_to_error(error: Exception) -> Response:
+    code = _code_of(error)
+    match error:
+        case RequestRefused():
+            answer = _refusal(error.status, code=code, message=error.message)
             answer.headers.update(_HEADERS_OF_STATUS.get(error.status, {}))
             return answer
         case AuthRequired():
-            return _refusal(403, code=WRONG_USER, message=error.what)
+            return _refusal(403, code=code, message=error.what)
         case SequenceGap():
-            return _refusal(409, code=error.code(), message=error.what, expected=error.expected)
+            return _refusal(409, code=code, message=error.what, expected=error.expected)
         case CursorGone():
             return _refusal(
                 410,
-                code=error.code(),
+                code=code,
                 message=error.what,
                 reason="below_floor" if error.reason == "below_floor" else "other_epoch",
             )
         case DatabaseUnavailable():
-            answer = _refusal(503, code="database_unavailable", message="The database cannot be reached now.")
+            answer = _refusal(503, code=code, message="The database cannot be reached now.")
             answer.headers.update(_HEADERS_OF_STATUS[503])
             return answer
         case BatchRefused():
-            return _refusal(error.status, code=error.code(), message=error.what)
+            return _refusal(error.status, code=code, message=error.what)
         case QuotaExceeded():
-            answer = _refusal(507, code=error.code(), message=error.what)
+            answer = _refusal(507, code=code, message=error.what)
             answer.headers["Retry-After"] = str(RETRY_AFTER_MS // 1000)
             return answer
         case HTTPException():
-            answer = _refusal(error.status_code, code="no_such_call", message="Protocol 1 has no such call.")
+            answer = _refusal(error.status_code, code=code, message="Protocol 1 has no such call.")
             # Of 405: which methods there are (RFC 9110, section 15.5.6).
             answer.headers.update(error.headers or {})
             return answer
         case _:
-            return _refusal(500, code="server_failed", message="The server failed; nothing was changed.")
+            return _refusal(500, code=code, message="The server failed; nothing was changed.")

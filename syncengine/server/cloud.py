@@ -5,7 +5,7 @@ The server calls it from its request handlers and the simulator calls it directl
 
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import orjson
@@ -35,6 +35,7 @@ from syncengine.remote.wire import (
 from syncengine.server.changes import ChangesPage, PageHead, Reached, as_text, as_values, read_changes
 from syncengine.server.cursor import Position, Standing, read_cursor, standing, written_cursor
 from syncengine.server.judge import entry_fault
+from syncengine.server.metrics import Metrics
 from syncengine.server.push_reading import Entry, Push, RowEntry, push_of
 from syncengine.server.quota import Tally, refuse_over_quota
 from syncengine.server.receipts import Receipt, told
@@ -87,10 +88,12 @@ class Cloud:
         clock: Clock,
         limits: CloudLimits | None = None,
         schema_min: Mapping[str, SchemaVersion] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """`schema_min`: by app, the lowest schema version that may still read; older ones hand over their queues."""
         self.limits = limits or CloudLimits()
         self._schema_min = schema_min or {}
+        self._metrics = metrics or Metrics()
         self._storage = storage
         self._clock = clock
         self._cursor_key = storage.cursor_key()
@@ -112,6 +115,10 @@ class Cloud:
     def user_of(self, token: str) -> UserId | None:
         """Whose token it is; None for nobody's."""
         return self._storage.user_of_token(_hashed(token))
+
+    def is_there(self) -> bool:
+        """Whether the database answers, and is still the one that was opened. Raises what the database raises."""
+        return self._storage.cursor_key() == self._cursor_key
 
     def health(self, nonce: str) -> HealthAnswer:
         """The nonce back: only a server that is really there can know it."""
@@ -203,10 +210,19 @@ class Cloud:
             )
         return rows, False
 
-    def compact(self, *, keep_days: int) -> int:
-        """Forget rows that were deleted more than so many days ago; how many. Cursors from before read anew."""
+    def compact(self, *, keep_days: int, is_over: Callable[[], bool] = lambda: False) -> int:
+        """Forget rows that were deleted more than so many days ago; how many. Cursors from before read anew.
+
+        Ends early, between two users, when `is_over`.
+        """
         before_ms = self._clock.now_ms() - keep_days * _DAY_MS
-        return sum(self._compact(user, before_ms=before_ms) for user in self._storage.users())
+        forgotten = 0
+        for user in self._storage.users():
+            if is_over():
+                break
+            forgotten += self._compact(user, before_ms=before_ms)
+        self._metrics.forgot(forgotten)
+        return forgotten
 
     def _compact(self, user: UserId, *, before_ms: int) -> int:
         def forget_some(stored: Transaction) -> int:
@@ -239,7 +255,9 @@ class Cloud:
         if len(push.entries) > self.limits.entries_max:
             raise BatchRefused(f"A push holds at most {self.limits.entries_max} entries.", status=413)
         lane = Lane(user=user, device=push.device, epoch=push.epoch)
-        return self._storage.write(user, lambda stored: self._push_in(stored, lane, push))
+        pushed = self._storage.write(user, lambda stored: self._push_in(stored, lane, push))
+        self._metrics.pushed(pushed.results)
+        return pushed
 
     def _push_in(self, stored: Transaction, lane: Lane, push: Push) -> Pushed:
         entries = push.entries

@@ -47,6 +47,9 @@ class ServerProcess:
             self.kill()
             raise AssertionError(f"the server did not start: {line!r} {self.stderr!r}")
         self.url = line.removeprefix("listening on ").strip()
+        self.operations_url = ""
+        if "--operations-port" in self._options:
+            self.operations_url = self._process.stdout.readline().removeprefix("operations on ").strip()
 
     def sign_in(self, user: str) -> str:
         """A token for this user, made beside the running server as the command line does."""
@@ -80,14 +83,22 @@ class ServerProcess:
         """SIGTERM; the exit status."""
         return self._end(signal.SIGTERM)
 
+    def tell_to_stop(self) -> None:
+        """SIGTERM, without waiting for the end; `wait` does."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> int:
+        """For the end; the exit status."""
+        _, self.stderr = self._process.communicate(timeout=30)
+        return self._process.returncode
+
     def kill(self) -> int:
         """SIGKILL: no code of the server runs any more."""
         return self._end(signal.SIGKILL)
 
     def _end(self, with_signal: signal.Signals) -> int:
         self._process.send_signal(with_signal)
-        _, self.stderr = self._process.communicate(timeout=30)
-        return self._process.returncode
+        return self.wait()
 
     def __enter__(self) -> "ServerProcess":
         return self

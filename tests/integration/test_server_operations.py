@@ -1,0 +1,347 @@
+"""What whoever runs a server needs: numbers without anybody's data, health, an end in order, and forgetting."""
+
+import asyncio
+import json
+import logging
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from syncengine.clock import SystemClock
+from syncengine.errors import BackendUnreachable, SyncEngineError
+from syncengine.server.metrics import CONTENT_TYPE, Metrics
+from syncengine.server.operations import SILENT_MS_MAX, operations_app
+from syncengine.server.receipts import Receipt
+from syncengine.server.retention import EVERY_MS, Retention
+from tests.conformance.device_requests import delete, hello, patch, pull, push, put, rows
+from tests.conformance.server_process import ServerProcess
+
+OPERATIONS = ("--operations-port", "0")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    with ServerProcess(tmp_path / "cloud", *OPERATIONS) as running:
+        yield running
+
+
+def asked(server: ServerProcess, path: str) -> httpx.Response:
+    return httpx.get(server.operations_url + path, trust_env=False)
+
+
+def numbers(server: ServerProcess) -> dict[str, float]:
+    """By name and labels, as Prometheus reads them."""
+    answer = asked(server, "/metrics")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, CONTENT_TYPE)
+    lines = [line for line in answer.text.splitlines() if not line.startswith("#")]
+    for line in lines:
+        assert re.fullmatch(r'[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? [0-9.]+', line), line
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+# Metrics -----------------------------------------------------------------------------------------------------------
+
+
+def test_requests_entries_and_refusals_are_counted(server: ServerProcess) -> None:
+    ann = server.backend(server.sign_in("ann"))
+    ann.hello(hello())
+    ann.push(push(put(1, "a", {"n": 1}), put(2, "b", {"n": 1}), patch(3, "gone", {})))
+    ann.push(push(put(1, "a", {"n": 1})))
+    with pytest.raises(SyncEngineError):
+        ann.push(push(put(9, "a", {"n": 1})))
+    httpx.post(f"{server.url}/v1/hello", json={}, trust_env=False)
+    httpx.get(f"{server.url}/made/up", trust_env=False)
+    found = numbers(server)
+    assert found['syncengine_requests_total{call="push",status="200"}'] == 2
+    assert found['syncengine_requests_total{call="push",status="409"}'] == 1
+    assert found['syncengine_requests_total{call="hello",status="401"}'] == 1
+    assert found['syncengine_requests_total{call="other",status="404"}'] == 1
+    assert found['syncengine_entries_total{status="applied"}'] == 2
+    assert found['syncengine_entries_total{status="rejected"}'] == 1
+    assert found['syncengine_entries_total{status="duplicate"}'] == 1
+    assert {name: each for name, each in found.items() if "refusals" in name} == {
+        'syncengine_refusals_total{code="no_such_call"}': 1,
+        'syncengine_refusals_total{code="sequence_gap"}': 1,
+        'syncengine_refusals_total{code="unauthorized"}': 1,
+    }
+    assert found["syncengine_requests_in_flight"] == 0
+    assert found['syncengine_request_seconds_bucket{call="push",le="+Inf"}'] == 3
+    assert found['syncengine_request_seconds_count{call="push"}'] == 3
+
+
+def test_no_name_of_anybody_is_in_the_numbers(server: ServerProcess) -> None:
+    token = server.sign_in("canary-user")
+    backend = server.backend(token)
+    backend.push(push(put(1, "canary-key", {"canary": 1}), user="canary-user", device="canary-device"))
+    backend.rows(rows(user="canary-user", collection="canary_rows"))
+    httpx.get(f"{server.url}/canary/{token}?canary=1", trust_env=False)
+    httpx.request("CANARY", f"{server.url}/v1/push", trust_env=False)
+    text = asked(server, "/metrics").text
+    assert "canary" not in text.lower()
+    assert token not in text
+
+
+def test_each_answer_is_in_one_bucket_and_in_all_larger_ones() -> None:
+    metrics = Metrics()
+    for took_ms in (0, 5, 6, 40_000):
+        metrics.begun()
+        metrics.ended("push", status=200, took_ms=took_ms)
+    metrics.pushed([("applied", Receipt(1, "applied", "t", 1, entries=500))])
+    text = metrics.text()
+    counts = dict(re.findall(r'bucket\{call="push",le="([^"]+)"\} (\d+)', text))
+    assert (counts["0.005"], counts["0.01"], counts["30.0"], counts["+Inf"]) == ("2", "3", "3", "4")
+    assert 'syncengine_request_seconds_sum{call="push"} 40.011' in text
+    assert 'syncengine_entries_total{status="applied"} 500' in text
+
+
+def test_the_numbers_and_health_are_not_on_the_port_of_the_users(server: ServerProcess) -> None:
+    for path in ("/metrics", "/healthz", "/readyz"):
+        assert httpx.get(server.url + path, trust_env=False).status_code == 404
+    assert urlsplit(server.operations_url).hostname == "127.0.0.1"
+
+
+# Health ------------------------------------------------------------------------------------------------------------
+
+
+class Serving:
+    """A server by hand."""
+
+    is_stopping = False
+    looked_around_ms: int | None = None
+
+
+class Database:
+    """One that answers as it is told to."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[], bool] = lambda: True
+        self.asked = 0
+
+    def is_there(self) -> bool:
+        self.asked += 1
+        return self.answer()
+
+
+def app_of(serving: Serving, database: Database) -> Starlette:
+    return operations_app(serving, database, metrics=Metrics(), clock=SystemClock())
+
+
+def client_of(app: Starlette) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://operations")
+
+
+def told(serving: Serving, database: Database) -> dict[str, tuple[int, str]]:
+    async def ask() -> dict[str, tuple[int, str]]:
+        async with client_of(app_of(serving, database)) as client:
+            answers = {path: await client.get(path) for path in ("/healthz", "/readyz")}
+        return {path: (answer.status_code, answer.text.strip()) for path, answer in answers.items()}
+
+    return asyncio.run(ask())
+
+
+def test_a_running_server_is_alive_and_ready(server: ServerProcess) -> None:
+    assert (asked(server, "/healthz").status_code, asked(server, "/healthz").text) == (200, "alive\n")
+    assert (asked(server, "/readyz").status_code, asked(server, "/readyz").text) == (200, "ready\n")
+
+
+def test_a_server_that_has_not_begun_or_hangs_or_ends_says_so() -> None:
+    serving, database = Serving(), Database()
+    assert told(serving, database) == {"/healthz": (200, "alive"), "/readyz": (503, "starting")}
+    serving.looked_around_ms = SystemClock().monotonic_ms() - SILENT_MS_MAX - 1
+    assert told(serving, database)["/healthz"] == (503, "hangs")
+    serving.is_stopping = True
+    assert told(serving, database) == {"/healthz": (200, "alive"), "/readyz": (503, "stopping")}
+
+
+def fails() -> bool:
+    raise OSError("canary: the disk is gone")
+
+
+@pytest.mark.parametrize("answer", [lambda: False, fails], ids=["another", "gone"])
+def test_a_server_without_its_database_is_alive_and_not_ready(answer: Callable[[], bool]) -> None:
+    serving, database = Serving(), Database()
+    serving.looked_around_ms = SystemClock().monotonic_ms()
+    database.answer = answer
+    assert told(serving, database) == {
+        "/healthz": (200, "alive"),
+        "/readyz": (503, "the database does not answer"),
+    }
+
+
+def test_a_database_that_hangs_is_asked_once_and_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncengine.server.operations.READY_SECONDS_MAX", 0.1)
+    serving, database, goes_on = Serving(), Database(), threading.Event()
+    serving.looked_around_ms = SystemClock().monotonic_ms()
+    database.answer = lambda: goes_on.wait(20)
+
+    async def ask() -> list[int]:
+        async with client_of(app_of(serving, database)) as client:
+            found = [(await client.get("/readyz")).status_code for _ in range(3)]
+            assert database.asked == 1
+            goes_on.set()
+            await asyncio.sleep(0.3)
+            return [*found, (await client.get("/readyz")).status_code]
+
+    assert asyncio.run(ask()) == [503, 503, 503, 200]
+
+
+def until(found: Callable[[], object]) -> None:
+    over = time.monotonic() + 20
+    while not found():
+        assert time.monotonic() < over
+        time.sleep(0.02)
+
+
+# The end -----------------------------------------------------------------------------------------------------------
+
+
+class SlowPush:
+    """A push whose body is sent in two halves, by hand."""
+
+    def __init__(self, server: ServerProcess, token: str, request: object) -> None:
+        body = json.dumps(request.model_dump(exclude_none=True, mode="json")).encode()  # type: ignore[attr-defined] - a model
+        place = urlsplit(server.url)
+        head = (
+            f"POST /v1/push HTTP/1.1\r\nHost: cloud\r\nAuthorization: Bearer {token}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        self._rest = body[len(body) // 2 :]
+        self._socket = socket.create_connection((place.hostname, place.port), timeout=20)
+        self._socket.sendall(head.encode() + body[: len(body) // 2])
+
+    def end(self) -> bytes:
+        """The other half; the whole answer."""
+        self._socket.sendall(self._rest)
+        return self.heard()
+
+    def heard(self) -> bytes:
+        """What comes until the server closes."""
+        heard = b""
+        with self._socket:
+            while part := self._socket.recv(65_536):
+                heard += part
+        return heard
+
+
+def test_a_push_on_its_way_when_the_server_is_told_to_stop_is_done_and_answered(server: ServerProcess) -> None:
+    token = server.sign_in("ann")
+    request = push(put(1, "a", {"n": 1}), put(2, "b", {"n": 2}))
+    slow = SlowPush(server, token, request)
+    until(lambda: numbers(server)["syncengine_requests_in_flight"] == 1)
+    server.tell_to_stop()
+    until(lambda: asked(server, "/readyz").text == "stopping\n")
+    assert asked(server, "/healthz").status_code == 200
+    with pytest.raises(BackendUnreachable):
+        server.backend(token).hello(hello())  # nobody new is let in
+    answer = slow.end()
+    assert b" 200 OK" in answer
+    assert b'"device_seq":2' in answer
+    assert server.wait() == 0
+    assert "Traceback" not in server.stderr
+    assert [file.name for file in server.folder.iterdir()] == ["cloud.db"], "it was not closed"
+    server.start()
+    again = server.backend(token).push(request)
+    assert [result.status for result in again.results] == ["duplicate", "duplicate"]
+    assert {row.key: row.version for row in server.backend(token).rows(rows()).rows} == {"a": 1, "b": 2}
+
+
+def test_a_push_that_takes_too_long_is_cut_off_and_is_done_once_when_it_comes_again(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "cloud", *OPERATIONS, "--stop-seconds-max", "1") as server:
+        token = server.sign_in("ann")
+        request = push(put(1, "a", {"n": 1, "text": "canary"}))
+        slow = SlowPush(server, token, request)
+        until(lambda: numbers(server)["syncengine_requests_in_flight"] == 1)
+        server.tell_to_stop()
+        assert server.wait() == 0
+        assert slow.heard().startswith(b"HTTP/1.1 500 ")  # a device waits, and sends it again
+        assert "canary" not in server.stderr
+        assert [file.name for file in server.folder.iterdir()] == ["cloud.db"], "it was not closed"
+        server.start()
+        assert server.backend(token).hello(hello()).device_seq == 0
+        assert [result.status for result in server.backend(token).push(request).results] == ["applied"]
+
+
+# Forgetting --------------------------------------------------------------------------------------------------------
+
+
+def test_a_running_server_forgets_what_was_deleted_long_ago(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "cloud", *OPERATIONS, "--keep-days", "0") as server:
+        token = server.sign_in("ann")
+        server.backend(token).push(push(put(1, "a", {}), put(2, "b", {}), delete(3, "a")))
+        server.stop()
+        server.start()
+        until(lambda: numbers(server)["syncengine_rows_forgotten_total"] == 1)
+        ann = server.backend(token)
+        assert ann.hello(hello()).floor == 3
+        assert [item.key for item in ann.pull(pull()).items] == ["b"]
+
+
+@pytest.mark.parametrize("keep", ["never", "90"])
+def test_a_server_forgets_nothing_before_its_time(tmp_path: Path, keep: str) -> None:
+    with ServerProcess(tmp_path / "cloud", "--keep-days", keep) as server:
+        token = server.sign_in("ann")
+        server.backend(token).push(push(put(1, "a", {}), delete(2, "a")))
+        server.stop()
+        server.start()
+        time.sleep(0.5)
+        assert [item.key for item in server.backend(token).pull(pull()).items] == ["a"]
+
+
+class LeapingClock(SystemClock):
+    """A wait is over at once, and is noted."""
+
+    def __init__(self) -> None:
+        self.waited: list[int] = []
+
+    def wait(self, event: threading.Event, wait_ms: int) -> bool:
+        self.waited.append(wait_ms)
+        return len(self.waited) == 3 or event.is_set()
+
+
+def test_forgetting_is_done_each_day_also_after_one_that_failed(caplog: pytest.LogCaptureFixture) -> None:
+    clock, days = LeapingClock(), []
+
+    def forget(*, is_over: Callable[[], bool]) -> int:
+        days.append(is_over())
+        if len(days) == 2:
+            raise OSError("canary")
+        return 0
+
+    with caplog.at_level(logging.ERROR):
+        retention = Retention(forget, clock=clock)
+        retention.start()
+        until(lambda: len(clock.waited) == 3)
+        retention.stop()
+    assert (days, clock.waited) == ([False] * 3, [EVERY_MS] * 3)
+    assert [record.error for record in caplog.records] == ["OSError"]  # type: ignore[attr-defined] - put there by extra=
+    assert "canary" not in caplog.text
+
+
+def test_forgetting_ends_when_the_server_does() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def forget(*, is_over: Callable[[], bool]) -> int:
+        begun.set()
+        until(is_over)
+        ended.set()
+        return 0
+
+    retention = Retention(forget, clock=SystemClock())
+    retention.start()
+    assert begun.wait(10)
+    retention.stop()
+    assert ended.is_set()
+
+
+@pytest.mark.parametrize("options", [["--keep-days", "-1"], ["--stop-seconds-max", "x"], ["--user-rows-max", "-3"]])
+def test_an_option_that_makes_no_sense_is_refused(tmp_path: Path, options: list[str]) -> None:
+    with pytest.raises(AssertionError, match="error: argument"):
+        ServerProcess(tmp_path / "cloud", *options)
