@@ -102,6 +102,10 @@ class Cloud:
         """Wait for the calls at work, then close the database."""
         self._storage.close()
 
+    def welcome(self, user: UserId) -> None:
+        """Make known a user whom somebody else vouches for; a known one stays as he is."""
+        self._storage.welcome(user)
+
     def add_token(self, user: UserId, *, chance: random.Random) -> str:
         """A fresh token of this user, who is made when new. Only its hash is kept: it cannot be shown again."""
         token = f"{chance.getrandbits(256):064x}"

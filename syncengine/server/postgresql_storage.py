@@ -99,6 +99,13 @@ class PostgresqlStorage:
 
         return bytes.fromhex(self._again(look))
 
+    def welcome(self, user: UserId) -> None:
+        def add(connection: Connection) -> None:
+            connection.execute(text_of("be_tenant"), {"tenant": user})
+            connection.execute(text_of("add_tenant"), {"tenant": user, "server_epoch": self._clock.now_ms()})
+
+        self._again(add)
+
     def add_token(self, user: UserId, *, token_hash: str) -> None:
         def add(connection: Connection) -> None:
             now_ms = self._clock.now_ms()

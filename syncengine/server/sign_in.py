@@ -29,15 +29,10 @@ def by_web_token(web_tokens: JudgesTokens, cloud: Cloud, *, device_tokens: bool 
             return cloud.user_of(token) if device_tokens else None
         user = web_tokens.user_of(token)
         if user is not None and user not in seen:
-            _welcome(cloud, user)
+            cloud.welcome(user)
             if len(seen) >= KNOWN_USERS_MAX:
                 seen.clear()
             seen[user] = None
         return user
 
     return user_of
-
-
-def _welcome(cloud: Cloud, user: UserId) -> None:
-    """Make the user known. The token given is none that could come: a header's value ends before a line's end."""
-    cloud.accept_token(user, token=f"signed in by a web token: {user}\n")

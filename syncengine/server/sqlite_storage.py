@@ -112,6 +112,10 @@ class SqliteStorage:
         with self._lock:
             return bytes.fromhex(self._run("cursor_key")[0][0])
 
+    def welcome(self, user: UserId) -> None:
+        with self._writing():
+            self._run("add_tenant", tenant=user, server_epoch=self._clock.now_ms())
+
     def add_token(self, user: UserId, *, token_hash: str) -> None:
         with self._writing():
             self._run("add_tenant", tenant=user, server_epoch=self._clock.now_ms())

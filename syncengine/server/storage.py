@@ -191,6 +191,10 @@ class Storage(Protocol):
         """What signs this database's cursors; the same for whoever opens it."""
         ...
 
+    def welcome(self, user: UserId) -> None:
+        """Make the user known, if new."""
+        ...
+
     def add_token(self, user: UserId, *, token_hash: str) -> None:
         """Make the user known, if new, with one more token; the same one again changes nothing."""
         ...

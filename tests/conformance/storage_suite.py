@@ -92,6 +92,17 @@ class StorageSuite:
         assert storage.user_of_token("hash of nobody's") is None
         assert storage.users() == [ANN, BOB]
 
+    def test_a_user_is_welcome_without_a_token_and_a_known_one_stays_where_he_is(self, storage: Storage) -> None:
+        cleo = UserId("cleo")
+        for _ in range(2):
+            storage.welcome(cleo)
+            written(storage, {WALK: row(1)}, user=cleo)
+        assert storage.users() == [ANN, BOB, cleo]
+        first = storage.read(cleo, lambda stored: stored.tenant(cleo))
+        storage.welcome(cleo)
+        assert storage.read(cleo, lambda stored: stored.tenant(cleo)) == first
+        assert read_at(storage, WALK) == {}
+
     def test_whoever_opens_the_database_signs_cursors_alike(
         self, storage: Storage, open_storage: OpenStorage
     ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -236,3 +237,35 @@ def test_the_servers_answer_is_507_with_a_wait_and_no_contents(tmp_path: Path) -
         with pytest.raises(QuotaExceeded) as refused:
             server.backend(token).push(push(put(1, "a", {"canary": "canary"})))
         assert refused.value.retry_after_ms == 300_000
+
+
+def test_two_servers_at_once_give_one_user_no_more_than_there_is(database: str, tmp_path: Path) -> None:
+    room, each = 12, 20
+    options = ("--user-rows-max", str(room))
+    with (
+        ServerProcess(tmp_path / "a", *options, database=database) as one,
+        ServerProcess(tmp_path / "b", *options, database=database) as other,
+    ):
+        token = one.sign_in("ann")
+        taken: list[str] = []
+
+        def push_all(server: ServerProcess, device: str) -> None:
+            backend, sequence = server.backend(token), 1
+            for number in range(each):
+                try:
+                    backend.push(push(put(sequence, f"{device}-{number}", {"n": number}), device=device))
+                except QuotaExceeded:
+                    continue
+                sequence += 1
+                taken.append(f"{device}-{number}")
+
+        writers = [
+            threading.Thread(target=push_all, args=(server, device)) for server, device in ((one, "a"), (other, "b"))
+        ]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        page = other.backend(token).rows(rows())
+        assert len(taken) == room
+        assert sorted(row.key for row in page.rows) == sorted(taken)

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import hashlib
 import itertools
 import json
 import os
@@ -20,7 +21,7 @@ import orjson
 import pytest
 
 from syncengine.clock import SystemClock
-from syncengine.errors import BackendUnavailable, BackendUnreachable, BatchRefused, StoreSuperseded
+from syncengine.errors import AuthRequired, BackendUnavailable, BackendUnreachable, BatchRefused, StoreSuperseded
 from syncengine.local.connection import open_server_db
 from syncengine.local.statements import statements
 from syncengine.remote.http_backend import HttpBackend
@@ -250,6 +251,35 @@ def test_every_other_path_is_404_by_the_protocol(server: ServerProcess, path: st
     assert answer.headers["Syncengine-Protocol"] == "1"
 
 
+def test_users_of_device_tokens_see_their_own_canaries_and_no_byte_of_the_others(server: ServerProcess) -> None:
+    users = ["canary-1", "CANARY-1", "canary-1 ", "canary-11", "canary_1", "cänary-1", "canary-1%"]
+    tokens = {user: server.sign_in(user) for user in users}
+    canaries = {user: f"feathers-of-{number:02d}" for number, user in enumerate(users)}
+    for user in users:
+        body = {"text": canaries[user]}
+        server.backend(tokens[user]).push(push(put(1, "same-key", body), user=user))
+    for user in users:
+        everything = all_answers(server.url, user, token=tokens[user])
+        assert [other for other in users if canaries[other].encode() in everything] == [user]
+        for other in users:
+            with contextlib.suppress(AuthRequired):
+                server.backend(tokens[user]).pull(pull(user=other))
+                assert other == user
+
+
+def all_answers(url: str, user: str, *, token: str) -> bytes:
+    """To each call that reads, as this user."""
+    asked = {"request_id": "r", "user": user, "device": "phone", "collection": "journeys"}
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False) as client:
+        answers = [
+            client.get("/v1/pull", params={name: asked[name] for name in ("request_id", "user", "device")}),
+            client.get("/v1/rows", params={name: asked[name] for name in ("request_id", "user", "collection")}),
+            client.post("/v1/hello", json=hello(user=user).model_dump(exclude_none=True)),
+        ]
+    assert [each.status_code for each in answers] == [200] * 3
+    return b"".join(each.content for each in answers)
+
+
 def test_a_token_of_one_user_is_not_a_prefix_pass_to_another(server: ServerProcess) -> None:
     token = server.sign_in("ann")
     for wrong in (token[:-1], token.upper(), token + "0", "none"):
@@ -395,6 +425,8 @@ def test_the_database_is_private_and_holds_no_token(cloud: Cloud, tmp_path: Path
     files = list((tmp_path / "data").iterdir())
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
     assert all(token.encode() not in file.read_bytes() for file in files)
+    hashed = hashlib.sha256(token.encode()).hexdigest()
+    assert any(hashed.encode() in file.read_bytes() for file in files)
 
 
 def test_the_command_line_prints_a_token_that_works(server: ServerProcess) -> None:

@@ -3,11 +3,12 @@
 import asyncio
 import json
 import logging
+import random
 import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,10 +18,14 @@ from starlette.applications import Starlette
 
 from syncengine.clock import SystemClock
 from syncengine.errors import BackendUnreachable, SyncEngineError
+from syncengine.server.app import create_app
+from syncengine.server.cloud import Cloud
 from syncengine.server.metrics import CONTENT_TYPE, Metrics
 from syncengine.server.operations import SILENT_MS_MAX, operations_app
 from syncengine.server.receipts import Receipt
 from syncengine.server.retention import EVERY_MS, Retention
+from syncengine.server.sqlite_storage import SqliteStorage
+from syncengine.vocabulary import UserId
 from tests.conformance.device_requests import delete, hello, patch, pull, push, put, rows
 from tests.conformance.server_process import ServerProcess
 
@@ -253,6 +258,22 @@ def test_a_push_on_its_way_when_the_server_is_told_to_stop_is_done_and_answered(
     assert {row.key: row.version for row in server.backend(token).rows(rows()).rows} == {"a": 1, "b": 2}
 
 
+def test_a_server_on_postgresql_ends_in_the_same_order(database: str, tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, *OPERATIONS, database=database) as server:
+        token = server.sign_in("ann")
+        request = push(put(1, "a", {"n": 1}))
+        slow = SlowPush(server, token, request)
+        until(lambda: numbers(server)["syncengine_requests_in_flight"] == 1)
+        assert asked(server, "/readyz").text == "ready\n"
+        server.tell_to_stop()
+        until(lambda: asked(server, "/readyz").text == "stopping\n")
+        assert b'"device_seq":1' in slow.end()
+        assert server.wait() == 0
+        assert "Traceback" not in server.stderr
+        server.start()
+        assert [result.status for result in server.backend(token).push(request).results] == ["duplicate"]
+
+
 def test_a_push_that_takes_too_long_is_cut_off_and_is_done_once_when_it_comes_again(tmp_path: Path) -> None:
     with ServerProcess(tmp_path / "cloud", *OPERATIONS, "--stop-seconds-max", "1") as server:
         token = server.sign_in("ann")
@@ -267,6 +288,34 @@ def test_a_push_that_takes_too_long_is_cut_off_and_is_done_once_when_it_comes_ag
         server.start()
         assert server.backend(token).hello(hello()).device_seq == 0
         assert [result.status for result in server.backend(token).push(request).results] == ["applied"]
+
+
+# A request that takes too long -------------------------------------------------------------------------------------
+
+
+def test_a_body_that_comes_too_slowly_is_408_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncengine.server.request_body.BODY_WAIT_SECONDS_MAX", 0.2)
+    clock, metrics = SystemClock(), Metrics()
+    cloud = Cloud(SqliteStorage(str(tmp_path), clock=clock), clock=clock)
+    token = cloud.add_token(UserId("ann"), chance=random.Random(1))
+
+    async def dripping() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.05)
+
+    async def ask() -> httpx.Response:
+        app = create_app(cloud, metrics=metrics)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://cloud") as client:
+            head = {"Authorization": f"Bearer {token}"}
+            return await client.post("/v1/push", content=dripping(), headers=head)
+
+    answer = asyncio.run(ask())
+    cloud.close()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (408, "too_slow")
+    assert 'syncengine_refusals_total{code="too_slow"} 1' in metrics.text()
 
 
 # Forgetting --------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import httpx
 import jwt
 import pytest
@@ -320,6 +321,22 @@ def test_users_see_their_own_canaries_and_no_byte_of_the_others(server: ServerPr
         everything = _all_answers(server.url, user)
         assert canaries[user].encode() in everything
         assert [other for other in users if other != user and canaries[other].encode() in everything] == []
+
+
+def test_the_first_request_of_a_user_works_whatever_it_is_and_leaves_no_token(tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_bytes(KEYS)
+    options = ("--jwks", str(tmp_path / "keys.json"), "--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE)
+    with ServerProcess(tmp_path / "cloud", *options) as running:
+        first = {
+            "hello": lambda backend: backend.hello(hello(user="hello")).device_seq,
+            "push": lambda backend: backend.push(push(put(1, "a", {}), user="push")).device_seq,
+            "pull": lambda backend: len(backend.pull(pull(user="pull")).items),
+            "rows": lambda backend: len(backend.rows(rows(user="rows")).rows),
+        }
+        assert [call(running.backend(issuer.token(user))) for user, call in first.items()] == [0, 1, 0, 0]
+    with apsw.Connection(str(tmp_path / "cloud" / "cloud.db")) as database:
+        assert database.execute("SELECT count(*) FROM token").get == 0
+        assert database.execute("SELECT group_concat(tenant) FROM tenant").get == "hello,pull,push,rows"
 
 
 def _all_answers(url: str, user: str) -> bytes:
