@@ -35,7 +35,7 @@ def sends_back_what_it_reads(surgery: Surgery) -> None:
     """Capture goes on while a page is written."""
     from contextlib import nullcontext
 
-    surgery.replace(APPLY, "writing_uncaptured", lambda store, collections: nullcontext())
+    surgery.replace(APPLY, "writing_uncaptured", lambda store, collections, **_: nullcontext())
 
 
 def passes_over_deletions(surgery: Surgery) -> None:

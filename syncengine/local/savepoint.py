@@ -34,11 +34,14 @@ class Transaction:
 
     Inside another transaction of the same store it joins that one: the outer end decides.
     `durable` means that the commit has reached the disk before the block ends, whatever the store's setting.
+    `undo_in_memory`: what SQLite keeps to undo a statement by, a copy of each page that it changes, never goes to a
+    file of its own, however much it is; for those whose statements are of a bounded size.
     """
 
-    def __init__(self, store: Store, *, durable: bool) -> None:
+    def __init__(self, store: Store, *, durable: bool, undo_in_memory: bool = False) -> None:
         self._store = store
         self._durable = durable
+        self._undo_in_memory = undo_in_memory
         self._outermost = False
 
     def __enter__(self) -> None:
@@ -60,9 +63,11 @@ class Transaction:
             if self._durable:
                 # Only possible outside a transaction, which is where we are.
                 connection.execute("PRAGMA synchronous = FULL")
+            if self._undo_in_memory:
+                connection.execute("PRAGMA temp_store = MEMORY")
             connection.execute("BEGIN IMMEDIATE")
         except apsw.Error as error:
-            self._restore_synchronous()
+            self._restore_settings()
             raise_translated(error)
 
     def __exit__(
@@ -97,7 +102,7 @@ class Transaction:
             # A failed COMMIT, a full disk or an interrupt may or may not have rolled back already.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            self._restore_synchronous()
+            self._restore_settings()
         except apsw.Error as error:
             raise_translated(error)  # the disk that failed fails here, too
 
@@ -121,9 +126,11 @@ class Transaction:
         finally:
             self._store.committing = False
 
-    def _restore_synchronous(self) -> None:
+    def _restore_settings(self) -> None:
         if self._durable:
             self._store.connection.execute(f"PRAGMA synchronous = {self._store.synchronous}")
+        if self._undo_in_memory:
+            self._store.connection.execute("PRAGMA temp_store = DEFAULT")
 
 
 class WithoutTriggers:

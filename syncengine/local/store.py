@@ -150,10 +150,10 @@ class Store:
                 fix="Close the engine and open it again. To bring back a backup, close every engine first.",
             )
 
-    def transaction(self, *, durable: bool = False) -> Transaction:
+    def transaction(self, *, durable: bool = False, undo_in_memory: bool = False) -> Transaction:
         """`with store.transaction():` one atomic change; see `Transaction`. Raises as `check_writable`."""
         self.check_writable()
-        return Transaction(self, durable=durable)
+        return Transaction(self, durable=durable, undo_in_memory=undo_in_memory)
 
     def in_transaction_here(self) -> bool:
         """True inside a transaction that this very thread has open. Never waits."""

@@ -81,14 +81,24 @@ def capture_off(store: "Store", collections: Collection[str], *, reshaping: bool
                 yield
 
 
-@contextmanager
-def writing_uncaptured(store: "Store", collections: Collection[str]) -> Iterator[None]:
-    """The same for a block that writes to rows of these collections alone, in a transaction that an exception undoes
-    whole. What foreign keys change in other tables on its account is queued, and the app's triggers fire there, too.
-    """
+def others_may_fire(store: "Store", collections: Collection[str]) -> bool:
+    """Whether writing rows of these collections may fire triggers that are not capture's own of these. It holds until
+    the schema changes."""
     own = [name for collection in collections for name in trigger_names(collection)]
     known = {"own": orjson.dumps(own).decode(), "collections": orjson.dumps(list(collections)).decode()}
-    if store.value("capture", "others_may_fire", **known):
+    return bool(store.value("capture", "others_may_fire", **known))
+
+
+@contextmanager
+def writing_uncaptured(
+    store: "Store", collections: Collection[str], *, others_fire: bool | None = None
+) -> Iterator[None]:
+    """The same for a block that writes to rows of these collections alone, in a transaction that an exception undoes
+    whole. What foreign keys change in other tables on its account is queued, and the app's triggers fire there, too.
+
+    `others_fire`: what `others_may_fire` said, where the caller has asked it of this schema.
+    """
+    if others_may_fire(store, collections) if others_fire is None else others_fire:
         with _capture_dropped(store, collections):
             yield
     else:

@@ -14,7 +14,7 @@ from syncengine.local.stored import SHAPE_VERSION, stored_version
 from syncengine.migrate.definition import Quarantine
 from syncengine.migrate.lifting import Lifter, NoWay
 from syncengine.migrate.rejection import Rejection, rejection_for
-from syncengine.outbox.capture import writing_uncaptured
+from syncengine.outbox.capture import others_may_fire, writing_uncaptured
 from syncengine.outbox.firing_order import put_in_order
 from syncengine.sync.beside import Lifted, NewerShape, lifted
 from syncengine.sync.calls import PulledRow
@@ -43,7 +43,11 @@ class Applier:
         self.owner = owner
         self.lifter = Lifter(store, registry)
         self._known: tuple[Any, ...] | None = None
+        self._in_order: int | None = None
         self._tables: dict[str, LiveTable] = {}
+        self._others_fire: dict[tuple[str, ...], bool] = {}
+        self.has_references = True
+        """Whether tables refer to each other, so that rows may come in any order only with some care."""
 
     def apply(self, rows: Sequence[PulledRow], *, position: Position, moves_cursor: bool = True) -> Applied:
         """All of a page or nothing. Raises StoreSuperseded after a newer app has migrated the store, and what the
@@ -55,7 +59,7 @@ class Applier:
         while True:
             page = _Page(self, position, refused=refused, one_by_one=one_by_one)
             try:
-                with self.store.transaction(durable=True):
+                with self.store.transaction(durable=True, undo_in_memory=True):
                     page.write(rows)
                     if moves_cursor:
                         move_cursor(self.store, self.owner, position)
@@ -72,17 +76,35 @@ class Applier:
             page.write(rows)
         return page.record.applied.items
 
+    def put_in_order(self) -> None:
+        """Let capture fire before the app's triggers; they are looked at again when somebody changes the schema."""
+        schema = self._schema()
+        if schema != self._in_order and not put_in_order(self.store):
+            self._in_order = schema
+
     def tables(self) -> dict[str, LiveTable]:
         """The tables of the synced collections; known until somebody changes the schema or a shape."""
         recorded = tuple(self.store.rows("pull", "collections"))
-        now = (self.store.query("PRAGMA schema_version")[0][0], recorded)
+        now = (self._schema(), recorded)
         if now != self._known:
             for name, _, _, shape_version, _ in recorded:
                 self._refuse_newer(name, shape_version)
             self._tables = live_tables(self.store, before=self._tables)
+            self._others_fire.clear()
+            self.has_references = bool(self.store.value("pull", "any_references"))
             self.lifter = Lifter(self.store, self.registry)
             self._known = now
         return self._tables
+
+    def _schema(self) -> int:
+        return int(self.store.query("PRAGMA schema_version")[0][0])
+
+    def others_fire(self, collections: tuple[str, ...]) -> bool:
+        """As `others_may_fire`; known as long as the tables are."""
+        found = self._others_fire.get(collections)
+        if found is None:
+            found = self._others_fire[collections] = others_may_fire(self.store, collections)
+        return found
 
     def _refuse_newer(self, name: str, shape_version: str) -> None:
         if stored_version(shape_version, SHAPE_VERSION) > self.registry.target:
@@ -110,16 +132,18 @@ class _Page:
         self._landings = Landings(applier.store, applier.registry, owner=applier.owner, record=self.record)
 
     def write(self, rows: Sequence[PulledRow]) -> None:
-        put_in_order(self._store)
+        self._applier.put_in_order()
         tables = self._applier.tables()
         self._edits = pending_edits(self._store, self._owner, rows)
         self._sort(self._without_retold(rows, tables), tables)
-        involved = self._landings.collections
+        involved = tuple(sorted(self._landings.collections))
         if involved:
-            self._store.query("PRAGMA defer_foreign_keys = ON")
-            with writing_uncaptured(self._store, sorted(involved)):
+            if self._applier.has_references:
+                self._store.query("PRAGMA defer_foreign_keys = ON")
+            others_fire = self._applier.others_fire(involved)
+            with writing_uncaptured(self._store, involved, others_fire=others_fire):
                 self._landings.write(one_by_one=self._one_by_one)
-        self.record.applied.collections |= involved
+        self.record.applied.collections.update(involved)
 
     def _without_retold(self, rows: Sequence[PulledRow], tables: dict[str, LiveTable]) -> Sequence[PulledRow]:
         """After the cloud was restored from an older copy: what it lost is told again, and not taken from it."""

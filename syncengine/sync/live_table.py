@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 Fields = Mapping[str, Any]
 
-ROWS_AT_ONCE = 5
-"""In one statement, where there are many: each costs Python some time. While one runs, SQLite copies each page of the
-file that it changes, and more than 64 KiB of copies go to a file of their own (sqlite.org/tempfiles.html)."""
+ROWS_AT_ONCE = 10
+"""In one statement, where there are many: each costs Python some time, and SQLite a copy of each page that it changes
+(sqlite.org/tempfiles.html, "Statement Journal Files")."""
 
 
 class Unforeseen(Exception):

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _KEY_AND_VERSION = attrgetter("key", "version")
 
+ROWS_AT_ONCE = 1_000
+"""Of whose versions one statement takes note: it may change as many pages of the file, and holds a copy of each."""
+
 DELETED_AT_CLOUD = "deleted_at_cloud"
 """The code of a local edit whose row another device deleted."""
 
@@ -70,8 +73,10 @@ class PageRecord:
             "server_epoch": position.server_epoch,
             "resync": position.resync,
         }
-        versions = orjson.dumps(dict(map(_KEY_AND_VERSION, items))).decode()
-        self._store.run("pull", "remember_rows", **facts, versions=versions)
+        for first in range(0, len(items), ROWS_AT_ONCE):
+            some = items[first : first + ROWS_AT_ONCE]
+            versions = orjson.dumps(dict(map(_KEY_AND_VERSION, some))).decode()
+            self._store.run("pull", "remember_rows", **facts, versions=versions)
         self.applied.rows += len(items)
         self._let_go(items)
 
@@ -103,10 +108,11 @@ class PageRecord:
 
     def _let_go(self, items: Sequence[PulledRow]) -> None:
         """Earlier copies of these rows wait for nothing any more."""
-        if self._store.value("pull", "any_parked", owner=self._owner):
+        is_parked, is_aside = self._store.rows("pull", "any_left_behind", owner=self._owner)[0]
+        if is_parked:
             for item in items:
                 unpark(self._store, item, owner=self._owner)
-        if self._store.value("pull", "any_pulled_aside", owner=self._owner):
+        if is_aside:
             for item in items:
                 row = {"collection": item.collection, "owner": self._owner, "row_key": item.key}
                 self._store.run("pull", "resolve_pulled", **row, now=self._now)

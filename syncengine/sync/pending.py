@@ -26,6 +26,8 @@ _log = logging.getLogger("syncengine.sync")
 
 def pending_edits(store: "Store", owner: str, rows: Iterable[PulledRow]) -> dict[Key, list[Edit]]:
     """The entries of each of these rows that the cloud has not answered, oldest first. One question for all."""
+    if not store.value("pull", "any_queued"):
+        return {}
     file_entries(store)
     if not store.value("pull", "has_entries", owner=owner):
         return {}

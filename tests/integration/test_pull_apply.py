@@ -12,6 +12,7 @@ from syncengine.errors import DiskFull, StoreSuperseded
 from syncengine.local.statements import statement
 from syncengine.settings import Settings
 from syncengine.sync.live_table import ROWS_AT_ONCE
+from syncengine.sync.page_record import ROWS_AT_ONCE as VERSIONS_AT_ONCE
 from syncengine.sync.parked import give_up_clashes, try_parked
 from syncengine.sync.parking import UNTIL_OTHERS_CAME
 from syncengine.sync.position import standing
@@ -138,7 +139,46 @@ def test_a_page_is_written_by_few_statements_and_without_savepoints(device, rows
     assert not [sql for sql in said if "SAVEPOINT" in sql], "SQLite would copy each page of the file that changes"
     of_rows = [sql for sql in said if sql.startswith('INSERT OR ABORT INTO "journeys"')]
     assert len(of_rows) == rows // ROWS_AT_ONCE + rows % ROWS_AT_ONCE
-    assert len(said) - len(of_rows) <= 20
+    assert len(said) - len(of_rows) <= 14
+
+
+def test_a_page_copies_no_page_of_the_file_to_a_file_of_its_own(device):
+    device.page(journey("first"))
+    kept = []
+    device.store.connection.set_commit_hook(
+        lambda: kept.append(device.store.query("PRAGMA temp_store")) or not device.store.committing
+    )
+    device.page(*[journey(f"k{number}", number + 2) for number in range(20)])
+    assert kept == [[(2,)]]
+
+
+def test_one_statement_takes_note_of_a_bounded_number_of_versions(device):
+    device.page(journey("first"))
+    said = []
+    device.store.connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda told: said.append(told["sql"]))
+    device.page(*[journey(f"k{number:04}", number + 2) for number in range(VERSIONS_AT_ONCE + 1)])
+    device.store.connection.trace_v2(0, None)
+    assert len([sql for sql in said if "json_each(:versions)" in sql]) == 2
+    assert len(device.known()) == VERSIONS_AT_ONCE + 2
+    assert device.known()[f"k{VERSIONS_AT_ONCE:04}"] == (VERSIONS_AT_ONCE + 2, 0)
+
+
+def test_a_trigger_that_the_app_makes_between_two_pages_fires_for_the_second(device):
+    device.page(journey("a"))
+    device.app("CREATE TABLE seen (id TEXT)")
+    device.app("CREATE TRIGGER later AFTER INSERT ON journeys BEGIN INSERT INTO seen VALUES (NEW.id); END")
+    device.page(journey("b"))
+    device.app("DROP TRIGGER later")
+    device.page(journey("c"))
+    assert device.store.query("SELECT id FROM seen") == [("b",)]
+
+
+def test_a_page_of_any_rows_puts_capture_before_a_trigger_that_was_made_since_the_last_one(device):
+    device.page(note("m"))
+    device.app("CREATE TRIGGER later AFTER INSERT ON journeys BEGIN UPDATE journeys SET title = 'seen'; END")
+    device.page(note("n"))
+    device.app("INSERT INTO journeys (user_id, id, title) VALUES ('ann', 'a', 'here')")
+    assert [(kind, key) for kind, key, *_ in device.outbox()] == [("put", "a"), ("patch", "a")]
 
 
 def test_a_huge_row_is_taken_whole(device):
@@ -347,6 +387,16 @@ def test_children_and_parents_may_come_in_any_order_within_a_page(device):
     assert list(device.rows()) == ["c"]
     assert list(device.rows("notes")) == ["n", "y"]
     assert device.parked() == {"x": "parent_missing"}
+
+
+def test_children_that_come_before_their_parents_are_written_together_with_them(device):
+    device.page(journey("first"), note("first"))
+    said = []
+    device.store.connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda told: said.append(told["sql"]))
+    device.page(note("n", journey="a"), journey("a"))
+    device.store.connection.trace_v2(0, None)
+    assert list(device.rows("notes")) == ["first", "n"]
+    assert not [sql for sql in said if "SAVEPOINT" in sql]
 
 
 def test_a_deleted_parent_whose_children_are_here_alone_waits_for_them(device):

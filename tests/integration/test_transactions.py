@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 import apsw
 import pytest
@@ -51,6 +52,22 @@ def test_an_exception_of_any_kind_undoes_all(store, error):
         raise error
     assert keys(store) == []
     assert not store.connection.in_transaction
+
+
+def undo_is_in_memory(store):
+    return store.query("PRAGMA temp_store")[0][0] == 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_a_statement_is_undone_by_is_kept_in_memory_for_the_transaction_that_says_so_alone(store, fails):
+    with suppress(RuntimeError), store.transaction(durable=True, undo_in_memory=True):
+        note(store, "a")
+        assert undo_is_in_memory(store)
+        if fails:
+            raise RuntimeError
+    assert not undo_is_in_memory(store)
+    with store.transaction():
+        assert not undo_is_in_memory(store)
 
 
 def test_a_savepoint_undoes_itself_and_keeps_the_rest(store):

@@ -106,6 +106,18 @@ JOIN _sync_row AS r
   AND r.owner = :owner
   AND r.row_key = json_extract(k.value, '$[1]');
 
+-- name: any_queued
+-- 1 when anything at all is in the outbox.
+SELECT EXISTS (SELECT 1 FROM _sync_outbox);
+
+-- name: any_references
+-- 1 when a table of the store refers to another one.
+SELECT EXISTS (
+  SELECT 1
+  FROM sqlite_schema AS t, pragma_foreign_key_list(t.name)
+  WHERE t.type = 'table'
+);
+
 -- name: has_entries
 -- 1 when anything of a user's rows waits to be sent.
 SELECT EXISTS (
@@ -300,16 +312,18 @@ WHERE item_id = (
 )
 RETURNING item_id;
 
--- name: any_pulled_aside
--- 1 when a row of this user from the cloud lies open in quarantine.
-SELECT EXISTS (
-  SELECT 1
-  FROM _sync_quarantine
-  WHERE origin = 'pull'
-    AND owner = :owner
-    AND resolution IS NULL
-    AND error_code <> 'deleted_at_cloud'
-);
+-- name: any_left_behind
+-- Whether any row of this user from the cloud is parked, and whether any lies open in quarantine.
+SELECT
+  EXISTS (SELECT 1 FROM _sync_parked WHERE owner = :owner),
+  EXISTS (
+    SELECT 1
+    FROM _sync_quarantine
+    WHERE origin = 'pull'
+      AND owner = :owner
+      AND resolution IS NULL
+      AND error_code <> 'deleted_at_cloud'
+  );
 
 -- name: resolve_pulled
 -- The row came in later: nobody has to decide about what had come before.
