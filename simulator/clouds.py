@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from simulator.emulator import FirestoreEmulator, lacking
 from simulator.processes import ProcessFailed
 from simulator.proof import CloudLedger, Rows, cloud_rows, read_ledger
+from simulator.proof_in_postgresql import read_ledger_in
 from simulator.stage import Stage, running_server
 from syncengine.clock import Clock
 
@@ -57,15 +58,17 @@ def running_cloud(stage: Stage, *, clock: Clock) -> Iterator[Cloud]:
 class ServerCloud:
     """The shipped server on its own database."""
 
-    sort = "a process of its own"
     writes_by = b"/push"
 
     def __init__(self, stage: Stage, url: str, *, clock: Clock) -> None:
         self.url = url
+        self.sort = "a process of its own" + (" on PostgreSQL" if stage.database else "")
         self._stage = stage
         self._clock = clock
 
     def ledger(self, user: str) -> CloudLedger:
+        if self._stage.database is not None:
+            return read_ledger_in(self._stage.database, user=user)
         return read_ledger(self._stage.cloud_folder, user=user)
 
     def rows(self, user: str, *, collections: Iterable[str]) -> Rows:

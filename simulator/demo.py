@@ -39,6 +39,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="server",
         help="the cloud: the shipped server, or Google's Firestore emulator (default server)",
     )
+    parser.add_argument(
+        "--database", metavar="ADDRESS", help="the server's: postgresql://…, an empty one (default: SQLite in a file)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="which invented user (default 1)")
 
 
@@ -48,7 +51,7 @@ def run(asked: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     holds = False
     try:
-        holds = _Demo(folder, seed=asked.seed, backend=asked.backend, clock=SystemClock()).play()
+        holds = _Demo(folder, asked, clock=SystemClock()).play()
     finally:
         if holds and not asked.keep:
             shutil.rmtree(folder)
@@ -58,10 +61,12 @@ def run(asked: argparse.Namespace) -> int:
 
 
 class _Demo:
-    def __init__(self, folder: Path, *, seed: int, backend: str, clock: Clock) -> None:
+    def __init__(self, folder: Path, asked: argparse.Namespace, *, clock: Clock) -> None:
         self._clock = clock
         self._began_ms = clock.monotonic_ms()
-        self._stage = set_stage(folder, walks=WALKS, places=PLACES, seed=seed, backend=backend)
+        self._stage = set_stage(
+            folder, walks=WALKS, places=PLACES, seed=asked.seed, backend=asked.backend, database=asked.database
+        )
         (self._user,) = self._stage.users
         self._store = self._stage.store_of(self._user)
 

@@ -11,7 +11,9 @@ from simulator.asyncstorage_writer import WrittenStore, write_store
 from simulator.emulator import id_token
 from simulator.processes import ChildProcess, ProcessSilent
 from simulator.proof import place_witness
+from simulator.proof_in_postgresql import place_witness_in
 from syncengine.clock import Clock
+from syncengine.server.sqlite_storage import DATABASE_NAME
 
 START_WAIT_MS_MAX = 30_000
 
@@ -28,6 +30,8 @@ class Stage:
     users: tuple[str, ...]
     backend: str = "server"
     """Where the rows go: server, or firestore."""
+    database: str | None = None
+    """Where the server keeps them: an address of PostgreSQL, or None for SQLite in the cloud's folder."""
 
     @property
     def cloud_folder(self) -> Path:
@@ -54,10 +58,11 @@ def set_stage(
     seed: int,
     users: tuple[str, ...] = ("ann",),
     backend: str = "server",
+    database: str | None = None,
 ) -> Stage:
     """Write the user's AsyncStorage store, its rows still in the -wal, and the tokens."""
     legacy = write_store(folder / "phone", walks=walks, places=places, seed=seed, leave_wal=True)
-    stage = Stage(folder=folder, legacy=legacy, users=users, backend=backend)
+    stage = Stage(folder=folder, legacy=legacy, users=users, backend=backend, database=database)
     lines = [f"{user} {stage.token_of(user)}\n" for user in users]
     stage.token_file.write_text("".join(lines), encoding="utf-8")
     return stage
@@ -66,8 +71,12 @@ def set_stage(
 @contextmanager
 def running_server(stage: Stage) -> Iterator[str]:
     """The real server on a free port of this machine, as a process; its address."""
-    place_witness(stage.cloud_folder)
-    arguments = ("--port", "0", "--data", str(stage.cloud_folder), "--token-file", str(stage.token_file))
+    if stage.database is None:
+        place_witness(stage.cloud_folder)
+    else:
+        place_witness_in(stage.database)
+    where = stage.database or str(stage.cloud_folder / DATABASE_NAME)
+    arguments = ("--port", "0", "--database", where, "--token-file", str(stage.token_file))
     with ChildProcess("simulator.server", *arguments, log=stage.folder / "server.log") as server:
         line = server.line(wait_ms_max=START_WAIT_MS_MAX)
         if line is None or not line.startswith("listening on http://"):

@@ -118,6 +118,30 @@ def test_the_same_story_ends_as_well_in_googles_firestore(firestore_story: list[
     assert firestore_story[-1] == f"proof: {proof}"
 
 
+def test_the_same_story_ends_as_well_on_postgresql_and_only_in_an_empty_database(
+    database: str, tmp_path: Path
+) -> None:
+    def demo(folder: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "simulator", "demo", "--database", database, "--keep", str(tmp_path / folder)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+
+    done = demo("first")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = done.stdout.splitlines()
+    assert "a process of its own on PostgreSQL" in line_of(told, "cloud")
+    proof = "464 rows at the server, each once, 0 missing, 0 twice; both devices equal; 9 in quarantine with reasons"
+    assert told[-1] == f"proof: {proof}"
+    again = demo("second")
+    assert again.returncode != 0
+    assert "has users already" in again.stdout + again.stderr
+
+
 ROWS: Rows = {("journeys", "a"): {"id": "a", "distance": 1.5}, ("journeys", "b"): {"id": "b", "distance": None}}
 ONCE = {("journeys", "a"): 1, ("journeys", "b"): 1}
 LEDGER = CloudLedger(effects=ONCE, receipts=2, rejected=0)

@@ -20,6 +20,7 @@ from tests.benchmarks import (
     pouchdb,
     restore_point,
     server_push,
+    server_push_postgresql,
     source_reading,
 )
 
@@ -34,6 +35,7 @@ ALL: dict[str, tuple[str | None, Callable[[], None]]] = {
     "capture_peers": (capture_peers.__doc__, capture_peers.report),
     "drain": (drain.__doc__, drain.report),
     "server_push": (server_push.__doc__, server_push.report),
+    "server_push_postgresql": (server_push_postgresql.__doc__, server_push_postgresql.report),
     "apply": (apply.__doc__, apply.report),
     "pouchdb": (pouchdb.__doc__, pouchdb.report),
 }
@@ -51,7 +53,7 @@ def main() -> None:
     names = chosen.names or list(ALL)
     if chosen.list:
         for name in names:
-            print(f"{name:17}{(ALL[name][0] or '').splitlines()[0]}")
+            print(f"{name:23}{(ALL[name][0] or '').splitlines()[0]}")
         return
     failed = [name for name in names if not _ran(name)]
     if failed:

@@ -53,11 +53,11 @@ NUMBERS = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[tuple[str, int]]:
-    """The shipped server on a free port: its address and its process."""
+def server(folder: Path, *, database: str | None = None) -> Iterator[tuple[str, int]]:
+    """The shipped server on a free port: its address and its process. Its database is in the folder, or elsewhere."""
     tokens = folder / "tokens"
     tokens.write_text(f"ann {TOKEN}\n")
-    arguments = ["--port", "0", "--data", str(folder / "cloud"), "--token-file", str(tokens)]
+    arguments = ["--port", "0", "--database", database or str(folder / "cloud"), "--token-file", str(tokens)]
     process = subprocess.Popen(
         [sys.executable, "-m", "syncengine.server", *arguments],
         stdout=subprocess.PIPE,

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +70,12 @@ class Side:
 
     url: str
     pid: int
+    database_seconds: Callable[[], float] = lambda: 0.0
+    """Processor time of a database that is not in the same process."""
+
+    def processor_seconds(self) -> float:
+        """Of everything that works for this side, so far."""
+        return processor_seconds(self.pid) + self.database_seconds()
 
 
 def serve_by_hand(folder: str) -> None:
@@ -187,9 +193,9 @@ def bodies(first: int, *, entries: int, batch: int, **more: str) -> list[bytes]:
 def pushed(client: httpx.Client, side: Side, texts: list[bytes]) -> Spent:
     """All of them, one after the other."""
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
-    begun, begun_cpu = time.perf_counter(), processor_seconds(side.pid)
+    begun, begun_cpu = time.perf_counter(), side.processor_seconds()
     answers = [client.post(f"{side.url}/v1/push", content=text, headers=headers, timeout=60) for text in texts]
-    spent = Spent(time.perf_counter() - begun, processor_seconds(side.pid) - begun_cpu)
+    spent = Spent(time.perf_counter() - begun, side.processor_seconds() - begun_cpu)
     for answer in answers:
         answer.raise_for_status()
         assert {result["status"] for result in orjson.loads(answer.content)["results"]} == {"applied"}
@@ -200,13 +206,13 @@ def pulled(client: httpx.Client, side: Side, *, pages: int) -> Spent:
     """So many pages of 1,000 rows from the start."""
     asked: dict[str, Any] = {"request_id": "r", "user": "ann", "device": "reader", "limit": 1_000}
     headers = {"Authorization": f"Bearer {TOKEN}", "Accept-Encoding": "identity"}
-    begun, begun_cpu = time.perf_counter(), processor_seconds(side.pid)
+    begun, begun_cpu = time.perf_counter(), side.processor_seconds()
     for _ in range(pages):
         answer = client.get(f"{side.url}/v1/pull", params=asked, headers=headers, timeout=60)
         page = orjson.loads(answer.raise_for_status().content)
         assert len(page["items"]) == 1_000
         asked["cursor"] = page["cursor"]
-    return Spent(time.perf_counter() - begun, processor_seconds(side.pid) - begun_cpu)
+    return Spent(time.perf_counter() - begun, side.processor_seconds() - begun_cpu)
 
 
 def processor_seconds(pid: int) -> float:
@@ -247,31 +253,39 @@ def told(what: str, pairs: list[tuple[Spent, Spent]], *, rows: int) -> None:
     )
 
 
+def compared(client: httpx.Client, ours: Side, theirs: Side, *, entries: int, rounds: int, batch: int) -> None:
+    """Puts, pages and patches of both sides in turn, printed; the first round of puts is not counted."""
+    puts: list[tuple[Spent, Spent]] = []
+    for n in range(rounds + 1):
+        texts = bodies(n * entries + 1, entries=entries, batch=batch)
+        puts.append((pushed(client, ours, texts), pushed(client, theirs, texts)))
+    told(f"pushes of {batch:,} puts", puts[1:], rows=entries)
+    pages = [
+        (pulled(client, ours, pages=entries // 1_000), pulled(client, theirs, pages=entries // 1_000))
+        for _ in range(rounds)
+    ]
+    told("pages of 1,000 rows", pages, rows=entries)
+    patches: list[tuple[Spent, Spent]] = []
+    for n in range(rounds):
+        texts = bodies(n * entries + 1, entries=entries, batch=batch, kind="patch", device="other")
+        patches.append((pushed(client, ours, texts), pushed(client, theirs, texts)))
+    told(f"pushes of {batch:,} patches", patches, rows=entries)
+
+
 def report(*, entries: int = 20_000, rounds: int = 5, many: int = 300_000) -> None:
     """Puts, patches, pages and memory, printed."""
     for batch in (500, 5_000):
         with both() as (client, ours, theirs):
-            puts: list[tuple[Spent, Spent]] = []
-            for n in range(rounds + 1):
-                texts = bodies(n * entries + 1, entries=entries, batch=batch)
-                puts.append((pushed(client, ours, texts), pushed(client, theirs, texts)))
-            told(f"pushes of {batch:,} puts", puts[1:], rows=entries)
-            pages = [
-                (pulled(client, ours, pages=entries // 1_000), pulled(client, theirs, pages=entries // 1_000))
-                for _ in range(rounds)
-            ]
-            told("pages of 1,000 rows", pages, rows=entries)
-            patches: list[tuple[Spent, Spent]] = []
-            for n in range(rounds):
-                texts = bodies(n * entries + 1, entries=entries, batch=batch, kind="patch", device="other")
-                patches.append((pushed(client, ours, texts), pushed(client, theirs, texts)))
-            told(f"pushes of {batch:,} patches", patches, rows=entries)
+            compared(client, ours, theirs, entries=entries, rounds=rounds, batch=batch)
     memory(rows=many)
 
 
-def memory(*, rows: int) -> None:
+def memory(*, rows: int, database: str | None = None) -> None:
     """What the shipped server holds after a tenth of the rows, and after all."""
-    with tempfile.TemporaryDirectory() as name, server(Path(name)) as (url, pid), httpx.Client() as client:
+    with ExitStack() as running:
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory()))
+        url, pid = running.enter_context(server(folder, database=database))
+        client = running.enter_context(httpx.Client())
         side = Side(url=url, pid=pid)
         held: list[float] = []
         for first in range(1, rows + 1, rows // 10):

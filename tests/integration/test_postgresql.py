@@ -238,6 +238,22 @@ def test_servers_that_start_at_once_make_the_tables_once(new_database: Callable[
         assert len(keys) == 1
 
 
+def test_servers_that_bring_the_tables_up_to_date_at_once_wait_for_each_other(
+    database: str, clock: PausedClock
+) -> None:
+    (first,) = statements("postgresql_schema", directory=SERVER_SQL).values()
+    PostgresqlStorage(database, clock=clock, editions=(first,)).close()
+    slow, barrier = "SELECT pg_sleep(0.2); CREATE TABLE second (n BIGINT)", threading.Barrier(3)
+
+    def start() -> None:
+        barrier.wait(30)
+        PostgresqlStorage(database, clock=clock, connections_max=1, editions=(first, slow)).close()
+
+    with ThreadPoolExecutor(3) as servers:
+        for each in [servers.submit(start) for _ in range(3)]:
+            each.result()
+
+
 def test_an_edition_that_fails_changes_nothing_and_a_newer_one_is_left_alone(
     database: str, clock: PausedClock
 ) -> None:
@@ -349,12 +365,12 @@ def raise_serialization_failure(_stored: Transaction) -> None:
 
 
 def test_what_the_database_refuses_is_told_without_what_was_in_the_row(storage: PostgresqlStorage) -> None:
-    def twice(stored: Transaction) -> None:
-        stored.write_receipts(Lane(user=ANN, device=CANARY, epoch=1), receipts=[Receipt(1, "applied", "t", 1)] * 2)
+    def misread(stored: PostgresqlTransaction) -> None:
+        stored._connection.execute("SELECT CAST(CAST(%s AS TEXT) AS BIGINT)", (CANARY,))
 
     with pytest.raises(DatabaseFailed) as failed:
-        storage.write(ANN, twice)
-    assert failed.value.sqlstate == "23505"
+        storage.write(ANN, misread)
+    assert failed.value.sqlstate == "22P02"
     error: BaseException | None = failed.value
     assert error is not None
     assert CANARY not in f"{error!r} {error.__cause__!r}"

@@ -23,7 +23,7 @@ FORBIDDEN = {
     r"\binherits\b|\bpartition\s+of\b|\bexclude\s+using\b|\bdeferrable\b": "CockroachDB has neither",
     r"\busing\s+(gist|gin|brin|hash|spgist)\b": "kinds of index that not all have",
     r"\b(temp|temporary|unlogged)\b": "tables that not all have",
-    r"\bwith\s+recursive\b|\bgrouping\s+sets\b|\btablesample\b|\blateral\b": "Citus: on one shard only, or not",
+    r"\bwith\s+recursive\b|\bgrouping\s+sets\b|\btablesample\b": "Citus: on one shard only, or not",
     r"\bint(eger|2|4)?\b|\bsmallint\b|\boid\b": "INT is 64 bit in one and 32 in another",
     r"\bctid\b|\bxmin\b|\bxmax\b|txid_|pg_snapshot": "what only one PostgreSQL knows of its rows",
     r"\bnow\(\)|current_timestamp|clock_timestamp|random\(\)|gen_random": "shards would not agree",

@@ -1,5 +1,7 @@
 -- What the cloud asks of PostgreSQL. Every statement names the user first, and row-level security does so again.
--- Only what Citus, YugabyteDB and CockroachDB know as well; a list `:names::type[]` stands for many rows at once.
+-- Only what Citus, YugabyteDB and CockroachDB know as well; a list `:names::type[]` stands for many rows at once. Rows
+-- that are named are looked up one by one (LATERAL … LIMIT): whatever the planner believes of how much a user has, it
+-- cannot read all of it to find a few.
 
 -- name: make_edition_count
 -- Before everything else: which edition of the tables is there, as a row that can be locked.
@@ -106,32 +108,45 @@ WHERE tenant = :tenant;
 
 -- name: rows_at
 -- Rows of one collection by their keys, living or tombstone; large bodies are left where they are.
-SELECT key, version, shape_version, body_bytes, patches, writer, stood_on,
-  CASE WHEN body_bytes <= :body_bytes_max THEN body END
-FROM document
-WHERE tenant = :tenant
-  AND collection = :collection
-  AND key = ANY (:keys::text[]);
+SELECT d.key, d.version, d.shape_version, d.body_bytes, d.patches, d.writer, d.stood_on,
+  CASE WHEN d.body_bytes <= :body_bytes_max THEN d.body END
+FROM unnest(:keys::text[]) AS asked (key)
+CROSS JOIN LATERAL (
+  SELECT key, version, shape_version, body_bytes, patches, writer, stood_on, body
+  FROM document
+  WHERE tenant = :tenant
+    AND collection = :collection
+    AND key = asked.key
+  LIMIT 1
+) AS d;
 
 -- name: patches_at
 -- What lies beside rows, in the order in which it came.
 SELECT p.collection, p.key, p.patch, p.kind, p.shape_version, p.body
 FROM unnest(:collections::text[], :keys::text[]) AS asked (collection, key)
-JOIN patch_beside AS p
-  ON p.tenant = :tenant
-  AND p.collection = asked.collection
-  AND p.key = asked.key
+CROSS JOIN LATERAL (
+  SELECT collection, key, patch, kind, shape_version, body
+  FROM patch_beside
+  WHERE tenant = :tenant
+    AND collection = asked.collection
+    AND key = asked.key
+  LIMIT 1000000
+) AS p
 ORDER BY p.collection, p.key, p.patch;
 
 -- name: bytes_of
 -- How large living rows are, with what lies beside them.
 SELECT d.collection, d.key, d.body_bytes
 FROM unnest(:collections::text[], :keys::text[]) AS asked (collection, key)
-JOIN document AS d
-  ON d.tenant = :tenant
-  AND d.collection = asked.collection
-  AND d.key = asked.key
-WHERE d.body IS NOT NULL;
+CROSS JOIN LATERAL (
+  SELECT collection, key, body_bytes
+  FROM document
+  WHERE tenant = :tenant
+    AND collection = asked.collection
+    AND key = asked.key
+    AND body IS NOT NULL
+  LIMIT 1
+) AS d;
 
 -- name: body
 -- What one row holds.
