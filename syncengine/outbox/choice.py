@@ -106,9 +106,9 @@ class Choice:
     def _has_all_it_may_hold(self) -> bool:
         return len(self.squash) >= self._limits.entries_max
 
-    def _page_entries(self) -> int:
+    def _page_entries(self, held: int) -> int:
         """A little more than there is room for, as the last group may go on; never so many that memory suffers."""
-        room = self._limits.entries_max - len(self.squash)
+        room = self._limits.entries_max - len(self.squash) - held
         return min(max(room + PAGE_SURPLUS_ENTRIES, PAGE_ENTRIES_MIN), PAGE_ENTRIES_MAX)
 
     def _unit(self, rows: list[tuple[Any, ...]]) -> list[Entry]:

@@ -29,11 +29,12 @@ def waiting_parts(
     store: "Store",
     owner: str,
     *,
-    page_entries: Callable[[], int],
+    page_entries: Callable[[int], int],
     is_full: Callable[[], bool],
     on_their_way: Sequence[int] = (),
 ) -> Iterator[Part]:
-    """All that waits, oldest first. `page_entries`: how many are read at once, asked before each page.
+    """All that waits, oldest first. `page_entries`: how many are read at once, asked before each page
+    with how many are read already and belong to its first group.
     `is_full`: asked after each; then what is read already of a group of several rows is not read to its end.
     `on_their_way`: entries of this owner that do not wait, as they are being sent.
 
@@ -41,7 +42,11 @@ def waiting_parts(
     """
     rest: list[Row] = []
     group_entries_max = store.settings.group_entries_max
-    for page in _pages(store, owner, page_entries, on_their_way):
+
+    def room() -> int:
+        return page_entries(len(rest))
+
+    for page in _pages(store, owner, room, on_their_way):
         rows = rest + page
         if len(rows) > group_entries_max:
             rows = _in_groups_of_at_most(group_entries_max, rows, store=store)

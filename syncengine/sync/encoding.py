@@ -66,24 +66,24 @@ def _encoded_rows(
     or what they were read from.
     """
     places = {shared: place for place, shared in enumerate(map(_SHARED, rows))}
-    heads = {shared: _head(entries[place], refusing) for shared, place in places.items()}
-    names = _names([row[KEY] for row in rows])
-    told = zip(sequences, rows, map(heads.__getitem__, map(_SHARED, rows)), names, strict=True)
+    heads = {shared: f'{_head(entries[place], refusing)},"key":"' for shared, place in places.items()}
+    told = zip(sequences, rows, map(heads.__getitem__, map(_SHARED, rows)), _keys_in_json(rows), strict=True)
     return [
-        f'{{"sequence":{sequence},"group":{row[GROUP]}{head},"key":{name},"set":{row[BODY]}}}'
+        f'{{"sequence":{sequence},"group":{row[GROUP]}{head}{key}","set":{row[BODY]}}}'
         if row[BASE_VERSION] is None
-        else f'{{"sequence":{sequence},"group":{row[GROUP]}{head},"base_version":{row[BASE_VERSION]},'
-        f'"key":{name},"set":{row[BODY]}}}'
-        for sequence, row, head, name in told
+        else f'{{"sequence":{sequence},"group":{row[GROUP]}{head}{key}","set":{row[BODY]},'
+        f'"base_version":{row[BASE_VERSION]}}}'
+        for sequence, row, head, key in told
     ]
 
 
-def _names(keys: list[str]) -> Iterable[str]:
-    """As JSON. Printable ASCII without these two stands in JSON as it is (RFC 8259, section 7)."""
+def _keys_in_json(rows: Sequence[tuple[Any, ...]]) -> list[str]:
+    """Without the quotes around. Printable ASCII without these two stands in JSON as it is (RFC 8259, section 7)."""
+    keys = [row[KEY] for row in rows]
     together = "".join(keys)
     if together.isascii() and together.isprintable() and '"' not in together and "\\" not in together:
-        return map('"{}"'.format, keys)
-    return (orjson.dumps(key).decode() for key in keys)
+        return keys
+    return [orjson.dumps(key)[1:-1].decode() for key in keys]
 
 
 def _head(entry: Entry, refusing: frozenset[str]) -> str:

@@ -501,6 +501,17 @@ def test_a_full_batch_does_not_read_the_next_group_to_its_end(world):
     assert len(read) < 450
 
 
+def test_of_groups_that_fill_a_batch_together_no_more_is_read_than_they_need(world):
+    for prefix in "abc":
+        world.captured(*(("put", "journeys", f"{prefix}{n}", "{}", None) for n in range(1_000)))
+    read = []
+    world.store.connection.set_row_trace(lambda _, row: read.append(row) or row)
+    batch = world.outbox.claim("ann", entries_max=2_000, bytes_max=9_999_999)
+    world.store.connection.set_row_trace(None)
+    assert len(batch.entries) == 2_000
+    assert len(read) < 2_100
+
+
 def test_an_edit_of_a_row_in_a_full_batch_travels_in_it(world):
     for n in range(3):
         world.put(f"k{n}")
