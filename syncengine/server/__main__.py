@@ -27,6 +27,7 @@ from syncengine.server.cloud import Cloud, CloudLimits
 from syncengine.server.databases import open_storage
 from syncengine.server.metrics import Metrics
 from syncengine.server.operations import OperationsPort, operations_app
+from syncengine.server.pace import Pace, paced
 from syncengine.server.retention import Retention
 from syncengine.server.sign_in import SignIn, by_web_token
 from syncengine.server.sqlite_storage import DATABASE_NAME
@@ -148,6 +149,13 @@ def _parser() -> argparse.ArgumentParser:
         "--user-rows-max", type=_count, metavar="N", help="a user may have so many rows; else no limit"
     )
     parser.add_argument("--user-bytes-max", type=_count, metavar="N", help="and so many bytes of them, as JSON")
+    parser.add_argument(
+        "--user-requests-per-minute-max",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="a user may make so many requests to this process; 0: no limit",
+    )
     _operations_options(parser)
     _web_token_options(parser)
     add_token = commands.add_parser("add-token", help="print a fresh token; it cannot be shown again")
@@ -244,6 +252,9 @@ def _serve(cloud: Cloud, asked: argparse.Namespace, *, sign_in: SignIn | None, m
     gc.set_threshold(OBJECTS_BEFORE_COLLECTION)
     if asked.token_file:
         _accept_tokens(cloud, Path(asked.token_file).read_text(encoding="utf-8"))
+    if asked.user_requests_per_minute_max:
+        pace = Pace(asked.user_requests_per_minute_max, clock=SystemClock())
+        sign_in = paced(sign_in or cloud.user_of, pace)
     app = create_app(cloud, sign_in=sign_in, metrics=metrics)
     config = uvicorn.Config(app, timeout_graceful_shutdown=asked.stop_seconds_max, **SERVING)
     with ExitStack() as at_the_end:

@@ -250,6 +250,8 @@ def _answer_to_error(error: Exception) -> Response:
         case RequestRefused():
             answer = _refusal(error.status, code=code, message=error.message)
             answer.headers.update(_HEADERS_OF_STATUS.get(error.status, {}))
+            if error.retry_after_s is not None:
+                answer.headers["Retry-After"] = str(error.retry_after_s)
             return answer
         case AuthRequired():
             return _refusal(403, code=code, message=error.what)

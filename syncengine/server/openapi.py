@@ -36,10 +36,10 @@ _GETS: dict[str, tuple[type[BaseModel], type[BaseModel], str]] = {
     "/v1/rows": (RowsRequest, RowsAnswer, "A page of one collection's living rows."),
 }
 _ERRORS: dict[str, tuple[str, ...]] = {
-    "/v1/hello": ("400", "401", "403", "408", "413", "503"),
-    "/v1/push": ("400", "401", "403", "408", "409", "413", "503", "507"),
-    "/v1/pull": ("400", "401", "403", "410", "503"),
-    "/v1/rows": ("400", "401", "403", "503"),
+    "/v1/hello": ("400", "401", "403", "408", "413", "429", "503"),
+    "/v1/push": ("400", "401", "403", "408", "409", "413", "429", "503", "507"),
+    "/v1/pull": ("400", "401", "403", "410", "429", "503"),
+    "/v1/rows": ("400", "401", "403", "429", "503"),
     "/v1/health": ("400",),
 }
 _MEANINGS = {
@@ -50,6 +50,7 @@ _MEANINGS = {
     "409": "Another sequence is expected (sequence_gap, with `expected`).",
     "410": "The cursor cannot be read on from (cursor_gone, with `reason`).",
     "413": "The request is too large (too_large, batch_refused).",
+    "429": "The user has made too many requests (rate_limited).",
     "503": "Who signs tokens, or the database, cannot be asked now (sign_in_unavailable, database_unavailable).",
     "507": "The user has no room for what the push would add (quota_exceeded).",
 }

@@ -22,8 +22,9 @@ Model = TypeVar("Model", bound=BaseModel)
 class RequestRefused(Exception):
     """An answer that is no success: status, a word for programs, a sentence for people, no contents."""
 
-    def __init__(self, status: int, *, code: str, message: str) -> None:
+    def __init__(self, status: int, *, code: str, message: str, retry_after_s: int | None = None) -> None:
         super().__init__(code)
+        self.retry_after_s = retry_after_s
         self.status = status
         self.code = code
         self.message = message

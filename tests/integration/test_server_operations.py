@@ -17,11 +17,12 @@ import pytest
 from starlette.applications import Starlette
 
 from syncengine.clock import SystemClock
-from syncengine.errors import BackendUnreachable, SyncEngineError
+from syncengine.errors import BackendUnreachable, RateLimited, SyncEngineError
 from syncengine.server.app import create_app
 from syncengine.server.cloud import Cloud
 from syncengine.server.metrics import CONTENT_TYPE, Metrics
 from syncengine.server.operations import SILENT_MS_MAX, operations_app
+from syncengine.server.pace import Pace
 from syncengine.server.receipts import Receipt
 from syncengine.server.retention import EVERY_MS, Retention
 from syncengine.server.sqlite_storage import SqliteStorage
@@ -316,6 +317,56 @@ def test_a_body_that_comes_too_slowly_is_408_and_changes_nothing(
     cloud.close()
     assert (answer.status_code, answer.json()["error"]["code"]) == (408, "too_slow")
     assert 'syncengine_refusals_total{code="too_slow"} 1' in metrics.text()
+
+
+# A user who asks too often -----------------------------------------------------------------------------------------
+
+
+class HandClock(SystemClock):
+    """Moves only by hand."""
+
+    at_ms = 1_000
+
+    def monotonic_ms(self) -> int:
+        return self.at_ms
+
+
+def test_a_bucket_is_emptied_at_once_or_by_and_by_and_fills_again_with_time() -> None:
+    clock = HandClock()
+    pace = Pace(6, clock=clock)
+    ann, bob = UserId("ann"), UserId("bob")
+    assert [pace.wait_s(ann) for _ in range(8)] == [0] * 6 + [10, 10]
+    assert pace.wait_s(bob) == 0
+    clock.at_ms += 9_000
+    assert pace.wait_s(ann) == 1
+    clock.at_ms += 1_000
+    assert [pace.wait_s(ann) for _ in range(2)] == [0, 10]
+    clock.at_ms += 3_600_000
+    assert [pace.wait_s(ann) for _ in range(7)] == [0] * 6 + [10]
+
+
+def test_who_came_least_recently_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncengine.server.pace.KNOWN_USERS_MAX", 2)
+    pace = Pace(1, clock=HandClock())
+    ann, bob, cleo = UserId("ann"), UserId("bob"), UserId("cleo")
+    assert [pace.wait_s(user) for user in (ann, bob, ann, cleo)] == [0, 0, 60, 0]
+    assert [pace.wait_s(user) for user in (ann, bob)] == [60, 0]
+
+
+def test_a_user_who_asks_too_often_waits_and_the_others_do_not(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "cloud", *OPERATIONS, "--user-requests-per-minute-max", "3") as server:
+        ann, bob = (server.backend(server.sign_in(user)) for user in ("ann", "bob"))
+        for _ in range(3):
+            ann.hello(hello())
+        with pytest.raises(RateLimited) as limited:
+            ann.push(push(put(1, "a", {"text": "x" * 1_000_000})))
+        assert 1_000 <= (limited.value.retry_after_ms or 0) <= 20_000
+        assert bob.hello(hello(user="bob")).device_seq == 0
+        for _ in range(5):
+            httpx.post(f"{server.url}/v1/hello", json={}, headers={"Authorization": "Bearer x"}, trust_env=False)
+        found = numbers(server)
+        assert found['syncengine_refusals_total{code="rate_limited"}'] == 1
+        assert found['syncengine_refusals_total{code="unauthorized"}'] == 5
 
 
 # Forgetting --------------------------------------------------------------------------------------------------------
