@@ -4,14 +4,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from syncengine.clock import iso
 from syncengine.outbox.receipts import (
     NEEDS_A_PERSON,
-    REACHABLE,
     Receipt,
+    Rest,
     Where,
     live_row_select,
     receipt,
     receipt_of,
+    rest_of,
 )
 from syncengine.sync.parking import Reason as Parked
 
@@ -79,6 +81,10 @@ class Explanation:
         """The same as JSON-able values."""
         return asdict(self)
 
+    def __repr__(self) -> str:
+        told = f"synced={self.synced}, obstacles={len(self.obstacles)}, entries={len(self.entries)}"
+        return f"Explanation(collection={self.collection!r}, key={self.key!r}, user={self.user!r}, {told})"
+
     def __str__(self) -> str:
         whose = f" of {self.user}" if self.user else ""
         lines = [f"{self.collection} {self.key}{whose}: {'at the cloud' if self.synced else 'not synced'}"]
@@ -103,6 +109,7 @@ def explain(
         key,
         user=user,
         rows_of=store.query,
+        now=iso(store.clock.now_ms()),
         of_the_host=whose,
     )
 
@@ -114,10 +121,11 @@ def explained(
     *,
     user: str | None,
     rows_of: "Ask",
+    now: str,
     of_the_host: "list[Obstacle] | None" = None,
 ) -> Explanation:
     """What the rows of the engine's tables say, and what is known of the host besides."""
-    facts = _Facts(moment, collection, key, user=user, rows_of=rows_of)
+    facts = _Facts(moment, collection, key, user=user, rows_of=rows_of, now=now)
     obstacles = list(facts.obstacles())
     if facts.entries and of_the_host:
         obstacles += of_the_host
@@ -151,7 +159,7 @@ def _of_the_host(store: "Store", user: str | None, *, signed_in: str | None, act
         yield Obstacle(what="syncing is paused", fix="engine.resume()")
     elif activity == "stopped":
         yield Obstacle(what="nothing is sent in the background", fix="engine.start(), or engine.sync_now() once.")
-    elif store.settings.on_metered == "wait" and store.value("receipts", "verdict") == "metered":
+    elif store.settings.on_metered == "wait" and store.value("state", "get", name="probe_verdict") == "metered":
         fix = "Nothing: it is sent when the host says that it is metered no more. engine.sync_now() sends now."
         yield Obstacle(what="the network is metered, and the app waits for another", fix=fix)
 
@@ -159,15 +167,19 @@ def _of_the_host(store: "Store", user: str | None, *, signed_in: str | None, act
 class _Facts:
     """What the store knows of one row."""
 
-    def __init__(self, moment: Moment, collection: str, key: str, *, user: str | None, rows_of: Ask) -> None:
+    def __init__(
+        self, moment: Moment, collection: str, key: str, *, user: str | None, rows_of: Ask, now: str
+    ) -> None:
         self._moment = moment
         self._collection = collection
         self._key = key
         self._user = user
         self._ask = rows_of
+        self._now = now
         self._row = {"collection": collection, "owner": user or "", "row_key": key}
         self.entries = tuple(
-            receipt(moment, entry_id) for (entry_id,) in moment.rows("receipts", "entries_of_row", **self._row)
+            receipt(moment, entry_id, now=now)
+            for (entry_id,) in moment.rows("receipts", "entries_of_row", **self._row)
         )
         at_cloud = moment.rows("receipts", "at_cloud", **self._row)
         self.version = int(at_cloud[0][0]) if at_cloud else None
@@ -217,14 +229,15 @@ class _Facts:
             if entry.state is Where.HELD:
                 fix = _DECIDE.format(item=entry.item_id)
                 yield Obstacle(what=f"entry {entry.entry_id} is held by item {entry.item_id}", fix=fix)
-        verdict = str(self._moment.rows("receipts", "verdict")[0][0])
-        if verdict not in REACHABLE:
-            yield Obstacle(what=f"the cloud cannot be reached: {verdict}", fix=_OF_VERDICT.get(verdict, _WAIT))
-        waits = self._moment.rows("receipts", "waits_of_queue", owner=self._user)
-        if waits and waits[0][1] is not None:
-            attempts, next_try_at, error = waits[0]
-            what = f"after {attempts} failures ({error}) the queue rests until {next_try_at}"
-            yield Obstacle(what=what, fix=_OF_ERROR.get(error, "engine.sync_now() tries at once."))
+        rest = rest_of(self._moment, self._user, now=self._now)
+        if not rest.is_reachable:
+            fix = _OF_VERDICT.get(rest.verdict, _WAIT)
+            if rest.verdict == "offline":
+                fix = _OF_REASON.get(rest.reason, fix)
+            yield Obstacle(what=_unreachable(rest), fix=fix)
+        if rest.until is not None:
+            what = f"after {rest.attempts} failures ({rest.error}) the queue rests until {rest.until}"
+            yield Obstacle(what=what, fix=_OF_ERROR.get(rest.error or "", "engine.sync_now() tries at once."))
 
     def _never_queued(self) -> Iterator[Obstacle]:
         if self._is_live():
@@ -257,7 +270,21 @@ class _Facts:
             yield f"{field} was changed on both sides ({since}): {winner} won, by {policy}"
 
 
+def _unreachable(rest: Rest) -> str:
+    if rest.verdict == "auth_required":
+        return "the cloud refuses the token: auth_required"
+    reason = f" ({rest.reason})" if rest.verdict == "offline" else ""
+    return f"the cloud cannot be reached: {rest.verdict}{reason}"
+
+
 _WAIT = "Nothing: it is tried again by itself."
+_OF_REASON = {
+    "refused": "Nothing, if the server is down: it is tried again by itself. Else check cloud_url.",
+    "name_not_found": "Nothing, without a network: it is sent when there is one. With one, check cloud_url.",
+    "no_answer": "Nothing: the server or a network between did not answer; it is tried again by itself.",
+    "cut": "Nothing: the server or a network between broke the connection; it is tried again by itself.",
+}
+"""Of the reasons of the verdict offline those that need not mean that there is no network."""
 _OF_ERROR = {
     "quota_exceeded": "Delete rows, on this device or another, or ask who runs the cloud for more room; then "
     "engine.sync_now() tries at once.",

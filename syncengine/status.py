@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from syncengine.clock import iso
 from syncengine.errors import StoreDamaged, SyncEngineError
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.erasing import NOTHING_ERASED, ErasureState, read_erasures
@@ -55,7 +56,8 @@ class Connectivity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncState:
-    """`activity`: stopped (not started), paused, running, or no_backend."""
+    """`activity`: stopped (not started), paused, running, or no_backend. `next_try_at`: until then the background
+    waits after a failure; None: for nothing."""
 
     activity: str
     attempts: int
@@ -99,6 +101,13 @@ class Status:
     collections: dict[str, CollectionState]
     """Which collections the app may use now, and why not."""
 
+    def __repr__(self) -> str:
+        """What is asked first; the fields have the rest."""
+        left = f"waiting={self.outbox.waiting}, claimed={self.outbox.claimed}, held={self.outbox.held}"
+        told = f"version={self.migration.current!r}, {left}, quarantined={self.quarantined}"
+        how = f"verdict={self.connectivity.verdict!r}, activity={self.sync.activity!r}"
+        return f"Status(user={self.user!r}, synced={self.synced}, {told}, {how})"
+
     def to_json(self) -> dict[str, Any]:
         """The same as JSON-able values."""
         return asdict(self)
@@ -110,7 +119,7 @@ def read_status(store: "Store", registry: "MigrationRegistry", *, user: str | No
     outbox = _as_far_as(store, lambda: _outbox_state(store), NOTHING_WAITS)
     reading = _as_far_as(store, lambda: _reading_state(store, user), NOTHING_READ)
     quarantined = _as_far_as(store, lambda: int(store.value("status", "quarantined")), 0)
-    network: dict[str, str] = _as_far_as(store, lambda: dict(store.rows("status", "network")), {})
+    network: dict[str, str] = _as_far_as(store, lambda: dict(store.rows("status", "network", owner=user or "")), {})
     sync = _as_far_as(store, lambda: _sync_state(store, user, activity), _never_sent(activity))
     erasures = _as_far_as(store, lambda: read_erasures(store), NOTHING_ERASED)
     collections = _as_far_as(store, lambda: collection_states(store, registry), None)
@@ -197,6 +206,8 @@ def _reading_state(store: "Store", user: str | None) -> ReadingState:
 def _sync_state(store: "Store", user: str | None, activity: str) -> SyncState:
     row = store.row("status", "drain", owner=user or "") or (0, None, None, None)
     attempts, last_success_at, next_try_at, last_error = row
+    if next_try_at is not None and next_try_at <= iso(store.clock.now_ms()):
+        next_try_at = None
     return SyncState(
         activity=activity,
         attempts=int(attempts),

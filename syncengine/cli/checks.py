@@ -18,10 +18,12 @@ from syncengine.local.copies import open_copy
 from syncengine.local.engine_tables import UPGRADES
 from syncengine.local.private_folder import is_left_behind
 from syncengine.local.sqlite_errors import SqliteError
+from syncengine.sources.near_miss import near_misses
 
 DAMAGES_SHOWN_MAX = 5
 NEIGHBOURS_MAX = 1_000
 """Files of the store's folder that are looked at."""
+LEFTOVERS_SHOWN_MAX, TABLES_SHOWN_MAX = 2, 10
 OLD_ENTRY_MS = 7 * 24 * 3600 * 1000
 STALE_COPY_MS = 3600 * 1000
 """A private copy of the engine is gone within seconds, unless its process was killed."""
@@ -210,9 +212,14 @@ def _leftovers(look: Look) -> Finding:
     return Finding(
         check="leftovers",
         verdict=Verdict.WARN,
-        found=", ".join(sorted(found)),
-        fix=f"delete the folders in {folder}; they hold rows in the clear",
+        found=_some_of(sorted(found), most=LEFTOVERS_SHOWN_MAX),
+        fix=f"delete the folders syncengine-snapshot-* and -copy-* of no running app in {folder}: they hold rows",
     )
+
+
+def _some_of(names: list[str], *, most: int) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _was_made_before(path: Path, moment: str) -> bool:
@@ -220,6 +227,28 @@ def _was_made_before(path: Path, moment: str) -> bool:
         return iso(int(path.stat().st_mtime * 1000)) < moment
     except OSError:
         return False  # it went while we looked
+
+
+def _tables(look: Look) -> Finding:
+    """A write to a table whose name is misspelt makes one that nobody declared, and nothing of it is ever sent."""
+    loose = [str(name) for (name,) in look.rows("looks", "loose_tables")]
+    collections = [str(name) for (name,) in look.rows("looks", "collections")]
+    alike = {name: near_misses(name, collections) for name in loose}
+    misspelt = [f"{name} (did you mean {each[0]}?)" for name, each in alike.items() if each]
+    if misspelt:
+        return Finding(
+            check="tables",
+            verdict=Verdict.WARN,
+            found=f"in no collection, so never sent: {_some_of(misspelt, most=TABLES_SHOWN_MAX)}",
+            fix="correct the name where the app writes, and move the rows; or declare the collection in a migration",
+        )
+    return Finding(
+        check="tables",
+        verdict=Verdict.OK,
+        found=f"in no collection, so never sent: {_some_of(loose, most=TABLES_SHOWN_MAX)}"
+        if loose
+        else "each is a collection",
+    )
 
 
 def _oldest_entry(look: Look) -> Finding:
@@ -253,6 +282,7 @@ CHECKS: tuple[tuple[str, Callable[[Look], Finding]], ...] = (
     ("integrity", _integrity),
     ("foreign keys", _references),
     ("shapes", migration_checks.shapes),
+    ("tables", _tables),
     ("settings", _settings),
     ("file modes", _modes),
     ("key file", migration_checks.key_file),

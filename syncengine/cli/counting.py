@@ -48,7 +48,7 @@ def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None
     waiting, claimed, held, oldest_at = look.rows("looks", "queue", user=user)[0]
     confirmed, attempts, last_success_at, next_try_at, last_error = look.rows("looks", "drain", user=user)[0]
     quarantined = look.value("looks", "quarantined", user=user)
-    network = dict(look.rows("status", "network"))
+    network = dict(look.rows("status", "network", owner=user))
     erasures = read_erasures(look)
     found = {
         "store": look.path,
@@ -74,12 +74,18 @@ def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None
         "sync": {
             "attempts": attempts,
             "last_success_at": last_success_at,
-            "next_try_at": next_try_at,
+            "next_try_at": None if next_try_at is None or next_try_at <= _now() else next_try_at,
             "last_error": last_error,
         },
     }
     found["synced"] = _state(found) == "synced"
     return found
+
+
+def _now() -> str:
+    from syncengine.clock import SystemClock, iso
+
+    return iso(SystemClock().now_ms())
 
 
 def _reading(look: "Look", user: str | None) -> dict[str, Any]:

@@ -25,10 +25,12 @@ def explain(collection: str, key: str, store: str, user: str, as_json: bool) -> 
     It says what the store knows, not what a running app does now. Exit status 3 when it is not synced, else 0.
     """
     from syncengine.cli.looking import looking_at
+    from syncengine.clock import SystemClock, iso
     from syncengine.receipts import explained
 
+    now = iso(SystemClock().now_ms())
     with looking_at(store) as look:
-        found = explained(look, collection, key, user=user, rows_of=look.ask)
+        found = explained(look, collection, key, user=user, rows_of=look.ask, now=now)
     if as_json:
         show_json(found.to_json())
     else:
@@ -46,11 +48,12 @@ def receipt(entry: int, store: str, as_json: bool) -> Exit:
     Exit status 4 when a person has to act, 3 when it still waits, else 0.
     """
     from syncengine.cli.looking import looking_at
+    from syncengine.clock import SystemClock, iso
     from syncengine.outbox.receipts import NEEDS_A_PERSON
     from syncengine.outbox.receipts import receipt as receipt_of
 
     with looking_at(store) as look:
-        found = receipt_of(look, entry)
+        found = receipt_of(look, entry, now=iso(SystemClock().now_ms()))
     facts = {name: value for name, value in asdict(found).items() if as_json or value is not None}
     if as_json:
         show_json(facts)

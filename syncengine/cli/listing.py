@@ -1,5 +1,6 @@
 """`history`, `outbox`, `conflicts` and `parked`: lists from the store's own views."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,18 @@ def conflicts(store: str, user: str | None, rows_max: int, as_json: bool) -> Exi
         store, lambda look, most: look.rows("looks", "conflicts", user=user, rows_max=most), rows_max=rows_max
     )
     show_rows(CONFLICT, rows, as_json=as_json, none="Nothing was changed on both sides.")
+    if rows and not as_json:
+        _show_way_to_values(store, conflict=rows[0][0])
     return Exit.DONE
+
+
+def _show_way_to_values(store: str, *, conflict: int) -> None:
+    """On stderr: the list itself is for programs, too."""
+    look = f"select local_json, server_json from _sync_conflict where conflict_id = {conflict}"  # noqa: S608 - it is shown, not run
+    click.echo(f'Both values: sqlite3 -readonly -line {shlex.quote(store)} "{look}"', err=True)
+    click.echo(
+        'To take the lost one back, write it into the row: "Which fields" in docs/sql.md has the SQL.', err=True
+    )
 
 
 @click.command(cls=EngineCommand)

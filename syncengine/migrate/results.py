@@ -30,6 +30,11 @@ class MigrationResult:
     failure: "SyncEngineError | None" = None
     """The error itself, for hosts that raise it."""
 
+    def __repr__(self) -> str:
+        counts = f"read={self.counts.read}, written={self.counts.written}, quarantined={self.counts.quarantined}"
+        told = f"{counts}, errors={len(self.errors)}, warnings={len(self.warnings)}"
+        return f"MigrationResult({self.migration_id!r}, scope={self.scope!r}, state={self.state!r}, {told})"
+
     def to_json(self) -> dict[str, Any]:
         """Exactly the keys success, migrationId, stats, errors, warnings. Duration in milliseconds."""
         return {
@@ -73,6 +78,13 @@ class MigrationReport:
     """Stopped by `pause()`; after `resume()` the next `migrate()` goes on."""
     retried: int = 0
     """Rows that came back from quarantine, for the code that had refused them is another now."""
+
+    def __repr__(self) -> str:
+        """What ran and how it ended; of the rest, what is not empty."""
+        ran = ", ".join(f"{result.migration_id} {result.state}" for result in self.results)
+        others = {"blocked": self.blocked, "deferred": self.deferred, "background": self.background}
+        left = "".join(f", {name}={len(some)}" for name, some in others.items() if some)
+        return f"MigrationReport({self.current} > {self.target}, success={self.success}, ran=[{ran}]{left})"
 
     @property
     def success(self) -> bool:

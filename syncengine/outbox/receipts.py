@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from syncengine.clock import iso
 from syncengine.local.identifiers import quoted
 from syncengine.outbox.entry import Kind
 from syncengine.outbox.holding import HELD
 
 if TYPE_CHECKING:
-    from syncengine.local.store import Row
+    from syncengine.local.store import Row, Store
     from syncengine.local.version_table import Readable
 
 ENTRY_NUMBER_MAX = 2**63 - 1
@@ -67,14 +68,46 @@ class Receipt:
         return self.state in FINAL
 
 
-def receipt(moment: "Readable", entry_id: int) -> Receipt:
-    """The receipt of an entry; "unknown" for a number that was never given here, or whose queue was destroyed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """What keeps the whole queue of a user. `until`: no try by ourselves before, as ISO-8601 UTC; None: now."""
+
+    verdict: str
+    reason: str
+    attempts: int
+    error: str | None
+    until: str | None
+
+    @property
+    def is_reachable(self) -> bool:
+        return self.verdict in REACHABLE
+
+
+def rest_of(moment: "Readable", owner: str | None, *, now: str) -> Rest:
+    """As far as the store says."""
+    network = dict(moment.rows("status", "network", owner=owner))
+    waits = moment.rows("receipts", "waits_of_queue", owner=owner, now=now)
+    attempts, until, error = waits[0] if waits else (0, None, None)
+    return Rest(
+        verdict=str(network.get("probe_verdict", "unknown")),
+        reason=str(network.get("probe_reason", "")),
+        attempts=attempts,
+        error=error,
+        until=until,
+    )
+
+
+def receipt(moment: "Readable", entry_id: int, *, now: str) -> Receipt:
+    """The receipt of an entry; "unknown" for a number that was never given here, or whose queue was destroyed.
+
+    `now` as ISO-8601 UTC: a wait that is over is none.
+    """
     if not 0 < entry_id <= ENTRY_NUMBER_MAX:
         return _unknown(entry_id, "no entry has such a number")
     rows = moment.rows("receipts", "entry", entry_id=entry_id)
     items = moment.rows("receipts", "item_of_entry", entry_id=entry_id)
     if rows and rows[0][2] != Kind.VOID:
-        return _of_entry(moment, rows[0])
+        return _of_entry(moment, rows[0], now=now)
     if items and items[0][5] in (None, "discarded"):
         return _of_item(entry_id, items[0])
     if items and items[0][5] == "restored" and (again := _with_its_row(moment, entry_id, items[0])):
@@ -83,18 +116,18 @@ def receipt(moment: "Readable", entry_id: int) -> Receipt:
     return _of_end(entry_id, ends[0]) if ends else _gone(moment, entry_id)
 
 
-def receipt_of(moment: "Readable", entry_id: int, *, user: str | None) -> Receipt:
+def receipt_of(store: "Store", entry_id: int, *, user: str | None) -> Receipt:
     """The same for who is signed in: what is queued of another user is as if it were not."""
-    found = receipt(moment, entry_id)
+    found = receipt(store, entry_id, now=iso(store.clock.now_ms()))
     return found if found.owner in (None, user) else _unknown(entry_id, "this user has no entry with the number")
 
 
-def _of_entry(moment: "Readable", row: "Row") -> Receipt:
+def _of_entry(moment: "Readable", row: "Row", *, now: str) -> Receipt:
     entry_id, owner, kind, collection, key, state, sequence, into, held_by, _, attempts, migration, since = row
     return Receipt(
         entry_id=entry_id,
         state=Where(state),
-        why=_why(moment, row),
+        why=_why(moment, row, now=now),
         owner=owner,
         kind=kind,
         collection=collection or None,
@@ -107,14 +140,16 @@ def _of_entry(moment: "Readable", row: "Row") -> Receipt:
     )
 
 
-def _why(moment: "Readable", row: "Row") -> str:
+def _why(moment: "Readable", row: "Row", *, now: str) -> str:
     entry_id, owner, _, collection, _, state, _, into, held_by, error, *_ = row
     if state == Where.SQUASHED:
         return f"it travels in entry {into}, a change of the same row"
     if state == HELD:
         return f"it waits behind quarantine item {held_by}, on which a person has to decide"
     if state == Where.CLAIMED:
-        return "it was sent or is about to be; the cloud has not confirmed it yet" + _resting(moment, owner)
+        return "it was sent or is about to be; the cloud has not confirmed it yet" + _resting(
+            rest_of(moment, owner, now=now)
+        )
     if error == "conflict":
         return (
             "its row has changed at the cloud, and the collection asks to look at that first: the next round reads it"
@@ -124,17 +159,16 @@ def _why(moment: "Readable", row: "Row") -> str:
         return f"migration {barrier[0][0]} changes its collection at the cloud first"
     ahead = int(moment.rows("receipts", "ahead", owner=owner, entry_id=entry_id)[0][0])
     turn = f"behind {ahead} {'other' if ahead == 1 else 'others'}" if ahead else "in the next round"
-    return f"it waits for its turn {turn}" + _resting(moment, owner)
+    return f"it waits for its turn {turn}" + _resting(rest_of(moment, owner, now=now))
 
 
-def _resting(moment: "Readable", owner: str) -> str:
+def _resting(rest: Rest) -> str:
     """What keeps the whole queue."""
-    verdict = str(moment.rows("receipts", "verdict")[0][0])
-    waits = moment.rows("receipts", "waits_of_queue", owner=owner)
-    said = "" if verdict in REACHABLE else f"; the network is {verdict}"
-    if waits and waits[0][1] is not None:
-        attempts, next_try_at, error = waits[0]
-        said += f"; {attempts} tries failed ({error}), the next is not before {next_try_at}"
+    said = "" if rest.is_reachable else f"; the network is {rest.verdict}"
+    if rest.until is not None:
+        said += f"; {rest.attempts} tries failed ({rest.error}), the next is not before {rest.until}"
+    elif rest.attempts:
+        said += f"; {rest.attempts} tries failed ({rest.error}), and the next waits for nothing"
     return said
 
 

@@ -181,8 +181,13 @@ def says_no_route(error: BaseException) -> bool:
 
 
 def _reach_after_silence(state: ProbeState, error: SyncEngineError, *, settings: Settings) -> Reach:
-    """One lost call is no outage: it takes several in a row, or the system's own word."""
-    if says_no_route(error) or state.failures + 1 >= settings.probe_failures_to_offline:
+    """One lost call is no outage: it takes several in a row, or the system's own word. Where none ever got through,
+    it is all that is known."""
+    if (
+        state.reach is Reach.UNKNOWN
+        or says_no_route(error)
+        or state.failures + 1 >= settings.probe_failures_to_offline
+    ):
         return Reach.DOWN
     return state.reach
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -241,6 +242,21 @@ def test_outbox_lists_what_waits_and_why_without_the_rows(with_quarantine: Comma
         ("notes", "n3", "waiting"),
     ]
     assert with_quarantine("outbox", "--user", "bob").out == "Nothing waits.\n"
+
+
+def test_conflicts_lists_no_values_and_says_where_they_are(at_two: Command) -> None:
+    assert at_two("conflicts").err == ""
+    columns = "owner, collection, row_key, field, local_json, server_json, winner, policy, created_at"
+    values = ("ann", "notes", "n1", "text", f'"{SECRET}"', '"theirs"', "server", "server_wins", "now")
+    at_two.execute_many(f"INSERT INTO _sync_conflict ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [values])
+    ran = at_two("conflicts")
+    assert ran.status == 0
+    assert SECRET not in ran.out + ran.err
+    shown = ran.err.splitlines()[0].removeprefix("Both values: ")
+    both = subprocess.run(shlex.split(shown), capture_output=True, text=True, check=True, cwd=at_two.folder).stdout
+    assert SECRET in both
+    assert "theirs" in both
+    assert at_two("conflicts", "--json").err == ""
 
 
 def test_a_key_cannot_steer_the_terminal(at_two: Command) -> None:

@@ -68,6 +68,24 @@ def test_what_was_done_to_the_tables_is_named(path: Path, harm: str, verdict: st
     assert found(path, "shapes") == (verdict, what)
 
 
+def test_a_table_that_a_misspelt_name_has_made_is_a_warning(path: Path) -> None:
+    sql(path, "CREATE TABLE looks (name TEXT)")
+    assert found(path, "tables") == ("ok", "in no collection, so never sent: looks")
+    sql(path, "CREATE TABLE nots (name TEXT)")
+    said = "in no collection, so never sent: nots (did you mean notes?)"
+    assert found(path, "tables") == ("warn", said)
+
+
+def test_what_migrations_keep_or_make_and_what_an_index_is_made_of_is_no_table_of_the_app(path: Path) -> None:
+    columns = "table_name, collection, migration, kept_at, keep_until"
+    sql(path, f"INSERT INTO _sync_kept_table ({columns}) VALUES ('notes_old', 'notes', 'm', '', '2999')")
+    for table in ("notes_old", "notes_new_", "notes_live_"):
+        sql(path, f"CREATE TABLE {table} (a)")
+    assert found(path, "tables") == ("ok", "each is a collection")
+    sql(path, "CREATE VIRTUAL TABLE words USING fts5 (word)")
+    assert found(path, "tables") == ("ok", "in no collection, so never sent: words")
+
+
 def test_a_large_migration_that_nobody_works_at_is_a_warning(path: Path) -> None:
     columns = "collection, migration, scope, rows_total, rows_read, batch_rows, started_at, updated_at"
     sql(path, f"INSERT INTO _sync_shadow ({columns}) VALUES ('notes', 'm', 'store', 9, 4, 2, '', '')")
@@ -128,6 +146,9 @@ def test_a_private_copy_of_a_process_that_has_ended_is_a_warning(
     assert leftovers_of(path) == "none"
     (tmp_path / f"syncengine-copy-99999999-{machine()}-abc").mkdir()
     assert leftovers_of(path) == f"syncengine-copy-99999999-{machine()}-abc"
+    for number in range(5):
+        (tmp_path / f"syncengine-copy-99999999-{machine()}-x{number}").mkdir()
+    assert leftovers_of(path).endswith("-x0 and 4 more")
 
 
 def test_a_private_copy_that_goes_while_doctor_looks_is_none(

@@ -10,7 +10,7 @@ from users_world import add_notes, opened
 
 from syncengine import Collection, Engine, Settings, cast, declared, tables
 from syncengine.clock import SystemClock
-from syncengine.errors import BackendUnreachable, CalledFromInside
+from syncengine.errors import AuthRequired, BackendUnreachable, CalledFromInside, RateLimited
 from syncengine.outbox.receipts import Where
 from syncengine.server.cloud import Cloud
 from syncengine.server.sqlite_storage import SqliteStorage
@@ -317,6 +317,72 @@ def test_a_waiting_row_shows_its_entries_in_order_and_what_keeps_the_queue(engin
     found = engine.explain("notes", "a")
     assert "the cloud cannot be reached: captive_portal" in sentences(found)
     assert "    fix: Sign in to the network." in str(found).splitlines()
+
+
+def test_after_one_round_that_failed_it_is_known_that_the_cloud_cannot_be_reached(engine, line):
+    add_notes(engine, "a")
+    line.down = BackendUnreachable("Nobody there.", reason="refused")
+    with pytest.raises(BackendUnreachable):
+        engine.sync_now()
+    assert engine.status().connectivity.verdict == "offline"
+    found = engine.explain("notes", "a")
+    assert sentences(found)[0] == "the cloud cannot be reached: offline (refused)"
+    assert "server is down" in found.obstacles[0].fix
+    line.down = None
+    engine.sync_now()
+    assert engine.status().connectivity.verdict == "online"
+
+
+@pytest.mark.parametrize("error", [AuthRequired, RateLimited])
+def test_what_the_cloud_has_said_to_one_user_is_not_told_of_another(engine, line, error):
+    add_notes(engine, "a")
+    line.down = error("Not you.")
+    with pytest.raises(error):
+        engine.sync_now()
+    assert engine.status().connectivity.verdict == error.code()
+    assert any(error.code() in what for what in sentences(engine.explain("notes", "a")))
+    engine.switch_user("bob")
+    add_notes(engine, "b", owner="bob")
+    assert engine.status().connectivity.verdict == "online"
+    assert not any(error.code() in what for what in sentences(engine.explain("notes", "b")))
+    engine.switch_user("ann")
+    assert engine.status().connectivity.verdict == error.code()
+
+
+def test_a_wait_that_is_over_is_none(tmp_path, line):
+    clock = MovableClock()
+    with opened(tmp_path / "app", backend=line, clock=clock) as engine:
+        add_notes(engine, "a")
+        [entry] = engine.last_entries()
+        line.down = BackendUnreachable("Nobody there.")
+        with pytest.raises(BackendUnreachable):
+            engine.sync_now()
+        assert "the next is not before" in engine.receipt(entry).why
+        assert engine.status().sync.next_try_at is not None
+        clock.wall_ms += 3_600_000
+        assert engine.receipt(entry).why.endswith(
+            "1 tries failed (backend_unreachable), and the next waits for nothing"
+        )
+        assert engine.status().sync.next_try_at is None
+        assert not any("rests until" in what for what in sentences(engine.explain("notes", "a")))
+
+
+def test_what_is_told_of_a_store_is_short_where_it_is_printed(engine):
+    add_notes(engine, "a")
+    told = "version='2.0.0', waiting=1, claimed=0, held=0, quarantined=0, verdict='unknown', activity='stopped'"
+    assert repr(engine.status()) == f"Status(user='ann', synced=False, {told})"
+    found = engine.explain("notes", "a")
+    assert repr(found) == "Explanation(collection='notes', key='a', user='ann', synced=False, obstacles=1, entries=1)"
+
+
+def test_what_a_migration_did_is_short_where_it_is_printed(tmp_path):
+    from users_world import registry
+
+    with Engine.open(tmp_path / "new.db", registry=registry(), user="ann") as new:
+        report = new.migrate()
+    assert repr(report) == "MigrationReport(2.0.0 > 2.0.0, success=True, ran=[make completed])"
+    counts = "read=0, written=0, quarantined=0, errors=0, warnings=0"
+    assert repr(report.results[0]) == f"MigrationResult('make', scope='store', state='completed', {counts})"
 
 
 def test_it_says_who_would_have_to_sign_in(engine):

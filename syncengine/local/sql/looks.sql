@@ -94,3 +94,26 @@ ORDER BY collection;
 SELECT table_name, keep_until
 FROM _sync_kept_table
 ORDER BY table_name;
+
+-- name: collections
+-- What is declared to have a table.
+SELECT name
+FROM _sync_collection
+ORDER BY name;
+
+-- name: loose_tables
+-- The app's tables that no collection has, and no migration keeps or fills.
+SELECT t.name
+FROM pragma_table_list AS t
+WHERE t.schema = 'main'
+  AND t.type IN ('table', 'virtual')
+  AND t.name NOT GLOB '_sync_*'
+  AND t.name NOT GLOB 'sqlite_*'
+  AND NOT EXISTS (SELECT 1 FROM _sync_collection AS c WHERE c.name = t.name COLLATE NOCASE)
+  AND NOT EXISTS (SELECT 1 FROM _sync_kept_table AS k WHERE k.table_name = t.name COLLATE NOCASE)
+  AND NOT EXISTS (
+    SELECT 1
+    FROM _sync_collection AS c
+    WHERE t.name IN (c.name || '_new_', c.name || '_late_', c.name || '_live_')
+  )
+ORDER BY t.name;

@@ -149,14 +149,10 @@ SELECT
   );
 
 -- name: waits_of_queue
--- Whether a user's queue rests after failures, and why.
-SELECT attempts, next_try_at, last_error
+-- Whether a user's queue rests after failures, until when, if that is not over, and why.
+SELECT attempts, CASE WHEN next_try_at > :now THEN next_try_at END, last_error
 FROM _sync_drain
 WHERE owner = :owner;
-
--- name: verdict
--- The last verdict of the connectivity probe.
-SELECT coalesce((SELECT value FROM _sync_state WHERE name = 'probe_verdict'), 'unknown');
 
 -- name: collections
 -- Every collection, whether it is synced, and its shape.
