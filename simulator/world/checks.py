@@ -39,9 +39,9 @@ _ASIDE = "SELECT body, body_original FROM _sync_quarantine"
 _CONFLICTS = "SELECT local_json FROM _sync_conflict"
 
 
-def _is_overwritten(ledger: Ledger, edit: Edit, lost: str) -> bool:
-    """The device itself wrote something else over it, or deleted its row."""
-    for later in ledger.later(edit):
+def _is_overwritten(ledger: Ledger, edit: Edit, lost: str, *, on: str = "") -> bool:
+    """The device itself, or `on`, wrote something else over it, or deleted its row."""
+    for later in ledger.later(edit, on=on):
         if later.kind in ("delete", "put") or field_of(lost) in map(field_of, later.words):
             return True
     return False
@@ -117,7 +117,11 @@ def check_own_edits_stay(ledger: Ledger, device: Device) -> None:
     shown = {found for row in rows for value in row.values() for found in words_in(str(value))}
     for found in sorted(waiting - shown - ledger.sent_again):
         edit = ledger.by_word.get(found)
-        if edit is not None and edit.collection in merged and not _is_overwritten(ledger, edit, found):
+        if (
+            edit is not None
+            and edit.collection in merged
+            and not _is_overwritten(ledger, edit, found, on=device.name)
+        ):
             raise PromiseBroken(
                 f"P10: {device.name} does not show its own {found} of {edit.key}, which waits to be sent"
             )

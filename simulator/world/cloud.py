@@ -183,7 +183,8 @@ class WorldCloud:
         last = self.cloud.storage.device_sequence(lane)
         self._ground.saw("cloud_power_cut", phase="kept" if last > before else "lost")
         self._ground.note("cloud", "power_cut", "kept" if last > before else "lost")
-        kept = self.cloud.storage.receipts(lane, first=before + 1, last=max(last, before + 1))
+        # A lane that is closed has the highest number there is: none comes after it.
+        kept = self.cloud.storage.receipts(lane, first=before + 1, last=last) if last > before else {}
         results = told((receipt.outcome, receipt) for receipt in kept.values())
         if kept:
             self.opinion.push(push, results)

@@ -252,7 +252,8 @@ class Device:
             at = self.drive.cut(between=(now if since is None else since, now), chance=chance)
             self._doubt(at)
             if not self.is_damaged:
-                store_checks.check_markers(self)
+                with self.drive.works():
+                    store_checks.check_markers(self)
         self._ground.note(self.name, "power_cut")
         self._ground.after(chance.randint(*OFF_MS), self.switch_on)
 

@@ -113,6 +113,15 @@ class Drive:
             self.failed += 1
             raise error("the world's disk fails")
 
+    @contextmanager
+    def works(self) -> Iterator[None]:
+        """It does not fail during the block: a judge reads it."""
+        failure, self.failure = self.failure, ""
+        try:
+            yield
+        finally:
+            self.failure = failure
+
     def done(self, operation: Operation) -> None:
         if operation.kind == "create":
             self._known.add(operation.name)

@@ -55,10 +55,10 @@ class Ledger:
             self.by_line[edit.device, edit.user, edit.collection, edit.key].append(edit)
             self.by_word.update(dict.fromkeys(edit.words, edit))
 
-    def later(self, edit: Edit) -> Iterator[Edit]:
-        """What the same device did to the same row afterwards."""
-        line = self.by_line[edit.device, edit.user, edit.collection, edit.key]
-        return (other for other in line if other.number > edit.number)
+    def later(self, edit: Edit, *, on: str = "") -> Iterator[Edit]:
+        """What the same device did to the same row afterwards; or what another did, which began as its copy."""
+        line = self.by_line[on or edit.device, edit.user, edit.collection, edit.key]
+        return (other for other in line if other.device != edit.device or other.number > edit.number)
 
     def sure(self) -> Iterator[Edit]:
         """Edits whose commit returned."""
