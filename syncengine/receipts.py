@@ -30,7 +30,7 @@ _OF_PARKED = {
     Parked.UNKNOWN_COLLECTION: "Update the app: it knows no such collection.",
     Parked.NO_WAY_DOWN: "Update the app on the device that wrote it, or wait for one that can lift it.",
     Parked.PARENT_MISSING: "Nothing: it is tried again when the row that it refers to has come.",
-    Parked.CHILDREN_LEFT: "Nothing: it is tried again when the rows that refer to it have gone.",
+    Parked.CHILDREN_LEFT: "Nothing: its foreign keys decide when all that the cloud has was read.",
     Parked.CLASH: "Nothing: it is tried again when the row that is in its way has changed.",
 }
 

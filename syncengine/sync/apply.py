@@ -5,6 +5,7 @@ at one by one. What cannot be taken is kept: parked where it may be taken later,
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ from syncengine.outbox.capture import others_may_fire, writing_uncaptured
 from syncengine.outbox.firing_order import put_in_order
 from syncengine.sync.beside import Lifted, NewerShape, lifted
 from syncengine.sync.calls import PulledRow
+from syncengine.sync.deciding import DecidingLandings, Decision
+from syncengine.sync.far_reaching import held_back
+from syncengine.sync.kin import Kin
 from syncengine.sync.landing import Landing, Landings, PageUndone
 from syncengine.sync.live_table import LiveTable, live_tables
 from syncengine.sync.merge import Edit, Fields
@@ -37,6 +41,9 @@ NO_WAY_UP = "shape_unknown"
 class Applier:
     """Writes pages of one owner. The owner comes from the round, never from a document."""
 
+    kin: Kin
+    """Of the tables as they were last asked for."""
+
     def __init__(self, store: "Store", registry: "MigrationRegistry", *, owner: str) -> None:
         self.store = store
         self.registry = registry
@@ -49,15 +56,25 @@ class Applier:
         self.has_references = True
         """Whether tables refer to each other, so that rows may come in any order only with some care."""
 
-    def apply(self, rows: Sequence[PulledRow], *, position: Position, moves_cursor: bool = True) -> Applied:
-        """All of a page or nothing. Raises StoreSuperseded after a newer app has migrated the store, and what the
-        store raises; then nothing of the page was written."""
+    def apply(
+        self,
+        rows: Sequence[PulledRow],
+        *,
+        position: Position,
+        moves_cursor: bool = True,
+        decision: Decision | None = None,
+    ) -> Applied:
+        """All of a page or nothing. With a `decision` it is one row, when all has been read.
+
+        Raises StoreSuperseded after a newer app has migrated the store, and what the store raises; then nothing of it
+        was written.
+        """
         if self.store.in_transaction_here():
             raise AssertionError("a page is a transaction of its own: it may be undone and begun anew")
         refused: dict[Key, Rejection] = {}
         one_by_one = False
         while True:
-            page = _Page(self, position, refused=refused, one_by_one=one_by_one)
+            page = _Page(self, position, refused=refused, one_by_one=one_by_one, decision=decision)
             try:
                 with self.store.transaction(durable=True, undo_in_memory=True):
                     page.write(rows)
@@ -93,6 +110,7 @@ class Applier:
             self._others_fire.clear()
             self.has_references = bool(self.store.value("pull", "any_references"))
             self.lifter = Lifter(self.store, self.registry)
+            self.kin = Kin(self.store, self.owner, self._tables)
             self._known = now
         return self._tables
 
@@ -119,31 +137,60 @@ class _Page:
     """One page in one transaction: which way does each row go?"""
 
     def __init__(
-        self, applier: Applier, position: Position, *, refused: dict[Key, Rejection], one_by_one: bool
+        self,
+        applier: Applier,
+        position: Position,
+        *,
+        refused: dict[Key, Rejection],
+        one_by_one: bool,
+        decision: Decision | None = None,
     ) -> None:
         self._applier = applier
         self._store = applier.store
         self._owner = applier.owner
         self._position = position
         self._refused = refused
-        self._one_by_one = one_by_one
+        self._one_by_one = one_by_one or decision is not None
+        self._decision = decision
         self._edits: dict[Key, list[Edit]] = {}
         self.record = PageRecord(applier.store, applier.registry, owner=applier.owner, position=position)
-        self._landings = Landings(applier.store, applier.registry, owner=applier.owner, record=self.record)
 
     def write(self, rows: Sequence[PulledRow]) -> None:
         self._applier.put_in_order()
         tables = self._applier.tables()
+        self._landings = self._begun()
         self._edits = pending_edits(self._store, self._owner, rows)
         self._sort(self._without_retold(rows, tables), tables)
+        if self._decision is None:
+            self._hold_back()
         involved = tuple(sorted(self._landings.collections))
         if involved:
             if self._applier.has_references:
                 self._store.query("PRAGMA defer_foreign_keys = ON")
-            others_fire = self._applier.others_fire(involved)
-            with writing_uncaptured(self._store, involved, others_fire=others_fire):
+            with self._capturing_or_not(involved):
                 self._landings.write(one_by_one=self._one_by_one)
         self.record.applied.collections.update(involved)
+
+    def _begun(self) -> Landings:
+        store, registry, owner = self._store, self._applier.registry, self._owner
+        if self._decision is None:
+            return Landings(store, registry, owner=owner, record=self.record)
+        return DecidingLandings(
+            store, registry, owner=owner, record=self.record, kin=self._applier.kin, decision=self._decision
+        )
+
+    def _hold_back(self) -> None:
+        held = held_back(self._landings, kin=self._applier.kin, owner=self._owner)
+        self._landings.leave_out(held)
+        for landing in held:
+            self.record.park(landing.item, Reason.CHILDREN_LEFT)
+
+    def _capturing_or_not(self, involved: tuple[str, ...]) -> AbstractContextManager[None]:
+        """What a decision does to other rows is queued like an edit; of the row itself it is taken out again."""
+        if self._decision is not None:
+            return nullcontext()
+        others_fire = self._applier.others_fire(involved)
+        return writing_uncaptured(self._store, involved, others_fire=others_fire)
 
     def _without_retold(self, rows: Sequence[PulledRow], tables: dict[str, LiveTable]) -> Sequence[PulledRow]:
         """After the cloud was restored from an older copy: what it lost is told again, and not taken from it."""
@@ -159,7 +206,8 @@ class _Page:
     def _sort(self, rows: Sequence[PulledRow], tables: dict[str, LiveTable]) -> None:
         for name, items in groupby(rows, key=attrgetter("collection")):
             table = tables.get(name)
-            if table is not None and table.takes_many and not self._one_by_one:
+            reaches = name in self._applier.kin.changing
+            if table is not None and table.takes_many and not reaches and not self._one_by_one:
                 self._put_together(items, table)
             else:
                 for item in items:

@@ -63,27 +63,32 @@ class Landings:
         self._owner = owner
         self._record = record
         self._tables: dict[str, LiveTable] = {}
-        self._many: dict[str, list[PulledRow]] = defaultdict(list)
-        self._singles: list[Landing] = []
+        self.many: dict[str, list[PulledRow]] = defaultdict(list)
+        self.singles: list[Landing] = []
 
     def room_for(self, table: LiveTable) -> list[PulledRow]:
         """A list to put many rows in."""
         self._tables[table.name] = table
-        return self._many[table.name]
+        return self.many[table.name]
 
     def add(self, landings: Iterable[Landing]) -> None:
         """Rows that are looked at one by one."""
-        self._singles += landings
+        self.singles += landings
+
+    def leave_out(self, landings: Iterable[Landing]) -> None:
+        """They are not written now."""
+        held = set(map(id, landings))
+        self.singles = [landing for landing in self.singles if id(landing) not in held]
 
     @property
     def collections(self) -> set[str]:
         """Whose tables are written."""
-        return {name for name, rows in self._many.items() if rows} | {one.table.name for one in self._singles}
+        return {name for name, rows in self.many.items() if rows} | {one.table.name for one in self.singles}
 
     def write(self, *, one_by_one: bool) -> None:
         """All of them, with what is known of each afterwards. Inside the page's transaction, with capture off."""
         landed = self._one_by_one() if one_by_one else self._together()
-        for name, items in self._many.items():
+        for name, items in self.many.items():
             if items:
                 self._record.came_together(self._tables[name], items)
         for landing in landed:
@@ -109,16 +114,16 @@ class Landings:
             if _why_or_none(error) is None:
                 raise
             raise PageUndone({}) from error
-        return self._singles
+        return self.singles
 
     def _write_all(self) -> None:
         # What goes makes room for what comes.
-        for landing in self._singles:
+        for landing in self.singles:
             if landing.body is None:
                 self._write(landing)
-        for name, items in self._many.items():
+        for name, items in self.many.items():
             self._tables[name].write_many(self._owner, items)
-        for landing in self._singles:
+        for landing in self.singles:
             if landing.body is not None:
                 self._write(landing)
 
@@ -134,16 +139,16 @@ class Landings:
 
     def _one_by_one(self) -> list[Landing]:
         """Each row in a savepoint; one that stands against another is tried again after the others."""
-        waiting = [*self._singles, *self._many_as_singles()]
+        waiting = [*self.singles, *self._many_as_singles()]
         landed: list[Landing] = []
-        self._many.clear()
+        self.many.clear()
         while waiting:
             left: list[tuple[Landing, Exception]] = []
             for landing in waiting:
                 error = self._tried([landing])
                 if error is None:
                     landed.append(landing)
-                elif is_clash(error):
+                elif is_clash(error) or (landing.body is None and isinstance(error, ConstraintError)):
                     left.append((landing, error))
                 else:
                     self._record.refuse(landing.item, _why(error))
@@ -153,7 +158,7 @@ class Landings:
         return landed
 
     def _many_as_singles(self) -> Iterable[Landing]:
-        for name, items in self._many.items():
+        for name, items in self.many.items():
             for item in items:
                 yield Landing(table=self._tables[name], item=item, key=item.key, body=item.body)
 
@@ -162,7 +167,7 @@ class Landings:
         try:
             with self._store.savepoint("row"):
                 for landing in landings if making_room else ():
-                    landing.table.delete(self._owner, landing.key)
+                    self._put(landing.table, landing.key, None)
                 for landing in landings:
                     self._write(landing)
                 self._check_references()
@@ -186,9 +191,13 @@ class Landings:
             if stand_alone and self._tried(landings, making_room=True) is None:
                 return landings
         for landing, error in left:
-            reason = Reason.CHILDREN_LEFT if landing.body is None else Reason.PARENT_MISSING
+            reason = Reason.CHILDREN_LEFT if self._reaches(landing) else Reason.PARENT_MISSING
             self._record.park(landing.item, Reason.CLASH if str(error).startswith("UNIQUE") else reason)
         return []
+
+    def _reaches(self, landing: Landing) -> bool:
+        """Whether other rows may stand in its way because they refer to it."""
+        return landing.body is None
 
     # One row.
 
@@ -205,12 +214,15 @@ class Landings:
             if body is not None and not landing.edits:
                 # The edit that would make the row again has left the queue.
                 tell_again(self._store, self._owner, table, landing.key, waiting=())
-        if body is None:
-            table.delete(self._owner, landing.key)
-        else:
-            table.write(self._owner, landing.key, body)
+        self._put(table, landing.key, body)
         if landing.lifted is not None:
             self._hand_back(landing, landing.lifted)
+
+    def _put(self, table: LiveTable, key: str, body: Fields | None) -> None:
+        if body is None:
+            table.delete(self._owner, key)
+        else:
+            table.write(self._owner, key, body)
 
     def _merge(self, landing: Landing, edits: list[Edit]) -> Merged:
         table, item, server = landing.table, landing.item, landing.body

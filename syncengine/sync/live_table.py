@@ -40,7 +40,7 @@ class LiveTable:
         self.shape = SchemaVersion.parse(shape_version)
         self.merge_policy = merge_policy
         self._store = store
-        self._owner_column = owner_column
+        self.owner_column = owner_column
         self.columns = tuple(column for column in columns_of(store, name) if column != owner_column)
         self.width = len(self.columns)
         self.known = frozenset(self.columns)
@@ -73,7 +73,7 @@ class LiveTable:
     def _has_its_key(self) -> bool:
         """Is there a rule that owner and key, byte for byte, name one row? Without one, an upsert could meet another
         user's row, or one whose key is only spelled alike."""
-        wanted = {self._owner_column, self.key}
+        wanted = {self.owner_column, self.key}
         collations: set[str] = set()
         for (index,) in self._store.query(
             'SELECT name FROM pragma_index_list(?) WHERE "unique" AND NOT partial', (self.name,)
@@ -116,7 +116,7 @@ class LiveTable:
             self._store.connection.executemany(self._upsert(self.columns, rows=at_once), bindings)
 
     def _decoded(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
-        names = (self._owner_column, *self.columns)
+        names = (self.owner_column, *self.columns)
         return tuple(
             column_value(name, value) if type(value) is dict or type(value) is list else value
             for name, value in zip(names, row, strict=True)
@@ -152,7 +152,7 @@ class LiveTable:
         update = f"UPDATE OR ABORT {quoted(self.name)} SET {assignments} WHERE {self._mine}"
         if self._store.query(f"SELECT 1 FROM {quoted(self.name)} WHERE {self._mine}", (owner, key)):
             return self._run(update, (owner, key, *values.values()))
-        return self._run(_insert(self.name, (self._owner_column, *values)), (owner, *values.values()))
+        return self._run(_insert(self.name, (self.owner_column, *values)), (owner, *values.values()))
 
     def delete(self, owner: str, key: str) -> None:
         """The row goes, if it is there."""
@@ -167,10 +167,10 @@ class LiveTable:
         sql = self._upserts.get((rows, *names))
         if sql is None:
             changed = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in names if name != self.key)
-            meeting = f" ON CONFLICT ({quoted(self._owner_column)}, {quoted(self.key)}) DO "
+            meeting = f" ON CONFLICT ({quoted(self.owner_column)}, {quoted(self.key)}) DO "
             # Where nothing but the key is known the row is touched all the same, so that it counts as written.
             changed = changed or f"{quoted(self.key)} = {quoted(self.key)}"
-            insert = _insert(self.name, (self._owner_column, *names), rows=rows)
+            insert = _insert(self.name, (self.owner_column, *names), rows=rows)
             sql = self._upserts[(rows, *names)] = f"{insert}{meeting}UPDATE SET {changed}"
         return sql
 

@@ -28,6 +28,10 @@ ROWS_AT_ONCE = 1_000
 
 DELETED_AT_CLOUD = "deleted_at_cloud"
 """The code of a local edit whose row another device deleted."""
+PARENT_DELETED = "parent_deleted"
+"""The code of a row that went with the row that it refers to."""
+OF_ROWS_HERE = (DELETED_AT_CLOUD, PARENT_DELETED)
+"""What was set aside with these codes is what a person wrote: nothing that comes later takes its place."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -145,22 +149,25 @@ class PageRecord:
         why = Rejection(code=DELETED_AT_CLOUD, text="another device deleted the row while it was edited here")
         self.set_aside(item, local, why, shape=table.shape_text)
 
-    def set_aside(self, item: PulledRow, body: Fields, why: Rejection, *, shape: str) -> None:
+    def set_aside(
+        self, item: PulledRow, body: Fields, why: Rejection, *, shape: str, owner: str | None = None
+    ) -> None:
         """A row into quarantine as its desk reads it, with its owner. Of the cloud's rows the newest copy alone."""
+        owner = owner or self._owner
         collection = self._registry.collections.get(item.collection)
         owner_column = None if collection is None else collection.owner
         values = {
-            "owner": self._owner,
+            "owner": owner,
             "collection": item.collection,
             "row_key": item.key,
-            "body": json.dumps(dict(body) if owner_column is None else {**body, owner_column: self._owner}),
+            "body": json.dumps(dict(body) if owner_column is None else {**body, owner_column: owner}),
             "error_code": why.code,
             "error_text": why.text,
             "field": why.field,
             "shape_version": shape,
         }
         item_id = None
-        if why.code != DELETED_AT_CLOUD:
+        if why.code not in OF_ROWS_HERE:
             item_id = self._store.value("pull", "set_pulled_aside_again", **values)
         if item_id is None:
             item_id = self._store.value("pull", "set_pulled_aside", **values, now=self._now)

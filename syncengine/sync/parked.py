@@ -65,10 +65,10 @@ def try_parked(
 ) -> Applied:
     """Apply what is parked for these reasons as if it had come now; each page in a transaction of its own."""
     told = Applied()
-    for number, items in enumerate(_pages(applier.store, applier.owner, reasons)):
+    for number, items in enumerate(parked_rows(applier, reasons)):
         if pages_max is not None and number >= pages_max:
             break
-        done = applier.apply(_newest(applier, items), position=position, moves_cursor=False)
+        done = applier.apply(items, position=position, moves_cursor=False)
         told.rows += done.rows
         told.conflicts += done.conflicts
         told.items += done.items
@@ -81,6 +81,12 @@ def _pages(store: "Store", owner: str, reasons: Collection[Reason]) -> Iterator[
     while rows := store.rows("pull", "parked_for", owner=owner, after=after, reasons=wanted, rows_max=PAGE_ROWS):
         after = rows[-1][0]
         yield [item_from_json(body) for _, _, body in rows]
+
+
+def parked_rows(applier: Applier, reasons: Collection[Reason]) -> Iterator[list[PulledRow]]:
+    """What is parked for these reasons and has not changed at the cloud since, by pages, oldest first."""
+    for items in _pages(applier.store, applier.owner, reasons):
+        yield _newest(applier, items)
 
 
 def _newest(applier: Applier, items: list[PulledRow]) -> list[PulledRow]:
@@ -105,4 +111,4 @@ def give_up_clashes(applier: Applier) -> tuple[int, ...]:
     return tuple(given_up)
 
 
-__all__ = ["apply_parked", "give_up_clashes", "try_parked"]
+__all__ = ["apply_parked", "give_up_clashes", "parked_rows", "try_parked"]

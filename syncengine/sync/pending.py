@@ -44,8 +44,8 @@ def pending_edits(store: "Store", owner: str, rows: Iterable[PulledRow]) -> dict
             edit = Edit(
                 entry_id=entry_id,
                 kind=kind,
-                set=_object(set_json),
-                before=_object(before_json),
+                set=body_of(set_json),
+                before=body_of(before_json),
                 frozen=state == "claimed",
             )
             found[collection, key].append(edit)
@@ -62,12 +62,13 @@ def take_back_refused(store: "Store", owner: str, row: Key) -> list[Edit]:
         store.run("quarantine", "resolve", item_id=item_id, resolution="retried", now=iso(store.clock.now_ms()))
         release(store, item_id)
     return [
-        Edit(entry_id=entry_id, kind="patch", set=_object(set_json), before=_object(before_json))
+        Edit(entry_id=entry_id, kind="patch", set=body_of(set_json), before=body_of(before_json))
         for _, entry_id, set_json, before_json in found
     ]
 
 
-def _object(text: str | None) -> Fields | None:
+def body_of(text: str | None) -> Fields | None:
+    """What an entry of the outbox sets, or what was there before."""
     if text is None:
         return None
     # What cannot be sent goes to quarantine when its turn comes; its other fields are merged until then.
@@ -153,6 +154,7 @@ def record_conflicts(
 
 __all__ = [
     "Key",
+    "body_of",
     "decide",
     "pending_edits",
     "policy_of",

@@ -15,6 +15,7 @@ from syncengine.settings import Settings
 from syncengine.sync.apply import Applied, Applier
 from syncengine.sync.calls import Answer, Call, HelloSaid, Pull, PullSaid
 from syncengine.sync.drain import Pulled
+from syncengine.sync.kin_at_end import decide_kin
 from syncengine.sync.parked import apply_parked, give_up_clashes, try_parked
 from syncengine.sync.parking import UNTIL_OTHERS_CAME, UNTIL_READABLE
 from syncengine.sync.position import Position, move_cursor, standing
@@ -169,16 +170,25 @@ class Pulling:
         at = standing(self._store, self._owner)
         if not at.at_head:
             return
-        if self._store.value("pull", "any_parked", owner=self._owner):
-            self._count(try_parked(self._applier, at, reasons=UNTIL_OTHERS_CAME))
-            self._count(Applied(items=list(give_up_clashes(self._applier))))
+        self._settle_parked(at)
         if at.resync_reason is not None:
             self._settle_resync(at, at.resync_reason)
+            self._settle_parked(standing(self._store, self._owner))
         kept_ms = self._settings.conflict_keep_days * DAY_MS
         with self._store.transaction():
             before = iso(self._store.clock.now_ms() - kept_ms)
             self._store.run("pull", "prune_conflicts", before=before)
             self._store.run("receipts", "prune", before=before)
+
+    def _settle_parked(self, at: Position) -> None:
+        if not self._store.value("pull", "any_parked", owner=self._owner):
+            return
+        self._count(try_parked(self._applier, at, reasons=UNTIL_OTHERS_CAME))
+        # While the cloud is told again what it lost, nobody knows what it will have.
+        if at.resync_reason is None and self._store.value("pull", "any_parked", owner=self._owner):
+            self._count(decide_kin(self._applier, at))
+            self._count(try_parked(self._applier, at, reasons=UNTIL_OTHERS_CAME))
+        self._count(Applied(items=list(give_up_clashes(self._applier))))
 
     def _settle_resync(self, at: Position, reason: str) -> None:
         if reason != "first":

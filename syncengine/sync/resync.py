@@ -62,7 +62,7 @@ class Retelling:
             tell_again(self._store, self._owner, table, row.key, waiting=waiting)
             return True
         if was_deleted and row.body is not None and not waiting:
-            _queue(self._store, "queue_delete", self._owner, table, row.key)
+            queue_row(self._store, "queue_delete", self._owner, table, row.key)
         # A row that was never taken here cannot be told.
         return was_deleted or bool(waiting)
 
@@ -88,10 +88,11 @@ def tell_again(store: "Store", owner: str, table: LiveTable, key: str, *, waitin
     for edit in waiting:
         if not edit.frozen:
             store.run("pull", "drop_entry", entry_id=edit.entry_id)
-    _queue(store, "queue_put", owner, table, key)
+    queue_row(store, "queue_put", owner, table, key)
 
 
-def _queue(store: "Store", name: str, owner: str, table: LiveTable, key: str) -> None:
+def queue_row(store: "Store", name: str, owner: str, table: LiveTable, key: str) -> None:
+    """Queue an entry of one row, as the statement of this name makes it, in a group of its own."""
     store.run(
         "pull",
         name,

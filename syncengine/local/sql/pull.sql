@@ -60,6 +60,33 @@ SELECT EXISTS (
     AND name NOT GLOB '_sync_*'
 );
 
+-- name: tables
+-- The tables of the store.
+SELECT name
+FROM sqlite_schema
+WHERE type = 'table';
+
+-- name: foreign_keys
+-- Every foreign key, column by column, with what it says of a parent that changes or goes.
+SELECT t.name, f.id, f."table", f."from", f."to", f.on_update, f.on_delete
+FROM sqlite_schema AS t
+JOIN pragma_foreign_key_list(t.name) AS f
+WHERE t.type = 'table'
+ORDER BY t.name, f.id, f.seq;
+
+-- name: primary_key
+-- The columns of a table's primary key, in order.
+SELECT name
+FROM pragma_table_info(:collection)
+WHERE pk > 0
+ORDER BY pk;
+
+-- name: column_default
+-- What a column holds where an insert does not name it, as an expression.
+SELECT dflt_value
+FROM pragma_table_info(:collection)
+WHERE name = :column COLLATE NOCASE;
+
 -- name: remember_row
 -- The version that the cloud has of a row.
 INSERT INTO _sync_row (collection, owner, row_key, version, shape_version, server_epoch, deleted, resync, extra)
@@ -188,6 +215,33 @@ VALUES (
   :owner, 'delete', :collection, :row_key, :shape_version, :group_id, :now
 );
 
+-- name: queue_patch
+-- Tell the cloud some columns of a row, and what it had in them.
+INSERT INTO _sync_outbox (
+  entry_id, owner, kind, collection, row_key, set_json, before_json, shape_version, group_id, created_at
+)
+VALUES (
+  (SELECT entry_id + 1 FROM _sync_newest_entry),
+  :owner, 'patch', :collection, :row_key, :set_json, :before_json, :shape_version, :group_id, :now
+);
+
+-- name: captured_since
+-- What triggers have written behind an entry, with what was in the rows before; as bytes, for they may be no UTF-8.
+SELECT entry_id, owner, kind, collection, CAST(row_key AS BLOB), CAST(before_json AS BLOB), shape_version
+FROM _sync_outbox
+WHERE entry_id > :after
+  AND fresh IS NOT NULL
+ORDER BY entry_id;
+
+-- name: drop_captured
+-- An edit that nobody made: what triggers wrote of a row that came from the cloud.
+UPDATE _sync_last_entry
+SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
+WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
+DELETE FROM _sync_outbox
+WHERE entry_id = :entry_id
+  AND fresh IS NOT NULL;
+
 -- name: queue_lift
 -- Hand a document with the patches that lay beside it back to the cloud, in one shape.
 INSERT INTO _sync_outbox (
@@ -308,7 +362,7 @@ WHERE item_id = (
     AND row_key = :row_key
     AND resolution IS NULL
     AND origin = 'pull'
-    AND error_code <> 'deleted_at_cloud'
+    AND error_code NOT IN ('deleted_at_cloud', 'parent_deleted')
 )
 RETURNING item_id;
 
@@ -322,7 +376,7 @@ SELECT
     WHERE origin = 'pull'
       AND owner = :owner
       AND resolution IS NULL
-      AND error_code <> 'deleted_at_cloud'
+      AND error_code NOT IN ('deleted_at_cloud', 'parent_deleted')
   );
 
 -- name: resolve_pulled
@@ -335,7 +389,7 @@ WHERE collection = :collection
   AND row_key = :row_key
   AND resolution IS NULL
   AND origin = 'pull'
-  AND error_code <> 'deleted_at_cloud';
+  AND error_code NOT IN ('deleted_at_cloud', 'parent_deleted');
 
 -- name: unseen_rows
 -- A page of rows that the cloud had, and that a reading from the start did not meet.
