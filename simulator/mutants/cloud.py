@@ -106,7 +106,7 @@ def does_not_know_that_it_was_restored(surgery: Surgery) -> None:
     from syncengine.server.cursor import Standing
 
     surgery.replace(CLOUD_MODULE, "standing", lambda position, **more: Standing.GOOD)
-    surgery.replace(CLOUD_MODULE, "_begin_life", lambda stored, lane: None)
+    surgery.replace(CLOUD_MODULE, "_use_up", lambda stored, lane: None)
     surgery.replace(STORAGE, "raise_epoch", lambda self, user: None)
 
 

@@ -69,6 +69,7 @@ class MemoryUser:
     rows: dict[tuple[str, str], MemoryRow] = field(default_factory=dict)
     counter: int = 0
     epoch: int = field(default_factory=lambda: next(_epochs))
+    epoch_head: int = 0
     floor: int = 0
     cloud_version: str | None = None
     receipts: dict[tuple[str, int], dict[int, tuple[EntryResult | None, str | None]]] = field(default_factory=dict)
@@ -97,9 +98,19 @@ class MemoryUser:
         if version <= self.counter and max(version, floor) < self.floor:
             raise CursorGone("forgotten", reason="below_floor")
         if version > self.counter or mark != self.mark_at(version):
-            self.epoch = next(_epochs)
+            self.begin_life()
             raise CursorGone("restored", reason="other_epoch")
         return version
+
+    def is_of_earlier_life(self, cursor: str | None) -> bool:
+        try:
+            name, epoch, *_ = json.loads(cursor or "")
+        except (ValueError, TypeError):
+            return False
+        return bool(name == self.name and epoch < self.epoch)
+
+    def begin_life(self) -> None:
+        self.epoch, self.epoch_head = next(_epochs), self.counter
 
 
 class MemoryCloud:
@@ -163,7 +174,8 @@ class MemoryBackend:
             action = Action.RESYNC
         if request.confirmed_seq > max(receipts, default=0):
             receipts[INTEGER_MAX] = (None, None)
-            user.epoch = next(_epochs)
+            if not user.is_of_earlier_life(request.cursor):
+                user.begin_life()
             action = Action.RESYNC
         lowest = self._cloud.schema_min.get(request.app)
         if lowest and SchemaVersion.parse(request.schema_version) < SchemaVersion.parse(lowest):
@@ -215,6 +227,7 @@ class MemoryBackend:
             request_id=request.request_id,
             server_time=TIME,
             server_epoch=user.epoch,
+            epoch_head=user.epoch_head,
             items=tuple(page),
             cursor=user.cursor(user.group_of[page[-1].version] if more else user.counter, after=request.cursor),
             more=more,

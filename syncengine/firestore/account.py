@@ -171,7 +171,7 @@ class Account:
     def _begin(self) -> None:
         """The first document of a user. Raises Contended when another device was quicker."""
         key = f"{self._chance.getrandbits(KEY_BITS):064x}"
-        self.write(State(epoch=self._clock.now_ms(), cursor_key=key))
+        self.write(State(epoch=self._clock.now_ms(), epoch_head=0, cursor_key=key))
 
 
 def _at(name: str) -> dict[str, object]:

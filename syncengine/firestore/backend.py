@@ -240,12 +240,18 @@ class FirestoreBackend:
         app = account.names.app(request.app)
         state, read_time, found = account.state(also=(app,))
         device_seq = state.device_seq(lane)
-        stands = Standing.GOOD if request.cursor is None else account.stood(request.cursor, state=state)[1]
+        position, stands = None, Standing.GOOD
+        if request.cursor is not None:
+            position, stands = account.stood(request.cursor, state=state)
         has_lost = request.confirmed_seq > device_seq
-        if has_lost or stands is Standing.CONTRADICTED:
+        if has_lost:
             # All numbers of the lane are used up from now on: the same loss is not found twice, and what comes late
             # is not done.
-            state = account.begin_another_life(state.with_sequence(lane, INTEGER_MAX) if has_lost else state)
+            state = state.with_sequence(lane, INTEGER_MAX)
+        if has_lost and position is not None and position.epoch < state.epoch:
+            account.write(state)  # another device told of this loss before: the life after it has begun
+        elif has_lost or stands is Standing.CONTRADICTED:
+            state = account.begin_another_life(state)
         return HelloAnswer(
             request_id=request.request_id,
             server_time=read_time,
@@ -320,6 +326,7 @@ class FirestoreBackend:
             request_id=request.request_id,
             server_time=read_time,
             server_epoch=state.epoch,
+            epoch_head=state.epoch_head,
             items=page.items,
             cursor=account.cursor(reached, state=state),
             more=page.more,

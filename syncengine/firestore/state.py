@@ -32,6 +32,8 @@ class State:
     epoch: int
     cursor_key: str = field(repr=False)
     """Signs cursors, so that only our own are believed; in hex."""
+    epoch_head: int | None = None
+    """What `head` was when this life began; None: a version of before wrote it down."""
     head: int = 0
     mark: int = 0
     """By chance, of the commit that gave `head`: tells two commits apart that reached one version in two lives."""
@@ -52,7 +54,7 @@ class State:
 
     def in_another_life(self, *, now_ms: int) -> "State":
         """The rows were restored from an older copy: cursors of before are worthless."""
-        return replace(self, epoch=max(self.epoch + 1, now_ms))
+        return replace(self, epoch=max(self.epoch + 1, now_ms), epoch_head=self.head)
 
     def with_sequence(self, lane: Lane, sequence: int) -> "State":
         return replace(self, lanes={**self.lanes, lane.writer: sequence})
@@ -61,6 +63,7 @@ class State:
         """To put it in the place of what was read; another one there makes the whole commit fail."""
         values = {
             "epoch": self.epoch,
+            "epoch_head": self.epoch_head,
             "cursor_key": self.cursor_key,
             "head": self.head,
             "mark": self.mark,

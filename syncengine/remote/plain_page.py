@@ -24,6 +24,7 @@ class PlainPage:
     cursor: str
     more: bool
     server_epoch: int
+    epoch_head: int | None
 
 
 @runtime_checkable
@@ -66,6 +67,7 @@ def plain_page(raw: bytes, request: PullRequest, *, depth_max: int) -> PlainPage
         cursor=said.cursor,
         more=said.more,
         server_epoch=said.server_epoch,
+        epoch_head=said.epoch_head,
     )
 
 

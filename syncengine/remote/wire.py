@@ -265,6 +265,8 @@ class PullAnswer(AnswerModel):
     """Rows in the order of their last commit, groups whole; `cursor` is where to read on, `more` if there is more."""
 
     server_epoch: Number
+    epoch_head: Number | None = None
+    """What `head` was when this life of the rows began: rows above were written in it. None: nobody knows."""
     items: Annotated[tuple[PullItem, ...], Field(strict=False)]
     cursor: Cursor
     more: bool

@@ -36,6 +36,7 @@ class PageHead:
     request_id: str
     server_time: str
     server_epoch: int
+    epoch_head: int | None
     cursor: str
 
 
@@ -78,6 +79,7 @@ def as_values(page: ChangesPage, head: PageHead) -> PullAnswer:
         request_id=head.request_id,
         server_time=head.server_time,
         server_epoch=head.server_epoch,
+        epoch_head=head.epoch_head,
         items=tuple(_item(row, page.patches.get((row.collection, row.key), ())) for row in page.rows),
         cursor=head.cursor,
         more=page.more,
@@ -112,6 +114,7 @@ def as_text(page: ChangesPage, head: PageHead) -> bytes:
             "request_id": head.request_id,
             "server_time": head.server_time,
             "server_epoch": head.server_epoch,
+            "epoch_head": head.epoch_head,
             "items": [_item_text(row, patches.get((row.collection, row.key), ())) for row in page.rows],
             "cursor": head.cursor,
             "more": page.more,

@@ -138,7 +138,9 @@ class Cloud:
             may_read_on = self._may_read_on(stored, user, cursor=request.cursor)
             has_lost = request.confirmed_seq > device_seq
             if has_lost:
-                _begin_life(stored, lane)
+                _use_up(stored, lane)
+                if not self._is_of_earlier_life(stored, user, cursor=request.cursor):
+                    stored.raise_epoch(user)
             return device_seq, may_read_on and not has_lost, stored.tenant(user)
 
         device_seq, may_read_on, tenant = self._storage.write(user, stand)
@@ -245,6 +247,11 @@ class Cloud:
         if lowest is not None and _version_or_none(request.schema_version, lowest=lowest) is None:
             return Action.DRAIN_ONLY
         return Action.OK if may_read_on else Action.RESYNC
+
+    def _is_of_earlier_life(self, stored: Transaction, user: UserId, *, cursor: str | None) -> bool:
+        """Whether another device has told of the same loss before this one came: the life after it has begun."""
+        position = read_cursor(cursor, user=user, key=self._cursor_key) if cursor is not None else None
+        return position is not None and position.epoch < stored.tenant(user).server_epoch
 
     def _may_read_on(self, stored: Transaction, user: UserId, *, cursor: str | None) -> bool:
         if cursor is None:
@@ -357,6 +364,7 @@ class Cloud:
             request_id=request.request_id,
             server_time=self._now(),
             server_epoch=tenant.server_epoch,
+            epoch_head=tenant.epoch_head,
             cursor=self._cursor(stored, user, reached=page.last, begun=after),
         )
         return page, head
@@ -388,14 +396,13 @@ class Cloud:
         return iso(self._clock.now_ms())
 
 
-def _begin_life(stored: Transaction, lane: Lane) -> None:
-    """The database lacks what it had confirmed: it is an older copy, and cursors of its other future are void.
+def _use_up(stored: Transaction, lane: Lane) -> None:
+    """The database lacks what it had confirmed: all numbers of the lane are used up from now on.
 
-    All numbers of the lane are used up from now on: the same loss is not found twice, and what was sent before
-    it and comes late is not done over what is written after it.
+    So the same loss is not found twice, and what was sent before it and comes late is not done over what is written
+    after it.
     """
     stored.write_receipts(lane, receipts=[Receipt(INTEGER_MAX, "lost")])
-    stored.raise_epoch(lane.user)
 
 
 def _version_or_none(text: str, *, lowest: SchemaVersion) -> SchemaVersion | None:

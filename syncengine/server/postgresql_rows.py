@@ -48,9 +48,10 @@ class PostgresqlTransaction:
     # The user.
 
     def tenant(self, user: UserId) -> Tenant:
-        server_epoch, head, floor, cloud_version, rows, size_bytes = self._ask("tenant", tenant=user)[0]
+        server_epoch, epoch_head, head, floor, cloud_version, rows, size_bytes = self._ask("tenant", tenant=user)[0]
         return Tenant(
             server_epoch=server_epoch,
+            epoch_head=epoch_head,
             head=head,
             floor=floor,
             cloud_version=cloud_version,

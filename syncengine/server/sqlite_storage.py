@@ -132,9 +132,10 @@ class SqliteStorage:
 
     def tenant(self, user: UserId) -> Tenant:
         """Where the rows of a known user stand."""
-        server_epoch, head, floor, cloud_version, rows, size_bytes = self._run("tenant", tenant=user)[0]
+        server_epoch, epoch_head, head, floor, cloud_version, rows, size_bytes = self._run("tenant", tenant=user)[0]
         return Tenant(
             server_epoch=server_epoch,
+            epoch_head=epoch_head,
             head=head,
             floor=floor,
             cloud_version=cloud_version,

@@ -37,6 +37,8 @@ class Tenant:
     """Where one user's rows stand: `head` is the highest version given, tombstones up to `floor` are gone."""
 
     server_epoch: int
+    epoch_head: int | None
+    """What `head` was when this life began; None: nobody knows."""
     head: int
     floor: int
     cloud_version: str | None

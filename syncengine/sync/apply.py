@@ -196,7 +196,7 @@ class _Page:
         """After the cloud was restored from an older copy: what it lost is told again, and not taken from it."""
         if not self._position.retells:
             return rows
-        ours = Retelling(self._store, self._owner, server_epoch=self._position.server_epoch, tables=tables)
+        ours = Retelling(self._store, self._owner, position=self._position, tables=tables)
         told, rest = ours.split(rows, self._edits)
         for row in told:
             self.record.saw(row)

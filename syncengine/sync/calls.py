@@ -145,6 +145,8 @@ class PullSaid:
     cursor: str
     more: bool
     server_epoch: int
+    epoch_head: int | None = None
+    """What the cloud's head was when that life began; None: it does not say."""
 
 
 Carried = Hello | Push | Rows | Pull

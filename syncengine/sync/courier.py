@@ -166,6 +166,7 @@ def _pull(backend: "Backend", call: Pull, request_id: str) -> PullSaid:
         cursor=answer.cursor,
         more=answer.more,
         server_epoch=answer.server_epoch,
+        epoch_head=answer.epoch_head,
     )
 
 

@@ -18,6 +18,8 @@ class Position:
     at_head: bool
     resync: int
     resync_reason: str | None = None
+    epoch_head: int | None = None
+    """What the cloud's head was when its life began, as its page says; not kept."""
 
     @property
     def retells(self) -> bool:

@@ -147,7 +147,13 @@ class Pulling:
             # Another life of the cloud began between two pages: this one belongs to a reading that has not begun.
             self._start_over("other_epoch", server_epoch=page.server_epoch)
             return
-        position = replace(at, cursor=page.cursor, server_epoch=page.server_epoch, at_head=not page.more)
+        position = replace(
+            at,
+            cursor=page.cursor,
+            server_epoch=page.server_epoch,
+            epoch_head=page.epoch_head,
+            at_head=not page.more,
+        )
         done = self._applier.apply(page.rows, position=position)
         self._count(done)
         parked = done.parked

@@ -12,6 +12,7 @@ from syncengine.sync.calls import PulledRow
 from syncengine.sync.live_table import LiveTable
 from syncengine.sync.merge import WHOLE_ROW, Conflict, Edit, Fields
 from syncengine.sync.pending import Key, pending_edits, record_conflicts
+from syncengine.sync.position import Position
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -20,13 +21,18 @@ PAGE_ROWS = 1_000
 
 
 class Retelling:
-    """A page read from a cloud that was restored: what is newer here is told, what is newer there is taken."""
+    """A page read from a cloud that was restored: what is newer here is told, what is newer there is taken.
 
-    def __init__(self, store: "Store", owner: str, *, server_epoch: int, tables: Mapping[str, LiveTable]) -> None:
+    Versions say which is newer for rows of the copy alone. What was written since counts on from an older number, and
+    is taken whatever its version.
+    """
+
+    def __init__(self, store: "Store", owner: str, *, position: Position, tables: Mapping[str, LiveTable]) -> None:
         self.conflicts = 0
         self._store = store
         self._owner = owner
-        self._server_epoch = server_epoch
+        self._server_epoch = position.server_epoch
+        self._epoch_head = position.epoch_head
         self._tables = tables
 
     def split(
@@ -54,7 +60,8 @@ class Retelling:
     def _is_told(self, row: PulledRow, table: LiveTable, before: tuple[int, bool], waiting: list[Edit]) -> bool:
         version, was_deleted = before
         local = table.read(self._owner, row.key)
-        if row.version >= version:
+        is_of_new_life = self._epoch_head is not None and row.version > self._epoch_head
+        if is_of_new_life or row.version >= version:
             if local is not None and not waiting:
                 self._note_loss(row, table, local)
             return False

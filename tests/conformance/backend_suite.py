@@ -836,8 +836,11 @@ class BackendSuite:
         assert gone.value.reason == "other_epoch"
         anew = ann.pull(pull())
         assert anew.server_epoch > ahead.server_epoch
+        assert (ahead.epoch_head, anew.epoch_head) == (0, 1)
+        ann.push(push(put(1, "c", {}), device=LAPTOP))
+        assert ann.pull(pull(anew.cursor)).epoch_head == 1
         assert [item.key for item in anew.items] == ["a"]
-        assert ann.pull(pull(anew.cursor)).items == ()
+        assert [item.key for item in ann.pull(pull(anew.cursor)).items] == ["c"]
 
     def test_a_restored_cloud_that_counted_on_is_told_from_the_one_that_gave_the_cursor(
         self, sign_in: SignIn, operator: Operator
@@ -870,7 +873,26 @@ class BackendSuite:
         first, second = ann.hello(hello(confirmed=3)), ann.hello(hello(confirmed=3))
         assert (before.action, first.action) == (Action.OK, Action.RESYNC)
         assert first.server_epoch == second.server_epoch > before.server_epoch
+        assert ann.pull(pull()).epoch_head == 1
         assert (first.device_seq, second.device_seq) == (1, INTEGER_MAX)
+
+    def test_devices_that_lost_by_one_restore_begin_one_life(self, sign_in: SignIn, operator: Operator) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {})))
+        operator.take_copy()
+        ann.push(push(put(2, "b", {})))
+        ann.push(push(put(1, "c", {}), device=LAPTOP))
+        cursor = ann.pull(pull()).cursor
+        operator.bring_copy_back()
+        first = ann.hello(hello(confirmed=2, cursor=cursor))
+        ann.push(push(put(1, "d", {}), epoch=2))
+        second = ann.hello(hello(confirmed=1, cursor=cursor, device=LAPTOP))
+        assert (first.action, second.action) == (Action.RESYNC, Action.RESYNC)
+        assert second.server_epoch == first.server_epoch
+        assert ann.hello(hello(confirmed=1, cursor=cursor, device=LAPTOP)).device_seq == INTEGER_MAX
+        page = ann.pull(pull())
+        assert (page.server_epoch, page.epoch_head) == (first.server_epoch, 1)
+        assert [(item.key, item.version) for item in page.items] == [("a", 1), ("d", 2)]
 
     def test_a_late_push_of_a_lane_whose_numbers_were_lost_does_nothing(
         self, sign_in: SignIn, operator: Operator

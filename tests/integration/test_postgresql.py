@@ -241,7 +241,7 @@ def test_servers_that_start_at_once_make_the_tables_once(new_database: Callable[
 def test_servers_that_bring_the_tables_up_to_date_at_once_wait_for_each_other(
     database: str, clock: PausedClock
 ) -> None:
-    (first,) = statements("postgresql_schema", directory=SERVER_SQL).values()
+    first, *_ = statements("postgresql_schema", directory=SERVER_SQL).values()
     PostgresqlStorage(database, clock=clock, editions=(first,)).close()
     slow, barrier = "SELECT pg_sleep(0.2); CREATE TABLE second (n BIGINT)", threading.Barrier(3)
 
@@ -257,7 +257,7 @@ def test_servers_that_bring_the_tables_up_to_date_at_once_wait_for_each_other(
 def test_an_edition_that_fails_changes_nothing_and_a_newer_one_is_left_alone(
     database: str, clock: PausedClock
 ) -> None:
-    (first,) = statements("postgresql_schema", directory=SERVER_SQL).values()
+    first, *_ = statements("postgresql_schema", directory=SERVER_SQL).values()
     PostgresqlStorage(database, clock=clock, editions=(first,)).close()
     with pytest.raises(DatabaseFailed):
         PostgresqlStorage(database, clock=clock, editions=(first, "CREATE TABLE second (n BIGINT); nonsense"))
@@ -268,7 +268,7 @@ def test_an_edition_that_fails_changes_nothing_and_a_newer_one_is_left_alone(
 
 def test_an_edition_may_find_half_of_its_work_done(database: str, clock: PausedClock) -> None:
     """As after a crash on a database whose schema changes are not part of the transaction."""
-    (first,) = statements("postgresql_schema", directory=SERVER_SQL).values()
+    first, *_ = statements("postgresql_schema", directory=SERVER_SQL).values()
     with connected(database) as connection:
         connection.execute(first)
     opened = PostgresqlStorage(database, clock=clock)

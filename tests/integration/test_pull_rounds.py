@@ -411,6 +411,95 @@ def test_what_was_confirmed_before_the_first_reading_is_told_again_to_a_restored
     assert two.plans() == one.plans() == {"a": ("confirmed", None, None)}
 
 
+def test_a_deletion_in_the_new_life_of_a_restored_cloud_is_not_undone(world):
+    one, two = world.device("one"), world.device("two")
+    world.settle()
+    world.backup()
+    for key in ("x", "y", "z"):
+        one.add(key, title=key)
+    two.add("a", title="of two")
+    world.settle()
+    world.restore()
+    two.write("DELETE FROM plans WHERE id = 'a'")
+    two.sync()
+    one.sync()
+    world.settle()
+    assert one.plans() == two.plans() == {key: (key, None, None) for key in ("x", "y", "z")}
+    assert one.outbox() == two.outbox() == []
+
+
+def test_an_older_row_is_not_told_to_a_restored_cloud_over_one_that_was_told_before(world):
+    one, two = world.device("one"), world.device("two")
+    world.settle()
+    world.backup()
+    for key in ("x", "y", "z"):
+        one.add(key, title=key)
+    two.add("a", title="old")
+    world.settle()
+    two.write("UPDATE plans SET title = 'newer, confirmed' WHERE id = 'a'")
+    two.sync()
+    world.restore()
+    two.sync()
+    one.sync()
+    world.settle()
+    assert one.plans() == two.plans()
+    assert one.plans()["a"] == ("newer, confirmed", None, None)
+    assert [(key, field, mine) for key, field, mine, *_ in one.conflicts()] == [("a", "title", '"old"')]
+
+
+def test_a_field_written_in_the_new_life_of_a_restored_cloud_is_not_erased_by_a_row_of_before(world):
+    one, two = world.device("one"), world.device("two")
+    one.add("a", title="walk")
+    world.settle()
+    world.backup()
+    for minutes in (1, 2, 3):
+        one.write("UPDATE plans SET minutes = ?", minutes)
+        one.sync()
+    two.sync()
+    world.restore()
+    two.sync()
+    two.write("UPDATE plans SET note = 'of the new life'")
+    two.sync()
+    world.settle(one, two)
+    assert one.plans() == two.plans() == {"a": ("walk", 3, "of the new life")}
+
+
+def test_a_device_that_only_reads_loses_nothing_of_others_to_a_restored_cloud(world):
+    reader, writer = world.device("one"), world.device("two")
+    writer.add("a", title="before")
+    world.settle()
+    world.backup()
+    for number in range(5):
+        writer.write("UPDATE plans SET title = ?", f"of the old life {number}")
+        writer.sync()
+    reader.sync()
+    writer.write("UPDATE plans SET minutes = 7")
+    writer.sync()
+    world.restore()
+    writer.sync()
+    writer.write("UPDATE plans SET title = 'of the new life'")
+    writer.sync()
+    world.settle(reader, writer)
+    assert reader.plans() == writer.plans() == {"a": ("of the new life", 7, None)}
+    lost = [(key, field, mine) for key, field, mine, *_ in reader.conflicts()]
+    assert ("a", "title", '"of the old life 4"') in lost
+
+
+def test_the_newest_row_of_a_device_that_comes_later_to_a_restored_cloud_is_recorded(world):
+    behind, ahead = world.device("one"), world.device("two")
+    behind.add("a", title="before")
+    world.settle()
+    world.backup()
+    ahead.write("UPDATE plans SET title = 'older'")
+    world.settle(ahead, behind, rounds=1)
+    ahead.write("UPDATE plans SET title = 'newest'")
+    ahead.sync()
+    world.restore()
+    world.settle(behind, ahead)
+    assert behind.plans() == ahead.plans() == {"a": ("older", None, None)}
+    assert ahead.conflicts() == [("a", "title", '"newest"', '"older"', "server")]
+
+
 def test_a_push_of_before_a_restore_that_comes_late_is_not_done_over_newer_edits(world):
     one = world.device("one")
     one.add("a", title="first")

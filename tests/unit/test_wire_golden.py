@@ -178,6 +178,7 @@ EXAMPLES: dict[str, WireModel] = {
         request_id="5f0c9b21",
         server_time=TIME,
         server_epoch=1753111800000,
+        epoch_head=180,
         items=(
             PullItem(
                 collection="journeys",

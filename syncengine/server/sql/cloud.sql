@@ -12,8 +12,8 @@ FROM cloud_state;
 
 -- name: add_tenant
 -- A user, if new.
-INSERT INTO tenant (tenant, row_version, server_epoch, floor, cloud_version)
-VALUES (:tenant, 0, :server_epoch, 0, NULL)
+INSERT INTO tenant (tenant, row_version, server_epoch, epoch_head, floor, cloud_version)
+VALUES (:tenant, 0, :server_epoch, 0, 0, NULL)
 ON CONFLICT (tenant) DO NOTHING;
 
 -- name: add_token
@@ -30,14 +30,15 @@ WHERE token_hash = :token_hash;
 
 -- name: tenant
 -- Where a user's rows stand.
-SELECT server_epoch, row_version, floor, cloud_version, stored_rows, stored_bytes
+SELECT server_epoch, epoch_head, row_version, floor, cloud_version, stored_rows, stored_bytes
 FROM tenant
 WHERE tenant = :tenant;
 
 -- name: raise_epoch
 -- The user's rows begin another life.
 UPDATE tenant
-SET server_epoch = max(server_epoch + 1, :server_epoch)
+SET server_epoch = max(server_epoch + 1, :server_epoch),
+    epoch_head = row_version
 WHERE tenant = :tenant
 RETURNING server_epoch;
 

@@ -62,8 +62,8 @@ SELECT set_config('app.upkeep', 'lists users', true);
 
 -- name: add_tenant
 -- A user, if new.
-INSERT INTO tenant (tenant, row_version, server_epoch, floor, cloud_version, stored_rows, stored_bytes)
-VALUES (:tenant, 0, :server_epoch, 0, NULL, 0, 0)
+INSERT INTO tenant (tenant, row_version, server_epoch, epoch_head, floor, cloud_version, stored_rows, stored_bytes)
+VALUES (:tenant, 0, :server_epoch, 0, 0, NULL, 0, 0)
 ON CONFLICT (tenant) DO NOTHING;
 
 -- name: add_token
@@ -87,14 +87,15 @@ FOR UPDATE;
 
 -- name: tenant
 -- Where a user's rows stand.
-SELECT server_epoch, row_version, floor, cloud_version, stored_rows, stored_bytes
+SELECT server_epoch, epoch_head, row_version, floor, cloud_version, stored_rows, stored_bytes
 FROM tenant
 WHERE tenant = :tenant;
 
 -- name: raise_epoch
 -- The user's rows begin another life.
 UPDATE tenant
-SET server_epoch = greatest(server_epoch + 1, :server_epoch)
+SET server_epoch = greatest(server_epoch + 1, :server_epoch),
+    epoch_head = row_version
 WHERE tenant = :tenant;
 
 -- name: write_tenant

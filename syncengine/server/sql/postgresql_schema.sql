@@ -143,3 +143,7 @@ DROP POLICY IF EXISTS of_the_tenant ON receipt;
 CREATE POLICY of_the_tenant ON receipt
   USING (tenant = current_setting('app.tenant', true))
   WITH CHECK (tenant = current_setting('app.tenant', true));
+
+-- name: edition_2
+-- Which rows were written since a database was restored.
+ALTER TABLE tenant ADD COLUMN IF NOT EXISTS epoch_head BIGINT; -- row_version when that life began; NULL: nobody knows

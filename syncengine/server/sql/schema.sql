@@ -106,3 +106,7 @@ SET stored_rows = (
     FROM document
     WHERE document.tenant = tenant.tenant AND document.body IS NOT NULL
   );
+
+-- name: edition_3
+-- Which rows were written since a database was restored.
+ALTER TABLE tenant ADD COLUMN epoch_head INTEGER; -- row_version when that life began; NULL: it began before this edition
