@@ -186,6 +186,12 @@ def assert_each_once(operator: Any, user: str) -> None:
     assert written == []
     living = operator.execute("SELECT key FROM document WHERE tenant = %s AND body IS NOT NULL", (user,)).fetchall()
     assert {key for (key,) in living} == expected(user).keys()
+    counted = operator.execute(
+        "SELECT stored_rows, stored_bytes FROM tenant WHERE tenant = %s"
+        " UNION ALL SELECT count(*), sum(body_bytes) FROM document WHERE tenant = %s AND body IS NOT NULL",
+        (user, user),
+    ).fetchall()
+    assert counted[0] == counted[1], "what the user has was miscounted"
 
 
 def assert_nobody_has_what_is_anothers(devices: list[Device], operator: Any) -> None:

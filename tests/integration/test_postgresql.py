@@ -361,6 +361,48 @@ def raise_serialization_failure(_stored: Transaction) -> None:
     raise SerializationFailure
 
 
+# Plans.
+
+BIG = 20_000
+PLANS: dict[str, tuple[str, dict[str, Any]]] = {
+    "rows_at": ("document_pkey", {"collection": "walks", "keys": ["w1", "w2"] * 250, "body_bytes_max": 9}),
+    "bytes_of": ("document_pkey", {"collections": ["walks"] * 500, "keys": ["w1", "w2"] * 250}),
+    "body": ("document_pkey", {"collection": "walks", "key": "w1"}),
+    "page": ("document_pkey", {"collection": "walks", "after": "w3", "rows_max": 100, "bytes_max": 9}),
+    "changes_after": ("document_by_commit", {"group_version": 9, "version": 9, "rows_max": 100, "bytes_max": 9}),
+}
+
+
+@pytest.mark.parametrize("is_analyzed", [False, True])
+def test_a_few_rows_of_a_large_user_are_found_without_reading_them_all(
+    storage: PostgresqlStorage, postgresql: PostgresqlCluster, database: str, is_analyzed: bool
+) -> None:
+    """A thousand users have one row and one has many: no plan may be made for the average, or for no statistics."""
+    name = database.split("/")[3].partition("?")[0]
+    with postgresql.as_superuser(name) as operator:
+        operator.execute("ALTER TABLE document SET (autovacuum_enabled = off)")
+        for tenant, rows in (("'ann'", BIG), ("'user' || n", 1_000)):
+            operator.execute(
+                "INSERT INTO document SELECT "
+                f"{tenant}, 'walks', 'w' || n, n + 1, n + 1, '1.0.0', 2, 0, 'w:1', 0, '2025', '{{}}' "
+                f"FROM generate_series(1, {rows}) AS n"
+            )
+        if is_analyzed:
+            operator.execute("ANALYZE document")
+    for mode in ("force_custom_plan", "force_generic_plan"):
+        with connected(database, tenant="ann") as connection:
+            connection.execute(f"SET plan_cache_mode = {mode}")
+            for statement, (index, binds) in PLANS.items():
+                explained = connection.execute(
+                    b"EXPLAIN " + text_of(statement), {"tenant": "ann", **binds}, prepare=True
+                ).fetchall()
+                plan = "\n".join(line for (line,) in explained)
+                assert index in plan, f"{mode}: {plan}"
+                assert "Seq Scan on document" not in plan, f"{mode}: {plan}"
+                other = {"document_pkey", "document_by_commit"} - {index}
+                assert not any(each in plan for each in other), f"{mode}: {plan}"
+
+
 # Failures.
 
 
