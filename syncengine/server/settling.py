@@ -136,7 +136,7 @@ class Settling:
             said = self._rows.apply(place, Change(change.kind, change.set, entry.shape_version, base, self._writer))
             version = said.row.version if said.row else version
             status = "merged" if said.status == "merged" else status
-            if said.overwrote is not None:
+            if said.overwrote:
                 overwrote[str(number)] = said.overwrote
         left_out = tuple(skipped) or None
         return Receipt(entry.sequence, status, entry.token, version, skipped=left_out, overwrote=overwrote or None)

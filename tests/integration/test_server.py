@@ -32,7 +32,7 @@ from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.server.stored_forms import SERVER_SQL
 from syncengine.settings import Settings
 from syncengine.vocabulary import TimestampMs, UserId
-from tests.conformance.device_requests import delete, hello, migration, patch, pull, push, put, rows
+from tests.conformance.device_requests import change, changes, delete, hello, migration, patch, pull, push, put, rows
 from tests.conformance.server_process import ServerProcess
 
 ANN = UserId("ann")
@@ -720,6 +720,17 @@ def test_a_group_that_is_undone_takes_back_the_cloud_version_too(cloud: Cloud) -
     told = cloud.push(ANN, push(reached, patch(2, "missing", {}, group=2), migration(3, cloud_version="2.0.0")))
     assert [result.code for result in told.results] == ["group_rejected", "gone", None]
     assert cloud.hello(ANN, hello()).cloud_version == "2.0.0"
+
+
+def test_a_row_without_fields_that_goes_in_one_of_several_changes_was_nothing_to_lose(cloud: Cloud) -> None:
+    cloud.push(ANN, push(put(1, "empty", {}), put(2, "full", {"n": 1}), device="phone"))
+    told = cloud.push(
+        ANN, push(changes(1, "full", change("delete", "empty"), change("delete", "full")), device="laptop")
+    )
+    assert [result.overwrote for result in told.results] == [{"1": {"n": 1}}]
+    told = cloud.push(ANN, push(put(3, "empty", {}), device="phone"))
+    told = cloud.push(ANN, push(changes(2, "empty", change("delete", "empty")), device="laptop"))
+    assert [result.overwrote for result in told.results] == [None]
 
 
 def test_each_edition_is_made_once_and_one_that_fails_leaves_nothing(tmp_path: Path) -> None:
