@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from simulator.mutants.surgery import DARK, PLAIN, QUIET, Mutant, Part, Surgery
+from syncengine.clock import SystemClock
 from syncengine.errors import SyncEngineError
 from syncengine.events import MigrationEnded
 from syncengine.local.connection import open_store
@@ -135,6 +136,25 @@ def tidies_a_newer_store(surgery: Surgery) -> None:
     surgery.around("syncengine.engine:Engine", "open", lambda opened: staticmethod(tidied(opened)))
 
 
+def makes_no_copy(surgery: Surgery) -> None:
+    surgery.replace("syncengine.migrate.run", "protect", lambda step, executor, context: None)
+
+
+def seals_an_empty_copy(surgery: Surgery) -> None:
+    """What is sealed and opened again is a store, and nothing is in it."""
+
+    def emptied(seal: Part) -> Part:
+        def sealed(store_path: str, plain_path: str, **more: Any) -> Any:
+            connection = open_store(plain_path, busy_wait_ms=0, synchronous="FULL", clock=SystemClock())
+            connection.execute("DELETE FROM journeys; DELETE FROM places; VACUUM; PRAGMA journal_mode = DELETE")
+            connection.close(True)
+            return seal(store_path, plain_path, **more)
+
+        return sealed
+
+    surgery.around("syncengine.local.restore_points", "seal_copy", emptied)
+
+
 UPGRADED: dict[str, Any] = {**QUIET, "upgrades": True}
 
 MUTANTS = (
@@ -163,6 +183,20 @@ MUTANTS = (
         put_in=keeps_what_a_stopped_migration_did,
         caught_by=("P6",),
         plan={**UPGRADED, "stops_upgrades": True},
+    ),
+    Mutant(
+        name="no copy is made before a risky step",
+        put_in=makes_no_copy,
+        caught_by=("P7",),
+        plan={**UPGRADED, "app": "heros_path"},
+        profile="heros_path",
+    ),
+    Mutant(
+        name="the copy before a risky step is empty",
+        put_in=seals_an_empty_copy,
+        caught_by=("P7",),
+        plan={**UPGRADED, "app": "heros_path"},
+        profile="heros_path",
     ),
     Mutant(name="no end is told", put_in=never_tells_an_end, caught_by=("P14",), plan=UPGRADED),
     Mutant(name="what people write is logged", put_in=logs_what_people_write, caught_by=("P12",), plan=QUIET),

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from simulator.world import installed
+
 Part = Callable[..., Any]
 
 PLAIN: dict[str, Any] = {
@@ -90,8 +92,10 @@ class Mutant:
     def at_work(self) -> Iterator[None]:
         """The engine of this process has the bug until the block ends."""
         surgery = Surgery()
+        installed.forget()
         try:
             self.put_in(surgery)
             yield
         finally:
             surgery.undo()
+            installed.forget()

@@ -95,6 +95,8 @@ class WorldApp:
     registry_at: Callable[[str], MigrationRegistry] = field(repr=False)
     uploads: dict[str, Columns] = field(default_factory=dict)
     """By migration, the collections of which it sends all rows of a user."""
+    keeps_copies: bool = False
+    """Its migrations want a sealed copy before they make rows anew."""
     is_installed: bool = False
     """Its devices begin with a store that the app has made before."""
     written: Columns = ("notes",)

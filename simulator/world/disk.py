@@ -10,7 +10,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -167,14 +167,24 @@ def disks(folder: Path | None = None) -> Iterator[Disks]:
 
 def damage_in(data: bytes) -> str:
     """What SQLite finds wrong with a database; empty for a sound one."""
+    try:
+        found = _asked(data, "PRAGMA integrity_check(1)")
+        return "" if found == [("ok",)] else str(found[0][0])
+    except apsw.Error as error:
+        return type(error).__name__
+
+
+def rows_in(data: bytes, tables: Iterable[str]) -> list[Any]:
+    """All rows of some tables of a sound database."""
+    return [row for name in tables for row in _asked(data, f"SELECT * FROM {name}")]
+
+
+def _asked(data: bytes, sql: str) -> list[Any]:
     connection = apsw.Connection(":memory:")
     try:
         # In memory there is no log: "1 for legacy" in both version numbers (sqlite.org/fileformat2.html, 1.3.3).
         connection.deserialize("main", data[:18] + b"\x01\x01" + data[20:])
-        found = connection.execute("PRAGMA integrity_check(1)").get
-        return "" if found == "ok" else str(found)
-    except apsw.Error as error:
-        return type(error).__name__
+        return connection.execute(sql).fetchall()
     finally:
         connection.close(True)
 

@@ -269,6 +269,7 @@ HEROS_PATH = WorldApp(
         )
         for version in ("v2", "v3")
     },
+    keeps_copies=True,
     is_installed=True,
     written=("journeys", "places", "dismissed_places", "profile", "preferences"),
     marks="app_state",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
-from simulator.world import checks, store_checks
+from simulator.world import checks, copies, store_checks
 from simulator.world.app import NOTES_APP, WorldApp
 from simulator.world.cloud import WorldCloud
 from simulator.world.damage import bring_back
@@ -271,6 +271,7 @@ class World:
             store_checks.check_rows_stay(self.ledger, device, shown - before)
             if rows is not None:
                 store_checks.check_runs_read_all(device, rows)
+                copies.check_copies(device, rows, shown=frozenset(shown))
 
     def _wish_to_stop(self, device: Device) -> str:
         """How a person stops what this upgrade begins with."""

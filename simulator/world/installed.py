@@ -3,7 +3,6 @@
 import random
 import shutil
 import tempfile
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from simulator.world.disk import place_of_disks
 from syncengine import Engine
 from syncengine.clock import fresh_id
 from syncengine.local.connection import open_store
+from syncengine.migrate.registry import MigrationRegistry
 from syncengine.testing.images import Files
 
 if TYPE_CHECKING:
@@ -22,44 +22,47 @@ STORE = "app.db"
 
 
 def install(device: "Device", chance: random.Random) -> None:
-    """The device has a store that its app made for its first user before the world began."""
-    files = _left_behind(_Named(device.app), device.version, device.users[0])
+    """The device has a store that its app made for its users before the world began."""
+    files = _left_behind(device.app, device.version, device.users)
     device.drive.begin_with(files)
     connection = open_store(str(device.path), busy_wait_ms=0, synchronous="FULL", clock=device.clock)
     try:
         connection.execute("UPDATE _sync_state SET value = ? WHERE name = 'device_id'", (fresh_id(chance),))
-        queued = connection.execute("SELECT migration FROM _sync_run WHERE state = 'queued'").fetchall()
+        queued = connection.execute("SELECT migration, scope FROM _sync_run WHERE state = 'queued'").fetchall()
     finally:
         connection.close(True)
     device.drive.adopt()
-    for (migration,) in queued:
-        names = device.app.uploads.get(str(migration), ())
-        device.ledger.uploads.update((device.users[0], name) for name in names)
+    for migration, scope in queued:
+        user = str(scope).partition(":")[2]
+        device.ledger.uploads.update((user, name) for name in device.app.uploads.get(str(migration), ()))
 
 
-class _Named:
-    """An app by the name that it has in its stores: an app cannot be hashed."""
-
-    def __init__(self, app: WorldApp) -> None:
-        self.app = app
-        self._name = registry_of(app, app.versions[0]).app
-
-    def __hash__(self) -> int:
-        return hash(self._name)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Named) and other.app is self.app
+def forget() -> None:
+    """The engine is another one from now on: what it makes has to be made anew."""
+    _made.clear()
 
 
-@cache
-def _left_behind(named: _Named, version: str, user: str) -> Files:
+_made: dict[tuple[str, str, tuple[str, ...]], Files] = {}
+"""By app, version and users."""
+
+
+def _left_behind(app: WorldApp, version: str, users: tuple[str, ...]) -> Files:
+    registry = registry_of(app, version)
+    place = (registry.app, version, users)
+    if place not in _made:
+        _made[place] = _make(registry, version, users)
+    return _made[place]
+
+
+def _make(registry: MigrationRegistry, version: str, users: tuple[str, ...]) -> Files:
     folder = Path(tempfile.mkdtemp(prefix="syncengine-installed-", dir=place_of_disks()))
     path = folder / STORE
     try:
-        registry, clock = registry_of(named.app, version), DeviceClock(WorldTime())
-        chance = random.Random(f"{version}/{user}")
-        with Engine.open(path, registry=registry, user=user, clock=clock, chance=chance) as engine:
-            engine.migrate()
+        clock, chance = DeviceClock(WorldTime()), random.Random(f"{version}/{users}")
+        with Engine.open(path, registry=registry, user=users[0], clock=clock, chance=chance) as engine:
+            for user in reversed(users):
+                engine.switch_user(user)
+                engine.migrate()
         return {STORE: path.read_bytes()}
     finally:
         shutil.rmtree(folder)

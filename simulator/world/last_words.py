@@ -53,12 +53,16 @@ def _last_words(effects: Iterable[Effect]) -> dict[str, set[str]]:
     """By field: the words of which one has to be there."""
     last: dict[str, str] = {}
     beside: dict[str, set[str]] = defaultdict(set)
+    unsaid: list[frozenset[str]] = []
+    """Of each whole row beside, the fields that it says; it may say defaults of all others, which are no words."""
     shape = ""
     for effect in effects:
         if effect.kind == "delete":
-            last, beside, shape = {}, defaultdict(set), ""
+            last, beside, unsaid, shape = {}, defaultdict(set), [], ""
         elif effect.kind == "put":
             last = {}  # it may say defaults, which are nobody's words, of the others
+            if shape and effect.shape != shape:
+                unsaid.append(frozenset(map(field_of, effect.words)))
         elif effect.kind == "lift":
             shape = effect.shape
         for each in effect.words:
@@ -66,4 +70,5 @@ def _last_words(effects: Iterable[Effect]) -> dict[str, set[str]]:
             if shape and effect.shape != shape:
                 beside[field_of(each)].add(each)
         shape = shape or effect.shape
-    return {field: {each} | beside[field] for field, each in last.items()}
+    known = {field for field in last if all(field in said for said in unsaid)}
+    return {field: {last[field]} | beside[field] for field in sorted(known)}

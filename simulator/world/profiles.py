@@ -160,10 +160,10 @@ def heros_path(plan: Plan) -> Plan:
         devices=2,
         upgrades=True,
         upgrades_each=1,
-        edits_per_device=min(plan.edits_per_device, 6),
+        edits_per_device=min(plan.edits_per_device, 5),
         power_share=min(plan.power_share, 0.01),
         batch_entries=max(plan.batch_entries, 10),
-        faults_ms=5 * 60_000,
+        faults_ms=3 * 60_000,
     )
 
 

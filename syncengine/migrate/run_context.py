@@ -32,7 +32,7 @@ class RunContext:
     chance: "random.Random" = field(default_factory=system_random)
     keys: "KeyProvider | None" = None
     """What seals restore points; None in a private copy of a store, which needs none."""
-    began_at: str | None = None
-    """When the `migrate()` began: a restore point that was made since covers all its steps."""
+    began_after: int | None = None
+    """The newest restore point when the `migrate()` began: one that was made since covers all its steps."""
     second_look: "SecondLook | None" = None
     """Whether somebody has to be asked after all; None where naming a migration was consent, or on a copy."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from syncengine.clock import fresh_id, iso, system_random
+from syncengine.clock import fresh_id, system_random
 from syncengine.errors import LeaseLost, StoreBusy
 from syncengine.local.identifiers import quoted
 from syncengine.local.restore_points import make_restore_point, restore_point
@@ -23,7 +23,7 @@ RENEW_MS = LEASE_MS // 4
 
 
 def protect(step: "Step", executor: "BaseMigrationExecutor", context: "RunContext") -> int | None:
-    """The restore point that covers this step, made now if none was made since `context.began_at`.
+    """The restore point that covers this step, made now if none was made after `context.began_after`.
 
     None where none is needed: the step is not risky, no row is there, another process has done it, or the store is a
     private copy (`context.keys` is None). Raises KeyUnavailable, RestorePointImpossible, DiskFull, StoreBusy:
@@ -35,7 +35,9 @@ def protect(step: "Step", executor: "BaseMigrationExecutor", context: "RunContex
     underway = store.value("restore_points", "of_shadow", migration=step.id)
     if underway is not None and _is_good(store, underway):
         return int(underway)
-    since = context.began_at or iso(store.clock.now_ms())
+    since = context.began_after
+    if since is None:
+        since = int(store.value("restore_points", "newest_of_all"))
     lease = Lease(store, name=LEASE, holder=fresh_id(system_random()))
     deadline_ms = store.clock.monotonic_ms() + store.settings.starter_wait_ms_max
     while True:
@@ -66,7 +68,7 @@ def _has_rows(store: "Store") -> bool:
     return any(store.query(f"SELECT 1 FROM {quoted(name)} LIMIT 1") for name in tables)
 
 
-def _made(step: "Step", store: "Store", lease: Lease, *, keys: "KeyProvider", since: str) -> int | None:
+def _made(step: "Step", store: "Store", lease: Lease, *, keys: "KeyProvider", since: int) -> int | None:
     """Under the lease: nobody else makes one now, and what others made or did meanwhile can be seen."""
     installed = read_installed(store)
     if (step.id, step.scope) in installed.completed | installed.queued:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from syncengine.clock import iso, system_random
+from syncengine.clock import system_random
 from syncengine.events import MigrationEnded, MigrationProgressed, MigrationStarted
 from syncengine.local.keys import KEY_FILE_ENDS, KeyFile
 from syncengine.migrate.measuring import Analytics
@@ -85,7 +85,7 @@ class ServiceFrame:
             probe_verdict=self._probe_verdict(),
             chance=self._chance,
             keys=self._keys,
-            began_at=iso(self._store.clock.now_ms()),
+            began_after=self._store.value("restore_points", "newest_of_all"),
             pace=Pace(
                 clock=self._store.clock,
                 cpu_share_max=self._store.settings.cpu_share_max,

@@ -497,6 +497,22 @@ class Later(SystemClock):
         return super().now_ms() + self._ms
 
 
+def test_an_older_restore_point_covers_nothing_however_far_the_wall_clock_went_back(path):
+    fill(path, notes_of(3))
+    with opened(path, registry=old_app()) as engine:
+        engine.migrate()
+        made_before = make_restore_point(engine._store, keys=key_of(path), reason="asked")
+        write(engine, [note("later")])
+    with opened(path, clock=Later(-1)) as engine:
+        assert engine.migrate().success
+        ((covered_by,),) = engine._store.query(
+            "SELECT restore_point_id FROM _sync_run WHERE migration = 'to-seconds'"
+        )
+        [point] = [one for one in engine.restore_points() if one.restore_point_id == covered_by]
+    assert covered_by != made_before.restore_point_id
+    assert point.rows["notes"] == 4
+
+
 def test_a_restore_point_goes_when_its_time_is_over_and_its_line_stays(path):
     sealed = _made(path)
     with opened(path, clock=Later(6)) as engine:

@@ -13,6 +13,7 @@ NOTICED_BY_NOBODY_ELSE = {
     "P4": "groups are torn apart",
     "P5": "a start asks the cloud",
     "P6": "a migration gives up where edits wait",
+    "P7": "no copy is made before a risky step",
     "P8": "a row is not in the history",
     "P9": "an upgrade takes waiting edits back",
     "P10": "deletions are not read",

@@ -66,12 +66,17 @@ SET path = :path,
 WHERE restore_point_id = :restore_point_id
   AND gone_at IS NULL;
 
+-- name: newest_of_all
+-- The newest one that was ever made, whatever became of it; 0 for none.
+SELECT coalesce(max(restore_point_id), 0)
+FROM _sync_restore_point;
+
 -- name: made_since
--- The newest one that was made at this time or later; none that holds what was erased since.
+-- The newest one that was made after this one; none that holds what was erased since. Clocks may go back.
 SELECT restore_point_id
 FROM _sync_restore_point
 WHERE gone_at IS NULL
-  AND made_at >= :since
+  AND restore_point_id > :since
   AND NOT EXISTS (
     SELECT 1
     FROM _sync_erasure AS e
