@@ -98,7 +98,18 @@ def discard(store: "Store", item_id: int) -> None:
     with store.transaction(durable=True):
         item = open_item(store, item_id)
         next_state(State.QUARANTINED, Event.DISCARDED)
+        _read_again(store, item)
         _close(store, item, resolution="discarded")
+
+
+def _read_again(store: "Store", item: Item) -> None:
+    """The row may hold what was given up, or lack it, and nobody knows what the cloud has: all is read once more.
+
+    What that does not bring is deleted here, like any row that went while this device was away.
+    """
+    row = {"owner": item.owner, "collection": item.blocker.collection, "row_key": item.blocker.row_key}
+    if store.run("quarantine", "suppose_row", item_id=item.item_id, **row):
+        store.run("quarantine", "read_again", owner=item.owner, now=iso(store.clock.now_ms()))
 
 
 def release(store: "Store", item_id: int) -> int:

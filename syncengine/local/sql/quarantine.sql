@@ -36,6 +36,27 @@ WHERE item_id = :item_id
   AND origin = 'outbox'
   AND resolution IS NULL;
 
+-- name: suppose_row
+-- The cloud may have a row whose edit was set aside as the store went back in time: a reading without it deletes it.
+INSERT INTO _sync_row (collection, owner, row_key, version, shape_version)
+SELECT :collection, :owner, :row_key, 0, coalesce(shape_version, '')
+FROM _sync_quarantine
+WHERE item_id = :item_id
+  AND error_code = 'restored_over'
+  AND json_extract(body, '$.kind') IN ('put', 'patch', 'delete', 'changes')
+ON CONFLICT (row_key, collection, owner) DO UPDATE SET
+  deleted = 0;
+
+-- name: read_again
+-- Whoever has read something begins from the start: what is not met was deleted.
+UPDATE _sync_cursor
+SET cursor = NULL,
+    at_head = 0,
+    resync = resync + 1,
+    resync_reason = CASE resync_reason WHEN 'other_epoch' THEN 'other_epoch' ELSE 'below_floor' END,
+    updated_at = :now
+WHERE owner = :owner;
+
 -- name: open_items
 -- Unresolved items of one queue: what is written behind them is held.
 SELECT
