@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import psycopg
-from psycopg.errors import DuplicateTable, UniqueViolation
+from psycopg.errors import DuplicateObject, DuplicateTable, UniqueViolation
 
 from syncengine.errors import DatabaseRefused, StoreSuperseded
 from syncengine.local.statements import statements
@@ -47,5 +47,5 @@ def upgrade(connection: psycopg.Connection[Columns], *, editions: Sequence[str] 
 
 def _make_count(connection: psycopg.Connection[Columns]) -> None:
     """Two who make the same table at once: PostgreSQL lets IF NOT EXISTS of the second fail after all."""
-    with suppress(UniqueViolation, DuplicateTable), connection.transaction():
+    with suppress(UniqueViolation, DuplicateTable, DuplicateObject), connection.transaction():
         connection.execute(text_of("make_edition_count"))
