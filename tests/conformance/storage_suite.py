@@ -120,7 +120,7 @@ class StorageSuite:
         storage.write(ANN, advance)
         storage.add_token(ANN, token_hash="one more")
         after = storage.read(ANN, lambda stored: stored.tenant(ANN))
-        assert after == Tenant(server_epoch=before.server_epoch, head=7, floor=0, cloud_version="2.0.0")
+        assert after == Tenant(server_epoch=before.server_epoch, epoch_head=0, head=7, floor=0, cloud_version="2.0.0")
         assert storage.read(BOB, lambda stored: stored.tenant(BOB)).head == 0
 
     def test_how_much_a_user_has_adds_up_and_is_nobody_elses(self, storage: Storage) -> None:
@@ -142,6 +142,13 @@ class StorageSuite:
             storage.write(ANN, lambda stored: stored.raise_epoch(ANN))
             epochs.append(storage.read(ANN, lambda stored: stored.tenant(ANN)).server_epoch)
         assert epochs == sorted(set(epochs))
+
+    def test_another_life_begins_where_the_rows_stand(self, storage: Storage) -> None:
+        written(storage, {WALK: row(7)})
+        storage.write(ANN, lambda stored: stored.raise_epoch(ANN))
+        written(storage, {WALK: row(8)})
+        stands = storage.read(ANN, lambda stored: stored.tenant(ANN))
+        assert (stands.epoch_head, stands.head) == (7, 8)
 
     def test_rows_come_back_as_they_were_written_living_and_dead(self, storage: Storage) -> None:
         rows = {
