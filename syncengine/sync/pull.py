@@ -197,15 +197,14 @@ class Pulling:
         self._count(Applied(items=list(give_up_clashes(self._applier))))
 
     def _settle_resync(self, at: Position, reason: str) -> None:
-        if reason != "first":
-            settle_unseen(
-                self._store,
-                self._owner,
-                resync=at.resync,
-                reason=reason,
-                tables=self._applier.tables,
-                delete=lambda rows: self._count(self._applier.apply(rows, position=at, moves_cursor=False)),
-            )
+        settle_unseen(
+            self._store,
+            self._owner,
+            resync=at.resync,
+            reason=reason,
+            tables=self._applier.tables,
+            delete=lambda rows: self._count(self._applier.apply(rows, position=at, moves_cursor=False)),
+        )
         with self._store.transaction(durable=True):
             move_cursor(self._store, self._owner, replace(at, resync_reason=None))
 

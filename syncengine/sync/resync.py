@@ -127,8 +127,9 @@ def settle_unseen(
 ) -> None:
     """At the end of a reading from the start: rows that the cloud had once and that it did not bring.
 
-    After "below_floor" they were deleted there; after "other_epoch" the cloud lost them, and is told again. In
-    pages, each in a transaction of its own; after a crash the rest is done.
+    After "below_floor" they were deleted there, and so were those that were sent before the "first" reading; after
+    "other_epoch" the cloud lost them, and is told again. In pages, each in a transaction of its own; after a crash
+    the rest is done.
     """
     after: Key = ("", "")
     while rows := store.rows(
@@ -141,7 +142,7 @@ def settle_unseen(
         rows_max=PAGE_ROWS,
     ):
         after = rows[-1][0], rows[-1][1]
-        if reason == "below_floor":
+        if reason != "other_epoch":
             delete([_gone(*row[:4]) for row in rows if not row[4]])
             forgotten = [(row[0], row[1]) for row in rows if row[4]]
             _forget(store, owner, forgotten)

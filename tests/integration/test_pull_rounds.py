@@ -308,6 +308,28 @@ def test_rows_deleted_before_the_cloud_forgot_are_deleted_here_too(world):
     assert two.query("SELECT resync_reason, at_head FROM _sync_cursor") == [(None, 1)]
 
 
+def no_way(request):
+    raise BackendUnreachable("No route.")
+
+
+def test_what_was_sent_before_anything_was_read_goes_when_its_deletion_is_forgotten_before_the_first_reading(world):
+    one, two = world.device("one"), world.device("two")
+    two.add("a", title="sent and never read")
+    two.add("b", title="stays")
+    pull = two.line.pull
+    two.line.pull = no_way
+    two.failed_sync()
+    one.sync()
+    one.write("DELETE FROM plans WHERE id = 'a'")
+    one.sync()
+    world.clock.wall_ms += 100 * 24 * 3_600_000
+    assert world.cloud.compact(keep_days=90) == 1
+    two.line.pull = pull
+    world.settle()
+    assert two.plans().keys() == one.plans().keys() == {"b"}
+    assert two.query("SELECT resync_reason, at_head FROM _sync_cursor") == [(None, 1)]
+
+
 def test_a_cloud_restored_from_an_older_copy_is_told_again_what_it_lost(world):
     one, two = world.device("one"), world.device("two")
     one.add("kept", title="kept")
