@@ -99,7 +99,8 @@ def check_groups(ledger: Ledger, cloud: WorldCloud, *, marks: str) -> None:
                 came[found].add(effect.push)
     groups: dict[tuple[str, int], list[Edit]] = defaultdict(list)
     for edit in ledger.edits:
-        if edit.collection == marks and not ledger.copied.intersection(edit.words):
+        in_parts = edit.is_raw and not edit.is_sure
+        if edit.collection == marks and not in_parts and not ledger.copied.intersection(edit.words):
             groups[edit.device, edit.group].append(edit)
     for (device, number), members in groups.items():
         pushes = {tuple(sorted(came[found])) for edit in members for found in edit.words}

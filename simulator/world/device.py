@@ -306,7 +306,7 @@ class Device:
         if self.engine is None or self.is_signed_out or not changes:
             return []
         self._groups += 1
-        edits = [self._edit_of(change) for change in changes]
+        edits = [self._edit_of(change, raw=raw) for change in changes]
         told = tuple(f"{edit.kind}:{edit.key}:{edit.number}" for edit in edits)
         try:
             self._step("write", lambda: self._write_raw(changes) if raw else self._write(changes))
@@ -319,7 +319,7 @@ class Device:
         self.ledger.note(edits)
         return edits
 
-    def _edit_of(self, change: Change) -> Edit:
+    def _edit_of(self, change: Change, *, raw: bool) -> Edit:
         return Edit(
             device=self.name,
             user=self.user,
@@ -330,6 +330,7 @@ class Device:
             key=change.key,
             words=change.words,
             version=self.version,
+            is_raw=raw,
         )
 
     def _write(self, changes: Sequence[Change]) -> None:

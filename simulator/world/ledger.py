@@ -25,6 +25,8 @@ class Edit:
     words: tuple[str, ...]
     version: str
     """Of the app that wrote it."""
+    is_raw: bool = False
+    """Another program wrote it, as a statement of its own: a power cut may leave it and take the next."""
     is_sure: bool = True
     """The commit returned. Where the power went before, it may be there or not."""
 
