@@ -58,9 +58,11 @@ class Ledger:
             self.by_word.update(dict.fromkeys(edit.words, edit))
 
     def later(self, edit: Edit, *, on: str = "") -> Iterator[Edit]:
-        """What the same device did to the same row afterwards; or what another did, which began as its copy."""
-        line = self.by_line[on or edit.device, edit.user, edit.collection, edit.key]
-        return (other for other in line if other.device != edit.device or other.number > edit.number)
+        """What the same device did to the same row afterwards, and what another did, which began as its copy."""
+        line = self.by_line[edit.device, edit.user, edit.collection, edit.key]
+        yield from (other for other in line if other.number > edit.number)
+        if on and on != edit.device:
+            yield from self.by_line[on, edit.user, edit.collection, edit.key]
 
     def sure(self) -> Iterator[Edit]:
         """Edits whose commit returned."""
