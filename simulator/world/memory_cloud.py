@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, Literal
 
+from simulator.world.memory_rows import MemoryRow, Rejected, is_conflict, row_after, stands_on, unseen_values
 from syncengine.errors import AuthRequired, BackendUnreachable, CursorGone, SequenceGap
 from syncengine.remote.json_text import INTEGER_MAX, value_fault
 from syncengine.remote.wire import (
     Action,
-    BesidePatch,
     CloudRow,
     EntryKind,
     EntryResult,
@@ -41,24 +41,8 @@ _marks = itertools.count(1)
 _epochs = itertools.count(1_000)
 
 
-class Rejected(Exception):
-    """An entry that is not taken; `args[0]` is the code."""
-
-
 class Conflict(Exception):
     """An entry that its sender wants to decide anew."""
-
-
-@dataclass(frozen=True)
-class MemoryRow:
-    """`body` None: a tombstone. The writer's latest changes in a row began at `stood_on`."""
-
-    version: int
-    body: dict[str, Any] | None
-    shape: str
-    patches: tuple[BesidePatch, ...] = ()
-    writer: tuple[str, int] = ("", 0)
-    stood_on: int = 0
 
 
 @dataclass
@@ -320,36 +304,15 @@ def _apply(user: MemoryUser, lane: tuple[str, int], entry: PushEntry) -> EntryRe
     change = RowChange(kind=entry.kind, collection=entry.collection, key=entry.key, set=entry.set)
     row = user.rows.get((entry.collection, entry.key))
     status = _change(user, lane, entry, change, base=entry.base_version, refuse=entry.on_conflict == "refuse")
-    unseen = _unseen_values(row, lane, change, shape=entry.shape_version, base=entry.base_version)
+    unseen = unseen_values(row, lane, change, shape=entry.shape_version, base=entry.base_version)
     return EntryResult(sequence=entry.sequence, status=status, version=user.counter, overwrote=unseen or None)
-
-
-def _unseen_values(
-    row: MemoryRow | None, lane: tuple[str, int], change: RowChange, *, shape: str, base: int | None
-) -> dict[str, Any]:
-    """What of a living row the change took the place of without its writer having seen it."""
-    if row is None or row.body is None:
-        return {}
-    stands, parse = _stands(row, lane, base), SchemaVersion.parse
-    if change.kind is EntryKind.DELETE:
-        return {} if stands else dict(row.body)
-    was = row.body
-    if parse(row.shape) != parse(shape):
-        if stands and (row.writer == lane or (change.kind is EntryKind.PUT and parse(shape) > parse(row.shape))):
-            return {}
-        of_its_shape = row.patches and row.patches[-1].shape_version == shape
-        was = row.patches[-1].set if of_its_shape else {}
-    elif stands:
-        return {}
-    given = change.set or {}
-    return {name: old for name, old in was.items() if name in given and given[name] != old}
 
 
 def _apply_changes(user: MemoryUser, lane: tuple[str, int], entry: PushEntry) -> EntryResult:
     if not entry.changes or entry.set is not None:
         raise Rejected("bad_entry")
     own = user.rows.get((entry.collection, entry.key))
-    if entry.on_conflict == "refuse" and _is_conflict(own, lane, entry.base_version):
+    if entry.on_conflict == "refuse" and is_conflict(own, lane, entry.base_version):
         raise Conflict
     merged, version, skipped = False, None, []
     overwrote: dict[str, Any] = {}
@@ -364,7 +327,7 @@ def _apply_changes(user: MemoryUser, lane: tuple[str, int], entry: PushEntry) ->
             base = change.if_version
         merged |= _change(user, lane, entry, change, base=base) == "merged"
         version = user.counter
-        if unseen := _unseen_values(row, lane, change, shape=entry.shape_version, base=base):
+        if unseen := unseen_values(row, lane, change, shape=entry.shape_version, base=base):
             overwrote[str(place)] = unseen
     status: Effect = "merged" if merged else "applied"
     return EntryResult(
@@ -408,16 +371,6 @@ def _apply_migration(user: MemoryUser, lane: tuple[str, int], entry: PushEntry) 
     return EntryResult(sequence=entry.sequence, status="applied", version=version, skipped=tuple(skipped))
 
 
-def _stands(row: MemoryRow | None, lane: tuple[str, int], base: int | None) -> bool:
-    return row is None or row.version == base or (row.writer == lane and row.stood_on <= (base or 0) < row.version)
-
-
-def _is_conflict(row: MemoryRow | None, lane: tuple[str, int], base: int | None) -> bool:
-    if row is None or (row.body is None and base is None):
-        return False
-    return not _stands(row, lane, base)
-
-
 def _change(
     user: MemoryUser,
     lane: tuple[str, int],
@@ -432,10 +385,10 @@ def _change(
     _check_form(change)
     place = (change.collection, change.key)
     row = user.rows.get(place)
-    stands = _stands(row, lane, base)
-    if refuse and _is_conflict(row, lane, base):
+    stands = stands_on(row, lane, base)
+    if refuse and is_conflict(row, lane, base):
         raise Conflict
-    after = _row_after(
+    after = row_after(
         row, change, entry.shape_version, stands=stands, of_migration=of_migration, patch=user.counter + 1
     )
     if len(json.dumps(after.body)) > ROW_BYTES_MAX or len(json.dumps([p.set for p in after.patches])) > ROW_BYTES_MAX:
@@ -454,36 +407,3 @@ def _check_form(change: RowChange) -> None:
         raise Rejected("bad_entry")
     if value_fault(change.set):
         raise Rejected("bad_value")
-
-
-def _row_after(
-    row: MemoryRow | None, change: RowChange, shape: str, *, stands: bool, of_migration: bool, patch: int
-) -> MemoryRow:
-    if change.kind is EntryKind.DELETE:
-        return MemoryRow(0, None, shape)
-    new, old = SchemaVersion.parse(shape), SchemaVersion.parse(row.shape if row else "0")
-    if row is None or row.body is None:
-        if change.kind is EntryKind.PATCH:
-            raise Rejected("gone")
-        return MemoryRow(0, change.set, shape)
-    if change.kind is EntryKind.PUT and of_migration:
-        return MemoryRow(0, change.set, shape, row.patches)
-    if change.kind is EntryKind.PUT and stands and new >= old:
-        kept = tuple(each for each in row.patches if SchemaVersion.parse(each.shape_version) > new)
-        return MemoryRow(0, change.set, shape, kept)
-    if new == old or of_migration:
-        newer = shape if new > old else row.shape
-        return MemoryRow(0, {**row.body, **(change.set or {})}, newer, row.patches)
-    return MemoryRow(0, row.body, row.shape, _patches_with(row.patches, change, shape, patch=patch))
-
-
-def _patches_with(
-    patches: tuple[BesidePatch, ...], change: RowChange, shape: str, *, patch: int
-) -> tuple[BesidePatch, ...]:
-    kind, fields = change.kind, change.set or {}
-    if patches and patches[-1].shape_version == shape:
-        *rest, last = patches
-        patches = tuple(rest)
-        fields = {**last.set, **fields}
-        kind = EntryKind.PUT if EntryKind.PUT in (kind, last.kind) else kind
-    return (*patches, BesidePatch(patch=patch, kind=kind, set=fields, shape_version=shape))
