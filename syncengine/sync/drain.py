@@ -470,11 +470,17 @@ class Draining:
             self._outbox.resize_batches(self._owner, entries_max=entries_max)
 
     def _gap(self, gap: SequenceGap, *, first: int) -> Generator[Call, Answer, None]:
-        """The cloud lost what it had confirmed, so it has none of these: they get new numbers."""
+        """The cloud lost what it had confirmed, so it has none of these: they get new numbers.
+
+        Under the old numbers it first hears up to where it had confirmed, or it would never know that it lost them.
+        """
         if not 0 < gap.expected < first:
             raise gap
-        self._begin_epoch()
+        epoch = self._outbox.drain_state(self._owner).epoch
         yield from self.greet()
+        if self._outbox.drain_state(self._owner).epoch == epoch:
+            self._begin_epoch()
+            yield from self.greet()
 
 
 def _all_took_effect(batch: Batch, said: PushSaid) -> bool:

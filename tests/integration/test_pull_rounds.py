@@ -352,6 +352,32 @@ def test_a_cloud_restored_from_an_older_copy_is_told_again_what_it_lost(world):
     assert three.plans() == before
 
 
+def test_a_cloud_restored_within_a_round_hears_what_it_had_confirmed_and_is_told_again(world):
+    one, two = world.device("one"), world.device("two")
+    one.sync()
+    world.backup()
+    one.add("a", title="confirmed")
+    pull, hello = one.line.pull, one.line.hello
+    one.line.pull = no_way
+    one.failed_sync()
+    one.line.pull = pull
+    one.add("b", title="sent next")
+
+    def restored_behind_it(request):
+        one.line.hello = hello
+        answer = hello(request)
+        world.restore()
+        two.add("c", title="of the new life")
+        two.sync()
+        return answer
+
+    one.line.hello = restored_behind_it
+    one.sync()
+    world.settle()
+    assert one.plans() == two.plans()
+    assert two.plans().keys() == {"a", "b", "c"}
+
+
 def test_after_a_restore_newer_rows_of_the_new_life_stay_and_ours_are_told(world):
     one, two = world.device("one"), world.device("two")
     one.add("a", title="old")
