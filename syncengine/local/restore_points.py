@@ -192,21 +192,26 @@ def copy_pages(source: apsw.Connection, path: str, *, between: Callable[[], None
 
 def check_copy(path: str, *, rows: dict[str, int] | None) -> None:
     """Raises StoreDamaged when a copy is not whole, or has not the rows that it should have, where that is known."""
-    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        connection.execute("PRAGMA temp_store = MEMORY").fetchall()
-        found = connection.execute("PRAGMA integrity_check(1)").get
-        counts = _row_counts(connection)
+        found, counts = _examined(path)
     except apsw.Error as error:
         raise_translated(error)
-    finally:
-        connection.close(True)
     if found != "ok" or rows not in (None, counts):
         raise StoreDamaged(
             "A copy of the store is not whole.",
             why="SQLite's integrity check finds damage" if found != "ok" else "its tables have other numbers of rows",
             fix="Copy the file with its -wal before anything else; then run `syncengine doctor`.",
         )
+
+
+def _examined(path: str) -> tuple[object, dict[str, int]]:
+    """What SQLite's integrity check says of a file, and how many rows each of its tables has."""
+    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        connection.execute("PRAGMA temp_store = MEMORY").fetchall()
+        return connection.execute("PRAGMA integrity_check(1)").get, _row_counts(connection)
+    finally:
+        connection.close(True)
 
 
 def _row_counts(connection: apsw.Connection) -> dict[str, int]:

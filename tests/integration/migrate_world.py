@@ -58,11 +58,11 @@ def quiet_write(engine, **facts):
 
 
 def dump(store, *, without=("_sync_run", "_sync_restore_point", "_sync_lease")):
-    """All schema and all rows; the times and the device's name left out."""
+    """All schema and all rows; the times, the device's name and which numbers of entries were used left out."""
     tables = [
         name
         for (name,) in store.query("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
-        if name not in without and not name.startswith("sqlite_")
+        if name not in (*without, "_sync_last_entry") and not name.startswith("sqlite_")
     ]
     schema = [
         (kind, name, on, sql and sql.replace('"', ""))  # ALTER TABLE RENAME writes names in quotes

@@ -38,7 +38,7 @@ def fill_with_canaries(path: Path) -> set[str]:
     for table in sorted(tables_of_the_engine(path)):
         columns = query(path, f"SELECT name, type FROM pragma_table_info('{table}')")
         values = [_value(str(column), str(kind), table) for column, kind in columns]
-        sql(path, f"INSERT INTO {table} VALUES ({', '.join(values)})")
+        sql(path, f"INSERT OR REPLACE INTO {table} VALUES ({', '.join(values)})")
         filled.add(table)
     return filled
 
@@ -74,7 +74,7 @@ def _value(column: str, kind: str, table: str) -> str:
         return f"'{WORDS[place]}'"
     if column in ("held_by", "squashed_into", "asked", "resolution", "gone_at", "fresh"):
         return "NULL"
-    if column in ("at_head", "deleted"):
+    if column in ("at_head", "deleted", "only_row"):
         return "1"
     if kind == "INTEGER":
         return "100"

@@ -299,7 +299,15 @@ def test_a_synced_row_says_so_with_its_version(engine):
     assert str(found) == "notes a of ann: at the cloud\n  the cloud has version 1 of it"
 
 
-def test_a_waiting_row_shows_its_entries_in_order_and_what_keeps_the_queue(engine, line):
+@pytest.fixture
+def patient(tmp_path, line):
+    settings = Settings(retry_wait_ms_min=60_000, retry_wait_ms_max=60_000)
+    with opened(tmp_path / "app", backend=line, settings=settings) as engine:
+        yield engine
+
+
+def test_a_waiting_row_shows_its_entries_in_order_and_what_keeps_the_queue(patient, line):
+    engine = patient
     add_notes(engine, "a")
     with engine.write() as db:
         db.execute("UPDATE notes SET text = 'again'")

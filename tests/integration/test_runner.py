@@ -98,9 +98,9 @@ def test_what_is_written_later_wakes_the_runner_without_being_told(device):
 
 
 def test_an_idle_runner_makes_no_rounds(device):
+    device.put("a")
     device.runner.start()
     device.wait_for(ProbeChanged, verdict="online")
-    device.put("a")
     device.wait_for(RoundEnded, ended="drained")
     threading.Event().wait(0.3)
     assert len([e for e in device.events if isinstance(e, RoundStarted)]) == 1
