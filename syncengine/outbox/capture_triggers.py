@@ -103,17 +103,12 @@ def _trigger(name: str, table: CapturedTable, event: str, when: Expression, stat
 # What is written.
 
 
-def row_json(table: CapturedTable, row: str) -> Expression:
-    """A whole row under this name, as an insert of it is queued."""
-    return _whole(table, row)
-
-
 def _put(table: CapturedTable, *, where: Expression = "") -> str:
-    return _entry(table, "put", "NEW", set_json=_whole(table, "NEW"), where=where)
+    return _entry(table, "put", "NEW", set_json=row_json(table, "NEW"), where=where)
 
 
 def _delete(table: CapturedTable, *, where: Expression = "") -> str:
-    return _entry(table, "delete", "OLD", before_json=_whole(table, "OLD"), where=where)
+    return _entry(table, "delete", "OLD", before_json=row_json(table, "OLD"), where=where)
 
 
 def _patch(table: CapturedTable) -> str:
@@ -162,7 +157,8 @@ _NOW = "date() || 'T' || time() || '.000Z'"
 """To the second: strftime() with the milliseconds takes as long as half of the columns of a small row."""
 
 
-def _whole(table: CapturedTable, row: str) -> Expression:
+def row_json(table: CapturedTable, row: str) -> Expression:
+    """A whole row under this name, as an insert of it is queued."""
     pieces: list[Expression] = []
     for place, column in enumerate(table.columns):
         pieces.append(literal(("," if place else "{") + _json_name(column.name)))

@@ -6,9 +6,10 @@ from contextlib import suppress
 import psycopg
 from psycopg.errors import DuplicateObject, DuplicateTable, UniqueViolation
 
-from syncengine.errors import DatabaseRefused, StoreSuperseded
+from syncengine.errors import DatabaseRefused
 from syncengine.local.statements import statements
 from syncengine.server.postgresql_rows import text_of
+from syncengine.server.storage import refuse_newer
 from syncengine.server.stored_forms import SERVER_SQL, Columns
 
 
@@ -31,12 +32,7 @@ def upgrade(connection: psycopg.Connection[Columns], *, editions: Sequence[str] 
     with connection.transaction():
         connection.execute(text_of("begin_edition_count"))
         (found,) = connection.execute(text_of("edition")).fetchone() or (0,)
-        if found > len(editions):
-            raise StoreSuperseded(
-                "The cloud's database was written by a newer server.",
-                why=f"it is edition {found}; this server knows {len(editions)}",
-                fix="Start the newer server; nothing was changed.",
-            )
+        refuse_newer(found, known=len(editions))
         for edition in editions[found:]:
             connection.execute(edition.encode())
         if found == 0:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
+from syncengine.errors import StoreSuperseded
 from syncengine.remote.wire import Document
 from syncengine.server.receipts import Receipt
 from syncengine.server.rules import Patch, Place, Row
@@ -91,6 +92,16 @@ class DatabaseFailed(Exception):
     def __init__(self, sqlstate: str, *, kind: str) -> None:
         super().__init__(f"{kind} {sqlstate}".strip())
         self.sqlstate = sqlstate
+
+
+def refuse_newer(found: int, *, known: int) -> None:
+    """Raises StoreSuperseded where the tables are of an edition that this server does not know."""
+    if found > known:
+        raise StoreSuperseded(
+            "The cloud's database was written by a newer server.",
+            why=f"it is edition {found}; this server knows {known}",
+            fix="Start the newer server; nothing was changed.",
+        )
 
 
 class RowStorage(Protocol):

@@ -58,12 +58,19 @@ def server(folder: Path, *, database: str | None = None) -> Iterator[tuple[str, 
     tokens = folder / "tokens"
     tokens.write_text(f"ann {TOKEN}\n")
     arguments = ["--port", "0", "--database", database or str(folder / "cloud"), "--token-file", str(tokens)]
+    with running([sys.executable, "-m", "syncengine.server", *arguments]) as found:
+        yield found
+
+
+@contextmanager
+def running(command: list[str], *, cwd: Path = ROOT, **environment: str) -> Iterator[tuple[str, int]]:
+    """A server in a process of its own, which prints its address once it listens: that address and its process."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "syncengine.server", *arguments],
+        command,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
     )
     assert process.stdout is not None
     try:

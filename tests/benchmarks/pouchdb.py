@@ -22,14 +22,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from syncengine import Engine
 from syncengine.events import BatchConfirmed
-from tests.benchmarks.drain import TOKEN
+from tests.benchmarks.drain import TOKEN, running
 from tests.benchmarks.drain import server as our_server
 from tests.benchmarks.peers_sync import npm
 from tests.benchmarks.peers_sync.walks_app import INSERT, opened, values_of, walks
@@ -104,27 +102,10 @@ def _ours(stores: Path, documents: Path, _packages: Path) -> Phases:
 def _theirs(stores: Path, documents: Path, packages: Path) -> Phases:
     cloud = stores / "cloud"
     cloud.mkdir()
-    with _pouchdb_server(packages, cloud) as (url, pid):
+    command = ["node", "pouchdb_server.mjs", str(cloud)]
+    with running(command, cwd=packages, NODE_ENV="production") as (url, pid):
         arguments = [url, str(pid), str(documents), str(stores), str(WARM_UP), str(BATCH)]
         return _phases(["node", "pouchdb_client.mjs", *arguments], cwd=packages)
-
-
-@contextmanager
-def _pouchdb_server(packages: Path, cloud: Path) -> Iterator[tuple[str, int]]:
-    process = subprocess.Popen(
-        ["node", "pouchdb_server.mjs", str(cloud)],
-        cwd=packages,
-        env={**os.environ, "NODE_ENV": "production"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().split()[-1], process.pid
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-        process.stdout.close()
 
 
 def _phases(command: list[str], *, cwd: Path) -> Phases:

@@ -10,12 +10,11 @@ import argparse
 import gc
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +30,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from syncengine.server import __main__ as shipped
-from tests.benchmarks.drain import ROOT, TOKEN, server
+from tests.benchmarks.drain import TOKEN, running, server
 
 TABLES = """
 CREATE TABLE document (
@@ -108,14 +107,22 @@ def serve_by_hand(folder: str) -> None:
         return orjson.dumps({"request_id": asked["request_id"], "results": results})
 
     def pulled(tenant: str, after: int, limit: int) -> bytes:
-        rows = connection.execute(READ, (tenant, after, limit)).fetchall()
-        items = [
-            {"collection": c, "key": k, "version": v, "shape_version": s, "body": orjson.Fragment(b)}
-            for c, k, v, s, b in rows
-        ]
-        return orjson.dumps(
-            {"items": items, "cursor": str(rows[-1][2] if rows else after), "more": len(rows) == limit}
-        )
+        return page_of(connection.execute(READ, (tenant, after, limit)).fetchall(), after=after, limit=limit)
+
+    serve(pushed, pulled)
+
+
+def page_of(rows: Sequence[tuple[Any, ...]], *, after: int, limit: int) -> bytes:
+    """The answer to a pull by hand; bodies go through as they are stored."""
+    items = [
+        {"collection": c, "key": k, "version": v, "shape_version": s, "body": orjson.Fragment(b)}
+        for c, k, v, s, b in rows
+    ]
+    return orjson.dumps({"items": items, "cursor": str(rows[-1][2] if rows else after), "more": len(rows) == limit})
+
+
+def serve(pushed: Callable[[bytes], bytes], pulled: Callable[[str, int, int], bytes]) -> None:
+    """These two as a server, with the same web framework and settings as the shipped one."""
 
     async def push(request: Request) -> Response:
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -136,23 +143,9 @@ def serve_by_hand(folder: str) -> None:
         shipped.AnnouncedServer(uvicorn.Config(app, **shipped.SERVING)).run(sockets=[listener])
 
 
-@contextmanager
-def by_hand(folder: Path) -> Iterator[tuple[str, int]]:
+def by_hand(folder: Path) -> AbstractContextManager[tuple[str, int]]:
     """The handler by hand in a process of its own: its address and its process."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.server_push", "--by-hand", str(folder)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().split()[-1], process.pid
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-        process.stdout.close()
+    return running([sys.executable, "-m", "tests.benchmarks.server_push", "--by-hand", str(folder)])
 
 
 def body(numbers: range, *, kind: str = "put", device: str = "dev") -> bytes:

@@ -6,30 +6,20 @@ that it locks, and writes each push in two statements with lists, the cheapest o
 """
 
 import argparse
-import gc
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
-import uvicorn
 from psycopg_pool import ConnectionPool
-from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from simulator.postgresql import PostgresqlCluster
-from syncengine.server import __main__ as shipped
-from tests.benchmarks.drain import ROOT, TOKEN, server
-from tests.benchmarks.server_push import NOW, Side, compared, memory
+from tests.benchmarks.drain import running, server
+from tests.benchmarks.server_push import NOW, Side, compared, memory, page_of, serve
 
 TABLES = """
 CREATE TABLE head (tenant TEXT PRIMARY KEY, version BIGINT NOT NULL);
@@ -87,30 +77,9 @@ def serve_by_hand(database: str) -> None:
     def pulled(tenant: str, after: int, limit: int) -> bytes:
         with pool.connection() as connection:
             rows = connection.execute(READ, (tenant, after, limit)).fetchall()
-        items = [
-            {"collection": c, "key": k, "version": v, "shape_version": s, "body": orjson.Fragment(b)}
-            for c, k, v, s, b in rows
-        ]
-        cursor = str(rows[-1][2] if rows else after)
-        return orjson.dumps({"items": items, "cursor": cursor, "more": len(rows) == limit})
+        return page_of(rows, after=after, limit=limit)
 
-    async def push(request: Request) -> Response:
-        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
-            return Response(status_code=401)
-        raw = await request.body()
-        return Response(await run_in_threadpool(pushed, raw), media_type="application/json")
-
-    async def pull(request: Request) -> Response:
-        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
-            return Response(status_code=401)
-        asked = request.query_params
-        text = await run_in_threadpool(pulled, asked["user"], int(asked.get("cursor", "0")), int(asked["limit"]))
-        return Response(text, media_type="application/json")
-
-    gc.set_threshold(shipped.OBJECTS_BEFORE_COLLECTION)
-    app = Starlette(routes=[Route("/v1/push", push, methods=["POST"]), Route("/v1/pull", pull)])
-    with shipped.listening("127.0.0.1", 0) as listener:
-        shipped.AnnouncedServer(uvicorn.Config(app, **shipped.SERVING)).run(sockets=[listener])
+    serve(pushed, pulled)
 
 
 def _columns(tenant: str, made: list[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
@@ -125,23 +94,9 @@ def _columns(tenant: str, made: list[tuple[int, dict[str, Any]]]) -> dict[str, A
     }
 
 
-@contextmanager
-def by_hand(database: str) -> Iterator[tuple[str, int]]:
+def by_hand(database: str) -> AbstractContextManager[tuple[str, int]]:
     """The handler by hand in a process of its own: its address and its process."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.server_push_postgresql", "--by-hand", database],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().split()[-1], process.pid
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-        process.stdout.close()
+    return running([sys.executable, "-m", "tests.benchmarks.server_push_postgresql", "--by-hand", database])
 
 
 @contextmanager

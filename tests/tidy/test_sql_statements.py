@@ -34,7 +34,9 @@ FUNCTIONS_OF_3_37 = frozenset(
 )
 CALLS_OF_THE_STORE = frozenset({"run", "run_many", "rows", "row", "value", "statement"})
 
-CALLS_OF_POSTGRESQL = frozenset({"_ask", "_do", "text_of"})
+CALLS_OF_THE_SERVER = frozenset({"_ask", "_do", "_do_many", "text_of"})
+FILES_OF = {"sqlite": ("cloud",), "postgresql": ("postgresql",), "row": ("cloud", "postgresql")}
+"""Whose statements a module of the server asks for, by the first word of its name."""
 
 Name = tuple[str, str]
 
@@ -162,10 +164,8 @@ def _used_in(path: Path) -> set[Name]:
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         words = [arg.value if isinstance(arg, ast.Constant) else None for arg in call.args[:2]]
         called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-        if called in ("_run", "_run_many") and path.parent.name == "server" and words:
-            used.add(("cloud", str(words[0])))
-        elif called in CALLS_OF_POSTGRESQL and path.stem.startswith("postgresql_") and words[0]:
-            used.add(("postgresql", str(words[0])))
+        if called in CALLS_OF_THE_SERVER and path.parent.name == "server" and words and words[0]:
+            used |= {(file, str(words[0])) for file in FILES_OF.get(path.stem.split("_")[0], ())}
         elif called in CALLS_OF_THE_STORE and len(words) == 2 and isinstance(words[0], str):
             names = {words[1]} if isinstance(words[1], str) else said
             used |= {
