@@ -58,12 +58,12 @@ def server(folder: Path, *, database: str | None = None) -> Iterator[tuple[str, 
     tokens = folder / "tokens"
     tokens.write_text(f"ann {TOKEN}\n")
     arguments = ["--port", "0", "--database", database or str(folder / "cloud"), "--token-file", str(tokens)]
-    with running([sys.executable, "-m", "syncengine.server", *arguments]) as found:
+    with started([sys.executable, "-m", "syncengine.server", *arguments]) as found:
         yield found
 
 
 @contextmanager
-def running(command: list[str], *, cwd: Path = ROOT, **environment: str) -> Iterator[tuple[str, int]]:
+def started(command: list[str], *, cwd: Path = ROOT, **environment: str) -> Iterator[tuple[str, int]]:
     """A server in a process of its own, which prints its address once it listens: that address and its process."""
     process = subprocess.Popen(
         command,

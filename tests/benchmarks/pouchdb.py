@@ -27,7 +27,7 @@ from typing import Any
 
 from syncengine import Engine
 from syncengine.events import BatchConfirmed
-from tests.benchmarks.drain import TOKEN, running
+from tests.benchmarks.drain import TOKEN, started
 from tests.benchmarks.drain import server as our_server
 from tests.benchmarks.peers_sync import npm
 from tests.benchmarks.peers_sync.walks_app import INSERT, opened, values_of, walks
@@ -103,7 +103,7 @@ def _theirs(stores: Path, documents: Path, packages: Path) -> Phases:
     cloud = stores / "cloud"
     cloud.mkdir()
     command = ["node", "pouchdb_server.mjs", str(cloud)]
-    with running(command, cwd=packages, NODE_ENV="production") as (url, pid):
+    with started(command, cwd=packages, NODE_ENV="production") as (url, pid):
         arguments = [url, str(pid), str(documents), str(stores), str(WARM_UP), str(BATCH)]
         return _phases(["node", "pouchdb_client.mjs", *arguments], cwd=packages)
 

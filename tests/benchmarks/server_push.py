@@ -30,7 +30,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from syncengine.server import __main__ as shipped
-from tests.benchmarks.drain import TOKEN, running, server
+from tests.benchmarks.drain import TOKEN, server, started
 
 TABLES = """
 CREATE TABLE document (
@@ -145,7 +145,7 @@ def serve(pushed: Callable[[bytes], bytes], pulled: Callable[[str, int, int], by
 
 def by_hand(folder: Path) -> AbstractContextManager[tuple[str, int]]:
     """The handler by hand in a process of its own: its address and its process."""
-    return running([sys.executable, "-m", "tests.benchmarks.server_push", "--by-hand", str(folder)])
+    return started([sys.executable, "-m", "tests.benchmarks.server_push", "--by-hand", str(folder)])
 
 
 def body(numbers: range, *, kind: str = "put", device: str = "dev") -> bytes:

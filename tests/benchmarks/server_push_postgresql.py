@@ -18,7 +18,7 @@ import orjson
 from psycopg_pool import ConnectionPool
 
 from simulator.postgresql import PostgresqlCluster
-from tests.benchmarks.drain import running, server
+from tests.benchmarks.drain import server, started
 from tests.benchmarks.server_push import NOW, Side, compared, memory, page_of, serve
 
 TABLES = """
@@ -96,7 +96,7 @@ def _columns(tenant: str, made: list[tuple[int, dict[str, Any]]]) -> dict[str, A
 
 def by_hand(database: str) -> AbstractContextManager[tuple[str, int]]:
     """The handler by hand in a process of its own: its address and its process."""
-    return running([sys.executable, "-m", "tests.benchmarks.server_push_postgresql", "--by-hand", database])
+    return started([sys.executable, "-m", "tests.benchmarks.server_push_postgresql", "--by-hand", database])
 
 
 @contextmanager

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
+
 from syncengine.clock import SystemClock
 from syncengine.remote.http_backend import HttpBackend
 from syncengine.server.cloud import Cloud
@@ -15,6 +17,7 @@ from syncengine.server.databases import open_storage
 from syncengine.server.sqlite_storage import DATABASE_NAME
 from syncengine.settings import Settings
 from syncengine.vocabulary import UserId
+from tests.conformance.device_requests import hello
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS_MAX = 60
@@ -78,6 +81,18 @@ class ServerProcess:
         backend = HttpBackend(self.url, token=lambda: token, settings=Settings(), clock=SystemClock())
         self._backends.append(backend)
         return backend
+
+    def all_answers(self, user: str, *, token: str) -> bytes:
+        """What it says to each call that reads, as this user; by plain httpx: nothing of ours stands between."""
+        asked = {"request_id": "r", "user": user, "device": "phone", "collection": "journeys"}
+        with httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, trust_env=False) as client:
+            answers = [
+                client.get("/v1/pull", params={name: asked[name] for name in ("request_id", "user", "device")}),
+                client.get("/v1/rows", params={name: asked[name] for name in ("request_id", "user", "collection")}),
+                client.post("/v1/hello", json=hello(user=user).model_dump(exclude_none=True)),
+            ]
+        assert [each.status_code for each in answers] == [200] * 3
+        return b"".join(each.content for each in answers)
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""

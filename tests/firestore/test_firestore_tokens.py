@@ -1,7 +1,6 @@
 """An ID token that is over is renewed once; then the queue is kept, and waits for another one."""
 
 import itertools
-import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,23 +8,15 @@ from pathlib import Path
 import pytest
 
 from simulator.emulator import PROJECT, FirestoreEmulator, id_token
-from syncengine import Collection, Engine, ListedMigration, MigrationRegistry, RefreshableToken, tables
+from syncengine import RefreshableToken
 from syncengine.errors import AuthRequired
 from syncengine.firestore.backend import FirestoreBackend
 from syncengine.remote.tokens import RemembersRefusals
-from syncengine.settings import Settings
 from tests.conformance.device_requests import hello, patch, pull, push, put, rows
+from tests.conformance.waiting import until
 from tests.firestore.between import Between
+from tests.integration.sync_world import impatient
 
-PLANS = "CREATE TABLE plans (user_id TEXT, id TEXT, title TEXT, PRIMARY KEY (user_id, id)) STRICT"
-make_plans = tables(id="make-plans", from_version="1.0.0", to_version="2.0.0", create=(PLANS,))
-REGISTRY = MigrationRegistry(
-    app="plans",
-    baseline="1.0.0",
-    target="2.0.0",
-    collections=[Collection("plans")],
-    migrations=[ListedMigration("make-plans", "1.0.0 > 2.0.0", make_plans)],
-)
 _numbers = itertools.count(1)
 
 
@@ -171,29 +162,6 @@ def test_a_renewed_token_of_another_user_is_not_sent(between: Between, opened: O
 # An engine in the background ---------------------------------------------------------------------------------------
 
 
-def engine_at(folder: Path, backend: FirestoreBackend) -> Engine:
-    settings = Settings(idle_wait_ms_max=100, retry_wait_ms_min=10, retry_wait_ms_max=50, pull_interval_ms=50)
-    engine = Engine.open(
-        str(folder / "app.db"),
-        registry=REGISTRY,
-        user="ann",
-        backend=backend,
-        settings=settings,
-        chance=random.Random(1),
-    )
-    engine.migrate()
-    with engine.write() as db:
-        db["plans"].insert({"user_id": "ann", "id": "a", "title": "mine"})
-    return engine
-
-
-def until(found: Callable[[], bool]) -> None:
-    over = time.monotonic() + 30
-    while not found():
-        assert time.monotonic() < over
-        time.sleep(0.02)
-
-
 def test_the_queue_waits_for_a_sign_in_without_a_call_and_leaves_after_it(
     tmp_path: Path, between: Between, opened: Open
 ) -> None:
@@ -202,7 +170,7 @@ def test_the_queue_waits_for_a_sign_in_without_a_call_and_leaves_after_it(
     wallet = Wallet(old)
     backend = opened(wallet)
     assert isinstance(backend, RemembersRefusals)
-    with engine_at(tmp_path, backend) as engine:
+    with impatient(tmp_path, backend=backend) as engine:
         engine.start()
         until(lambda: engine.status().connectivity.verdict == "auth_required")
         refused = between.tokens.count(old)

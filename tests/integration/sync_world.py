@@ -60,6 +60,23 @@ def registry(version: str, merge: Any = "merge") -> MigrationRegistry:
     )
 
 
+def impatient(folder: Path, **line: Any) -> Engine:
+    """An engine of ann's at 1.0.0 with one plan that waits, which tries again after a moment. `line`: its cloud."""
+    settings = Settings(idle_wait_ms_max=100, retry_wait_ms_min=10, retry_wait_ms_max=50, pull_interval_ms=50)
+    engine = Engine.open(
+        str(folder / "app.db"),
+        registry=registry("1.0.0"),
+        user="ann",
+        settings=settings,
+        chance=random.Random(1),
+        **line,
+    )
+    engine.migrate()
+    with engine.write() as db:
+        db["plans"].insert({"user_id": "ann", "id": "a", "title": "mine"})
+    return engine
+
+
 class Device:
     """One device of ann's."""
 

@@ -10,7 +10,7 @@ import apsw
 import httpx
 import pytest
 
-from syncengine import Collection, Engine, ListedMigration, MigrationRegistry, tables
+from syncengine import Engine
 from syncengine.clock import SystemClock
 from syncengine.errors import QuotaExceeded
 from syncengine.local.statements import statements
@@ -19,19 +19,10 @@ from syncengine.server.sqlite_storage import SERVER_SQL, SqliteStorage
 from syncengine.vocabulary import UserId
 from tests.conformance.device_requests import change, changes, delete, hello, patch, pull, push, put, rows
 from tests.conformance.server_process import ServerProcess
+from tests.integration.sync_world import registry
 
 ANN, BOB = UserId("ann"), UserId("bob")
 LARGE = {"text": "x" * 20_000}
-
-PLANS = "CREATE TABLE plans (user_id TEXT, id TEXT, title TEXT, PRIMARY KEY (user_id, id)) STRICT"
-make_plans = tables(id="make-plans", from_version="1.0.0", to_version="2.0.0", create=(PLANS,))
-REGISTRY = MigrationRegistry(
-    app="plans",
-    baseline="1.0.0",
-    target="2.0.0",
-    collections=[Collection("plans")],
-    migrations=[ListedMigration("make-plans", "1.0.0 > 2.0.0", make_plans)],
-)
 
 OpenCloud = Callable[..., Cloud]
 
@@ -171,7 +162,7 @@ def test_a_database_from_before_the_counters_is_counted_when_it_is_opened(tmp_pa
 
 def engine_of(folder: Path, server: ServerProcess, token: str) -> Engine:
     engine = Engine.open(
-        str(folder / "app.db"), registry=REGISTRY, user="ann", cloud_url=server.url, token=lambda: token
+        str(folder / "app.db"), registry=registry("1.0.0"), user="ann", cloud_url=server.url, token=lambda: token
     )
     engine.migrate()
     return engine

@@ -1,7 +1,6 @@
 """A token that the cloud refuses is renewed once; then the queue is kept, and waits for another one."""
 
 import json
-import random
 import re
 import socket
 import threading
@@ -20,8 +19,9 @@ from syncengine.remote.tokens import RemembersRefusals, Tokens
 from syncengine.settings import Settings
 from tests.conformance.device_requests import hello
 from tests.conformance.server_process import ServerProcess
+from tests.conformance.waiting import until
 from tests.integration.hostile_server import HostileServer, answering, hello_answer
-from tests.integration.sync_world import registry
+from tests.integration.sync_world import impatient
 from tests.integration.token_issuer import AUDIENCE, ISSUER, Issuer, jwks
 
 
@@ -226,27 +226,7 @@ class Counting:
 
 
 def opened(tmp_path: Path, url: str, token: Callable[[], str | None]) -> Engine:
-    settings = Settings(idle_wait_ms_max=100, retry_wait_ms_min=10, retry_wait_ms_max=50, pull_interval_ms=50)
-    engine = Engine.open(
-        str(tmp_path / "app.db"),
-        registry=registry("1.0.0"),
-        user="ann",
-        cloud_url=url,
-        token=token,
-        settings=settings,
-        chance=random.Random(1),
-    )
-    engine.migrate()
-    with engine.write() as db:
-        db["plans"].insert({"user_id": "ann", "id": "a", "title": "mine"})
-    return engine
-
-
-def until(found: Callable[[], bool]) -> None:
-    over = time.monotonic() + 20
-    while not found():
-        assert time.monotonic() < over
-        time.sleep(0.02)
+    return impatient(tmp_path, cloud_url=url, token=token)
 
 
 def test_a_token_that_ended_in_the_background_is_renewed_and_the_queue_leaves(

@@ -259,25 +259,12 @@ def test_users_of_device_tokens_see_their_own_canaries_and_no_byte_of_the_others
         body = {"text": canaries[user]}
         server.backend(tokens[user]).push(push(put(1, "same-key", body), user=user))
     for user in users:
-        everything = all_answers(server.url, user, token=tokens[user])
+        everything = server.all_answers(user, token=tokens[user])
         assert [other for other in users if canaries[other].encode() in everything] == [user]
         for other in users:
             with contextlib.suppress(AuthRequired):
                 server.backend(tokens[user]).pull(pull(user=other))
                 assert other == user
-
-
-def all_answers(url: str, user: str, *, token: str) -> bytes:
-    """To each call that reads, as this user."""
-    asked = {"request_id": "r", "user": user, "device": "phone", "collection": "journeys"}
-    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False) as client:
-        answers = [
-            client.get("/v1/pull", params={name: asked[name] for name in ("request_id", "user", "device")}),
-            client.get("/v1/rows", params={name: asked[name] for name in ("request_id", "user", "collection")}),
-            client.post("/v1/hello", json=hello(user=user).model_dump(exclude_none=True)),
-        ]
-    assert [each.status_code for each in answers] == [200] * 3
-    return b"".join(each.content for each in answers)
 
 
 def test_a_token_of_one_user_is_not_a_prefix_pass_to_another(server: ServerProcess) -> None:

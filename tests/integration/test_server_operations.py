@@ -29,6 +29,7 @@ from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.vocabulary import UserId
 from tests.conformance.device_requests import delete, hello, patch, pull, push, put, rows
 from tests.conformance.server_process import ServerProcess
+from tests.conformance.waiting import until
 
 OPERATIONS = ("--operations-port", "0")
 
@@ -197,13 +198,6 @@ def test_a_database_that_hangs_is_asked_once_and_nobody_waits_for_ever(monkeypat
             return [*found, (await client.get("/readyz")).status_code]
 
     assert asyncio.run(ask()) == [503, 503, 503, 200]
-
-
-def until(found: Callable[[], object]) -> None:
-    over = time.monotonic() + 20
-    while not found():
-        assert time.monotonic() < over
-        time.sleep(0.02)
 
 
 # The end -----------------------------------------------------------------------------------------------------------

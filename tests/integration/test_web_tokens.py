@@ -318,7 +318,7 @@ def test_users_see_their_own_canaries_and_no_byte_of_the_others(server: ServerPr
         body = {"text": canaries[user]}
         assert backend.push(push(put(1, "same-key", body), user=user)).results[0].version == 1
     for user in users:
-        everything = _all_answers(server.url, user)
+        everything = server.all_answers(user, token=issuer.token(user))
         assert canaries[user].encode() in everything
         assert [other for other in users if other != user and canaries[other].encode() in everything] == []
 
@@ -337,19 +337,6 @@ def test_the_first_request_of_a_user_works_whatever_it_is_and_leaves_no_token(tm
     with apsw.Connection(str(tmp_path / "cloud" / "cloud.db")) as database:
         assert database.execute("SELECT count(*) FROM token").get == 0
         assert database.execute("SELECT group_concat(tenant) FROM tenant").get == "hello,pull,push,rows"
-
-
-def _all_answers(url: str, user: str) -> bytes:
-    token = issuer.token(user)
-    asked = {"request_id": "r", "user": user, "device": "phone", "collection": "journeys"}
-    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False) as client:
-        answers = [
-            client.get("/v1/pull", params={name: asked[name] for name in ("request_id", "user", "device")}),
-            client.get("/v1/rows", params={name: asked[name] for name in ("request_id", "user", "collection")}),
-            client.post("/v1/hello", json=hello(user=user).model_dump(exclude_none=True)),
-        ]
-    assert [each.status_code for each in answers] == [200] * 3
-    return b"".join(each.content for each in answers)
 
 
 def test_a_token_of_one_user_opens_nothing_of_another(server: ServerProcess) -> None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -133,7 +134,7 @@ class KinMachine(RuleBasedStateMachine):
         if key is None:
             return
         before = self._all(device)
-        with suppress(Exception), device.engine.write() as db:
+        with suppress(apsw.ConstraintError), device.engine.write() as db:
             db[collection].delete(("ann", key))
         self.deleted |= before - self._all(device)
 
