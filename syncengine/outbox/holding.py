@@ -9,6 +9,7 @@ from syncengine.local.identifiers import quoted
 from syncengine.outbox.delivery import Event, State, next_state
 from syncengine.outbox.entry import Kind
 from syncengine.outbox.filing import file_entries
+from syncengine.outbox.references import references
 from syncengine.outbox.sendable import is_utf8
 
 if TYPE_CHECKING:
@@ -99,7 +100,13 @@ class _ChildTables:
     def __init__(self, store: "Store") -> None:
         self._store = store
         self._synced = {name: (key, owner) for name, key, owner in store.rows("outbox", "synced_collections")}
-        self._links = [link for child in self._synced for link in self._links_from(child)]
+        self._links = [
+            (found.child, found.parent, column)
+            for found in references(store)
+            if found.child in self._synced and found.parent in self._synced
+            for column, target in found.pairs
+            if target == self._synced[found.parent][0]
+        ]
 
     def of(self, parent: str, *, owner: str, row_key: str) -> Iterable[tuple[str, str]]:
         """(collection, key) of the live rows of this owner that point to a row of `parent`."""
@@ -116,17 +123,3 @@ class _ChildTables:
         except TextUnreadable:
             raw = self._store.query(f"SELECT CAST({column} AS BLOB) {where}", values)
             return [key.decode() for (key,) in raw if is_utf8(key)]
-
-    def _links_from(self, child: str) -> Iterable[tuple[str, str, str]]:
-        rows = self._store.query('SELECT seq, "table", "from", "to" FROM pragma_foreign_key_list(?)', (child,))
-        for position, parent, column, target in rows:
-            if parent in self._synced and self._is_key(parent, target, position):
-                yield child, parent, column
-
-    def _is_key(self, parent: str, target: str | None, position: int) -> bool:
-        """A foreign key that names no target means the parent's primary key, column by column."""
-        key_column, _ = self._synced[parent]
-        if target is not None:
-            return bool(target == key_column)
-        found = self._store.query("SELECT name FROM pragma_table_info(?) WHERE pk = ?", (parent, position + 1))
-        return bool(found and found[0][0] == key_column)

@@ -53,8 +53,6 @@ class Applier:
         self._in_order: int | None = None
         self._tables: dict[str, LiveTable] = {}
         self._others_fire: dict[tuple[str, ...], bool] = {}
-        self.has_references = True
-        """Whether tables refer to each other, so that rows may come in any order only with some care."""
 
     def apply(
         self,
@@ -108,7 +106,6 @@ class Applier:
                 self._refuse_newer(name, shape_version)
             self._tables = live_tables(self.store, before=self._tables)
             self._others_fire.clear()
-            self.has_references = bool(self.store.value("pull", "any_references"))
             self.lifter = Lifter(self.store, self.registry)
             self.kin = Kin(self.store, self.owner, self._tables)
             self._known = now
@@ -165,7 +162,7 @@ class _Page:
             self._hold_back()
         involved = tuple(sorted(self._landings.collections))
         if involved:
-            if self._applier.has_references:
+            if self._applier.kin.has_references:
                 self._store.query("PRAGMA defer_foreign_keys = ON")
             with self._capturing_or_not(involved):
                 self._landings.write(one_by_one=self._one_by_one)

@@ -12,7 +12,7 @@ from syncengine.clock import iso
 from syncengine.migrate.rejection import Rejection
 from syncengine.outbox.filing import file_entries
 from syncengine.sync.calls import PulledRow
-from syncengine.sync.kin import Fate, Kin
+from syncengine.sync.kin import Fate, Kin, readable
 from syncengine.sync.landing import Landing, Landings
 from syncengine.sync.live_table import LiveTable
 from syncengine.sync.merge import Conflict, Fields
@@ -123,10 +123,10 @@ class DecidingLandings(Landings):
         for entry_id, owner, kind, collection, key, before, shape in self._store.rows(
             "pull", "captured_since", after=newest
         ):
-            if (owner, collection, _text(key)) == (self._owner, *own):
+            if (owner, collection, readable(key)) == (self._owner, *own):
                 self._store.run("pull", "drop_captured", entry_id=entry_id)
             elif kind == "delete":
-                others.append((entry_id, owner, (collection, _text(key)), _object(before), shape))
+                others.append((entry_id, owner, (collection, readable(key)), _object(before), shape))
         return others
 
     def _lose(self, entry_id: int, owner: str, row: Key, before: Fields, shape: str) -> None:
@@ -147,11 +147,7 @@ class DecidingLandings(Landings):
 
 
 def _object(raw: bytes | None) -> Fields:
-    return body_of(_text(raw)) or {}
-
-
-def _text(raw: bytes | None) -> str:
-    return (raw or b"").decode(errors="replace")
+    return body_of(readable(raw)) or {}
 
 
 __all__ = ["DecidingLandings", "Decision"]

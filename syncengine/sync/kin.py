@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from syncengine.local.identifiers import quoted
+from syncengine.outbox.references import Action, Reference, by_child, by_parent, references
 from syncengine.sync.live_table import Fields, LiveTable
 from syncengine.sync.pending import Key
-from syncengine.sync.references import Action, Reference, by_child, by_parent, references
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -50,6 +50,11 @@ class Kin:
 
     # Whom a row reaches.
 
+    @property
+    def has_references(self) -> bool:
+        """Whether tables refer to each other, so that rows may come in any order only with some care."""
+        return bool(self._onto)
+
     def is_parent(self, table: LiveTable) -> bool:
         """Whether any table refers to this one."""
         return table.name in self._onto
@@ -71,7 +76,7 @@ class Kin:
                 continue
             rows = self._store.query(_children_of(table, child, reference), (self._owner, key))
             found += [
-                Child(row=(child.name, _text(child_key)), owner=_text(owner), reference=reference)
+                Child(row=(child.name, readable(child_key)), owner=readable(owner), reference=reference)
                 for owner, child_key in rows
             ]
         return [child for child in found if (child.row, child.owner) != ((table.name, key), self._owner)]
@@ -139,9 +144,9 @@ def _children_of(parent: LiveTable, child: LiveTable, reference: Reference) -> s
     )
 
 
-def _text(raw: bytes | None) -> str:
-    """A key that is no UTF-8 is none that the cloud has."""
+def readable(raw: bytes | None) -> str:
+    """Text of the store. A key that is no UTF-8 is none that the cloud has."""
     return (raw or b"").decode(errors="replace")
 
 
-__all__ = ["Child", "Fate", "Kin"]
+__all__ = ["Child", "Fate", "Kin", "readable"]

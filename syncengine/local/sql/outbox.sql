@@ -608,3 +608,24 @@ VALUES (
   :owner, :collection, :row_key, :field, :local_json, :server_json, 'local',
   coalesce((SELECT merge_policy FROM _sync_collection WHERE name = :collection), 'merge'), :version, :now
 );
+
+-- name: tables
+-- The tables of the store.
+SELECT name
+FROM sqlite_schema
+WHERE type = 'table';
+
+-- name: foreign_keys
+-- Every foreign key, column by column, with what it says of a parent that changes or goes.
+SELECT t.name, f.id, f."table", f."from", f."to", f.on_update, f.on_delete
+FROM sqlite_schema AS t
+JOIN pragma_foreign_key_list(t.name) AS f
+WHERE t.type = 'table'
+ORDER BY t.name, f.id, f.seq;
+
+-- name: primary_key
+-- The columns of a table's primary key, in order.
+SELECT name
+FROM pragma_table_info(:collection)
+WHERE pk > 0
+ORDER BY pk;

@@ -60,27 +60,6 @@ SELECT EXISTS (
     AND name NOT GLOB '_sync_*'
 );
 
--- name: tables
--- The tables of the store.
-SELECT name
-FROM sqlite_schema
-WHERE type = 'table';
-
--- name: foreign_keys
--- Every foreign key, column by column, with what it says of a parent that changes or goes.
-SELECT t.name, f.id, f."table", f."from", f."to", f.on_update, f.on_delete
-FROM sqlite_schema AS t
-JOIN pragma_foreign_key_list(t.name) AS f
-WHERE t.type = 'table'
-ORDER BY t.name, f.id, f.seq;
-
--- name: primary_key
--- The columns of a table's primary key, in order.
-SELECT name
-FROM pragma_table_info(:collection)
-WHERE pk > 0
-ORDER BY pk;
-
 -- name: column_default
 -- What a column holds where an insert does not name it, as an expression.
 SELECT dflt_value
@@ -136,14 +115,6 @@ JOIN _sync_row AS r
 -- name: any_queued
 -- 1 when anything at all is in the outbox.
 SELECT EXISTS (SELECT 1 FROM _sync_outbox);
-
--- name: any_references
--- 1 when a table of the store refers to another one.
-SELECT EXISTS (
-  SELECT 1
-  FROM sqlite_schema AS t, pragma_foreign_key_list(t.name)
-  WHERE t.type = 'table'
-);
 
 -- name: has_entries
 -- 1 when anything of a user's rows waits to be sent.

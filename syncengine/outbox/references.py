@@ -1,4 +1,4 @@
-"""Foreign keys of the store as reading needs them: which rows refer to which, and what becomes of them."""
+"""Foreign keys of the store: which rows refer to which, and what becomes of them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -46,9 +46,9 @@ class Reference:
 
 def references(store: "Store") -> tuple[Reference, ...]:
     """All foreign keys between the store's tables; one that fits no table is left out."""
-    names = {str(name).casefold(): str(name) for (name,) in store.rows("pull", "tables")}
+    names = {str(name).casefold(): str(name) for (name,) in store.rows("outbox", "tables")}
     found = []
-    for (child, _), rows in groupby(store.rows("pull", "foreign_keys"), key=itemgetter(0, 1)):
+    for (child, _), rows in groupby(store.rows("outbox", "foreign_keys"), key=itemgetter(0, 1)):
         parts = list(rows)
         parent = names.get(str(parts[0][2]).casefold())
         targets = None if parent is None else _targets(store, parent, [target for *_, target, _, _ in parts])
@@ -70,7 +70,7 @@ def _targets(store: "Store", parent: str, named: list[str | None]) -> tuple[str,
     """A foreign key that names no columns means the parent's primary key, column by column."""
     if None not in named:
         return tuple(map(str, named))
-    primary = tuple(str(name) for (name,) in store.rows("pull", "primary_key", collection=parent))
+    primary = tuple(str(name) for (name,) in store.rows("outbox", "primary_key", collection=parent))
     return primary if len(primary) == len(named) else None
 
 
