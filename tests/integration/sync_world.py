@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drain_world import Line, MovableClock
 
 from syncengine import Collection, ListedMigration, MigrationRegistry, migration, tables
 from syncengine.engine import Engine
@@ -17,6 +16,7 @@ from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.settings import Settings
 from syncengine.sync.drain import RoundReport
 from syncengine.vocabulary import SchemaVersion, UserId
+from tests.integration.drain_world import Line, MovableClock
 
 PLANS_V1 = """CREATE TABLE plans (
   user_id TEXT NOT NULL, id TEXT NOT NULL, title TEXT, minutes INTEGER, note TEXT,
