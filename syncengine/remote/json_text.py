@@ -7,6 +7,7 @@ import json
 import math
 import re
 from itertools import chain
+from typing import NamedTuple
 
 import orjson
 from pydantic import JsonValue
@@ -70,29 +71,44 @@ def _read_plain(raw: bytes, *, depth_max: int) -> JsonValue | None:
     of what it read are counted against the text.
     """
     read = read_uncounted(raw)
-    return read[0] if read and names_of(read[0], depth_max=depth_max) == read[1] else None
+    return read[0] if read and read[1].has_names(names_of(read[0], depth_max=depth_max)) else None
 
 
-def read_uncounted(raw: bytes) -> tuple[JsonValue, int] | None:
-    """The value, and how many names its text has: unless `names_of` the value are as many, a name was repeated.
+class TextRead(NamedTuple):
+    """A text whose value was read, without its blanks."""
 
-    None where there may be NUL in a string, an integer near or beyond 64 bit, or a quote behind a backslash that may
-    stand for itself. Plain searches: a pattern would take longer than the parsing.
+    squeezed: bytes
+
+    def has_names(self, number: int) -> bool:
+        """Whether it certainly has so many names, those that are repeated counted each time."""
+        # Every name has its colon: where there are no more colons, there are no more names.
+        return self.squeezed.count(b":") == number or self._names() == number
+
+    def _names(self) -> int | None:
+        """None where a quote behind a backslash may stand for itself."""
+        names = self.squeezed.count(b'":')
+        if b"\\" in self.squeezed:
+            if b'\\\\"' in self.squeezed:
+                return None
+            names -= self.squeezed.count(b'\\":')  # quotes in texts, as those of JSON in a text
+        return names
+
+
+def read_uncounted(raw: bytes) -> tuple[JsonValue, TextRead] | None:
+    """The value, and its text: unless that has as many names as `names_of` the value, one was repeated.
+
+    None where there may be NUL in a string, or an integer near or beyond 64 bit. Plain searches: a pattern would take
+    longer than the parsing.
     """
     # Without blanks each name touches its colon, and each number what is before it.
     squeezed = raw.translate(_DIGITS_ALIKE, _BLANKS)
-    if b"\\u0000" in raw or _may_hold_long_integer(squeezed):
+    if (b"\\" in raw and b"\\u0000" in raw) or _may_hold_long_integer(squeezed):
         return None
     try:
         value: JsonValue = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return None
-    names = squeezed.count(b'":')
-    if b"\\" in squeezed:
-        if b'\\\\"' in squeezed:
-            return None
-        names -= squeezed.count(b'\\":')  # quotes in texts, as those of JSON in a text
-    return value, names
+    return value, TextRead(squeezed)
 
 
 def _may_hold_long_integer(squeezed: bytes) -> bool:

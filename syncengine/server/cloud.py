@@ -36,10 +36,11 @@ from syncengine.server.changes import ChangesPage, PageHead, Reached, as_text, a
 from syncengine.server.cursor import Position, Standing, read_cursor, standing, written_cursor
 from syncengine.server.judge import entry_fault
 from syncengine.server.metrics import Metrics
+from syncengine.server.new_rows import new_rows, receipts_of
 from syncengine.server.push_reading import Entry, Push, RowEntry, push_of
 from syncengine.server.quota import Tally, refuse_over_quota
 from syncengine.server.receipts import Receipt, told
-from syncengine.server.rows_at_work import RowsAtWork
+from syncengine.server.rows_at_work import WAITING_BYTES_MAX, RowsAtWork
 from syncengine.server.settling import Settling, keys_of
 from syncengine.server.storage import Lane, Storage, Tenant, Transaction
 from syncengine.vocabulary import SchemaVersion, UserId
@@ -301,13 +302,52 @@ class Cloud:
     def _settled(
         self, stored: Transaction, lane: Lane, *, entries: Sequence[Entry], values_are_good: bool
     ) -> list[tuple[str, Receipt]]:
+        tenant = stored.tenant(lane.user)
+        made = self._added(stored, lane, tenant, entries=entries) or self._judged(
+            stored, lane, tenant, entries=entries, values_are_good=values_are_good
+        )
+        refuse_over_quota(
+            tenant,
+            rows_more=made.rows_more,
+            bytes_more=made.bytes_more,
+            rows_max=self.limits.user_rows_max,
+            bytes_max=self.limits.user_bytes_max,
+        )
+        stored.write_receipts(lane, receipts=made.receipts)
+        if made.head > tenant.head:
+            stored.write_mark(lane.user, last_version=made.head)
+        stored.write_tenant(
+            lane.user,
+            head=made.head,
+            cloud_version=made.cloud_version,
+            rows_more=made.rows_more,
+            bytes_more=made.bytes_more,
+        )
+        return [(receipt.outcome, receipt) for receipt in made.receipts]
+
+    def _added(self, stored: Transaction, lane: Lane, tenant: Tenant, *, entries: Sequence[Entry]) -> "_Made | None":
+        """None, and nothing was written, where the entries have to be judged one by one."""
+        bytes_max = min(WAITING_BYTES_MAX, self.limits.group_bytes_max)
+        rows = new_rows(entries, head=tenant.head, writer=lane.writer, bytes_max=bytes_max)
+        if rows is None or not stored.add_rows(lane.user, rows=rows, head=tenant.head):
+            return None
+        return _Made(
+            receipts=receipts_of(entries, rows),
+            head=rows.versions[-1],
+            cloud_version=tenant.cloud_version,
+            rows_more=len(rows.keys),
+            bytes_more=sum(rows.sizes),
+        )
+
+    def _judged(
+        self, stored: Transaction, lane: Lane, tenant: Tenant, *, entries: Sequence[Entry], values_are_good: bool
+    ) -> "_Made":
         faults = {
             entry.sequence: fault
             for entry in entries
             if not isinstance(entry, RowEntry) and (fault := entry_fault(entry, values_are_good=values_are_good))
         }
         sound = [entry for entry in entries if entry.sequence not in faults] if faults else entries
-        tenant = stored.tenant(lane.user)
         tally = Tally(stored)
         rows = RowsAtWork(
             tally,
@@ -319,18 +359,13 @@ class Cloud:
         settling = Settling(rows, writer=lane.writer, cloud_version=tenant.cloud_version, faults=faults)
         receipts = settling.settle(entries)
         rows.write()
-        refuse_over_quota(tenant, tally, rows_max=self.limits.user_rows_max, bytes_max=self.limits.user_bytes_max)
-        stored.write_receipts(lane, receipts=receipts)
-        if rows.head > tenant.head:
-            stored.write_mark(lane.user, last_version=rows.head)
-        stored.write_tenant(
-            lane.user,
+        return _Made(
+            receipts=receipts,
             head=rows.head,
             cloud_version=settling.cloud_version,
             rows_more=tally.rows_more,
             bytes_more=tally.bytes_more,
         )
-        return [(receipt.outcome, receipt) for receipt in receipts]
 
     def _pulled(self, user: UserId, request: PullRequest) -> tuple[ChangesPage, PageHead]:
         """Raises CursorGone; a restored database is noticed here, and then begins another life."""
@@ -394,6 +429,17 @@ class Cloud:
 
     def _now(self) -> str:
         return iso(self._clock.now_ms())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """What a push has made of the rows, and where they stand then."""
+
+    receipts: Sequence[Receipt]
+    head: int
+    cloud_version: str | None
+    rows_more: int
+    bytes_more: int
 
 
 def _use_up(stored: Transaction, lane: Lane) -> None:

@@ -11,6 +11,7 @@ import psycopg
 
 from syncengine.clock import Clock
 from syncengine.local.statements import statement
+from syncengine.server.new_rows import NewRows
 from syncengine.server.receipts import Receipt
 from syncengine.server.row_questions import RowQuestions
 from syncengine.server.rules import Patch, Place, Row
@@ -50,6 +51,27 @@ class PostgresqlTransaction(RowQuestions):
             bodies=bodies,
             changed_at=self._now(),
         )
+
+    def add_rows(self, user: UserId, *, rows: NewRows, head: int) -> bool:
+        added = self._connection.execute(
+            text_of("add_documents"),
+            {
+                "tenant": user,
+                "collections": [*rows.collections],
+                "keys": [*rows.keys],
+                "versions": [*rows.versions],
+                "group_versions": rows.group_versions,
+                "shape_versions": [*rows.shape_versions],
+                "body_bytes": rows.sizes,
+                "writer": rows.writer,
+                "bodies": rows.bodies,
+                "changed_at": self._now(),
+            },
+        ).rowcount
+        if added == len(rows.keys):
+            return True
+        self._do("take_back_documents", tenant=user, head=head)
+        return False
 
     def write_patches(self, user: UserId, *, patches: Mapping[Place, Sequence[Patch]]) -> None:
         if not patches:

@@ -1,6 +1,7 @@
 """The text of a push as entries: plain ones, which nearly all are, by hand; others, and refusals, by the models."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from operator import itemgetter
 from typing import Any, Literal, NamedTuple
@@ -68,7 +69,7 @@ def _read_by_hand(raw: bytes) -> Push | None:
     read = read_uncounted(raw)
     if read is None:
         return None
-    value, names_in_text = read
+    value, text = read
     listed = value.get("entries") if type(value) is dict else None
     if type(value) is not dict or type(listed) is not list:
         return None
@@ -77,7 +78,7 @@ def _read_by_hand(raw: bytes) -> Push | None:
         entries = _entries(listed)
     except (TypeError, ValidationError):  # TypeError: a list or an object where a text belongs
         return None
-    if _names(raw, value, entries) != names_in_text:
+    if not text.has_names(_names(raw, value, entries)):
         return None
     return push_of(head, values_are_good=True, entries=entries)
 
@@ -109,28 +110,42 @@ def _row_entries(listed: list[JsonValue]) -> list[RowEntry] | None:
 
     Field by field over all entries, not entry by entry: a third of the time.
     """
-    if set(map(type, listed)) != {dict} or not all(map(_is_plain_form, set(map(tuple, listed)))):  # type: ignore[arg-type]  # objects
+    if set(map(type, listed)) != {dict}:
         return None
-    fields: list[tuple[Any, ...]] = [*zip(*[_fields_of(_ABSENT | each) for each in listed], strict=True)]  # type: ignore[operator]  # objects
+    forms: set[frozenset[str]] = set(map(frozenset, listed))  # type: ignore[arg-type]  # objects, as was seen
+    if not all(map(_is_plain_form, forms)):
+        return None
+    fields = _fields(listed, forms=forms)  # type: ignore[arg-type]  # objects
     sequences, groups, said, collections, keys, bodies, bases, shapes, tokens, conflicts = fields
-    words = [*zip(said, collections, shapes, tokens, conflicts, strict=True)]
     if not (
-        all(map(_are_good_words, set(words)))
-        and _are_numbers(sequences, lowest=1)
+        _are_numbers(sequences, lowest=1)
         and _are_numbers(groups, lowest=0)
         and _are_numbers([base for base in bases if base is not None], lowest=0)
         and _are_good_keys(keys)
+        and set(zip(said, map(type, bodies), strict=True)) <= _BODIES
+        and all(map(_is_good_collection, set(collections)))
+        and all(map(_is_good_shape, set(shapes)))
+        and all(map(_is_good_token, set(tokens)))
+        and set(conflicts) <= _CONFLICTS
     ):
         return None
-    kinds = [_KINDS[each] for each in said]
-    if not set(zip(kinds, map(type, bodies), strict=True)) <= _BODIES:
-        return None
+    kinds = map(_KINDS.__getitem__, said)
     in_order = zip(sequences, groups, kinds, collections, keys, bodies, bases, shapes, tokens, conflicts, strict=True)
-    return [*map(RowEntry._make, in_order)]
+    return [*map(_row_entry, in_order)]
 
 
-def _is_plain_form(names: tuple[str, ...]) -> bool:
-    return _NEEDED <= set(names) <= _ABSENT.keys()
+def _fields(listed: list[dict[str, JsonValue]], *, forms: set[frozenset[str]]) -> list[Sequence[Any]]:
+    """Each field of all entries, which have these forms; nearly always all have one."""
+    if len(forms) > 1:
+        listed = [_ABSENT | each for each in listed]
+    names = [*listed[0]]
+    columns = zip(*map(itemgetter(*names), listed), strict=True)
+    there: dict[str, Sequence[Any]] = dict(zip(names, columns, strict=True))
+    return [there.get(name) or [absent] * len(listed) for name, absent in _ABSENT.items()]
+
+
+def _is_plain_form(names: frozenset[str]) -> bool:
+    return _NEEDED <= names <= _ABSENT.keys()
 
 
 def _are_numbers(values: Sequence[Any], *, lowest: int) -> bool:
@@ -145,26 +160,25 @@ def _are_good_keys(keys: Sequence[Any]) -> bool:
     return 0 not in lengths and max(lengths) <= _KEY_LENGTH_MAX and "".join(keys).isprintable()
 
 
-def _are_good_words(words: tuple[Any, Any, Any, Any, Any]) -> bool:
-    """Kind, collection, shape version, token and `on_conflict`: hundreds of entries have them in common."""
-    kind, collection, shape, token, on_conflict = words
-    return (
-        kind in _KINDS
-        and type(collection) is str
-        and is_collection(collection)
-        and type(shape) is str
-        and 0 < len(shape) <= NAME_LENGTH_MAX
-        and is_version(shape)
-        and (token is None or (type(token) is str and 0 < len(token) <= NAME_LENGTH_MAX and token.isprintable()))
-        and on_conflict in ("merge", "refuse")
-    )
+def _is_good_collection(name: Any) -> bool:
+    return type(name) is str and is_collection(name)
+
+
+def _is_good_shape(version: Any) -> bool:
+    return type(version) is str and 0 < len(version) <= NAME_LENGTH_MAX and is_version(version)
+
+
+def _is_good_token(token: Any) -> bool:
+    return token is None or (type(token) is str and 0 < len(token) <= NAME_LENGTH_MAX and token.isprintable())
 
 
 _KINDS = {kind.value: kind for kind in (EntryKind.PUT, EntryKind.PATCH, EntryKind.DELETE)}
-_BODIES = {(EntryKind.PUT, dict), (EntryKind.PATCH, dict), (EntryKind.DELETE, type(None))}
+_BODIES = {("put", dict), ("patch", dict), ("delete", type(None))}
+_CONFLICTS = {"merge", "refuse"}
 _NEEDED = {"sequence", "group", "kind", "collection", "key", "shape_version"}
 _ABSENT: dict[str, JsonValue] = {**dict.fromkeys(RowEntry._fields), "on_conflict": "merge"}
 """What fields say that are not there."""
-_fields_of = itemgetter(*RowEntry._fields)
+_row_entry = partial(tuple.__new__, RowEntry)
+"""`RowEntry._make` would count the fields of each."""
 _KEY_LENGTH_MAX = KEY_BYTES_MAX // 4
 """In letters, of which UTF-8 needs no more than four bytes each."""

@@ -54,12 +54,14 @@ def _size(row: Row) -> int:
     return len(row.body or "") + (sum(len(each.body) for each in row.patches) if row.patches else 0)
 
 
-def refuse_over_quota(tenant: Tenant, tally: Tally, *, rows_max: int | None, bytes_max: int | None) -> None:
+def refuse_over_quota(
+    tenant: Tenant, *, rows_more: int, bytes_more: int, rows_max: int | None, bytes_max: int | None
+) -> None:
     """Raises QuotaExceeded for a push that adds to more than there may be. What takes away is always taken."""
-    if rows_max is not None and tally.rows_more > 0 and tenant.rows + tally.rows_more > rows_max:
-        raise _exceeded(f"{tenant.rows + tally.rows_more} rows would be more than the {rows_max} of a user")
-    if bytes_max is not None and tally.bytes_more > 0 and tenant.bytes + tally.bytes_more > bytes_max:
-        raise _exceeded(f"{tenant.bytes + tally.bytes_more} bytes would be more than the {bytes_max} of a user")
+    if rows_max is not None and rows_more > 0 and tenant.rows + rows_more > rows_max:
+        raise _exceeded(f"{tenant.rows + rows_more} rows would be more than the {rows_max} of a user")
+    if bytes_max is not None and bytes_more > 0 and tenant.bytes + bytes_more > bytes_max:
+        raise _exceeded(f"{tenant.bytes + bytes_more} bytes would be more than the {bytes_max} of a user")
 
 
 def _exceeded(why: str) -> QuotaExceeded:

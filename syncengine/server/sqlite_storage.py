@@ -4,6 +4,7 @@ import random
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import orjson
 from syncengine.clock import Clock, system_random
 from syncengine.local.connection import open_server_db
 from syncengine.local.statements import statement, statements
+from syncengine.server.new_rows import NewRows
 from syncengine.server.receipts import Receipt
 from syncengine.server.row_questions import RowQuestions
 from syncengine.server.rules import Patch, Place, Row
@@ -146,6 +148,30 @@ class SqliteStorage(RowQuestions):
                 for version, shape, body, patches, writer, stood_on in (rows[place],)
             ),
         ).fetchall()
+
+    def add_rows(self, user: UserId, *, rows: NewRows, head: int) -> bool:
+        before = self._connection.total_changes()
+        # By position, in the order of the statement.
+        self._connection.executemany(
+            statement("cloud", "add_document", directory=SERVER_SQL),
+            zip(
+                repeat(user),
+                rows.collections,
+                rows.keys,
+                rows.versions,
+                rows.group_versions,
+                rows.shape_versions,
+                rows.sizes,
+                repeat(rows.writer),
+                repeat(self._now()),
+                rows.bodies,
+                strict=False,  # what is repeated has no end
+            ),
+        ).fetchall()
+        if self._connection.total_changes() - before == len(rows.keys):
+            return True
+        self._do("take_back_documents", tenant=user, head=head)
+        return False
 
     def write_patches(self, user: UserId, *, patches: Mapping[Place, Sequence[Patch]]) -> None:
         """What lies beside each of these rows from now on."""

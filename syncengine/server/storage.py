@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from syncengine.errors import StoreSuperseded
 from syncengine.remote.wire import Document
+from syncengine.server.new_rows import NewRows
 from syncengine.server.receipts import Receipt
 from syncengine.server.rules import Patch, Place, Row
 from syncengine.vocabulary import UserId
@@ -135,6 +136,13 @@ class Transaction(RowStorage, Protocol):
         self, user: UserId, *, head: int, cloud_version: str | None, rows_more: int = 0, bytes_more: int = 0
     ) -> None:
         """How far a push has brought the user's rows, and how many more they are, or fewer."""
+        ...
+
+    def add_rows(self, user: UserId, *, rows: NewRows, head: int) -> bool:
+        """Write rows that are new. False: one, or its tombstone, is there or comes twice; then nothing was written.
+
+        `head`: the highest version that the user's rows have had until now.
+        """
         ...
 
     def bytes_of(self, user: UserId, *, places: Sequence[Place]) -> dict[Place, int]:

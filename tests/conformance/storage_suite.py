@@ -7,6 +7,7 @@ import pytest
 
 from syncengine.clock import SystemClock
 from syncengine.remote.json_text import INTEGER_MAX
+from syncengine.server.new_rows import NewRows
 from syncengine.server.receipts import Receipt
 from syncengine.server.rules import Patch, Place, Row
 from syncengine.server.storage import (
@@ -44,6 +45,22 @@ def written(storage: Storage, rows: dict[Place, Row], *, user: UserId = ANN, gro
         stored.write_tenant(user, head=head, cloud_version=stored.tenant(user).cloud_version)
 
     storage.write(user, write)
+
+
+def added(storage: Storage, *places: Place, head: int) -> bool:
+    """Rows of one group at these places, unless one of them is there."""
+    bodies = [f'{{"of": "{key}"}}' for _, key in places]
+    rows = NewRows(
+        writer="phone:1",
+        collections=[collection for collection, _ in places],
+        keys=[key for _, key in places],
+        versions=range(head + 1, head + 1 + len(places)),
+        group_versions=[head + len(places)] * len(places),
+        shape_versions=["2.0.0"] * len(places),
+        bodies=bodies,
+        sizes=[*map(len, bodies)],
+    )
+    return storage.write(ANN, lambda stored: stored.add_rows(ANN, rows=rows, head=head))
 
 
 def read_at(storage: Storage, *places: Place, user: UserId = ANN) -> dict[Place, Row]:
@@ -164,6 +181,33 @@ class StorageSuite:
         written(storage, {WALK: Row(2, "2.0.0", '{"n": 2}', (), "phone:1", 1)})
         assert read_at(storage, WALK) == {WALK: Row(2, "2.0.0", '{"n": 2}', (), "phone:1", 1)}
         assert [each.version for each in changes(storage)] == [2]
+
+    def test_new_rows_are_added_together(self, storage: Storage) -> None:
+        written(storage, {WALK: row(1)})
+        assert added(storage, ("walks", "w2"), ("places", "w1"), head=1)
+        assert read_at(storage, WALK, ("walks", "w2"), ("places", "w1")) == {
+            WALK: row(1),
+            ("walks", "w2"): Row(2, "2.0.0", '{"of": "w2"}', (), "phone:1", 0),
+            ("places", "w1"): Row(3, "2.0.0", '{"of": "w1"}', (), "phone:1", 0),
+        }
+        assert [(each.key, each.group_version, each.bytes) for each in changes(storage)][1:] == [
+            ("w2", 3, 12),
+            ("w1", 3, 12),
+        ]
+
+    @pytest.mark.parametrize("body", ['{"n": 1}', None])
+    def test_no_row_is_added_where_one_of_them_is_there_or_was(self, storage: Storage, body: str | None) -> None:
+        before = {("walks", "w0"): row(1), WALK: row(2, body)}
+        written(storage, before)
+        written(storage, {("walks", "w2"): row(9)}, user=BOB)
+        assert not added(storage, ("walks", "w2"), WALK, ("walks", "w3"), head=2)
+        assert read_at(storage, ("walks", "w0"), WALK, ("walks", "w2"), ("walks", "w3")) == before
+        assert [each.key for each in changes(storage)] == ["w0", "w1"]
+        assert [each.key for each in changes(storage, user=BOB)] == ["w2"]
+
+    def test_no_row_is_added_where_one_comes_twice(self, storage: Storage) -> None:
+        assert not added(storage, WALK, ("walks", "w2"), WALK, head=0)
+        assert changes(storage) == []
 
     def test_only_rows_with_a_group_version_are_written(self, storage: Storage) -> None:
         rows = {WALK: row(1), ("walks", "w2"): row(2)}

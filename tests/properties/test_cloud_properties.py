@@ -67,9 +67,31 @@ def entries(draw: st.DrawFn) -> PushEntry:
     )
 
 
-PUSHES = st.lists(
-    st.tuples(st.sampled_from(["phone", "laptop"]), st.integers(0, 2), st.lists(entries(), max_size=5)), max_size=8
-)
+def pushes_of(members: st.SearchStrategy[list[PushEntry]]) -> st.SearchStrategy[list]:
+    return st.lists(st.tuples(st.sampled_from(["phone", "laptop"]), st.integers(0, 2), members), max_size=8)
+
+
+@st.composite
+def first_puts(draw: st.DrawFn) -> list[PushEntry]:
+    """Puts of rows that their sender believes to be new; some were there before, or come twice."""
+    keys = draw(st.lists(st.sampled_from("abcdefghijkl"), min_size=1, max_size=5, unique_by=lambda key: key))
+    again = draw(st.sampled_from([[], [], [], keys[:1]]))
+    entry = draw(entries().filter(lambda one: one.kind is EntryKind.PUT))
+    return [
+        entry.model_copy(
+            update={
+                "key": key,
+                "group": draw(st.integers(1, 3)),
+                "token": draw(st.sampled_from("tu")),
+                "set": {"x": n},
+            }
+            | ({} if draw(st.integers(0, 9)) == 0 else {"base_version": None})
+        )
+        for n, key in enumerate(keys + again)
+    ]
+
+
+PUSHES = pushes_of(st.lists(entries(), max_size=5))
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +110,16 @@ _users = itertools.count(1)
 def test_server_and_memory_cloud_agree_on_any_pushes_and_pulls(
     cloud: Cloud, pushes: list, limit: int, as_text: bool
 ) -> None:
+    _agree(cloud, pushes, limit=limit, as_text=as_text)
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(pushes_of(first_puts() | st.lists(entries(), max_size=1)), st.integers(1, 4))
+def test_server_and_memory_cloud_agree_on_rows_that_are_new_to_them(cloud: Cloud, pushes: list, limit: int) -> None:
+    _agree(cloud, pushes, limit=limit, as_text=True)
+
+
+def _agree(cloud: Cloud, pushes: list, *, limit: int, as_text: bool) -> None:
     user = f"user {next(_users)}"
     cloud.add_token(UserId(user), chance=random.Random(user))
     memory = MemoryCloud()

@@ -82,6 +82,22 @@ def test_nesting_is_taken_up_to_the_limit_and_not_beyond(depth: int) -> None:
         read_json(b"[" * (depth + 1) + b"]" * (depth + 1), depth_max=depth)
 
 
+def test_nesting_is_counted_also_where_names_cannot_be() -> None:
+    raw = json.dumps([[[{"a": 'a backslash \\ before "'}]], "\\"]).encode()
+    assert b'\\\\"' in raw
+    read_json(raw, depth_max=4)
+    with pytest.raises(JsonRefused, match="nests deeper"):
+        read_json(raw, depth_max=3)
+
+
+@pytest.mark.parametrize("text", ["", "12:30", 'said: "x": y', "a\\", '\\":'])
+def test_a_repeated_name_is_found_beside_any_text(text: str) -> None:
+    told = json.dumps(text)
+    assert read_json(f'{{"a": {told}, "b": 2}}'.encode(), depth_max=8) == {"a": text, "b": 2}
+    with pytest.raises(JsonRefused, match="repeats a name"):
+        read_json(f'{{"a": {told}, "a" : 2}}'.encode(), depth_max=8)
+
+
 def test_brackets_inside_texts_do_not_count_as_nesting() -> None:
     text = json.dumps(["[{" * 100, 'quote " and \\ [[[', "\\"])
     assert read_json(text.encode(), depth_max=1) == json.loads(text)

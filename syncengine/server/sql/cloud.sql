@@ -108,6 +108,22 @@ SET version = excluded.version,
     changed_at = excluded.changed_at,
     body = excluded.body;
 
+-- name: add_document
+-- A row, unless it or its tombstone is there.
+INSERT INTO document
+  (tenant, collection, key, version, group_version, shape_version, body_bytes, patches, writer, stood_on, changed_at,
+   body)
+VALUES
+  (:tenant, :collection, :key, :version, :group_version, :shape_version, :body_bytes, 0, :writer, 0, :changed_at,
+   :body)
+ON CONFLICT (tenant, collection, key) DO NOTHING;
+
+-- name: take_back_documents
+-- What this transaction has added; all of it has versions above those that there were.
+DELETE FROM document
+WHERE tenant = :tenant
+  AND group_version > :head;
+
 -- name: delete_patches
 -- Nothing lies beside a row any more.
 DELETE FROM patch_beside

@@ -181,6 +181,25 @@ SET version = excluded.version,
     changed_at = excluded.changed_at,
     body = excluded.body;
 
+-- name: add_documents
+-- Rows of one writer, but none that is there, nor of which a tombstone is.
+INSERT INTO document
+  (tenant, collection, key, version, group_version, shape_version, body_bytes, patches, writer, stood_on, changed_at,
+   body)
+SELECT :tenant, made.collection, made.key, made.version, made.group_version, made.shape_version, made.body_bytes,
+  0, :writer, 0, :changed_at, made.body
+FROM unnest(
+  :collections::text[], :keys::text[], :versions::bigint[], :group_versions::bigint[], :shape_versions::text[],
+  :body_bytes::bigint[], :bodies::text[]
+) AS made (collection, key, version, group_version, shape_version, body_bytes, body)
+ON CONFLICT (tenant, collection, key) DO NOTHING;
+
+-- name: take_back_documents
+-- What this transaction has added; all of it has versions above those that there were.
+DELETE FROM document
+WHERE tenant = :tenant
+  AND group_version > :head;
+
 -- name: delete_patches
 -- Nothing lies beside these rows any more.
 DELETE FROM patch_beside
