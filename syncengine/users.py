@@ -20,7 +20,7 @@ from syncengine.local.restore_points import DAMAGED_ENDS, RestorePoint, opened_r
 from syncengine.local.restore_points import restore_points as kept_points
 from syncengine.migrate.erasing import ZeroedPages, finish_erasures, note_wipe
 from syncengine.migrate.taking_out import forget_person, take_out
-from syncengine.outbox.numbering import begin_epoch
+from syncengine.outbox.numbering import end_epoch
 from syncengine.outbox.queue import Outbox
 from syncengine.outbox.unsent import Unsent, export_unsent, unsent_of
 
@@ -85,7 +85,7 @@ def log_out(store: "Store", user: str, *, unsent: str, export_to: str | None) ->
         if unsent == "export":
             export_unsent(store, user, _given(export_to))
         take_out(store, user)
-        begin_epoch(store, user)  # the numbers of what was destroyed are missing at the cloud for good
+        end_epoch(store, user)
     return LogoutReport(
         unsent=left, became={"export": "exported", "destroy": "destroyed"}[unsent], exported_to=export_to
     )

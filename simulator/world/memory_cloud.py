@@ -57,8 +57,15 @@ class MemoryUser:
     floor: int = 0
     cloud_version: str | None = None
     receipts: dict[tuple[str, int], dict[int, tuple[EntryResult | None, str | None]]] = field(default_factory=dict)
+    ended: dict[str, int] = field(default_factory=dict)
     group_of: dict[int, int] = field(default_factory=dict)
     commits: list[tuple[int, int]] = field(default_factory=list)
+
+    def used_up(self, lane: tuple[str, int]) -> int:
+        device, epoch = lane
+        if 0 < epoch <= self.ended.get(device, 0):
+            return INTEGER_MAX
+        return max(self.receipts.get(lane, {}), default=0)
 
     def mark_at(self, version: int) -> int:
         return next((mark for last, mark in self.commits if last >= version), 0) if version else 0
@@ -137,12 +144,13 @@ class MemoryBackend:
     def hello(self, request: HelloRequest) -> HelloAnswer:
         user = self._signed_in(request)
         receipts = user.receipts.setdefault((request.device, request.epoch), {})
-        device_seq = max(receipts, default=0)
+        user.ended[request.device] = max(user.ended.get(request.device, 0), request.ended_epoch)
+        device_seq = user.used_up((request.device, request.epoch))
         return HelloAnswer(
             request_id=request.request_id,
             server_time=TIME,
             device_seq=device_seq,
-            action=self._action(user, request, receipts),
+            action=self._action(user, request, receipts, device_seq),
             server_epoch=user.epoch,
             head=user.counter,
             floor=user.floor,
@@ -150,13 +158,13 @@ class MemoryBackend:
             limits=Limits(entries_max=5_000, bytes_max=16 * 1024 * 1024),
         )
 
-    def _action(self, user: MemoryUser, request: HelloRequest, receipts: dict[int, Any]) -> Action:
+    def _action(self, user: MemoryUser, request: HelloRequest, receipts: dict[int, Any], device_seq: int) -> Action:
         action = Action.OK
         try:
             user.place(request.cursor)
         except CursorGone:
             action = Action.RESYNC
-        if request.confirmed_seq > max(receipts, default=0):
+        if request.confirmed_seq > device_seq:
             receipts[INTEGER_MAX] = (None, None)
             if not user.is_of_earlier_life(request.cursor):
                 user.begin_life()
@@ -170,7 +178,7 @@ class MemoryBackend:
         user = self._signed_in(request)
         lane = (request.device, request.epoch)
         receipts = user.receipts.setdefault(lane, {})
-        last = max(receipts, default=0)
+        last = user.used_up(lane)
         expected = min(request.entries[0].sequence, last + 1) if request.entries else 1
         for entry in request.entries:
             if entry.sequence != expected:
@@ -192,7 +200,7 @@ class MemoryBackend:
         return PushAnswer(
             request_id=request.request_id,
             server_time=TIME,
-            device_seq=max(receipts, default=0),
+            device_seq=user.used_up(lane),
             results=tuple(results),
         )
 

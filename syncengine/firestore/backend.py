@@ -239,6 +239,8 @@ class FirestoreBackend:
         lane = Lane(request.device, request.epoch)
         app = account.names.app(request.app)
         state, read_time, found = account.state(also=(app,))
+        ended = state.with_ended(Lane(request.device, request.ended_epoch))
+        has_ended, state = ended is not state, ended
         device_seq = state.device_seq(lane)
         position, stands = None, Standing.GOOD
         if request.cursor is not None:
@@ -252,6 +254,8 @@ class FirestoreBackend:
             account.write(state)  # another device told of this loss before: the life after it has begun
         elif has_lost or stands is Standing.CONTRADICTED:
             state = account.begin_another_life(state)
+        elif has_ended:
+            account.write(state)
         return HelloAnswer(
             request_id=request.request_id,
             server_time=read_time,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from syncengine.firestore.answers import violation
 from syncengine.firestore.rest import Found
 from syncengine.firestore.values import NotNative, decoded, encoded
+from syncengine.remote.json_text import INTEGER_MAX
 
 
 class Lane(NamedTuple):
@@ -41,6 +42,8 @@ class State:
     cloud_version: str | None = None
     lanes: dict[str, int] = field(default_factory=dict)
     """The highest sequence used up, by device and epoch."""
+    ended: dict[str, int] = field(default_factory=dict)
+    """By device, the highest epoch that has ended: all numbers of it and of lower ones are used up."""
     collections: dict[str, int] = field(default_factory=dict)
     """The version at which a row of each changed last: a pull asks only where something is new."""
     older: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -50,6 +53,8 @@ class State:
 
     def device_seq(self, lane: Lane) -> int:
         """0 for a device that never sent anything."""
+        if 0 < lane.epoch <= self.ended.get(lane.device, 0):
+            return INTEGER_MAX
         return self.lanes.get(lane.writer, 0)
 
     def in_another_life(self, *, now_ms: int) -> "State":
@@ -58,6 +63,12 @@ class State:
 
     def with_sequence(self, lane: Lane, sequence: int) -> "State":
         return replace(self, lanes={**self.lanes, lane.writer: sequence})
+
+    def with_ended(self, lane: Lane) -> "State":
+        """All numbers of this lane, and of lower epochs of its device, are used up."""
+        if lane.epoch <= self.ended.get(lane.device, 0):
+            return self
+        return replace(self, ended={**self.ended, lane.device: lane.epoch})
 
     def write(self, name: str) -> dict[str, Any]:
         """To put it in the place of what was read; another one there makes the whole commit fail."""
@@ -70,6 +81,7 @@ class State:
             "floor": self.floor,
             "cloud_version": self.cloud_version,
             "lanes": self.lanes,
+            "ended": self.ended,
             "collections": self.collections,
             "older": self.older,
         }

@@ -115,6 +115,7 @@ def _forget_queue(store: "Store", user: str) -> None:
 def forget_person(store: "Store", user: str) -> None:
     """What only a wipe takes: numbers, versions, history, and the user's very name."""
     scope = user_scope(user)
+    store.run("users", "keep_epoch", owner=user)
     store.run("users", "forget_drain", owner=user)
     store.run("users", "forget_version", scope=scope)
     store.run("users", "forget_runs", scope=scope)

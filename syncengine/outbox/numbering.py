@@ -25,13 +25,16 @@ class DrainState:
     next_try_at: str | None
     last_success_at: str | None
     last_error: str | None
+    ended_epoch: int = 0
+    """What has a number of this epoch or a lower one was destroyed here; 0: nothing was."""
 
 
 def drain_state(store: "Store", owner: str) -> DrainState:
     """The user's state; that of a new queue when nothing was ever sent."""
     found = store.row("drain", "get", owner=owner)
     if found is None:
-        found = (1, 1, 0, 0, first_batch_entries(store.settings), 0, None, None, None)
+        wiped = _wiped_epoch(store)
+        found = (wiped + 1, 1, 0, 0, first_batch_entries(store.settings), 0, None, None, None, wiped)
     return DrainState(
         epoch=found[0],
         next_sequence=found[1],
@@ -42,7 +45,12 @@ def drain_state(store: "Store", owner: str) -> DrainState:
         next_try_at=found[6],
         last_success_at=found[7],
         last_error=found[8],
+        ended_epoch=found[9],
     )
+
+
+def _wiped_epoch(store: "Store") -> int:
+    return int(store.value("drain", "wiped_epoch") or 0)
 
 
 def first_batch_entries(settings: "Settings") -> int:
@@ -57,7 +65,8 @@ def ensure_drain(store: "Store", owner: str) -> DrainState:
 
 
 def _begin(store: "Store", owner: str) -> None:
-    store.run("drain", "begin", owner=owner, entries_max=first_batch_entries(store.settings))
+    entries_max = first_batch_entries(store.settings)
+    store.run("drain", "begin", owner=owner, entries_max=entries_max, wiped_epoch=_wiped_epoch(store))
 
 
 def begin_epoch(store: "Store", owner: str, *, step: int = 1) -> None:
@@ -70,6 +79,17 @@ def begin_epoch(store: "Store", owner: str, *, step: int = 1) -> None:
         store.run("outbox", "drop_voids", owner=owner)
         store.run("outbox", "unnumber", owner=owner, state=next_state(State.CLAIMED, Event.EPOCH_ENDED))
         store.run("drain", "begin_epoch", owner=owner, step=step)
+
+
+def end_epoch(store: "Store", owner: str) -> None:
+    """The same where the entries were destroyed, and may be on their way: the cloud is told to do nothing with them.
+
+    Whether it has some of them or lacks them does not matter then.
+    """
+    with store.transaction(durable=True):
+        _begin(store, owner)
+        store.run("drain", "end_epoch", owner=owner)
+        begin_epoch(store, owner)
 
 
 def record_failure(store: "Store", owner: str, error_code: str, *, wait_ms: int) -> None:

@@ -109,6 +109,8 @@ class HelloRequest(RequestModel):
     """The highest sequence of this epoch that the cloud has confirmed: less at the cloud means that it lost some."""
     cursor: Cursor | None = None
     """Where this device would pull on; None for the start."""
+    ended_epoch: Number = 0
+    """No number of this epoch of the device, or of a lower one, may take effect any more; 0: none has ended so."""
 
 
 class Limits(WireModel):

@@ -135,6 +135,8 @@ class Cloud:
         lane = Lane(user=user, device=request.device, epoch=request.epoch)
 
         def stand(stored: Transaction) -> tuple[int, bool, Tenant]:
+            if request.ended_epoch:
+                stored.end_epochs(replace(lane, epoch=request.ended_epoch))
             device_seq = stored.device_sequence(lane)
             may_read_on = self._may_read_on(stored, user, cursor=request.cursor)
             has_lost = request.confirmed_seq > device_seq

@@ -138,9 +138,13 @@ class RowQuestions(ABC):
     # Receipts.
 
     def device_sequence(self, lane: Lane) -> int:
-        """The highest sequence used up; 0 for none."""
+        """The highest sequence used up; 0 for none. All are, in an epoch that has ended."""
         found = self._ask("device_sequence", tenant=lane.user, device=lane.device, epoch=lane.epoch)
-        return int(found[0][0]) if found else 0
+        return int(found[0][0])
+
+    def end_epochs(self, lane: Lane) -> None:
+        """All numbers of this lane, and of lower epochs of its device, are used up; what was answered stays."""
+        self._do("end_epochs", tenant=lane.user, device=lane.device, epoch=lane.epoch)
 
     def receipts(self, lane: Lane, *, first: int, last: int) -> dict[int, Receipt]:
         """Of each sequence from `first` to `last` its own, by sequence."""

@@ -189,7 +189,11 @@ class Transaction(RowStorage, Protocol):
         ...
 
     def device_sequence(self, lane: Lane) -> int:
-        """The highest sequence used up; 0 for none."""
+        """The highest sequence used up; 0 for none. All are, in an epoch that has ended."""
+        ...
+
+    def end_epochs(self, lane: Lane) -> None:
+        """All numbers of this lane, and of lower epochs of its device, are used up; what was answered stays."""
         ...
 
     def receipts(self, lane: Lane, *, first: int, last: int) -> dict[int, Receipt]:

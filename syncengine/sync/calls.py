@@ -17,6 +17,7 @@ class Hello:
     schema_version: str
     confirmed_seq: int = 0
     cursor: str | None = None
+    ended_epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,6 +83,7 @@ def _hello(backend: "Backend", call: Hello, request_id: str, heard: Heard) -> He
             schema_version=call.schema_version,
             confirmed_seq=call.confirmed_seq,
             cursor=call.cursor,
+            ended_epoch=call.ended_epoch,
         )
     )
     heard(answer)

@@ -252,6 +252,7 @@ class Draining:
             schema_version=speaker.schema_version,
             confirmed_seq=drain.confirmed_sequence,
             cursor=self._outbox.cursor(self._owner),
+            ended_epoch=drain.ended_epoch,
         )
 
     def _settle_claimed(self, device_seq: int = INTEGER_MAX) -> Generator[Call, Answer, bool]:

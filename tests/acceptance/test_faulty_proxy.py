@@ -166,6 +166,26 @@ def test_requests_that_overtake_each_other_take_effect_once_and_in_the_order_of_
     check_exactly_once(world.account, one, two)
 
 
+def test_a_push_of_what_was_destroyed_at_the_sign_out_has_no_effect_when_it_comes_late(world: World) -> None:
+    network = world.network()
+    one, two = world.device("one", network), world.device("two")
+    one.write("a", "b")
+    settle(one, two)
+    network.script = Planned("push", [Fate.HELD_BACK])
+    one.write("a")
+    assert one.sync() != "drained"
+    one.engine.logout(unsent="destroy")
+    one.edits.pop()
+    one.engine.switch_user(world.account.user)
+    settle(one, two)
+    one.write("a", "b")
+    settle(one, two)
+    network.deliver_late()
+    settle(one, two)
+    assert late_results(network) == {"reused"}
+    check_exactly_once(world.account, one, two)
+
+
 def late_results(network: FaultyProxy) -> set[str]:
     """What the server said of entries that came late."""
     pushes = [json.loads(answer.body) for request, answer in network.late_answers if request.call == "push"]

@@ -911,6 +911,28 @@ class BackendSuite:
         assert [item.body for item in ann.pull(pull()).items] == [{"n": 4}]
         assert statuses(ann.push(push(put(2, "b", {}, token="u"), epoch=2))) == ["applied"]
 
+    def test_a_late_push_of_an_epoch_that_its_device_has_ended_does_nothing(self, sign_in: SignIn) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {"n": 1}, token="t"), epoch=3))
+        said = ann.hello(hello(epoch=4, ended=3))
+        assert (said.action, said.device_seq) == (Action.OK, 0)
+        ann.push(push(put(1, "a", {"n": 4}, token="u"), epoch=4))
+        late = push(put(1, "a", {"n": 1}, token="t"), put(2, "a", {"n": 2}, token="t"), epoch=3)
+        assert statuses(ann.push(late)) == ["duplicate", "reused"]
+        assert statuses(ann.push(push(put(1, "a", {"n": 0}, token="s"), epoch=2))) == ["reused"]
+        assert [item.body for item in ann.pull(pull()).items] == [{"n": 4}]
+        assert ann.hello(hello(epoch=3)).device_seq == ann.hello(hello(epoch=1)).device_seq == INTEGER_MAX
+
+    def test_an_epoch_ends_for_its_device_alone_and_once(self, sign_in: SignIn) -> None:
+        ann, bob = sign_in("ann"), sign_in("bob")
+        before = ann.hello(hello(epoch=8, ended=7))
+        ann.hello(hello(epoch=4, ended=3))
+        assert ann.hello(hello(epoch=7)).device_seq == INTEGER_MAX
+        assert ann.hello(hello(epoch=8, ended=7)).server_epoch == before.server_epoch
+        assert statuses(ann.push(push(put(1, "a", {}), epoch=8))) == ["applied"]
+        assert statuses(ann.push(push(put(1, "b", {}), device=LAPTOP))) == ["applied"]
+        assert statuses(bob.push(push(put(1, "c", {}), user="bob"))) == ["applied"]
+
     def test_an_app_older_than_the_window_hands_over_its_queue_and_is_told_not_to_read(self, sign_in: SignIn) -> None:
         ann = sign_in("ann")
         assert ann.hello(hello(app="windowed-app", cursor="x")).action is Action.DRAIN_ONLY

@@ -28,6 +28,7 @@ def hello(
     app: str = "heros-path",
     confirmed: int = 0,
     cursor: str | None = None,
+    ended: int = 0,
 ) -> HelloRequest:
     return HelloRequest(
         request_id=request_id(),
@@ -38,6 +39,7 @@ def hello(
         schema_version="1.0.0",
         confirmed_seq=confirmed,
         cursor=cursor,
+        ended_epoch=ended,
     )
 
 

@@ -362,6 +362,22 @@ class StorageSuite:
         storage.write(ANN, lambda stored: stored.write_receipts(LAPTOP, receipts=[Receipt(INTEGER_MAX, "lost")]))
         assert storage.read(ANN, lambda stored: stored.device_sequence(LAPTOP)) == INTEGER_MAX
 
+    def test_all_numbers_of_epochs_that_have_ended_are_used_up_and_their_receipts_stay(
+        self, storage: Storage
+    ) -> None:
+        def lane(epoch: int, *, user: UserId = ANN, device: str = "laptop") -> Lane:
+            return Lane(user=user, device=device, epoch=epoch)
+
+        def used_up(of: Lane) -> int:
+            return storage.read(of.user, lambda stored: stored.device_sequence(of))
+
+        storage.write(ANN, lambda stored: stored.write_receipts(lane(2), receipts=[Receipt(5, "applied", "t", 1)]))
+        for ended in (3, 2):
+            storage.write(ANN, lambda stored, epoch=ended: stored.end_epochs(lane(epoch)))
+        assert [used_up(lane(epoch)) for epoch in (1, 2, 3, 4)] == [INTEGER_MAX] * 3 + [0]
+        assert storage.read(ANN, lambda stored: stored.receipts(lane(2), first=5, last=9)).keys() == {5}
+        assert used_up(lane(1, device="phone")) == used_up(lane(1, user=BOB)) == 0
+
     def test_tombstones_are_forgotten_by_age_and_the_floor_rises_over_them(
         self, storage: Storage, clock: SteppedClock
     ) -> None:

@@ -35,7 +35,7 @@ from tests.conformance.server_process import ServerProcess  # noqa: E402
 
 ANN, BOB = UserId("ann"), UserId("bob")
 CANARY = "bobs-canary"
-TABLES_OF_USERS = ("tenant", "token", "document", "patch_beside", "commit_mark", "receipt")
+TABLES_OF_USERS = ("tenant", "token", "document", "patch_beside", "commit_mark", "receipt", "ended_epoch")
 
 
 class PausedClock(SystemClock):
@@ -71,6 +71,7 @@ def fill(user: UserId) -> Callable[[Transaction], None]:
     lane = Lane(user=user, device=mine, epoch=1)
 
     def write(stored: Transaction) -> None:
+        stored.end_epochs(Lane(user=user, device=f"{mine} of before", epoch=1))
         stored.write_rows(
             user, rows={place: Row(1, "1.0.0", f'"{mine}"', (patch,), mine, 0)}, group_versions={place: 1}
         )

@@ -372,6 +372,45 @@ def test_numbers_that_were_given_and_never_arrived_are_not_missed_after_their_en
         ]
 
 
+@pytest.mark.parametrize("leaves", ["logout", "wipe"])
+def test_a_push_that_comes_late_has_no_effect_after_what_it_holds_was_destroyed(tmp_path, cloud, leaves):
+    line = Line(cloud, "ann")
+    with opened(tmp_path / "app", backend=line, clock=MovableClock()) as engine:
+        add_notes(engine, "a", text="sent")
+        engine.sync_now()
+        line.refuses = lambda request: BackendUnreachable("It is on its way for long.")
+        with engine.write() as db:
+            db["notes"].update(("ann", "a"), {"text": "destroyed"})
+        with pytest.raises(BackendUnreachable):
+            engine.sync_now()
+        late = line.pushed[-1]
+        line.refuses = lambda request: None
+        if leaves == "logout":
+            engine.logout(unsent="destroy")
+        else:
+            engine.logout(unsent="keep")
+            engine.wipe("ann", unsent="destroy")
+        engine.switch_user("ann")
+        engine.migrate()
+        engine.sync_now()
+        with engine.write() as db:
+            db["notes"].update(("ann", "a"), {"text": "new"})
+        engine.sync_now()
+        assert [result.status for result in cloud.push(UserId("ann"), late).results] == ["reused"]
+        engine.sync_now()
+        assert engine._store.query("SELECT id, text FROM notes WHERE user_id = 'ann'") == [("a", "new")]
+
+
+def test_another_user_of_a_device_from_which_one_was_wiped_is_not_kept_from_sending(tmp_path, cloud):
+    line = Line(cloud, "bob")
+    with opened(tmp_path / "app", backend=line, clock=MovableClock()) as engine:
+        add_notes(engine, "a", owner="bob")
+        engine.wipe("ann", unsent="destroy")
+        engine.switch_user("bob")
+        engine.migrate()
+        assert engine.sync_now().applied == 1
+
+
 @pytest.mark.parametrize("byte", [b"\xff", b"X"], ids=["no JSON any more", "another word"])
 def test_a_disk_that_gives_back_something_else_stops_it_before_anything_goes(tmp_path, monkeypatch, byte):
     """The file is read back: here the write of one byte goes wrong."""

@@ -45,10 +45,11 @@ EXAMPLES: dict[str, WireModel] = {
         user="ann",
         app="heros-path",
         device=DEVICE,
-        epoch=1,
+        epoch=2,
         schema_version="2.0.0",
         confirmed_seq=40,
         cursor=CURSOR,
+        ended_epoch=1,
     ),
     "hello_answer": HelloAnswer(
         request_id="5f0c9b1e",
@@ -65,7 +66,7 @@ EXAMPLES: dict[str, WireModel] = {
         request_id="5f0c9b1f",
         user="ann",
         device=DEVICE,
-        epoch=1,
+        epoch=2,
         schema_version="2.0.0",
         entries=(
             PushEntry(

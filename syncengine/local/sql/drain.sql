@@ -1,15 +1,21 @@
 -- How far each user's queue has got, and when to try again.
 
 -- name: begin
--- Make sure that a user has a drain state.
-INSERT INTO _sync_drain (owner, batch_entries_max)
-VALUES (:owner, :entries_max)
+-- Make sure that a user has a drain state, in an epoch that nobody who was wiped off this device has counted in.
+INSERT INTO _sync_drain (owner, epoch, ended_epoch, batch_entries_max)
+VALUES (:owner, :wiped_epoch + 1, :wiped_epoch, :entries_max)
 ON CONFLICT (owner) DO NOTHING;
+
+-- name: wiped_epoch
+-- The highest epoch of all users who were wiped off this device; their names are forgotten.
+SELECT CAST(value AS INTEGER)
+FROM _sync_state
+WHERE name = 'wiped_epoch';
 
 -- name: get
 -- One user's drain state.
 SELECT epoch, next_sequence, confirmed_sequence, confirmed_count, batch_entries_max, attempts, next_try_at,
-       last_success_at, last_error
+       last_success_at, last_error, ended_epoch
 FROM _sync_drain
 WHERE owner = :owner;
 
@@ -42,6 +48,12 @@ UPDATE _sync_drain
 SET epoch = epoch + :step,
     next_sequence = 1,
     confirmed_sequence = 0
+WHERE owner = :owner;
+
+-- name: end_epoch
+-- What was numbered is destroyed: where it is on its way, it must have no effect any more.
+UPDATE _sync_drain
+SET ended_epoch = epoch
 WHERE owner = :owner;
 
 -- name: failed

@@ -104,8 +104,17 @@ DELETE FROM _sync_shadow_made
 WHERE owner = :owner
    OR made_owner = :owner;
 
+-- name: keep_epoch
+-- A user's epoch without their name: whoever comes new to this device counts in a higher one.
+INSERT INTO _sync_state (name, value)
+SELECT 'wiped_epoch', CAST(epoch AS TEXT)
+FROM _sync_drain
+WHERE owner = :owner
+ON CONFLICT (name) DO UPDATE SET value = excluded.value
+WHERE CAST(excluded.value AS INTEGER) > CAST(_sync_state.value AS INTEGER);
+
 -- name: forget_drain
--- How far a user's queue has got. The next one begins another epoch when the cloud says its numbers.
+-- How far a user's queue has got.
 DELETE FROM _sync_drain
 WHERE owner = :owner;
 

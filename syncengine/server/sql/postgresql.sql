@@ -285,13 +285,32 @@ ORDER BY key;
 
 -- name: device_sequence
 -- The highest sequence that this device has used up; the sum never passes 64 bit, also where all are.
-SELECT sequence + (entries - 1)
-FROM receipt
-WHERE tenant = :tenant
-  AND device = :device
-  AND epoch = :epoch
-ORDER BY sequence DESC
-LIMIT 1;
+SELECT coalesce(
+  (
+    SELECT 9223372036854775807
+    FROM ended_epoch
+    WHERE tenant = :tenant
+      AND device = :device
+      AND epoch >= :epoch
+  ),
+  (
+    SELECT sequence + (entries - 1)
+    FROM receipt
+    WHERE tenant = :tenant
+      AND device = :device
+      AND epoch = :epoch
+    ORDER BY sequence DESC
+    LIMIT 1
+  ),
+  0
+);
+
+-- name: end_epochs
+-- All numbers of this epoch of a device, and of lower ones, are used up. What says nothing new writes nothing.
+INSERT INTO ended_epoch (tenant, device, epoch)
+VALUES (:tenant, :device, :epoch)
+ON CONFLICT (tenant, device) DO UPDATE SET epoch = excluded.epoch
+WHERE excluded.epoch > ended_epoch.epoch;
 
 -- name: receipts
 -- What was answered to a range of sequences.

@@ -147,3 +147,19 @@ CREATE POLICY of_the_tenant ON receipt
 -- name: edition_2
 -- Which rows were written since a database was restored.
 ALTER TABLE tenant ADD COLUMN IF NOT EXISTS epoch_head BIGINT; -- row_version when that life began; NULL: nobody knows
+
+-- name: edition_3
+-- What devices have destroyed after they had sent it.
+CREATE TABLE IF NOT EXISTS ended_epoch (
+  tenant TEXT COLLATE "C" NOT NULL,
+  device TEXT COLLATE "C" NOT NULL,
+  epoch  BIGINT NOT NULL, -- the highest one that has ended: nothing of it, or of a lower one, takes effect any more
+  PRIMARY KEY (tenant, device)
+);
+
+ALTER TABLE ended_epoch ENABLE ROW LEVEL SECURITY;
+ALTER TABLE ended_epoch FORCE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS of_the_tenant ON ended_epoch;
+CREATE POLICY of_the_tenant ON ended_epoch
+  USING (tenant = current_setting('app.tenant', true))
+  WITH CHECK (tenant = current_setting('app.tenant', true));

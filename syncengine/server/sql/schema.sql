@@ -110,3 +110,12 @@ SET stored_rows = (
 -- name: edition_3
 -- Which rows were written since a database was restored.
 ALTER TABLE tenant ADD COLUMN epoch_head INTEGER; -- row_version when that life began; NULL: it began before this edition
+
+-- name: edition_4
+-- What devices have destroyed after they had sent it.
+CREATE TABLE ended_epoch (
+  tenant TEXT NOT NULL REFERENCES tenant (tenant),
+  device TEXT NOT NULL,
+  epoch  INTEGER NOT NULL, -- the highest one that has ended: nothing of it, or of a lower one, takes effect any more
+  PRIMARY KEY (tenant, device)
+) STRICT, WITHOUT ROWID;
