@@ -43,7 +43,9 @@ class HostileServer:
                     request += talking.recv(65_536) or b"\r\n\r\n"
                 length = int((re.findall(rb"(?i)content-length: (\d+)", request) or [0])[0])
                 while len(request.partition(b"\r\n\r\n")[2]) < length:
-                    request += talking.recv(65_536)
+                    if not (more := talking.recv(65_536)):
+                        return
+                    request += more
                 self.requests.append(request)
                 self._talk(talking, request)
 
