@@ -7,7 +7,7 @@ from tests.crash.kinds import KINDS, PROFILE_STATUS
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_wherever_the_power_goes_a_migration_is_done_whole_or_not_at_all(name, tmp_path):
+def test_wherever_the_power_goes_a_migration_is_done_whole_or_not_at_all(name, tmp_path, record_property):
     kind = KINDS[name]
     report = crash_everywhere(
         folder=tmp_path,
@@ -17,6 +17,7 @@ def test_wherever_the_power_goes_a_migration_is_done_whole_or_not_at_all(name, t
         statements_max=12,
         leave_out=PROFILE_STATUS,
     )
+    record_property("sweep", str(report))
     assert report.images > 20
     assert report.old > 0
     assert report.new > 0

@@ -50,7 +50,9 @@ def fill(engine):
 
 
 @pytest.mark.parametrize("listed", LISTED, ids=lambda listed: listed.id)
-def test_wherever_the_power_goes_a_migration_of_heros_path_is_done_whole_or_not_at_all(listed, phone, tmp_path):
+def test_wherever_the_power_goes_a_migration_of_heros_path_is_done_whole_or_not_at_all(
+    listed, phone, tmp_path, record_property
+):
     version = str(listed.edge.to_version)
 
     def build(path):
@@ -71,6 +73,7 @@ def test_wherever_the_power_goes_a_migration_of_heros_path_is_done_whole_or_not_
             done_by(engine, listed)
 
     report = crash_everywhere(folder=tmp_path, build=build, run=run, images_max=8, statements_max=3, leave_out=TIMES)
+    record_property("sweep", str(report))
     assert report.old > 0
     assert report.new > 0
     assert report.between == 0

@@ -59,7 +59,9 @@ def exports(path):
 
 
 @pytest.mark.parametrize("act", [switches_and_writes, signs_out_and_gives_up, signs_out_and_keeps, is_wiped, exports])
-def test_wherever_the_power_goes_a_user_is_here_whole_or_gone_whole_and_the_other_one_loses_nothing(act, tmp_path):
+def test_wherever_the_power_goes_a_user_is_here_whole_or_gone_whole_and_the_other_one_loses_nothing(
+    act, tmp_path, record_property
+):
     if act is exports:
         act = exports(tmp_path)
     plain = KINDS["tables"]
@@ -91,6 +93,7 @@ def test_wherever_the_power_goes_a_user_is_here_whole_or_gone_whole_and_the_othe
         statements_max=6,
         leave_out=PROFILE_STATUS,
     )
+    record_property("sweep", str(report))
     assert report.old > 0
     assert report.new > 0
 
@@ -150,8 +153,9 @@ def edition_of(folder):
 
 
 @pytest.mark.parametrize("upgrade", ["made", "upgraded"])
-def test_wherever_the_power_goes_the_servers_database_is_of_one_edition_or_the_other(upgrade, tmp_path, monkeypatch):
-
+def test_wherever_the_power_goes_the_servers_database_is_of_one_edition_or_the_other(
+    upgrade, tmp_path, record_property
+):
     folder = tmp_path / "cloud"
     folder.mkdir(mode=0o700)
     editions = FIRST if upgrade == "made" else [*FIRST, NEXT]
@@ -177,6 +181,7 @@ def test_wherever_the_power_goes_the_servers_database_is_of_one_edition_or_the_o
         else:
             cloud_at(folder, editions).close()
             found[edition_of(folder)] += 1
+    record_property("sweep", f"operations={len(log.operations)}, found={dict(found)}")
     assert before <= {"cloud.db", "cloud.db-wal", "cloud.db-shm"}
     as_it_was, upgraded = (len(FIRST), False), (len(FIRST) + 1, True)
     assert found.keys() == ({as_it_was, upgraded} if upgrade == "upgraded" else {as_it_was}), found
