@@ -35,8 +35,11 @@ FAULTS = (
     "logout_exported",
     "logout_nothing",
     "logout_refused",
+    "made_room",
     "partition",
     "power_cut",
+    "requests_limited",
+    "rows_limited",
     "slow",
     "stranger",
     "tombstones_forgotten",
@@ -49,9 +52,11 @@ FAULTS = (
     "wiped",
 )
 CONSEQUENCES = (
+    "no_room",
     "quarantined_deleted_at_cloud",
     "quarantined_gone",
     "quarantined_group_rejected",
+    "quarantined_parent_deleted",
     "refused_disk_full",
     "refused_store_damaged",
     "refused_store_foreign",
@@ -61,9 +66,11 @@ CONSEQUENCES = (
     "round_drained",
     "round_not_our_server",
     "round_protocol_violation",
+    "round_quota_exceeded",
     "round_rate_limited",
     "store_begun_anew",
     "store_rescued",
+    "too_many_requests",
 )
 ACTIONS = ("raw_write", "write")
 PROBES = (*FAULTS, *CONSEQUENCES, *ACTIONS)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from simulator.mutants.surgery import PLAIN, QUIET, RESTORED, STORMY, Mutant, Part, Surgery
+from simulator.mutants.surgery import BUSY, CROWDED, PLAIN, QUIET, RESTORED, STORMY, Mutant, Part, Surgery
 
 CLOUD = "syncengine.server.cloud:Cloud"
 CLOUD_MODULE = "syncengine.server.cloud"
@@ -167,6 +167,33 @@ def _one_more(answer: Any) -> Any:
 
 UPGRADES: dict[str, Any] = {"upgrades": True, "all_upgrade_at_end": True, **QUIET}
 
+
+def refuses_deletions_for_want_of_room(surgery: Surgery) -> None:
+    def refuse(refuse_over_quota: Part) -> Part:
+        def refused(tenant: Any, tally: Any, **limits: Any) -> None:
+            tally.rows_more = max(tally.rows_more, 1)
+            refuse_over_quota(tenant, tally, **limits)
+
+        return refused
+
+    surgery.around(CLOUD_MODULE, "refuse_over_quota", refuse)
+
+
+def counts_rows_that_are_deleted_for_ever(surgery: Surgery) -> None:
+    def write(write_tenant: Part) -> Part:
+        return lambda self, user, *, rows_more, **more: write_tenant(self, user, rows_more=max(rows_more, 0), **more)
+
+    surgery.around("syncengine.server.row_questions:RowQuestions", "write_tenant", write)
+
+
+def takes_every_request(surgery: Surgery) -> None:
+    surgery.replace("syncengine.server.pace:Pace", "wait_s", lambda self, user: 0)
+
+
+def never_fills_a_bucket_again(surgery: Surgery) -> None:
+    surgery.replace("syncengine.server.pace", "_MINUTE_MS", 1e12)
+
+
 MUTANTS = (
     Mutant(name="what came before is done again", put_in=does_everything_again, caught_by=("P3",), plan=STORMY),
     Mutant(
@@ -229,5 +256,29 @@ MUTANTS = (
         put_in=counts_one_too_many,
         caught_by=("P3", "P10", "P15"),
         plan=STORMY,
+    ),
+    Mutant(
+        name="a deletion is refused for want of room",
+        put_in=refuses_deletions_for_want_of_room,
+        caught_by=("P3", "P10"),
+        plan=CROWDED,
+    ),
+    Mutant(
+        name="rows that are deleted count for ever",
+        put_in=counts_rows_that_are_deleted_for_ever,
+        caught_by=("P3",),
+        plan=CROWDED,
+    ),
+    Mutant(
+        name="every request is taken",
+        put_in=takes_every_request,
+        caught_by=("P3",),
+        plan=BUSY,
+    ),
+    Mutant(
+        name="who has asked too often may never ask again",
+        put_in=never_fills_a_bucket_again,
+        caught_by=("P3",),
+        plan=BUSY,
     ),
 )

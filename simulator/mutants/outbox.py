@@ -4,7 +4,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from simulator.mutants.surgery import QUIET, ROUGH, STORMY, Mutant, Part, Surgery
+from simulator.mutants.surgery import BUSY, CROWDED, QUIET, ROUGH, STORMY, Mutant, Part, Surgery
+from syncengine.errors import QuotaExceeded
 from syncengine.outbox.capture_triggers import PREFIX
 from syncengine.outbox.entry import Kind, entry_of
 from syncengine.outbox.numbering import DrainState
@@ -245,6 +246,40 @@ def leaves_sending_to_others_after_a_failure(surgery: Surgery) -> None:
     surgery.around(DRAINING, "keep_lease", modest)
 
 
+def leaves_deletions_behind_what_has_no_room(surgery: Surgery) -> None:
+    """What the cloud had no room for is sent alone, again and again."""
+    surgery.replace(CLAIM, "QuotaExceeded", _AnotherError)
+
+
+class _AnotherError:
+    @staticmethod
+    def code() -> str:
+        return "another_error"
+
+
+def asks_again_before_it_may(surgery: Surgery) -> None:
+    surgery.around(
+        "syncengine.sync.drain",
+        "wait_after_failure_ms",
+        lambda wait: lambda attempts, **more: wait(attempts, **{**more, "retry_after_ms": None}),
+    )
+
+
+def sets_aside_what_has_no_room(surgery: Surgery) -> None:
+    """As if the cloud could not read it."""
+    surgery.around(DRAINING, "_push", _refused_for_want_of_room)
+
+
+def _refused_for_want_of_room(push: Part) -> Part:
+    def pushed(self: Any, batch: Any) -> Any:
+        try:
+            yield from push(self, batch)
+        except QuotaExceeded as error:
+            self._outbox.void(batch.entries, code=error.code(), message="no room")
+
+    return pushed
+
+
 MUTANTS = (
     Mutant(name="a number is used again", put_in=uses_a_number_again, caught_by=("P2", "P14"), plan=ROUGH),
     Mutant(name="whole rows are sent", put_in=sends_whole_rows, caught_by=("P3",), plan=QUIET),
@@ -305,5 +340,23 @@ MUTANTS = (
         put_in=leaves_sending_to_others_after_a_failure,
         caught_by=("P10",),
         plan=STORMY,
+    ),
+    Mutant(
+        name="deletions wait behind what there is no room for",
+        put_in=leaves_deletions_behind_what_has_no_room,
+        caught_by=("P10",),
+        plan=CROWDED,
+    ),
+    Mutant(
+        name="the cloud is asked again before it may be",
+        put_in=asks_again_before_it_may,
+        caught_by=("P10",),
+        plan=BUSY,
+    ),
+    Mutant(
+        name="what there is no room for is set aside",
+        put_in=sets_aside_what_has_no_room,
+        caught_by=("P2",),
+        plan=CROWDED,
     ),
 )

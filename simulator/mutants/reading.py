@@ -3,9 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
-from simulator.mutants.surgery import DARK, QUIET, RESTORED, STORMY, Mutant, Part, Surgery
+from simulator.mutants.surgery import DARK, KIN, QUIET, RESTORED, STORMY, Mutant, Part, Surgery
 from syncengine.errors import SyncEngineError
+from syncengine.sync.apply import Applied
 from syncengine.sync.merge import Merged
+from syncengine.sync.parking import unpark
 from syncengine.sync.position import Position, move_cursor
 
 APPLY = "syncengine.sync.apply"
@@ -135,6 +137,22 @@ def writes_only_fields_that_changed(surgery: Surgery) -> None:
     surgery.around("syncengine.sync.live_table:LiveTable", "write", keeping)
 
 
+def decides_nothing_about_kin(surgery: Surgery) -> None:
+    surgery.replace("syncengine.sync.pull", "decide_kin", lambda applier, position: Applied())
+
+
+def keeps_nothing_that_goes_along(surgery: Surgery) -> None:
+    surgery.replace("syncengine.sync.deciding:PageRecord", "set_aside", lambda self, *told, **more: None)
+
+
+def lets_parents_go_that_are_needed(surgery: Surgery) -> None:
+    def forgotten(applier: Any, item: Any, *told: Any) -> None:
+        with applier.store.transaction(durable=True):
+            unpark(applier.store, item, owner=applier.owner)
+
+    surgery.replace("syncengine.sync.kin_at_end", "_keep_parent", forgotten)
+
+
 MUTANTS = (
     Mutant(
         name="the cursor moves before its page",
@@ -209,5 +227,23 @@ MUTANTS = (
         put_in=writes_only_fields_that_changed,
         caught_by=("P10",),
         plan=QUIET,
+    ),
+    Mutant(
+        name="what waits for its parent waits for ever",
+        put_in=decides_nothing_about_kin,
+        caught_by=("P10",),
+        plan=KIN,
+    ),
+    Mutant(
+        name="what goes with its parent is not kept",
+        put_in=keeps_nothing_that_goes_along,
+        caught_by=("P2",),
+        plan=KIN,
+    ),
+    Mutant(
+        name="a parent that rows need stays deleted at the cloud",
+        put_in=lets_parents_go_that_are_needed,
+        caught_by=("P10",),
+        plan=KIN,
     ),
 )

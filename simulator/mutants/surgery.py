@@ -18,6 +18,8 @@ PLAIN: dict[str, Any] = {
     "damages": False,
     "leaves": False,
     "downgrades": False,
+    "room_rows": 0,
+    "requests_per_minute": 0,
 }
 QUIET: dict[str, Any] = {
     **PLAIN,
@@ -44,6 +46,12 @@ DARK: dict[str, Any] = {
 }
 RESTORED: dict[str, Any] = {**PLAIN, "power_share": 0.0, "restores_cloud": True, "clones": False}
 """Worlds in which most bugs show sooner than in any."""
+CROWDED: dict[str, Any] = {**QUIET, "room_rows": 4, "batch_entries": 500, "edits_per_device": 9, "devices": 3}
+"""There is no room for more rows of a user."""
+KIN: dict[str, Any] = {**QUIET, "app": "kin", "edits_per_device": 14, "partitions": True}
+"""Parents are deleted while other devices give them children."""
+BUSY: dict[str, Any] = {**QUIET, "requests_per_minute": 6, "edits_per_device": 9}
+"""Users ask the cloud more often than they may."""
 
 
 class Surgery:

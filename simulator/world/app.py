@@ -55,6 +55,12 @@ class Shape:
     """Columns that hold a JSON array of what people write."""
     also: Callable[[str, str], Reading] = field(default=lambda version, key: {}, repr=False)
     """What else a new row of a version has, by its key."""
+    parent: str = ""
+    """The collection that its column `up` refers to."""
+    takes_along: frozenset[str] = frozenset()
+    """Collections whose rows the database deletes with the row of this one that they refer to."""
+    stays_for: frozenset[str] = frozenset()
+    """Collections whose rows do not let the row of this one go that they refer to."""
     is_made: bool = True
     """People make and delete its rows; else they change those that are there."""
     is_merged: bool = True
@@ -99,6 +105,8 @@ class WorldApp:
     """Its migrations want a sealed copy before they make rows anew."""
     is_installed: bool = False
     """Its devices begin with a store that the app has made before."""
+    keys_name_users: bool = False
+    """No two users have rows of the same key: others refer to them by it alone."""
     written: Columns = ("notes",)
     marks: str = "marks"
 

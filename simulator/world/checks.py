@@ -23,6 +23,16 @@ def check_nothing_lost(ledger: Ledger, cloud: WorldCloud, devices: Sequence[Devi
                 raise PromiseBroken(f"P2: {lost} of {edit.key}, acknowledged on {edit.device}, is nowhere")
 
 
+def check_reason(device: Device, code: str) -> None:
+    """P2: what is set aside was refused, or met what another device did; never for a line or a cloud that fails."""
+    if code not in REASONS:
+        raise PromiseBroken(f"P2: on {device.name} something is set aside, and nobody decided that: {code}")
+
+
+REASONS = ("deleted_at_cloud", "gone", "group_rejected", "parent_deleted", "restored_over")
+"""All codes of what people of this world may find in quarantine."""
+
+
 def words_kept(devices: Iterable[Device]) -> set[str]:
     """What waits, what was set aside, and what lost a conflict that was recorded."""
     kept: set[str] = set()
@@ -52,8 +62,11 @@ def _has_no_room(lost: str, edit: Edit, devices: Iterable[Device]) -> bool:
     return any(device.app.has_no_room(field_of(lost), written=edit.version, now=device.version) for device in own)
 
 
-def check_once(ledger: Ledger, cloud: WorldCloud) -> None:
-    """P3: no value took effect twice in one life of the cloud's database, but where an app's upload says it again."""
+def check_once(ledger: Ledger, cloud: WorldCloud, *, again: Counter[tuple[str, str]]) -> None:
+    """P3: no value took effect twice in one life of the cloud's database, but where an app's upload says it again.
+
+    `again`: how often, by collection and key, a row may be put once more after it was deleted.
+    """
     times: Counter[tuple[int, str]] = Counter()
     for effect in cloud.effects:
         times.update((effect.life, found) for found in effect.words)
@@ -61,7 +74,8 @@ def check_once(ledger: Ledger, cloud: WorldCloud) -> None:
         edit = ledger.by_word.get(found)
         if edit is None:
             raise PromiseBroken(f"P3: {found} took effect, and nobody wrote it")
-        if count > 1 + ledger.uploads[edit.user, edit.collection] and life == 0 and found not in ledger.copied:
+        times_max = 1 + ledger.uploads[edit.user, edit.collection] + again[edit.collection, edit.key]
+        if count > times_max and life == 0 and found not in ledger.copied:
             raise PromiseBroken(f"P3: {found} of {edit.key} took effect {count} times")
 
 
@@ -230,12 +244,19 @@ def check_agreement(cloud: WorldCloud, device: Device) -> None:
             unread.add(place)
         else:
             expected[place] = read_document(device.app, item, version=device.version)
+    # Whoever refers to what this app cannot read yet waits for it.
+    unread |= {(name, key) for (name, key), row in expected.items() if _parent_of(device, name, row) in unread}
     found = dict(_own_rows(device))
     aside = {(c, k) for c, k in device.store.query(_SET_ASIDE, (device.user,))}
     for place in sorted((expected.keys() | found.keys()) - unread - aside):
         if expected.get(place) != found.get(place):
             here, there = found.get(place), expected.get(place)
             raise PromiseBroken(f"P10: {device.name} and the cloud differ at {place}: {here} here, {there} there")
+
+
+def _parent_of(device: Device, collection: str, row: Reading) -> tuple[str, str] | None:
+    parent = device.app.shapes[collection].parent
+    return (parent, str(row["up"])) if parent and row["up"] is not None else None
 
 
 _SET_ASIDE = (

@@ -10,10 +10,11 @@ from simulator.world.clock import DeviceClock
 from simulator.world.disk import Drive
 from simulator.world.ground import Ground
 from simulator.world.network import error_of
+from simulator.world.room import Requests
 from simulator.world.second_opinion import SecondOpinion
 from simulator.world.words import words_in
 from syncengine import Settings
-from syncengine.errors import BackendUnavailable, BackendUnreachable, CursorGone, SyncEngineError
+from syncengine.errors import BackendUnavailable, BackendUnreachable, CursorGone, QuotaExceeded, SyncEngineError
 from syncengine.remote.encoded_push import EncodedPush
 from syncengine.remote.wire import (
     EntryKind,
@@ -29,7 +30,7 @@ from syncengine.remote.wire import (
     RowsAnswer,
     RowsRequest,
 )
-from syncengine.server.cloud import Cloud, Pushed
+from syncengine.server.cloud import Cloud, CloudLimits, Pushed
 from syncengine.server.push_reading import Entry, Push
 from syncengine.server.receipts import told
 from syncengine.server.request_body import parse_body
@@ -70,7 +71,7 @@ class _Witnessed(Cloud):
     """The shipped rules; whatever comes in, as values or as text, passes the witness."""
 
     def __init__(self, world: "WorldCloud", storage: SqliteStorage, *, clock: DeviceClock) -> None:
-        super().__init__(storage, clock=clock)
+        super().__init__(storage, clock=clock, limits=CloudLimits(user_rows_max=world.rows_max or None))
         self._world = world
         self.storage = storage
 
@@ -104,6 +105,10 @@ class WorldCloud:
         self._lost: tuple[int, Lane, Push, int] | None = None
         self._cuts = 0
         self._wire: Wire | None = None
+        self.rows_max = 0
+        """So many may each user have; 0: as many as they like."""
+        self.requests: Requests | None = None
+        """Who counts them, where there may be so many a minute."""
         self.opinion = SecondOpinion(users)
         self._opened = 0
         self.cloud = self._open()
@@ -134,6 +139,8 @@ class WorldCloud:
         """What the cloud answers, or what whoever stands in its place does: an answer or an error."""
         try:
             if lane == "core":
+                if self.requests is not None and not fate:
+                    self.requests.take(call.user)
                 return error_of(fate) if fate else carry(Door(self, UserId(call.user)), call, request_id=request_id)
             return self._over_the_wire(call, request_id=request_id, clock=clock, fate=fate)
         except SyncEngineError as error:
@@ -160,7 +167,7 @@ class WorldCloud:
         self.pushes += 1
         lane = Lane(user=user, device=push.device, epoch=push.epoch)
         mark, before = self.drive.mark(), self.cloud.storage.device_sequence(lane)
-        answer = work()
+        answer = self._answer_of(push, work)
         if self._loses_power:
             self._lost = mark, lane, push, before
             return answer
@@ -168,6 +175,18 @@ class WorldCloud:
         self.opinion.push(push, results)
         self._witness_all(lane, push, {int(str(each["sequence"])): each for each in results})
         return answer
+
+    def _answer_of(self, push: Push, work: Callable[[], Pushed]) -> Pushed:
+        try:
+            return work()
+        except QuotaExceeded:
+            self._ground.saw("no_room")
+            self.opinion.has_no_room(push)
+            raise
+
+    def limit_requests(self, per_minute_max: int) -> None:
+        """A user may make so many a minute from now on."""
+        self.requests = Requests(per_minute_max, ground=self._ground)
 
     def power(self) -> None:
         """When the power went within a push: what is left of it is looked up, and nobody hears an answer."""

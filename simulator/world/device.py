@@ -16,6 +16,7 @@ from simulator.world.ground import Ground
 from simulator.world.ledger import Edit, Ledger
 from simulator.world.network import CALM, passage
 from simulator.world.people import Change, sql_of
+from simulator.world.rests import check_rests, note_rest
 from simulator.world.starting import Starting, agreed
 from simulator.world.steps import AGAIN_MS, OFF_MS, PAGE_FACTOR, PowerLost, StepRefused, no_barrier
 from syncengine import Engine, Settings
@@ -35,6 +36,8 @@ from syncengine.sync.report import RoundHooks, RoundReport
 from syncengine.sync.round import sync_round
 
 Made = TypeVar("Made")
+
+_QUEUE = "SELECT entry_id FROM _sync_outbox WHERE owner = ? AND state <> 'squashed'"
 
 
 class Device:
@@ -63,8 +66,7 @@ class Device:
         self.is_signed_out = False
         self.is_dead = False
         """It never comes back."""
-        self.is_damaged = False
-        self.has_told_damage = False
+        self.is_damaged = self.has_told_damage = False
         self.refused: Counter[str] = Counter()
         """Errors of this device's own disk, by their names."""
         self.clock = DeviceClock(ground.time)
@@ -76,6 +78,8 @@ class Device:
         """How likely the power goes within one step."""
         self.rounds = 0
         self.last_report: RoundReport | None = None
+        self.rests: dict[str, tuple[int, int]] = {}
+        """By user, until when the cloud wants a rest, and how wrong the clock was when it said so."""
         self.after_round: Callable[[Device], None] = lambda device: None
         self.while_reading: Callable[[Device, int], None] = lambda device, wait_ms: None
         """Called when a page was asked for, with the time until it is here."""
@@ -245,6 +249,7 @@ class Device:
         ends."""
         self._ground.saw("power_cut", phase=self.phase)
         now = self.drive.mark()
+        self.rests.clear()  # the note of it may be lost
         self.switch_off()  # what this writes comes too late
         self._cuts += 1
         chance = self._ground.chance.stream("cut", self.name, self._cuts)
@@ -331,28 +336,39 @@ class Device:
             words=change.words,
             version=self.version,
             is_raw=raw,
+            replaces=change.replaces,
         )
 
     def _write(self, changes: Sequence[Change]) -> None:
         assert self.engine is not None
         with self.engine.write() as db:
-            for change in changes:
-                sql, values = sql_of(change, user=self.user)
+            for sql, values in self._statements(changes):
                 db.execute(sql, values)
 
     def _write_raw(self, changes: Sequence[Change]) -> None:
         other = open_store(str(self.path), busy_wait_ms=1_000, synchronous="FULL", clock=self.clock)
         try:
-            for change in changes:
-                sql, values = sql_of(change, user=self.user)
+            for sql, values in self._statements(changes):
                 other.execute(sql, values).fetchall()
         finally:
             other.close(True)
+
+    def _statements(self, changes: Sequence[Change]) -> list[tuple[str, tuple[object, ...]]]:
+        return [sql_of(change, user=self.user) for change in changes if not change.by_itself]
+
+    def children(self, collection: str, parent: str) -> list[str]:
+        """The rows of it that refer to another one."""
+        sql = f"SELECT id FROM {collection} WHERE user_id = ? AND up = ? ORDER BY id"
+        return [key for (key,) in self.store.query(sql, (self.user, parent))]
 
     def keys(self, collection: str) -> list[str]:
         """The rows that this device shows to its user."""
         sql = f"SELECT id FROM {collection} WHERE user_id = ? ORDER BY id"
         return [key for (key,) in self.store.query(sql, (self.user,))]
+
+    def queue(self) -> list[int]:
+        """What waits of this user."""
+        return [found for (found,) in self.store.query(_QUEUE, (self.user,))]
 
     # Rounds.
 
@@ -443,6 +459,7 @@ class Device:
         self.last_report = report
         self.note("round", report.ended, report.applied, report.pulled, len(report.items), report.sendable)
         self._ground.saw(f"round_{report.ended}")
+        note_rest(self, report, now_ms=self._ground.time.at_ms)
         if report.sendable:
             self._ground.after(self.backoff_ms() + 1_000, self.look_for_work)
         self.after_round(self)
@@ -451,6 +468,7 @@ class Device:
         allowed = partial(self._ground.ordinals.on_the_way, f"{self.name}/network")
         way = passage(self.weather, self._network, partition=self.partition, allowed=allowed)
         self._call = type(call).__name__.lower()
+        check_rests(self, now_ms=self._ground.time.at_ms)
         for name in way.names:
             self._ground.saw(name, phase=self._call)
         self._awaited += 1

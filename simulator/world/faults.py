@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from simulator.world.damage import damage_store
 from simulator.world.leaving import look_with_older_app, sign_out, wipe_user
+from simulator.world.room import limit_rows
 from simulator.world.words import words_in
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ class Faults:
             device = chance.choice(self._world.devices)
             own = self._ground.chance.stream("damage", device.name)
             self._some_time(chance, partial(self._when_on, device, partial(damage_store, self._world, device, own)))
+        if plan.room_rows:
+            self._some_time(chance, self._limit_rows)
+        if plan.requests_per_minute:
+            self._some_time(chance, self._limit_requests)
         if plan.cloud_fails:
             for _ in range(3):
                 self._some_time(chance, self._world.cloud.lose_power_soon)
@@ -181,6 +186,16 @@ class Faults:
         self._ground.saw(f"cloud_disk_{kind}")
         self._world.cloud.drive.failure = kind
         self._ground.after(lasts_ms, self._world.cloud.mend)
+
+    def _limit_rows(self) -> None:
+        self._ground.note("cloud", "limits_rows", self._plan.room_rows)
+        self._ground.saw("rows_limited")
+        limit_rows(self._world.cloud, self._plan.room_rows)
+
+    def _limit_requests(self) -> None:
+        self._ground.note("cloud", "limits_requests", self._plan.requests_per_minute)
+        self._ground.saw("requests_limited")
+        self._world.cloud.limit_requests(self._plan.requests_per_minute)
 
     # People.
 

@@ -19,12 +19,15 @@ from simulator.world.faults import Faults
 from simulator.world.generated_app import generated_app
 from simulator.world.ground import Ground, PromiseBroken
 from simulator.world.installed import install
+from simulator.world.kin_app import KIN_APP
+from simulator.world.kin_checks import check_deleted_by_somebody, check_parents_are_there, put_again
 from simulator.world.last_words import check_last_words
 from simulator.world.ledger import Ledger
 from simulator.world.network import CALM, OF_KIND, weather_of
 from simulator.world.outcome import Outcome
 from simulator.world.people import People
 from simulator.world.plan import Plan, plan_of
+from simulator.world.room import check_pace, make_room
 from simulator.world.words import words_in
 from syncengine import Settings
 
@@ -102,6 +105,8 @@ def _app_called(plan: Plan, seed: int) -> WorldApp:
         from simulator.world.heros_path import HEROS_PATH
 
         return HEROS_PATH
+    if plan.app == "kin":
+        return KIN_APP
     return generated_app(seed) if plan.app == "generated" else NOTES_APP
 
 
@@ -182,6 +187,7 @@ class World:
             self._begin(device)
         self.ground.go_on(until=lambda: False, until_ms=self.plan.faults_ms)
         self._heal()
+        make_room(self)
         self._come_to_rest("after the faults")
         self._write_both_ways()
         self._come_to_rest("after new edits")
@@ -299,6 +305,8 @@ class World:
     def _heal(self) -> None:
         self.ground.note("person", "heals")
         self.cloud.mend()
+        check_pace(self.cloud.requests)
+        self.cloud.requests = None
         for device in self.devices:
             device.weather, device.partition, device.power_share, device.drive.failure = CALM, "", 0.0, ""
         for device, sealed in self.damaged:
@@ -328,7 +336,7 @@ class World:
     def _rounds_of_all_users(self, device: Device) -> Iterator[str]:
         for user in device.users:
             device.sign_in(user)
-            self._one_round(device)
+            self.one_round(device)
             self._decide(device)
             if why := checks.what_is_left(device):
                 yield f"{device.name} of {user}: {why}"
@@ -341,6 +349,7 @@ class World:
         for item in items:
             self.ground.saw(f"quarantined_{item.error_code}")
             self.ground.note(device.name, "decides", item.error_code, item.key)
+            checks.check_reason(device, item.error_code)
             if item.error_code not in SENT_AGAIN:
                 desk.discard(item.item_id, reason="seen, and given up")
             elif item.error_code == "restored_over":
@@ -350,7 +359,8 @@ class World:
             self.ledger.sent_again |= {found for mate in mates for found in words_in(mate.body)}
             desk.retry(mates[0].item_id)
 
-    def _one_round(self, device: Device) -> None:
+    def one_round(self, device: Device) -> None:
+        """As soon as this device would try by itself; until it has ended."""
         self.ground.go_on(until=lambda: not device.is_busy)
         wait_ms = device.backoff_ms()
         if wait_ms > BACKOFF_MS_MAX + 1_000:
@@ -370,15 +380,18 @@ class World:
             for user in device.users:
                 device.sign_in(user)
                 checks.check_agreement(self.cloud, device)
+                check_parents_are_there(device)
                 checks.check_truthful(self.ledger, self.cloud, device)
         for device in self.devices:
             device.is_dead = False
             device.switch_on()  # what a dead one has kept is not lost
-        checks.check_once(self.ledger, self.cloud)
+        again = put_again(self.app, self.cloud, len(self.devices))
+        checks.check_once(self.ledger, self.cloud, again=again)
         checks.check_order(self.ledger, self.cloud)
         checks.check_groups(self.ledger, self.cloud, marks=self.app.marks)
         checks.check_nothing_lost(self.ledger, self.cloud, self.devices)
         check_last_words(self.ledger, self.cloud, without=self.app.gone)
+        check_deleted_by_somebody(self.ledger, self.cloud, self.devices)
         checks.check_users_apart(self.cloud, self.devices)
         checks.check_answers(self.cloud)
         for device in self.devices:

@@ -39,6 +39,7 @@ def sign_out(world: "World", device: "Device", *, unsent: str) -> None:
     world.ground.note(device.name, "signs_out", device.user, unsent, report.became)
     if report.became in ("exported", "destroyed"):
         world.ledger.given_up |= waiting
+        world.ledger.left.add(device.user)
     device.is_signed_out = True
     world.ground.after(BACK_MS, lambda: device.sign_in(device.user))
 
@@ -57,6 +58,7 @@ def wipe_user(world: "World", device: "Device", user: str) -> None:
     world.ground.saw("wiped", phase=device.phase)
     world.ground.note(device.name, "wipes", user)
     world.ledger.given_up |= given_up
+    world.ledger.left.add(user)
     if report.finished:
         check_no_byte_is_left(device, user)
     if user == device.user:

@@ -27,6 +27,8 @@ class Edit:
     """Of the app that wrote it."""
     is_raw: bool = False
     """Another program wrote it, as a statement of its own: a power cut may leave it and take the next."""
+    replaces: bool = False
+    """It is a new row in the place of one of the same key, which is deleted."""
     is_sure: bool = True
     """The commit returned. Where the power went before, it may be there or not."""
 
@@ -46,6 +48,9 @@ class Ledger:
 
     given_up: set[str] = field(default_factory=set)
     """Words that a person gave up: they signed out, or were wiped off a device, and had not sent them."""
+
+    left: set[str] = field(default_factory=set)
+    """Users whose quarantine is gone on some device: wiped, signed out with what was not sent, or damaged."""
 
     uploads: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How often an app has queued all rows of a user's collection to send them."""

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from simulator.world.memory_rows import MemoryRow, Rejected, is_conflict, row_after, stands_on, unseen_values
-from syncengine.errors import AuthRequired, BackendUnreachable, CursorGone, SequenceGap
+from syncengine.errors import AuthRequired, BackendUnreachable, CursorGone, QuotaExceeded, SequenceGap
 from syncengine.remote.json_text import INTEGER_MAX, value_fault
 from syncengine.remote.wire import (
     Action,
@@ -67,6 +67,10 @@ class MemoryUser:
             return INTEGER_MAX
         return max(self.receipts.get(lane, {}), default=0)
 
+    @property
+    def living(self) -> int:
+        return sum(row.body is not None for row in self.rows.values())
+
     def mark_at(self, version: int) -> int:
         return next((mark for last, mark in self.commits if last >= version), 0) if version else 0
 
@@ -110,6 +114,8 @@ class MemoryCloud:
     def __init__(self, schema_min: dict[str, str] | None = None) -> None:
         self.users: dict[str, MemoryUser] = {}
         self.schema_min = schema_min or {}
+        self.rows_max = 0
+        """Living rows of a user; 0: as many as they like."""
         self._copy: dict[str, MemoryUser] = {}
 
     def sign_in(self, user: str) -> str:
@@ -175,7 +181,15 @@ class MemoryBackend:
         return action
 
     def push(self, request: PushRequest) -> PushAnswer:
-        user = self._signed_in(request)
+        user, rows_max = self._signed_in(request), self._cloud.rows_max
+        before = copy.deepcopy(user) if rows_max else user
+        answer = self._pushed(user, request)
+        if rows_max and user.living > max(rows_max, before.living):
+            self._cloud.users[self._name] = before
+            raise QuotaExceeded("There is no room.")
+        return answer
+
+    def _pushed(self, user: MemoryUser, request: PushRequest) -> PushAnswer:
         lane = (request.device, request.epoch)
         receipts = user.receipts.setdefault(lane, {})
         last = user.used_up(lane)

@@ -4,6 +4,10 @@ import random
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Self
 
+HEROS_PATH_SHARE = 0.01
+"""Of all worlds. One takes as long as several others."""
+KIN_SHARE = 0.06
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -55,10 +59,15 @@ class Plan:
     """An older app is started on a store for a moment."""
     stops_upgrades: bool = False
     """People cancel or pause a migration, and start it again."""
+    room_rows: int = 0
+    """From some moment on a user may have so many rows at the cloud; 0: as many as they like."""
+    requests_per_minute: int = 0
+    """Likewise, the requests that a user may make."""
     lane: str = "core"
     """core: calls are handed over as values; wire: over the HTTP adapter and the server's own handlers."""
     app: str = "notes"
-    """notes, or generated: an app whose migrations are drawn from the seed."""
+    """notes; generated: one whose migrations are drawn from the seed; kin: one whose tables refer to each other; or
+    heros_path."""
 
     def to_json(self) -> dict[str, Any]:
         """Numbers, texts and truths by name."""
@@ -106,6 +115,8 @@ def drawn_plan(seed: int) -> Plan:
         lane="wire" if on(0.12) else "core",
         app="generated" if on(0.2) else "notes",
         stops_upgrades=on(0.15),
+        room_rows=chance.choice((4, 8, 14)) if on(0.08) else 0,
+        requests_per_minute=chance.choice((6, 20, 60)) if on(0.06) else 0,
     )
 
 
@@ -113,5 +124,13 @@ def plan_of(seed: int, profile: str | None = None) -> Plan:
     """The same seed and profile, the same plan. Raises KeyError for a profile that is none."""
     from simulator.world.profiles import PROFILES
 
+    profile = profile or _app_profile(random.Random(f"{seed}/app_share").random())
     drawn = drawn_plan(seed)
-    return PROFILES[profile](drawn) if profile is not None else drawn
+    return PROFILES[profile](drawn) if profile else drawn
+
+
+def _app_profile(share: float) -> str:
+    """A few worlds are of other apps, in their own ways."""
+    if share < HEROS_PATH_SHARE:
+        return "heros_path"
+    return "kin" if share < HEROS_PATH_SHARE + KIN_SHARE else ""

@@ -163,8 +163,14 @@ def heros_path(plan: Plan) -> Plan:
         edits_per_device=min(plan.edits_per_device, 5),
         power_share=min(plan.power_share, 0.01),
         batch_entries=max(plan.batch_entries, 10),
+        room_rows=0,
         faults_ms=3 * 60_000,
     )
+
+
+def kin(plan: Plan) -> Plan:
+    """Tables that refer to each other: parents are deleted here while children are made there."""
+    return replace(plan, app="kin", edits_per_device=plan.edits_per_device + 4)
 
 
 PROFILES: dict[str, Callable[[Plan], Plan]] = {
@@ -188,4 +194,5 @@ PROFILES: dict[str, Callable[[Plan], Plan]] = {
     "device_clock_cursor": device_clock_cursor,
     "older_reads": older_reads,
     "heros_path": heros_path,
+    "kin": kin,
 }

@@ -3,7 +3,7 @@
 from typing import Any
 
 from simulator.world.memory_cloud import MemoryCloud
-from syncengine.errors import SyncEngineError
+from syncengine.errors import QuotaExceeded, SyncEngineError
 from syncengine.remote.wire import EntryResult, HelloRequest, PullItem, PushEntry, PushRequest
 from syncengine.server.push_reading import Push
 
@@ -24,15 +24,8 @@ class SecondOpinion:
 
     def push(self, push: Push, results: list[dict[str, object]]) -> None:
         """The cloud has answered this."""
-        request = PushRequest.model_construct(
-            request_id=push.request_id,
-            user=push.user,
-            device=push.device,
-            epoch=push.epoch,
-            entries=tuple(_as_entry(entry) for entry in push.entries),
-        )
         try:
-            expected = self._of(push.user).push(request).results
+            expected = self._of(push.user).push(_request_of(push)).results
         except SyncEngineError as refusal:
             self._differ(f"{push.device} was answered, and should have heard {refusal.code()}")
             return
@@ -41,6 +34,17 @@ class SecondOpinion:
             did = answered.get(should.sequence)
             if did is not None and (told := _difference(should, did)):
                 self._differ(f"entry {should.sequence} of {push.device}: {told}")
+
+    def has_no_room(self, push: Push) -> None:
+        """The cloud has refused this, as its user would have more rows than they may."""
+        try:
+            self._of(push.user).push(_request_of(push))
+        except QuotaExceeded:
+            return
+        self._differ(f"{push.device} was told that there is no room, and there is")
+
+    def limit_rows(self, rows_max: int) -> None:
+        self._cloud.rows_max = rows_max
 
     def documents(self, user: str, found: list[PullItem]) -> None:
         """What the cloud has of a user, row by row."""
@@ -65,6 +69,16 @@ class SecondOpinion:
 
     def _differ(self, told: str) -> None:
         self.disagrees = self.disagrees or told
+
+
+def _request_of(push: Push) -> PushRequest:
+    return PushRequest.model_construct(
+        request_id=push.request_id,
+        user=push.user,
+        device=push.device,
+        epoch=push.epoch,
+        entries=tuple(_as_entry(entry) for entry in push.entries),
+    )
 
 
 def _as_entry(entry: Any) -> PushEntry:

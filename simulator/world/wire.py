@@ -36,8 +36,13 @@ class Wire:
         self._runner = asyncio.Runner()
         self._backends: dict[tuple[str, Clock], HttpBackend] = {}
         self._fate = self._user = ""
-        self._app = create_app(cloud.cloud)
+        self._app = self._handlers()
         self._app_of = cloud.cloud
+
+    def _handlers(self) -> Any:
+        self._requests = self._cloud.requests
+        door = self._cloud.cloud.user_of
+        return create_app(self._cloud.cloud, sign_in=self._requests.sign_in(door) if self._requests else door)
 
     def close(self) -> None:
         for backend in self._backends.values():
@@ -63,8 +68,8 @@ class Wire:
 
     def ask(self, request: httpx.Request) -> httpx.Response:
         """One request to the handlers, whole, and its answer."""
-        if self._app_of is not self._cloud.cloud:
-            self._app, self._app_of = create_app(self._cloud.cloud), self._cloud.cloud
+        if self._app_of is not self._cloud.cloud or self._requests is not self._cloud.requests:
+            self._app, self._app_of = self._handlers(), self._cloud.cloud
         answer = self._runner.run(_Exchange(request).through(self._app))
         try:
             self._cloud.power()
