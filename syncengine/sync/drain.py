@@ -242,6 +242,13 @@ class Draining:
             self._outbox.cloud_has_reached(self._owner, said.cloud_version, also=self.hooks.settle)
         return said.action
 
+    def none_arrived(self) -> Generator[Call, Answer, bool]:
+        """Whether the cloud still has nothing of what is numbered here and not answered."""
+        drain = self._outbox.drain_state(self._owner)
+        said = yield self._hello(drain)
+        assert isinstance(said, HelloSaid)
+        return said.device_seq == drain.confirmed_sequence
+
     def _hello(self, drain: DrainState) -> Hello:
         speaker = self._speaker
         return Hello(

@@ -20,6 +20,7 @@ from syncengine.sync.parked import apply_parked, give_up_clashes, try_parked
 from syncengine.sync.parking import UNTIL_OTHERS_CAME, UNTIL_READABLE
 from syncengine.sync.position import Position, move_cursor, standing
 from syncengine.sync.resync import settle_unseen
+from syncengine.sync.round import NoneArrived
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -57,14 +58,16 @@ class Pulling:
         self._items: list[int] = []
         self._rows = 0
 
-    def __call__(self, said: HelloSaid, keep_lease: Callable[[], bool]) -> Steps:
+    def __call__(
+        self, said: HelloSaid, keep_lease: Callable[[], bool], *, none_arrived: NoneArrived | None = None
+    ) -> Steps:
         """Read until the end. Errors of the cloud pass through; what was read before them stays."""
         if said.action == "drain_only":
             return self._ended("drain_only")
         remember_policies(self._store, self._registry)
         self._rows += apply_parked(self._store, self._registry, owner=self._owner, reasons=UNTIL_READABLE)
         self._begin(said)
-        return (yield from self._read(keep_lease))
+        return (yield from self._read(keep_lease, none_arrived))
 
     def comes_first(self, said: HelloSaid) -> bool:
         """Whether the cloud was restored and has not been told yet what it lost: edits may stand on that."""
@@ -105,11 +108,12 @@ class Pulling:
         with self._store.transaction(durable=True):
             move_cursor(self._store, self._owner, again)
 
-    def _read(self, keep_lease: Callable[[], bool]) -> Steps:
+    def _read(self, keep_lease: Callable[[], bool], none_arrived: NoneArrived | None) -> Steps:
         restarts, items_max = 0, self._settings.pull_items_max
         for _ in range(self._settings.round_pulls_max):
             # What is numbered may be there or not: its answer comes first, or it would be done twice here.
-            if self._store.value("pull", "claimed", owner=self._owner):
+            is_open = self._store.value("pull", "claimed", owner=self._owner)
+            if is_open and none_arrived is None:
                 return self._ended("bounded")
             if not keep_lease():
                 return self._ended("another_process")
@@ -128,6 +132,9 @@ class Pulling:
                 items_max = max(1, items_max // SMALLER_PAGE)
                 continue
             assert isinstance(page, PullSaid)
+            # What was not there after the page was read is not in the page.
+            if is_open and none_arrived is not None and not (yield from none_arrived()):
+                return self._ended("bounded")
             if not keep_lease():
                 return self._ended("another_process")
             self._take(page, at)

@@ -7,11 +7,16 @@ call is in flight.
 from collections.abc import Callable, Generator
 from typing import Protocol
 
+from syncengine.errors import QuotaExceeded
 from syncengine.sync.calls import Answer, Call, HelloSaid
 from syncengine.sync.drain import Draining, Pulled, Round
 
 NOTHING_MORE = frozenset({"upgrade_app", "bounded", "another_process"})
 """Endings of the sending part after which nothing is read."""
+
+
+NoneArrived = Callable[[], Generator[Call, Answer, bool]]
+"""Asks the cloud whether it has nothing yet of what is numbered here and not answered."""
 
 
 class Pulling(Protocol):
@@ -21,9 +26,13 @@ class Pulling(Protocol):
         """Whether all must be read before anything new is sent."""
         ...
 
-    def __call__(self, said: HelloSaid, keep_lease: Callable[[], bool]) -> Generator[Call, Answer, Pulled]:
+    def __call__(
+        self, said: HelloSaid, keep_lease: Callable[[], bool], *, none_arrived: NoneArrived | None = None
+    ) -> Generator[Call, Answer, Pulled]:
         """Read; `keep_lease` renews the lease (False: another process has it, so end). It says what it did; errors
         of the cloud go through it to the round.
+
+        `none_arrived`: read also while entries are numbered and not answered, what is certainly without them.
         """
         ...
 
@@ -34,7 +43,8 @@ def sync_round(draining: Draining, *, pull: Pulling | None = None) -> Round:
     A cloud that was restored from an older copy is read first: edits may stand on rows that it has to be told again.
 
     A failed call ends the round: the durable wait is recorded, claimed entries stay claimed and are sent again
-    under the same numbers. Entries that the cloud rejects, or cannot read even alone, go to quarantine.
+    under the same numbers. Entries that the cloud rejects, or cannot read even alone, go to quarantine. Where the
+    cloud has no room for what is sent, the round reads all the same before it ends.
     """
     return (yield from draining.run(_both_ways(draining, pull)))
 
@@ -47,7 +57,12 @@ def _both_ways(draining: Draining, pull: Pulling | None) -> Generator[Call, Answ
         ended = yield from _read_first(draining, pull)
         if ended in NOTHING_MORE:
             return ended
-    ended = yield from draining.send_all()
+    try:
+        ended = yield from draining.send_all()
+    except QuotaExceeded:
+        if pull is not None:
+            yield from _read(draining, pull, none_arrived=draining.none_arrived)
+        raise
     if pull is None or ended in NOTHING_MORE:
         return ended
     ended = yield from _read(draining, pull)
@@ -63,8 +78,10 @@ def _read_first(draining: Draining, pull: Pulling) -> Generator[Call, Answer, st
     return (yield from _read(draining, pull))
 
 
-def _read(draining: Draining, pull: Pulling) -> Generator[Call, Answer, str]:
-    draining.pulled = yield from pull(_heard(draining), draining.keep_lease)
+def _read(
+    draining: Draining, pull: Pulling, *, none_arrived: NoneArrived | None = None
+) -> Generator[Call, Answer, str]:
+    draining.pulled = yield from pull(_heard(draining), draining.keep_lease, none_arrived=none_arrived)
     return draining.pulled.ended
 
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 from sync_world import World
 
-from syncengine.errors import BackendUnreachable
+from syncengine.errors import BackendUnreachable, QuotaExceeded
 from syncengine.events import PagePulled
 from syncengine.remote.wire import PushEntry, PushRequest, RowsRequest
 from syncengine.settings import Settings
@@ -577,6 +577,35 @@ def test_a_push_of_before_a_restore_that_comes_late_is_not_done_over_newer_edits
     two.sync()
     assert one.plans() == two.plans() == {"a": ("fourth", None, None)}
     assert one.quarantine() == one.outbox() == []
+
+
+def test_a_page_that_may_hold_what_had_no_room_before_is_left_until_that_is_answered(world):
+    one, two = world.device("one"), world.device("two")
+    one.add("a", title="first")
+    world.settle()
+    one.write("UPDATE plans SET title = 'mine'")
+    held_back = []
+    pull = one.line.pull
+
+    def refuse(request):
+        held_back.append(request)
+        return QuotaExceeded("There is no room.")
+
+    def arrive_late(request):
+        one.line.pull = pull
+        world.cloud.push("ann", held_back[0])
+        two.sync()
+        two.write("UPDATE plans SET title = 'over mine'")
+        two.sync()
+        return pull(request)
+
+    one.line.refuses, one.line.pull = refuse, arrive_late
+    assert isinstance(one.failed_sync(), QuotaExceeded)
+    assert one.plans() == {"a": ("mine", None, None)}
+    one.line.refuses = lambda request: None
+    world.settle()
+    assert one.plans() == two.plans() == {"a": ("over mine", None, None)}
+    assert one.outbox() == one.quarantine() == []
 
 
 def test_the_cursor_never_passes_a_page_that_was_not_kept(world):

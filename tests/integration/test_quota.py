@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import apsw
 import httpx
 import pytest
 
@@ -14,8 +13,13 @@ from syncengine import Engine
 from syncengine.clock import SystemClock
 from syncengine.errors import QuotaExceeded
 from syncengine.local.statements import statements
+from syncengine.remote.json_text import write_json
+from syncengine.remote.wire import PushEntry, PushRequest, lean
 from syncengine.server.cloud import Cloud, CloudLimits
-from syncengine.server.sqlite_storage import SERVER_SQL, SqliteStorage
+from syncengine.server.databases import open_storage
+from syncengine.server.push_reading import read_push
+from syncengine.server.sqlite_storage import DATABASE_NAME, SERVER_SQL, SqliteStorage
+from syncengine.server.storage import ChangedRow, Tenant, Transaction
 from syncengine.vocabulary import UserId
 from tests.conformance.device_requests import change, changes, delete, hello, patch, pull, push, put, rows
 from tests.conformance.server_process import ServerProcess
@@ -27,14 +31,21 @@ LARGE = {"text": "x" * 20_000}
 OpenCloud = Callable[..., Cloud]
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def where(request: pytest.FixtureRequest) -> str | None:
+    """The address of an empty database; None: in SQLite, in a folder of the test."""
+    return request.getfixturevalue("database") if request.param == "postgresql" else None
+
+
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[OpenCloud]:
-    """The cloud of one folder, opened again and again with other limits."""
+def opened(tmp_path: Path, where: str | None) -> Iterator[OpenCloud]:
+    """The cloud of one database, opened again and again with other limits."""
     made: list[Cloud] = []
 
     def open_cloud(**limits: int) -> Cloud:
         clock = SystemClock()
-        cloud = Cloud(SqliteStorage(str(tmp_path), clock=clock), clock=clock, limits=CloudLimits(**limits))
+        storage = open_storage(where or str(tmp_path / DATABASE_NAME), clock=clock)
+        cloud = Cloud(storage, clock=clock, limits=CloudLimits(**limits))
         made.append(cloud)
         for user in (ANN, BOB):
             cloud.add_token(user, chance=random.Random(user))
@@ -47,15 +58,14 @@ def opened(tmp_path: Path) -> Iterator[OpenCloud]:
 
 def stored(cloud: Cloud, user: UserId = ANN) -> tuple[int, int]:
     """As the counters say, which have to agree with what is there."""
-    tenant = cloud._storage.read(user, lambda found: found.tenant(user))
-    path = cloud._storage._connection.filename  # type: ignore[attr-defined] - of SQLite
-    with apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY) as connection:
-        counted = connection.execute(
-            "SELECT count(*), coalesce(sum(body_bytes), 0) FROM document WHERE tenant = ? AND body IS NOT NULL",
-            (user,),
-        ).get
-    assert (tenant.rows, tenant.bytes) == counted
-    return counted
+
+    def look(found: Transaction) -> tuple[Tenant, list[ChangedRow]]:
+        rows = found.changes_after(user, group_version=0, version=0, rows_likely=100)
+        return found.tenant(user), [row for row in rows if row.body is not None]
+
+    tenant, living = cloud._storage.read(user, look)
+    assert (tenant.rows, tenant.bytes) == (len(living), sum(row.bytes for row in living))
+    return tenant.rows, tenant.bytes
 
 
 def test_a_push_beyond_the_rows_of_a_user_is_refused_whole_and_its_numbers_stay_free(opened: OpenCloud) -> None:
@@ -131,6 +141,23 @@ def test_the_counters_follow_every_kind_of_change(opened: OpenCloud) -> None:
     assert stored(cloud)[0] == found[0] - 1
 
 
+def test_rows_that_are_new_count_like_all_others(opened: OpenCloud) -> None:
+    cloud = opened(user_rows_max=3, user_bytes_max=60)
+    pushed_as_text(cloud, push(put(1, "a", {"n": 1}), put(2, "ü", {"text": "ümläut"})))
+    assert stored(cloud) == (2, 24)
+    for beyond in ([put(3, "b", {}), put(4, "c", {})], [put(3, "b", {"text": "x" * 60})]):
+        with pytest.raises(QuotaExceeded):
+            pushed_as_text(cloud, push(*beyond))
+        assert stored(cloud) == (2, 24)
+    pushed_as_text(cloud, push(put(3, "a", {"n": 22}), put(4, "b", {})))
+    assert stored(cloud) == (3, 27)
+
+
+def pushed_as_text(cloud: Cloud, request: PushRequest) -> None:
+    """The way of a request over HTTP."""
+    cloud.push_text(ANN, read_push(write_json(lean(request))))
+
+
 def test_a_push_that_is_written_in_parts_is_counted_once(opened: OpenCloud) -> None:
     cloud = opened()
     body = {"text": "y" * 900_000}
@@ -174,8 +201,8 @@ def write(engine: Engine, *keys: str) -> None:
             db["plans"].insert({"user_id": "ann", "id": key, "title": key})
 
 
-def test_a_refused_queue_is_kept_says_why_and_leaves_when_there_is_room(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path / "cloud", "--user-rows-max", "3") as server:
+def test_a_refused_queue_is_kept_says_why_and_leaves_when_there_is_room(tmp_path: Path, where: str | None) -> None:
+    with ServerProcess(tmp_path / "cloud", "--user-rows-max", "3", database=where) as server:
         token = server.sign_in("ann")
         with engine_of(tmp_path, server, token) as engine:
             write(engine, "a", "b", "c")
@@ -200,8 +227,10 @@ def _deleted(sequence: int, key: str) -> object:
     return delete(sequence, key).model_copy(update={"collection": "plans"})
 
 
-def test_what_the_same_device_deletes_makes_room_for_what_it_had_no_room_for(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path / "cloud", "--user-rows-max", "3") as server:
+def test_what_the_same_device_deletes_makes_room_for_what_it_had_no_room_for(
+    tmp_path: Path, where: str | None
+) -> None:
+    with ServerProcess(tmp_path / "cloud", "--user-rows-max", "3", database=where) as server:
         token = server.sign_in("ann")
         with engine_of(tmp_path, server, token) as engine:
             write(engine, "a", "b", "c")
@@ -217,8 +246,64 @@ def test_what_the_same_device_deletes_makes_room_for_what_it_had_no_room_for(tmp
             assert len(server.backend(token).pull(pull()).items) == 5
 
 
-def test_the_servers_answer_is_507_with_a_wait_and_no_contents(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path / "cloud", "--user-bytes-max", "10") as server:
+def test_a_device_without_room_goes_on_reading_what_others_write(tmp_path: Path, where: str | None) -> None:
+    with ServerProcess(tmp_path / "cloud", "--user-rows-max", "4", database=where) as server:
+        token = server.sign_in("ann")
+        with engine_of(tmp_path, server, token) as engine:
+            write(engine, "a", "b", "c")
+            engine.sync_now()
+            write(engine, "d", "e")
+            with pytest.raises(QuotaExceeded):
+                engine.sync_now()
+            tablet = server.backend(token)
+            tablet.push(push(titled(1, "a", "from the tablet"), titled(2, "new", "of the tablet"), device="tablet"))
+            with pytest.raises(QuotaExceeded):
+                engine.sync_now()
+            assert titles(engine) == {
+                "a": "from the tablet", "b": "b", "c": "c", "d": "d", "e": "e", "new": "of the tablet",
+            }  # fmt: skip
+            assert engine.status().sync.last_error == "quota_exceeded"
+            tablet.push(push(*(_deleted(n, key) for n, key in enumerate("abc", 3)), device="tablet"))
+            assert engine.sync_now().ended == "drained"
+            assert sorted(titles(engine)) == ["d", "e", "new"]
+            assert {row.key for row in tablet.rows(rows(collection="plans")).rows} == {"d", "e", "new"}
+
+
+def test_edits_without_room_stand_on_what_is_read_meanwhile(tmp_path: Path, where: str | None) -> None:
+    with ServerProcess(tmp_path / "cloud", "--user-rows-max", "2", database=where) as server:
+        token = server.sign_in("ann")
+        with engine_of(tmp_path, server, token) as engine:
+            write(engine, "a", "b")
+            engine.sync_now()
+            write(engine, "c")
+            with engine.write() as db:
+                db["plans"].update(("ann", "a"), {"title": "edited here"})
+            with pytest.raises(QuotaExceeded):
+                engine.sync_now()
+            tablet = server.backend(token)
+            tablet.push(push(titled(1, "a", "from the tablet"), titled(2, "b", "theirs"), device="tablet"))
+            with pytest.raises(QuotaExceeded):
+                engine.sync_now()
+            assert titles(engine) == {"a": "edited here", "b": "theirs", "c": "c"}
+            tablet.push(push(_deleted(3, "b"), device="tablet"))
+            assert engine.sync_now().ended == "drained"
+            assert titles(engine) == {"a": "edited here", "c": "c"}
+            there = {row.key: row.body["title"] for row in tablet.rows(rows(collection="plans")).rows}
+            assert there == titles(engine)
+
+
+def titled(sequence: int, key: str, title: str) -> PushEntry:
+    """A tablet's put of a plan."""
+    return put(sequence, key, {"id": key, "title": title}).model_copy(update={"collection": "plans"})
+
+
+def titles(engine: Engine) -> dict[str, str]:
+    with engine.read() as db:
+        return {row["id"]: row["title"] for row in db["plans"].rows}
+
+
+def test_the_servers_answer_is_507_with_a_wait_and_no_contents(tmp_path: Path, where: str | None) -> None:
+    with ServerProcess(tmp_path / "cloud", "--user-bytes-max", "10", database=where) as server:
         token = server.sign_in("ann")
         body = push(put(1, "a", {"canary": "canary"})).model_dump(exclude_none=True, mode="json")
         answer = httpx.post(f"{server.url}/v1/push", json=body, headers={"Authorization": f"Bearer {token}"})
