@@ -1,7 +1,7 @@
 """The table of one collection, as rows from the cloud are written to it: rows of one owner, never another's."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from syncengine.local.store import Store
 
 Fields = Mapping[str, Any]
+
+_BODY = itemgetter(PulledRow._fields.index("body"))
 
 ROWS_AT_ONCE = 10
 """In one statement, where there are many: each costs Python some time, and SQLite a copy of each page that it changes
@@ -52,6 +54,7 @@ class LiveTable:
         self.has_rules_of_app = bool(store.value("pull", "has_app_triggers", collection=name))
         """Triggers of the app may leave a row out without a word, so each is written by itself."""
         self._upserts: dict[tuple[int | str, ...], str] = {}
+        self._inserts: dict[int, str] = {}
         self._meets_by_key = self._has_its_key()
         self.takes_many = self._meets_by_key and not self.has_rules_of_app
         """Rows may be written without a look at each."""
@@ -63,6 +66,7 @@ class LiveTable:
         self._delete = f"DELETE FROM {quoted(name)} WHERE {mine}"
         names = ", ".join(map(quoted, self.columns))
         self._select = f"SELECT {names} FROM {quoted(name)} WHERE {mine}"
+        self._has = f"SELECT 1 FROM {quoted(name)} WHERE {mine}"
         self._mine = mine
 
     def expect_what_came(self, before: "LiveTable | None") -> None:
@@ -92,12 +96,11 @@ class LiveTable:
         Unforeseen at the first bytes, or other fields, that this collection brings. After each of them some are
         written.
         """
-        values = map(self.values_of, (item.body for item in items))
-        rows = map((owner,).__add__, values)
+        rows = map(self.values_of, map(_BODY, items))
         if self.holds_blobs:
             rows = map(self._decoded, rows)
         try:
-            self._write_by_some(rows, len(items))
+            self._write_by_some(owner, rows, items)
         except KeyError as error:
             if self.names_differ:
                 raise
@@ -109,17 +112,40 @@ class LiveTable:
             self.holds_blobs = True
             raise Unforeseen from error
 
-    def _write_by_some(self, rows: Iterable[tuple[Any, ...]], count: int) -> None:
-        values, width = chain.from_iterable(rows), len(self.columns) + 1
+    def _write_by_some(self, owner: str, rows: Iterable[tuple[Any, ...]], items: Sequence[PulledRow]) -> None:
+        values, width, count = chain.from_iterable(rows), len(self.columns), len(items)
+        are_new = bool(items) and not self._store.query(self._has, (owner, items[0].key))
         for at_once, times in ((ROWS_AT_ONCE, count // ROWS_AT_ONCE), (1, count % ROWS_AT_ONCE)):
-            bindings = (tuple(islice(values, width * at_once)) for _ in range(times))
+            bindings = ((owner, *islice(values, width * at_once)) for _ in range(times))
+            if are_new:
+                are_new = self._insert_while_new(bindings, at_once)
             self._store.connection.executemany(self._upsert(self.columns, rows=at_once), bindings)
 
+    def _insert_while_new(self, bindings: Iterator[tuple[Any, ...]], at_once: int) -> bool:
+        """Write rows until one is here already, and whether none was; the `bindings` behind it are left.
+
+        OR FAIL needs no copies of the pages that it changes, where an upsert of some rows may undo itself alone. What
+        it has written of the rows that it stopped at is written again with all of them.
+        """
+        connection, some = self._store.connection, ()
+
+        def noted() -> Iterator[tuple[Any, ...]]:
+            nonlocal some
+            for each in bindings:
+                some = each
+                yield each
+
+        try:
+            connection.executemany(self._insert_new(at_once), noted())
+        except ConstraintError:
+            connection.execute(self._upsert(self.columns, rows=at_once), some)
+            return False
+        return True
+
     def _decoded(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
-        names = (self.owner_column, *self.columns)
         return tuple(
             column_value(name, value) if type(value) is dict or type(value) is list else value
-            for name, value in zip(names, row, strict=True)
+            for name, value in zip(self.columns, row, strict=True)
         )
 
     def delete_many(self, owner: str, keys: Iterable[str]) -> None:
@@ -150,7 +176,7 @@ class LiveTable:
     def _written_without_meeting(self, owner: str, key: str, values: dict[str, Any]) -> int:
         assignments = ", ".join(f"{quoted(name)} = ?{number}" for number, name in enumerate(values, start=3))
         update = f"UPDATE OR ABORT {quoted(self.name)} SET {assignments} WHERE {self._mine}"
-        if self._store.query(f"SELECT 1 FROM {quoted(self.name)} WHERE {self._mine}", (owner, key)):
+        if self._store.query(self._has, (owner, key)):
             return self._run(update, (owner, key, *values.values()))
         return self._run(_insert(self.name, (self.owner_column, *values)), (owner, *values.values()))
 
@@ -172,6 +198,13 @@ class LiveTable:
             changed = changed or f"{quoted(self.key)} = {quoted(self.key)}"
             insert = _insert(self.name, (self.owner_column, *names), rows=rows)
             sql = self._upserts[(rows, *names)] = f"{insert}{meeting}UPDATE SET {changed}"
+        return sql
+
+    def _insert_new(self, rows: int) -> str:
+        sql = self._inserts.get(rows)
+        if sql is None:
+            names = (self.owner_column, *self.columns)
+            sql = self._inserts[rows] = _insert(self.name, names, rows=rows, meeting="FAIL")
         return sql
 
     @property
@@ -207,10 +240,11 @@ def is_clash(error: Exception) -> bool:
     return isinstance(error, ConstraintError) and str(error).startswith(("UNIQUE", "FOREIGN KEY"))
 
 
-def _insert(table: str, names: tuple[str, ...], *, rows: int = 1) -> str:
-    # OR ABORT: a rule of the table may say REPLACE, and another row would be gone.
-    marks = ", ".join([f"({', '.join('?' * len(names))})"] * rows)
-    return f"INSERT OR ABORT INTO {quoted(table)} ({', '.join(map(quoted, names))}) VALUES {marks}"
+def _insert(table: str, names: tuple[str, ...], *, rows: int = 1, meeting: str = "ABORT") -> str:
+    """The owner, who is the first of them, is bound once for all rows."""
+    # OR ABORT, or FAIL: a rule of the table may say REPLACE, and another row would be gone.
+    marks = ", ".join([f"(?1{', ?' * (len(names) - 1)})"] * rows)
+    return f"INSERT OR {meeting} INTO {quoted(table)} ({', '.join(map(quoted, names))}) VALUES {marks}"
 
 
 def _values_of(columns: tuple[str, ...]) -> Any:

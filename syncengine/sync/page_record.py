@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from syncengine.local.store import Store
     from syncengine.migrate.registry import MigrationRegistry
 
-_KEY_AND_VERSION = attrgetter("key", "version")
+_KEY_AND_VERSION = itemgetter(*map(PulledRow._fields.index, ("key", "version")))
 
 ROWS_AT_ONCE = 1_000
 """Of whose versions one statement takes note: it may change as many pages of the file, and holds a copy of each."""

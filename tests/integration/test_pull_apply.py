@@ -138,9 +138,32 @@ def test_a_page_is_written_by_few_statements_and_without_savepoints(device, rows
     device.store.connection.trace_v2(0, None)
     assert len(device.rows()) == rows + 1
     assert not [sql for sql in said if "SAVEPOINT" in sql], "SQLite would copy each page of the file that changes"
-    of_rows = [sql for sql in said if sql.startswith('INSERT OR ABORT INTO "journeys"')]
+    of_rows = [sql for sql in said if sql.startswith('INSERT OR FAIL INTO "journeys"')]
     assert len(of_rows) == rows // ROWS_AT_ONCE + rows % ROWS_AT_ONCE
     assert len(said) - len(of_rows) <= 14
+
+
+@pytest.mark.parametrize("known", [(0,), (4,), (13, 14), (25,), range(27)])
+def test_rows_that_are_here_come_in_among_rows_that_are_new(device, known):
+    device.page(journey("first"), *[journey(f"k{number:02}", title="old") for number in known])
+    device.page(*[journey(f"k{number:02}", number + 2, title=f"now {number}") for number in range(27)])
+    now = {f"k{number:02}": f"now {number}" for number in range(27)}
+    assert titles(device) == {"first": "a walk", **now}
+    assert {key: version for key, (version, _) in device.known().items()} == {
+        "first": 1,
+        **{key: number + 2 for number, key in enumerate(sorted(now))},
+    }
+    assert device.outbox() == []
+
+
+@pytest.mark.parametrize("at", [0, 4, 13, 26])
+def test_of_rows_that_are_new_the_one_that_its_table_refuses_is_set_aside(device, at):
+    device.page(journey("first"))
+    rows = [journey(f"k{number:02}", title="long walk") for number in range(27)]
+    rows[at] = journey(f"k{at:02}", steps="many")
+    device.page(*rows)
+    assert len(device.rows()) == 27
+    assert [key for _, key, *_ in device.quarantine()] == [f"k{at:02}"]
 
 
 def test_a_page_copies_no_page_of_the_file_to_a_file_of_its_own(device):
