@@ -127,6 +127,13 @@ def test_a_document_with_as_many_but_other_fields_keeps_what_it_does_not_tell_an
         assert json.loads(extra_of(device, "b")) == {"mood": "calm"}
     assert device.known() == {"a": (5, 0), "b": (6, 0)}
     assert device.quarantine() == []
+    said = []
+    device.store.connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda told: said.append(told["sql"]))
+    device.page(journey("a", 7), pulled("journeys", "b", 8, other))
+    device.store.connection.trace_v2(0, None)
+    assert not [sql for sql in said if "SAVEPOINT" in sql], (
+        "what this collection brings is known, so no page is undone"
+    )
 
 
 @pytest.mark.parametrize("rows", [3, 303])
