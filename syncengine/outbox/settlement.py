@@ -220,6 +220,8 @@ def _settle_void(store: "Store", void: Entry, answer: Result) -> None:
         resolve_void(store, void)
     else:
         next_state(State.VOID, Event.REJECTED if answer.was_rejected else Event.APPLIED)
+    # A migration that has left nothing of an entry has kept what travelled in it.
+    store.run("outbox", "delete_squashed", entry_id=void.entry_id)
     store.run("outbox", "delete", entry_id=void.entry_id)
 
 

@@ -467,10 +467,18 @@ WHERE owner = :owner
   AND kind <> 'void';
 
 -- name: drop_voids
--- In a new epoch there is no number to keep.
+-- In a new epoch there is no number to keep, and nothing of what travelled in it.
 UPDATE _sync_last_entry
 SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
 WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
+DELETE FROM _sync_outbox
+WHERE squashed_into IN (
+  SELECT entry_id
+  FROM _sync_outbox
+  WHERE owner = :owner
+    AND sequence IS NOT NULL
+    AND kind = 'void'
+);
 DELETE FROM _sync_outbox
 WHERE owner = :owner
   AND sequence IS NOT NULL
