@@ -149,12 +149,13 @@ def captured_table(store: "Store", collection: str) -> CapturedTable | None:
         Column(str(name), types_in(str(declared), strict=strict))
         for name, declared in store.rows("capture", "columns", collection=collection)
     ]
-    if not {key, owner} <= {column.name for column in columns}:
+    by_name = {column.name: column for column in columns}
+    if not {key, owner} <= by_name.keys():
         return None
     return CapturedTable(
         name=collection,
         key=key,
-        owner=owner,
+        owner=by_name[owner],
         shape_version=shape_version,
         columns=tuple(column for column in columns if column.name != owner),
     )

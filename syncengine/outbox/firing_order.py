@@ -106,7 +106,7 @@ def _last_writers(edits: list[_Edit]) -> dict[str, _Edit]:
 
 def _live_row(store: "Store", table: CapturedTable, *, entry_id: int) -> dict[str, Any] | None:
     """As capture would queue it."""
-    key, owner = f"live.{quoted(table.key)}", f"live.{quoted(table.owner)}"
+    key, owner = f"live.{quoted(table.key)}", f"live.{quoted(table.owner.name)}"
     found = store.query(
         f"SELECT {row_json(table, 'live')} FROM _sync_outbox AS e JOIN {quoted(table.name)} AS live "
         f"ON {owner} = e.owner AND {key} = e.row_key AND CAST({key} AS TEXT) = e.row_key COLLATE BINARY "

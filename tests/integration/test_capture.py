@@ -22,6 +22,9 @@ from syncengine.outbox.row_body import LiveRows, RowUnreadable, sendable_json
 
 WALK = {"user_id": "ann", "id": "w1", "title": "To the sea", "meters": 0.1, "steps": 7, "picture": b"\x00\xff"}
 BODY = {"id": "w1", "title": "To the sea", "meters": 0.1, "steps": 7, "picture": {"$hex": "00FF"}}
+PLAIN_WALKS = WALKS.replace(", picture BLOB", "")
+"""Of columns that JSON has a type for."""
+PLAIN_WALK = {name: value for name, value in WALK.items() if name != "picture"}
 
 needs_cli = pytest.mark.skipif(shutil.which("sqlite3") is None, reason="needs the sqlite3 command line")
 
@@ -197,17 +200,26 @@ def test_a_live_row_is_read_for_a_put_that_only_names_it_as_capture_would_have_w
     assert orjson.loads(live) == orjson.loads(sendable_json(text))
 
 
+@pytest.fixture(params=[(WALKS, WALK), (PLAIN_WALKS, PLAIN_WALK)], ids=["with a blob", "plain"])
+def kept(make, request):
+    """A table, and a row of it."""
+    create, row = request.param
+    return make(create), row
+
+
 @pytest.mark.parametrize("meters", [math.inf, -math.inf])
-def test_a_number_that_is_not_finite_does_not_stop_the_edit_and_is_known_when_it_is_to_be_sent(world, meters):
-    world.insert(**{**WALK, "meters": meters})
+def test_a_number_that_is_not_finite_does_not_stop_the_edit_and_is_known_when_it_is_to_be_sent(kept, meters):
+    world, row = kept
+    world.insert(**{**row, "meters": meters})
     ((text,),) = world.raw("set_json")
     with pytest.raises(RowUnreadable) as caught:
         sendable_json(text)
     assert caught.value.code == "number_not_finite"
 
 
-def test_a_text_with_nul_does_not_stop_the_edit_and_is_known_when_it_is_to_be_sent(world):
-    world.insert(**{**WALK, "title": "a\0b"})
+def test_a_text_with_nul_does_not_stop_the_edit_and_is_known_when_it_is_to_be_sent(kept):
+    world, row = kept
+    world.insert(**{**row, "title": "a\0b"})
     ((text,),) = world.raw("set_json")
     assert json.loads(text)["title"] == "a\0b"
     with pytest.raises(RowUnreadable) as caught:
@@ -216,7 +228,8 @@ def test_a_text_with_nul_does_not_stop_the_edit_and_is_known_when_it_is_to_be_se
 
 
 @pytest.mark.parametrize("hurt", ["61ff62", "eda080"], ids=["no UTF-8", "half a surrogate pair"])
-def test_a_text_that_is_no_utf8_does_not_stop_the_edit_and_keeps_its_bytes(world, hurt):
+def test_a_text_that_is_no_utf8_does_not_stop_the_edit_and_keeps_its_bytes(kept, hurt):
+    world, _ = kept
     world.write(f"INSERT INTO walks (user_id, id, title) VALUES ('ann', 'w1', CAST(x'{hurt}' AS TEXT))")
     ((kind, body),) = world.raw("kind, CAST(set_json AS BLOB)")
     assert kind == "put"
@@ -227,15 +240,17 @@ ODD = ['it\'s "so" \\ \t\n\x01\x7f', "\N{SNOWMAN} 🏃🏽 \u2028 é", "", '{"$h
 
 
 @pytest.mark.parametrize("title", ODD)
-def test_any_text_comes_back_as_it_was(world, title):
-    world.insert(**{**WALK, "title": title, "id": "k" + title.strip("\x01\x7f\t\n")})
+def test_any_text_comes_back_as_it_was(kept, title):
+    world, row = kept
+    world.insert(**{**row, "title": title, "id": "k" + title.strip("\x01\x7f\t\n")})
     ((_, _, key, body, _),) = world.entries()
     assert (body["title"], body["id"]) == (title, key)
 
 
 @pytest.mark.parametrize("steps", [0, -1, 2**53 + 1, 2**63 - 1, -(2**63)])
-def test_any_integer_comes_back_as_it_was(world, steps):
-    world.insert(**{**WALK, "steps": steps})
+def test_any_integer_comes_back_as_it_was(kept, steps):
+    world, row = kept
+    world.insert(**{**row, "steps": steps})
     assert world.entries()[0][3]["steps"] == steps
 
 
@@ -257,7 +272,14 @@ MADE_BY_JSON_FUNCTIONS = {
 
 
 @pytest.mark.parametrize("by", ["app", "module", "cli"])
-@pytest.mark.parametrize("columns", ["(user_id TEXT, id TEXT, a TEXT, b ANY) STRICT", "(user_id, id, a TEXT, b)"])
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "(user_id TEXT, id TEXT, a TEXT, b TEXT) STRICT",
+        "(user_id TEXT, id TEXT, a TEXT, b ANY) STRICT",
+        "(user_id, id, a TEXT, b)",
+    ],
+)
 def test_a_text_that_a_json_function_made_is_queued_as_the_text_that_the_row_holds(make, columns, by):
     if by == "cli" and shutil.which("sqlite3") is None:
         pytest.skip("needs the sqlite3 command line")
@@ -276,6 +298,14 @@ def test_a_text_that_a_json_function_made_is_queued_as_the_text_that_the_row_hol
     assert [(new, old) for _, _, _, new, old in world.entries()] == [
         ({"a": new, "b": new}, {"a": old, "b": old}) for new, old in zip(wrapped, texts, strict=True)
     ]
+
+
+@pytest.mark.parametrize("made", MADE_BY_JSON_FUNCTIONS)
+@pytest.mark.parametrize("kind", ["TEXT", "ANY"])
+def test_a_row_of_its_own_that_a_json_function_made_is_queued_as_the_text_that_it_holds(make, kind, made):
+    world = make(f"CREATE TABLE walks (user_id TEXT, id TEXT, a {kind}) STRICT")
+    world.write(f"INSERT INTO walks VALUES ('ann', 'k', {made})")
+    assert [new["a"] for _, _, _, new, _ in world.entries()] == [MADE_BY_JSON_FUNCTIONS[made]]
 
 
 def test_the_type_of_a_value_counts_where_a_column_takes_any(make):
@@ -360,6 +390,24 @@ def test_a_table_may_have_as_many_columns_as_sqlite_takes(make, count):
     put, patch, delete = world.entries()
     assert len(put[3]) == len(delete[4]) == count + 1
     assert patch[3] == {"c0": "y", f"c{count - 1}": "z"} if count > 1 else {"c0": "z"}
+
+
+@needs_cli
+@pytest.mark.parametrize("count", [1, 62, 63, 200])
+def test_a_plain_table_may_have_as_many_columns_as_sqlite_takes(make, count):
+    columns = ", ".join(f"c{number} {('TEXT', 'REAL', 'INTEGER')[number % 3]}" for number in range(count))
+    world = make(f"CREATE TABLE walks (user_id TEXT, id TEXT PRIMARY KEY, {columns}) STRICT")
+    nulls = dict.fromkeys(f"c{number}" for number in range(1, count))
+    for key, write in (("k", world.write), ("l", world.cli)):
+        write(f"INSERT INTO walks (user_id, id, c0) VALUES ('ann', '{key}', 'x')")
+        assert world.entries()[-1] == ("put", "ann", key, {"id": key, "c0": "x", **nulls}, None)
+
+
+@pytest.mark.parametrize("kind", ["", "BLOB"])
+def test_a_key_that_is_a_blob_does_not_stop_the_edit(make, kind):
+    world = make(f"CREATE TABLE walks (user_id TEXT, id {kind} PRIMARY KEY)")
+    world.write("INSERT INTO walks VALUES ('ann', x'6b')")
+    assert world.kinds() == [("put", "k")]
 
 
 def test_a_table_of_keys_alone_is_captured(make):
