@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -139,6 +140,13 @@ class Command:
         self.folder = folder
         self.store = folder / "app.db"
         (folder / "notes_app.py").write_text(APP)
+
+    def again(self, folder: Path) -> "Command":
+        """The same app with the same rows in another folder; its store is another device's."""
+        command = Command(folder)
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        command.execute_many("UPDATE _sync_state SET value = ? WHERE name = 'device_id'", [(os.urandom(16).hex(),)])
+        return command
 
     def __call__(self, *words: str, **variables: str) -> Ran:
         """Run to the end, about `store`."""

@@ -37,18 +37,30 @@ def command(tmp_path: Path) -> Command:
     return Command(tmp_path)
 
 
-@pytest.fixture
-def at_two(command: Command) -> Command:
+@pytest.fixture(scope="module")
+def made_at_two(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    command = Command(tmp_path_factory.mktemp("at-two"))
     assert command.migrate("TWO").status == 0
     return command
 
 
 @pytest.fixture
-def with_quarantine(at_two: Command) -> Command:
+def at_two(made_at_two: Command, tmp_path: Path) -> Command:
+    return made_at_two.again(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def made_with_quarantine(made_at_two: Command, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    command = made_at_two.again(tmp_path_factory.mktemp("with-quarantine"))
+    command.write_notes("5", "many", "3")
+    assert command.migrate("THREE").status == 4
+    return command
+
+
+@pytest.fixture
+def with_quarantine(made_with_quarantine: Command, tmp_path: Path) -> Command:
     """Two good notes wait for the cloud, one lies in quarantine."""
-    at_two.write_notes("5", "many", "3")
-    assert at_two.migrate("THREE").status == 4
-    return at_two
+    return made_with_quarantine.again(tmp_path)
 
 
 def _digest(path: Path) -> str:

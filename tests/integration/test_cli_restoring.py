@@ -8,14 +8,19 @@ import pytest
 from tests.integration.cli_process import SECRET, Command
 
 
-@pytest.fixture
-def command(tmp_path):
-    """A store of version 3 that was migrated from one with two notes."""
-    command = Command(tmp_path)
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory):
+    command = Command(tmp_path_factory.mktemp("migrated"))
     command.migrate("TWO")
     command.write_notes("5", "4")
     assert command.migrate("THREE").status == 0
     return command
+
+
+@pytest.fixture
+def command(migrated, tmp_path):
+    """A store of version 3 that was migrated from one with two notes."""
+    return migrated.again(tmp_path)
 
 
 def points(command, *words):

@@ -23,18 +23,30 @@ def command(tmp_path: Path) -> Command:
     return Command(tmp_path)
 
 
-@pytest.fixture
-def at_two(command: Command) -> Command:
+@pytest.fixture(scope="module")
+def made_at_two(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    command = Command(tmp_path_factory.mktemp("at-two"))
     assert command.migrate("TWO").status == 0
     return command
 
 
 @pytest.fixture
-def queued(at_two: Command) -> Command:
+def at_two(made_at_two: Command, tmp_path: Path) -> Command:
+    return made_at_two.again(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def made_queued(made_at_two: Command, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    command = made_at_two.again(tmp_path_factory.mktemp("queued"))
+    command.write_notes("5", "3")
+    assert command.migrate("THREE").status == 0
+    return command
+
+
+@pytest.fixture
+def queued(made_queued: Command, tmp_path: Path) -> Command:
     """Two notes wait for the cloud."""
-    at_two.write_notes("5", "3")
-    assert at_two.migrate("THREE").status == 0
-    return at_two
+    return made_queued.again(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +286,8 @@ def _address(server: ServerProcess) -> tuple[str, str]:
 def test_sync_sends_the_queue_and_says_0(queued: Command, server: ServerProcess) -> None:
     token = server.sign_in("ann")
     ran = queued(*SYNC, *_address(server), SYNCENGINE_TOKEN=token)
-    assert (ran.status, ran.err) == (0, "")
+    # Progress is shown from the first second on, which a busy machine may need.
+    assert (ran.status, ran.err.removeprefix("2 sent, 1 to go\n")) == (0, "")
     assert ran.out.endswith(" 0 left (drained).\n")
     assert queued("outbox").out == "Nothing waits.\n"
     assert queued("status", "--app", "notes_app:THREE", "--user", "ann", "--json").json["synced"] is True
