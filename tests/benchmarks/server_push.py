@@ -265,7 +265,7 @@ def compared(client: httpx.Client, ours: Side, theirs: Side, *, entries: int, ro
     told(f"pushes of {batch:,} patches", patches, rows=entries)
 
 
-def report(*, entries: int = 20_000, rounds: int = 5, many: int = 300_000) -> None:
+def report(*, entries: int = 20_000, rounds: int = 5, many: int = 1_000_000) -> None:
     """Puts, patches, pages and memory, printed."""
     for batch in (500, 5_000):
         with both() as (client, ours, theirs):
@@ -293,8 +293,9 @@ if __name__ == "__main__":
     parser.add_argument("--by-hand", metavar="FOLDER")
     parser.add_argument("--entries", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--many", type=int, default=1_000_000)
     asked = parser.parse_args()
     if asked.by_hand:
         serve_by_hand(asked.by_hand)
     else:
-        report(entries=asked.entries, rounds=asked.rounds)
+        report(entries=asked.entries, rounds=asked.rounds, many=asked.many)

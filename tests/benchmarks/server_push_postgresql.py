@@ -114,7 +114,7 @@ def both() -> Iterator[tuple[httpx.Client, Side, Side, PostgresqlCluster]]:
         yield running.enter_context(httpx.Client()), ours, theirs, cluster
 
 
-def report(*, entries: int = 20_000, rounds: int = 5, many: int = 300_000) -> None:
+def report(*, entries: int = 20_000, rounds: int = 5, many: int = 1_000_000) -> None:
     """Puts, patches, pages and memory, printed."""
     for batch in (500, 5_000):
         with both() as (client, ours, theirs, cluster):
@@ -128,7 +128,7 @@ if __name__ == "__main__":
     parser.add_argument("--by-hand", metavar="DATABASE")
     parser.add_argument("--entries", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--many", type=int, default=300_000)
+    parser.add_argument("--many", type=int, default=1_000_000)
     asked = parser.parse_args()
     if asked.by_hand:
         serve_by_hand(asked.by_hand)
