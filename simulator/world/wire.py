@@ -34,6 +34,9 @@ class Wire:
     def __init__(self, cloud: "WorldCloud") -> None:
         self._cloud = cloud
         self._runner = asyncio.Runner()
+        self._asked: asyncio.Queue[tuple[httpx.Request, asyncio.Future[httpx.Response]]] = asyncio.Queue()
+        # One task for all requests: the thread that the handlers run in belongs to it, and is started once.
+        self._serving = self._runner.get_loop().create_task(self._serve())
         self._backends: dict[tuple[str, Clock], HttpBackend] = {}
         self._fate = self._user = ""
         self._app = self._handlers()
@@ -48,6 +51,14 @@ class Wire:
         for backend in self._backends.values():
             backend.close()
         self._runner.close()
+
+    async def _serve(self) -> None:
+        while True:
+            request, answer = await self._asked.get()
+            try:
+                answer.set_result(await _Exchange(request).through(self._app))
+            except Exception as error:  # noqa: BLE001 - raised where it was asked
+                answer.set_exception(error)
 
     def backend(self, user: str, *, settings: Settings, clock: Clock, fate: str = "") -> HttpBackend:
         """The adapter of one user on one machine, for one call. `fate`: who answers it in the cloud's place; empty:
@@ -70,7 +81,9 @@ class Wire:
         """One request to the handlers, whole, and its answer."""
         if self._app_of is not self._cloud.cloud or self._requests is not self._cloud.requests:
             self._app, self._app_of = self._handlers(), self._cloud.cloud
-        answer = self._runner.run(_Exchange(request).through(self._app))
+        answering = self._runner.get_loop().create_future()
+        self._asked.put_nowait((request, answering))
+        answer: httpx.Response = self._runner.get_loop().run_until_complete(answering)
         try:
             self._cloud.power()
         except BackendUnreachable as lost:
