@@ -22,6 +22,8 @@ class Kind(StrEnum):
 
 CONFLICT = "conflict"
 """The error of an entry that the cloud did not apply, as it had asked, because its row has changed there."""
+GONE = "gone"
+"""The cloud's code for a patch of a row that is not there."""
 ENTRY_BYTES_AROUND = 256
 """Room that one entry takes beside its body: names, numbers, JSON punctuation."""
 

@@ -1,6 +1,7 @@
 """Conflicts that the cloud's answer tells of: an entry took the place of values that this device had never seen."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,7 @@ import orjson
 
 from syncengine.clock import iso
 from syncengine.outbox.entry import Entry, Kind, Result
-from syncengine.outbox.row_body import sendable_json
+from syncengine.outbox.row_body import LiveRows, RowUnreadable, sendable_json
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -42,9 +43,30 @@ def record_overwritten(store: "Store", sent: Entry, answer: Result) -> None:
                 field=name,
                 local_json=orjson.dumps(mine).decode(),
                 server_json=orjson.dumps(theirs).decode(),
+                winner="local",
                 version=answer.version,
                 now=iso(store.clock.now_ms()),
             )
+
+
+def record_fallen_away(store: "Store", sent: Entry) -> None:
+    """Write down a row here that another device has deleted, where nobody's edit keeps it. Inside a transaction."""
+    row = None
+    with suppress(RowUnreadable):
+        row = LiveRows(store).body_json(sent.collection, owner=sent.owner, row_key=sent.row_key)
+    store.run(
+        "outbox",
+        "record_overwritten",
+        owner=sent.owner,
+        collection=sent.collection,
+        row_key=sent.row_key,
+        field=WHOLE_ROW,
+        local_json=row or sent.set_json or "null",
+        server_json="null",
+        winner="server",
+        version=sent.base_version,
+        now=iso(store.clock.now_ms()),
+    )
 
 
 def _changes(sent: Entry, overwrote: Fields) -> Iterator[_Change]:

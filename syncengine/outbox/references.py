@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -74,6 +74,12 @@ def _targets(store: "Store", parent: str, named: list[str | None]) -> tuple[str,
     return primary if len(primary) == len(named) else None
 
 
+def column_default(store: "Store", table: str, column: str) -> Any:
+    """What the column of a row holds that does not name it."""
+    expression = store.value("outbox", "column_default", collection=table, column=column)
+    return None if expression is None else store.query(f"SELECT {expression}")[0][0]
+
+
 def by_parent(found: Iterable[Reference]) -> Mapping[str, tuple[Reference, ...]]:
     """The foreign keys that lead to each table."""
     onto: defaultdict[str, list[Reference]] = defaultdict(list)
@@ -90,4 +96,4 @@ def by_child(found: Iterable[Reference]) -> Mapping[str, tuple[Reference, ...]]:
     return {child: tuple(each) for child, each in of.items()}
 
 
-__all__ = ["Action", "Reference", "by_child", "by_parent", "references"]
+__all__ = ["Action", "Reference", "by_child", "by_parent", "column_default", "references"]

@@ -1,17 +1,19 @@
 """What the cloud's answers do to the outbox, in one durable transaction."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from syncengine.clock import iso
 from syncengine.local.version_table import read_installed, write_cloud_version
 from syncengine.outbox.barrier_page import Barrier, Page
+from syncengine.outbox.consequences import Consequences, fields_of
 from syncengine.outbox.delivery import Event, State, next_state
-from syncengine.outbox.entry import CONFLICT, AllApplied, Batch, Entry, Kind, Result, Results, Settled, entry_of
+from syncengine.outbox.entry import CONFLICT, GONE, AllApplied, Batch, Entry, Kind, Result, Results, Settled, entry_of
 from syncengine.outbox.filing import file_entries
 from syncengine.outbox.numbered_rows import ids_of, kinds_of, shapes_of
-from syncengine.outbox.overwritten import record_overwritten
+from syncengine.outbox.overwritten import record_fallen_away, record_overwritten
 from syncengine.outbox.set_aside import resolve_void, set_aside
 from syncengine.vocabulary import SchemaVersion, user_scope
 
@@ -41,6 +43,7 @@ def confirm(
         if not (isinstance(results, AllApplied) and settling.settle_all(results)):
             answers = {result.sequence: result for result in results}
             settling.look_up()
+            settling.part(answers)
             for sent in batch.entries:
                 settling.settle(sent, answers.get(sent.sequence or 0))
         settling.write()
@@ -59,6 +62,8 @@ class _Settling:
         self._batch = batch
         self._server_epoch = server_epoch
         self._present: dict[int, tuple[int, str]] = {}
+        self._fallen: set[int] = set()
+        self._parted: set[int] = set()
         self._leaving: list[int] = []
         self._sequences: list[int] = []
         self._versions: list[tuple[object, ...]] = []
@@ -94,6 +99,23 @@ class _Settling:
         """Which entries of the batch are still here."""
         self._present = _present(self._store, self._batch)
 
+    def part(self, answers: Mapping[int, Result]) -> None:
+        """Groups that were rejected for what the database itself did to a row that is gone: the rest goes again."""
+        gone = [
+            sent
+            for sent in self._batch.entries
+            if (answer := answers.get(sent.sequence or 0)) is not None and answer.was_rejected and answer.code == GONE
+        ]
+        if not gone:
+            return
+        consequences = Consequences(self._store)
+        for sent in gone:
+            deleted = consequences.deleted_in_batch(sent, self._batch.entries)
+            set_, before = fields_of(sent.set_json), fields_of(sent.before_json)
+            if consequences.is_one(sent.collection, set_=set_, before=before, deleted=deleted):
+                self._fallen.add(sent.sequence or 0)
+                self._parted.add(sent.group_id)
+
     def settle(self, sent: Entry, answer: Result | None) -> None:
         present = self._present.get(sent.sequence or 0)
         if answer is None:
@@ -102,7 +124,9 @@ class _Settling:
             self._reused += 1
         elif present is not None:
             entry_id, kind = present
-            if kind in _PLAIN and kind == sent.kind and answer.took_effect:
+            if sent.group_id in self._parted and kind != Kind.VOID:
+                self._part_from(entry_id, sent)
+            elif kind in _PLAIN and kind == sent.kind and answer.took_effect:
                 self._leaves(sent, answer)
                 if answer.overwrote:
                     record_overwritten(self._store, sent, answer)
@@ -145,6 +169,17 @@ class _Settling:
                     entry.kind is Kind.DELETE,
                 )
             )
+
+    def _part_from(self, entry_id: int, sent: Entry) -> None:
+        entry = entry_of(self._store.rows("outbox", "entry", entry_id=entry_id)[0])
+        _set_back(self._store, entry)
+        if sent.sequence in self._fallen:
+            self._conflicts += 1
+            next_state(State.WAITING, Event.NOTHING_LEFT)
+            record_fallen_away(self._store, sent)
+            now = iso(self._store.clock.now_ms())
+            self._store.run("receipts", "note_end", entry_id=entry_id, ended="merged_away", now=now)
+            self._store.run("pull", "drop_entry", entry_id=entry_id)
 
     def _settle_one(self, entry_id: int, answer: Result) -> None:
         entry = entry_of(self._store.rows("outbox", "entry", entry_id=entry_id)[0])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from syncengine.local.identifiers import quoted
-from syncengine.outbox.references import Action, Reference, by_child, by_parent, references
+from syncengine.outbox.references import Action, Reference, by_child, by_parent, column_default, references
 from syncengine.sync.live_table import Fields, LiveTable
 from syncengine.sync.pending import Key
 
@@ -106,7 +106,7 @@ class Kin:
             if reference.on_delete.refuses or columns & {table.key, table.owner_column}:
                 return Fate()
             is_null = reference.on_delete is Action.SET_NULL
-            changes |= {name: None if is_null else self._default(table, name) for name in columns}
+            changes |= {name: None if is_null else column_default(self._store, table.name, name) for name in columns}
         return Fate(changes=changes)
 
     def _is_broken(self, reference: Reference, body: Fields, orphans: frozenset[Key]) -> bool:
@@ -125,10 +125,6 @@ class Kin:
         """Whether the cloud has deleted a row; None: it has never had it, as far as is known here."""
         known = self._store.rows("pull", "known_rows", owner=owner, keys=json.dumps([row]))
         return bool(known[0][-1]) if known else None
-
-    def _default(self, table: LiveTable, column: str) -> Any:
-        expression = self._store.value("pull", "column_default", collection=table.name, column=column)
-        return None if expression is None else self._store.query(f"SELECT {expression}")[0][0]
 
 
 def _children_of(parent: LiveTable, child: LiveTable, reference: Reference) -> str:

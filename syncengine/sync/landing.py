@@ -13,10 +13,10 @@ from syncengine.outbox.filing import file_entries
 from syncengine.sync.beside import HandedBack, Lifted
 from syncengine.sync.calls import PulledRow
 from syncengine.sync.live_table import LiveTable, Unforeseen, is_clash
-from syncengine.sync.merge import Edit, Fields, Merged
+from syncengine.sync.merge import WHOLE_ROW, Conflict, Edit, Fields, Merged
 from syncengine.sync.page_record import PageRecord
 from syncengine.sync.parking import Reason
-from syncengine.sync.pending import Key, decide, policy_of, take_back_refused, write_edits
+from syncengine.sync.pending import Key, decide, fallen_away, policy_of, take_back_refused, write_edits
 from syncengine.sync.resync import tell_again
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class Landings:
         table, body, edits = landing.table, landing.body, landing.edits
         if body is None and landing.lifted is None:
             refused = take_back_refused(self._store, self._owner, (table.name, landing.key))
-            edits = [*refused, *edits]
+            edits = self._without_consequences(landing, [*refused, *edits])
         if edits:
             outcome = self._merge(landing, edits)
             body = outcome.row
@@ -217,6 +217,17 @@ class Landings:
         self._put(table, landing.key, body)
         if landing.lifted is not None:
             self._hand_back(landing, landing.lifted)
+
+    def _without_consequences(self, landing: Landing, edits: list[Edit]) -> list[Edit]:
+        """Of a deleted row: what the database itself did to it here does not keep it, nor anything else."""
+        fallen = fallen_away(self._store, landing.table.name, edits)
+        if fallen:
+            local = landing.table.read(self._owner, landing.key)
+            lost = [Conflict(field=WHOLE_ROW, local=local, server=None, winner="server")]
+            row = (landing.table.name, landing.key)
+            self._record.conflicts(lost, row, policy=landing.table.merge_policy, version=landing.item.version)
+            write_edits(self._store, Merged(row=None, dropped=fallen, beaten=frozenset(fallen)))
+        return [edit for edit in edits if edit.entry_id not in fallen]
 
     def _put(self, table: LiveTable, key: str, body: Fields | None) -> None:
         if body is None:

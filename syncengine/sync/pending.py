@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from syncengine.clock import iso
 from syncengine.logs import log_event
+from syncengine.outbox.consequences import Consequences
 from syncengine.outbox.filing import file_entries
 from syncengine.outbox.row_body import RowUnreadable, sendable_json
 from syncengine.outbox.set_aside import release
@@ -65,6 +66,24 @@ def take_back_refused(store: "Store", owner: str, row: Key) -> list[Edit]:
         Edit(entry_id=entry_id, kind="patch", set=body_of(set_json), before=body_of(before_json))
         for _, entry_id, set_json, before_json in found
     ]
+
+
+def fallen_away(store: "Store", collection: str, edits: Iterable[Edit]) -> tuple[int, ...]:
+    """Those that no person made: the row lost its parent, which was deleted here, as its foreign key says."""
+    free = [edit for edit in edits if edit.kind == "patch" and not edit.frozen and edit.set and edit.before]
+    if not free:
+        return ()
+    consequences = Consequences(store)
+    return tuple(
+        edit.entry_id
+        for edit in free
+        if consequences.is_one(
+            collection,
+            set_=dict(edit.set or {}),
+            before=dict(edit.before or {}),
+            deleted=consequences.deleted_beside(edit.entry_id),
+        )
+    )
 
 
 def body_of(text: str | None) -> Fields | None:
@@ -156,6 +175,7 @@ __all__ = [
     "Key",
     "body_of",
     "decide",
+    "fallen_away",
     "pending_edits",
     "policy_of",
     "record_conflicts",

@@ -608,14 +608,31 @@ SELECT entry_id
 FROM _sync_newest_entry;
 
 -- name: record_overwritten
--- An entry took the place of what another device had written and this one had not seen.
+-- An entry took the place of what another device had written and this one had not seen; or fell away for it.
 INSERT INTO _sync_conflict (
   owner, collection, row_key, field, local_json, server_json, winner, policy, version, created_at
 )
 VALUES (
-  :owner, :collection, :row_key, :field, :local_json, :server_json, 'local',
+  :owner, :collection, :row_key, :field, :local_json, :server_json, :winner,
   coalesce((SELECT merge_policy FROM _sync_collection WHERE name = :collection), 'merge'), :version, :now
 );
+
+-- name: deletions_of_group
+-- What was deleted in the group of an entry. Its members stand near it, however long the queue is.
+SELECT d.collection, d.row_key, d.before_json
+FROM _sync_outbox AS e
+CROSS JOIN _sync_outbox AS d
+WHERE e.entry_id = :entry_id
+  AND d.entry_id BETWEEN e.entry_id - :entries_max AND e.entry_id + :entries_max
+  AND d.group_id = e.group_id
+  AND d.owner = e.owner
+  AND d.kind = 'delete';
+
+-- name: column_default
+-- What a column holds where an insert does not name it, as an expression.
+SELECT dflt_value
+FROM pragma_table_info(:collection)
+WHERE name = :column COLLATE NOCASE;
 
 -- name: tables
 -- The tables of the store.

@@ -60,12 +60,6 @@ SELECT EXISTS (
     AND name NOT GLOB '_sync_*'
 );
 
--- name: column_default
--- What a column holds where an insert does not name it, as an expression.
-SELECT dflt_value
-FROM pragma_table_info(:collection)
-WHERE name = :column COLLATE NOCASE;
-
 -- name: remember_row
 -- The version that the cloud has of a row.
 INSERT INTO _sync_row (collection, owner, row_key, version, shape_version, server_epoch, deleted, resync, extra)
