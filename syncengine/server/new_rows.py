@@ -11,6 +11,9 @@ from syncengine.server.judge import ROW_BYTES_MAX
 from syncengine.server.push_reading import Entry, RowEntry
 from syncengine.server.receipts import Receipt, Receipts
 
+_ROW_LETTERS_MAX = ROW_BYTES_MAX // 4
+"""UTF-8 needs no more than four bytes for a letter."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRows:
@@ -30,7 +33,7 @@ class NewRows:
 def new_rows(entries: Sequence[Entry], *, head: int, writer: str, bytes_max: int) -> NewRows | None:
     """What the rules make of the entries where none of their rows, nor a tombstone of one, is there or comes twice.
 
-    None for any other push, for rows of more than `bytes_max` together, and where one is to be rejected.
+    None for any other push, for rows of more than `bytes_max` letters together, and where one may be too large.
     """
     if set(map(type, entries)) != {RowEntry}:
         return None
@@ -38,10 +41,11 @@ def new_rows(entries: Sequence[Entry], *, head: int, writer: str, bytes_max: int
     are_first_puts = kinds.count(EntryKind.PUT) == bases.count(None) == len(entries)
     if not are_first_puts:
         return None
-    raw = [*map(orjson.dumps, bodies)]
-    if max(map(len, raw)) > ROW_BYTES_MAX or sum(map(len, raw)) > bytes_max:
+    # One after the other: what orjson writes to is larger than what it has written, and stays so.
+    texts = [orjson.dumps(body).decode() for body in bodies]
+    sizes = [*map(len, texts)]
+    if max(sizes) > _ROW_LETTERS_MAX or sum(sizes) > bytes_max:
         return None
-    texts = [*map(bytes.decode, raw)]
     versions = range(head + 1, head + 1 + len(entries))
     return NewRows(
         writer=writer,
@@ -51,7 +55,7 @@ def new_rows(entries: Sequence[Entry], *, head: int, writer: str, bytes_max: int
         group_versions=_group_versions(groups, versions),
         shape_versions=shapes,
         bodies=texts,
-        sizes=[*map(len, texts)],
+        sizes=sizes,
     )
 
 
