@@ -164,6 +164,8 @@ class _Running:
                 return
             # Cleared before the second look: an event after this line begins a new burst.
             self.changed.clear()
+            if self._stopping.is_set():  # its signal may be what was cleared
+                return
             self._on_change()
 
     def stop(self) -> None:

@@ -12,7 +12,9 @@ from pathlib import Path
 import apsw
 import pytest
 
+from syncengine.clock import SystemClock
 from syncengine.local.watch import FileFlagWatcher, StoreWatcher
+from tests.conformance.waiting import until
 
 NOTICED_WITHIN_S = 10
 QUIET_FOR_S = 0.3
@@ -163,6 +165,29 @@ def test_stop_leaves_no_thread_behind(store):
     assert set(threading.enumerate()) > before
     watcher.stop()
     assert set(threading.enumerate()) == before
+
+
+class StoppedWhenItHasSettled(SystemClock):
+    """Stops the watcher in the moment after the time to settle was over."""
+
+    watcher: StoreWatcher
+
+    def wait(self, event: threading.Event, wait_ms: int) -> bool:
+        stopped = super().wait(event, wait_ms)
+        self.watcher.stop()
+        return stopped
+
+
+def test_a_stop_at_the_end_of_the_time_to_settle_ends_the_thread_without_another_call(store):
+    before = set(threading.enumerate())
+    calls: list[int] = []
+    clock = StoppedWhenItHasSettled()
+    clock.watcher = StoreWatcher(store.filename, on_commit=lambda: calls.append(1), clock=clock)
+    clock.watcher.start()
+    in_another_process(store.filename, "insert into t values (1)")
+    until(lambda: calls)
+    until(lambda: set(threading.enumerate()) == before, seconds_max=NOTICED_WITHIN_S)
+    assert calls == [1]
 
 
 def test_the_callback_may_stop_its_own_watcher(store):
