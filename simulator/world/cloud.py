@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
@@ -65,6 +65,8 @@ class Effect:
     key: str
     shape: str
     words: frozenset[str]
+    values: dict[str, Any]
+    """By column, all that it wrote."""
 
 
 class _Witnessed(Cloud):
@@ -235,6 +237,7 @@ class WorldCloud:
                 key=entry.key,
                 shape=entry.shape_version,
                 words=words,
+                values=entry.set or {},
             )
         )
 

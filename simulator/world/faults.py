@@ -18,6 +18,9 @@ FLAP_MS = (1_000, 30_000)
 TOGGLES = 10
 DISK_FAILURES = ("full", "io", "read_only")
 DISK_FAILS_MS = (2_000, 90_000)
+_COPIED_UNSENT = (
+    "SELECT set_json FROM _sync_outbox UNION ALL SELECT body FROM _sync_quarantine WHERE resolution IS NULL"
+)
 
 
 class Faults:
@@ -151,7 +154,8 @@ class Faults:
     def _clone(self, device: "Device") -> None:
         self._ground.saw("cloned", phase=device.phase)
         self._ground.note(device.name, "cloned")
-        for (text,) in device.store.query("SELECT set_json FROM _sync_outbox"):
+        # What lies in quarantine may be sent again at both desks.
+        for (text,) in device.store.query(_COPIED_UNSENT):
             self._world.ledger.copied |= words_in(text)
         device.switch_off()
         self._world.add_clone(device)

@@ -390,7 +390,7 @@ class World:
         checks.check_order(self.ledger, self.cloud)
         checks.check_groups(self.ledger, self.cloud, marks=self.app.marks)
         checks.check_nothing_lost(self.ledger, self.cloud, self.devices)
-        check_last_words(self.ledger, self.cloud, without=self.app.gone)
+        check_last_words(self.ledger, self.cloud, app=self.app)
         check_deleted_by_somebody(self.ledger, self.cloud, self.devices)
         checks.check_users_apart(self.cloud, self.devices)
         checks.check_answers(self.cloud)

@@ -41,7 +41,7 @@ class Ledger:
     by_line: dict[Line, list[Edit]] = field(default_factory=lambda: defaultdict(list))
     by_word: dict[str, Edit] = field(default_factory=dict)
     copied: set[str] = field(default_factory=set)
-    """Words that waited in a store when it was copied: either copy may send them."""
+    """Words that waited in a store, or lay in its quarantine, when it was copied: either copy may send them."""
 
     sent_again: set[str] = field(default_factory=set)
     """Words that a person took out of quarantine: a new edit at that moment."""
