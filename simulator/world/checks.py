@@ -63,19 +63,29 @@ def _has_no_room(lost: str, edit: Edit, devices: Iterable[Device]) -> bool:
 
 
 def check_once(ledger: Ledger, cloud: WorldCloud, *, again: Counter[tuple[str, str]]) -> None:
-    """P3: no value took effect twice in one life of the cloud's database, but where an app's upload says it again.
+    """P3: no value took effect twice in one life of the cloud's database, but where an app's upload says it again: as
+    a part of a whole row, and from each device as often as that has uploaded.
 
     `again`: how often, by collection and key, a row may be put once more after it was deleted.
     """
-    times: Counter[tuple[int, str]] = Counter()
+    times: Counter[str] = Counter()
+    puts: Counter[tuple[str, str]] = Counter()
     for effect in cloud.effects:
-        times.update((effect.life, found) for found in effect.words)
-    for (life, found), count in sorted(times.items()):
-        edit = ledger.by_word.get(found)
-        if edit is None:
-            raise PromiseBroken(f"P3: {found} took effect, and nobody wrote it")
-        times_max = 1 + ledger.uploads[edit.user, edit.collection] + again[edit.collection, edit.key]
-        if count > times_max and life == 0 and found not in ledger.copied:
+        if strange := effect.words - ledger.by_word.keys():
+            raise PromiseBroken(f"P3: {min(strange)} took effect, and nobody wrote it")
+        if effect.life:
+            continue
+        times.update(effect.words)
+        if effect.kind == "put":
+            puts.update((found, effect.device) for found in effect.words)
+    for found, count in sorted(times.items()):
+        edit = ledger.by_word[found]
+        if found in ledger.copied or count == 1:
+            continue
+        uploads, more = ledger.uploads_of(edit), again[edit.collection, edit.key]
+        by_device = {device: said for (each, device), said in puts.items() if each == found}
+        said_again = max(by_device.values(), default=0) > 1 + max(uploads, default=0) + more
+        if count > 1 + sum(uploads) + more or count - sum(by_device.values()) > 1 or said_again:
             raise PromiseBroken(f"P3: {found} of {edit.key} took effect {count} times")
 
 
@@ -88,20 +98,29 @@ def check_answers(cloud: WorldCloud) -> None:
 
 
 def check_order(ledger: Ledger, cloud: WorldCloud) -> None:
-    """P4: the edits that one device made to one row took effect for the first time in the order in which they were
-    made."""
-    last: dict[tuple[int, str, str, str, str], int] = {}
+    """P4: the edits that one device made to one row took effect in the order in which they were made.
+
+    So it is with what is said again, too, such as by an upload; but not over a deletion: behind it a row may be put
+    again that others refer to.
+    """
+    last: dict[tuple[str, ...], int] = {}
+    since: dict[tuple[str, ...], int] = {}
+    """The same since the row was deleted."""
     seen: set[str] = set()
     for effect in cloud.effects:
-        for found in effect.words - seen:
+        if effect.life:
+            break  # a later life begins with what nobody can tell
+        if effect.kind == "delete":
+            place = (effect.user, effect.collection, effect.key)
+            since = {line: number for line, number in since.items() if line[:3] != place}
+        for found in effect.words - ledger.copied - ledger.sent_again:
             edit = ledger.by_word[found]
+            line = (edit.user, edit.collection, edit.key, edit.device, field_of(found))
+            newest = (since if found in seen else last).get(line, 0)
             seen.add(found)
-            if found in ledger.copied or found in ledger.sent_again or effect.life:
-                continue
-            line = (effect.life, edit.device, edit.user, edit.key, field_of(found))
-            if last.get(line, 0) > edit.number:
-                raise PromiseBroken(f"P4: {found} of {edit.key} took effect after edit {last[line]} of that row")
-            last[line] = edit.number
+            if newest > edit.number:
+                raise PromiseBroken(f"P4: {found} of {edit.key} took effect after edit {newest} of that row")
+            last[line], since[line] = max(edit.number, last.get(line, 0)), edit.number
 
 
 def check_groups(ledger: Ledger, cloud: WorldCloud, *, marks: str) -> None:

@@ -34,7 +34,7 @@ def install(device: "Device", chance: random.Random) -> None:
     device.drive.adopt()
     for migration, scope in queued:
         user = str(scope).partition(":")[2]
-        device.ledger.uploads.update((user, name) for name in device.app.uploads.get(str(migration), ()))
+        device.ledger.uploads.update((device.name, user, name) for name in device.app.uploads.get(str(migration), ()))
 
 
 def forget() -> None:

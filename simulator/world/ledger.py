@@ -52,8 +52,8 @@ class Ledger:
     left: set[str] = field(default_factory=set)
     """Users whose quarantine is gone on some device: wiped, signed out with what was not sent, or damaged."""
 
-    uploads: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """How often an app has queued all rows of a user's collection to send them."""
+    uploads: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """By device, user and collection: how often an app has queued all its rows to send them."""
 
     def note(self, edits: list[Edit]) -> None:
         """The edits of one local transaction."""
@@ -68,6 +68,11 @@ class Ledger:
         yield from (other for other in line if other.number > edit.number)
         if on and on != edit.device:
             yield from self.by_line[on, edit.user, edit.collection, edit.key]
+
+    def uploads_of(self, edit: Edit) -> list[int]:
+        """How often each device has said all rows again that are where this edit is."""
+        place = (edit.user, edit.collection)
+        return [times for (_, *uploaded), times in self.uploads.items() if tuple(uploaded) == place]
 
     def sure(self) -> Iterator[Edit]:
         """Edits whose commit returned."""

@@ -57,7 +57,7 @@ def migrate(device: "Device", ground: Ground) -> None:
     for result in report.results if report is not None else ():
         if result.state == "queued":
             names = device.app.uploads.get(result.migration_id, ())
-            device.ledger.uploads.update((device.user, name) for name in names)
+            device.ledger.uploads.update((device.name, device.user, name) for name in names)
         if not result.success and not device.is_hurt(result.failure):
             raise PromiseBroken(f"P6: {device.name} could not migrate: {result.migration_id}: {result.failure}")
 

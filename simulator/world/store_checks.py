@@ -140,17 +140,19 @@ def rows_there(device: "Device") -> RowsThere:
 def check_runs_read_all(device: "Device", before: RowsThere) -> None:
     """P8: what makes all rows of a collection anew has read as many as there were, and what waited for it."""
     since = (before.last_run,)
-    # A user whose rows are made in the same start, such as one who was wiped off before.
-    made = device.store.query(_MADE_FOR_USERS, since)[0][0]
-    for migration, rows in device.store.query(_READ_SINCE, since):
+    for run_id, migration, rows in device.store.query(_READ_SINCE, since):
         collection = device.app.rewritten_by(migration)
+        # A user whose rows were made in the same start before, such as one who was wiped off.
+        made = device.store.query(_MADE_FOR_USERS, (*since, run_id))[0][0]
         there = before.counts[collection]
         if collection and not there <= rows <= there + before.parked[collection] + made:
             raise PromiseBroken(f"P8: {migration} on {device.name} says {rows} of {there} rows")
 
 
-_READ_SINCE = "SELECT migration, rows_read FROM _sync_run WHERE run_id > ? AND state = 'completed'"
-_MADE_FOR_USERS = "SELECT coalesce(sum(rows_written), 0) FROM _sync_run WHERE run_id > ? AND scope <> 'store'"
+_READ_SINCE = "SELECT run_id, migration, rows_read FROM _sync_run WHERE run_id > ? AND state = 'completed'"
+_MADE_FOR_USERS = (
+    "SELECT coalesce(sum(rows_written), 0) FROM _sync_run WHERE run_id > ? AND run_id < ? AND scope <> 'store'"
+)
 
 
 def check_runs_add_up(device: "Device") -> None:
