@@ -20,6 +20,9 @@ class Settings:
     group_entries_max: int = 5_000
     """More changes of one engine.write() do not arrive at the cloud as one: `GroupTooLarge`, or `atomic=False`."""
 
+    group_bytes_max: int = 12_000_000
+    """The same for the bytes of their JSON: a request holds a group whole, and the cloud takes 16 MiB in one."""
+
     # Migrations.
     batch_rows: int = 100
     """Rows of one SAVEPOINT."""
@@ -163,6 +166,7 @@ _WORDS = {
 }
 _ONE_AT_LEAST = (
     "group_entries_max",
+    "group_bytes_max",
     "batch_rows",
     "sql_batch_rows",
     "batch_ms_target",

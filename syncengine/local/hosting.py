@@ -149,6 +149,8 @@ def _end_group(store: "Store", *, after: int, atomic: bool) -> int:
     entries, entries_max = int(newest) - after, store.settings.group_entries_max
     if entries <= entries_max:
         if entries:
+            if atomic and entries > 1:
+                _refuse_bytes(store, after=after)
             if group_id != after + 1:
                 store.run("outbox", "part_from_older", after=after)
             store.run("outbox", "close_group")
@@ -163,6 +165,19 @@ def _end_group(store: "Store", *, after: int, atomic: bool) -> int:
     store.run("outbox", "cut_into_groups", after=after, entries_max=entries_max)
     store.run("outbox", "close_group")
     return entries
+
+
+def _refuse_bytes(store: "Store", *, after: int) -> None:
+    """Raises GroupTooLarge for what no request could hold."""
+    bytes_max = store.settings.group_bytes_max
+    size_bytes = int(store.value("outbox", "bytes_since", after=after))
+    if size_bytes > bytes_max:
+        raise GroupTooLarge(
+            f"A block of engine.write() made {size_bytes} bytes that have to arrive at the cloud together.",
+            why=f"one group holds at most {bytes_max} (Settings.group_bytes_max)",
+            fix="Write less in one block, or say engine.write(atomic=False): then it is sent in parts. "
+            "Nothing was kept.",
+        )
 
 
 class _Block:

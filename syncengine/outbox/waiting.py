@@ -19,6 +19,8 @@ Part = tuple[bool, list[Row]]
 """True: edits with bodies beyond doubt, each a group of its own, or all of one. False: the rows of one group."""
 
 WINDOW_IDS, PASSED_IDS_MAX = 5_000, 2_500
+UTF8_BYTES_MAX = 4
+"""Of one letter."""
 OWNER, KEY, BODY, GROUP = 1, 6, 7, 12
 EXTRA, IS_UNPULLED, MAY_BE_PLAIN = 21, 22, 23
 _ROW = itemgetter(5, 6)
@@ -41,7 +43,7 @@ def waiting_parts(
     A queue may be longer than memory should hold.
     """
     rest: list[Row] = []
-    group_entries_max = store.settings.group_entries_max
+    group_entries_max, group_bytes_max = store.settings.group_entries_max, store.settings.group_bytes_max
 
     def room() -> int:
         return page_entries(len(rest))
@@ -50,6 +52,8 @@ def waiting_parts(
         rows = rest + page
         if len(rows) > group_entries_max:
             rows = _in_groups_of_at_most(group_entries_max, rows, store=store)
+        if _letters(rows) > group_bytes_max // UTF8_BYTES_MAX:
+            rows = _in_groups_of_bytes(group_bytes_max, rows, store=store)
         cut = _begin_of_last_group(rows)
         rest = rows[cut:]
         yield from _parts(rows[:cut])
@@ -109,6 +113,25 @@ def _in_groups_of_at_most(entries_max: int, rows: list[Row], *, store: "Store") 
             store.run("outbox", "cut_group", first=first, owner=owner, group_id=group_id, entries_max=entries_max)
             group = [_of_group(row, first + (row[0] - first) // entries_max * entries_max) for row in group]
         cut += group
+    return cut
+
+
+def _letters(rows: list[Row]) -> int:
+    return sum(map(len, filter(None, map(itemgetter(BODY), rows))))
+
+
+def _in_groups_of_bytes(bytes_max: int, rows: list[Row], *, store: "Store") -> list[Row]:
+    """The same for few and large rows. What is read later of a group belongs to its last part."""
+    cut: list[Row] = []
+    for group_id, run in groupby(rows, key=itemgetter(GROUP)):
+        size_bytes, part = 0, group_id
+        for row in run:
+            row_bytes = len((row[BODY] or "").encode())
+            if size_bytes and size_bytes + row_bytes > bytes_max:
+                size_bytes, before, part = 0, part, row[0]
+                store.run("outbox", "part_group", first=part, owner=row[OWNER], group_id=before)
+            size_bytes += row_bytes
+            cut.append(row if part == group_id else _of_group(row, part))
     return cut
 
 

@@ -104,6 +104,20 @@ def test_a_write_of_more_than_one_group_may_hold_is_refused_whole(engine):
     assert len(set(groups(engine))) == 1
 
 
+def test_a_write_of_more_bytes_than_one_group_may_hold_is_refused_whole(tmp_path):
+    rows = [{"user_id": "ann", "id": f"w{n}", "minutes": 1.0, "title": f"{n}" * 900} for n in range(6)]
+    with open_at(tmp_path / "app.db", make_v2(), target="2.0.0", settings=Settings(group_bytes_max=3_000)) as engine:
+        engine.migrate()
+        with pytest.raises(GroupTooLarge, match="bytes"), engine.write() as db:
+            db["journeys"].insert_all(rows[:4])
+        assert entries(engine) == []
+        with engine.write() as db:
+            db["journeys"].insert_all(rows[:2])
+        with engine.write(atomic=False) as db:
+            db["journeys"].insert_all(rows[2:])
+        assert len(entries(engine)) == 6
+
+
 def test_a_bulk_load_is_one_transaction_and_several_groups(engine):
     with engine.write(atomic=False) as db:
         db["journeys"].insert_all({"user_id": "ann", "id": f"w{n}", "minutes": 1.0} for n in range(10))

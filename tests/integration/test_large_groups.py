@@ -42,6 +42,59 @@ def test_a_transaction_that_is_larger_than_the_cloud_takes_is_sent_in_parts(worl
     assert arrived == [*(f"k{n:02}" for n in range(10)), "later"]
 
 
+def large(count, *, letter="a", first=0):
+    """Each about a quarter of what a group holds in `thrifty`."""
+    return [("put", "journeys", f"k{n:02}", f'{{"title":"{letter * 700}"}}') for n in range(first, first + count)]
+
+
+@pytest.fixture
+def thrifty(tmp_path):
+    world = World(tmp_path, Settings(group_bytes_max=4_000))
+    world.line.refuses = too_heavy
+    yield world
+    world.close()
+
+
+def too_heavy(request):
+    size_bytes = sum(len(str(entry.set).encode()) for entry in request.entries)
+    is_large = len(request.entries) > 1 and size_bytes > 4_000
+    return BatchRefused("The request was refused.", status=413) if is_large else None
+
+
+@pytest.mark.parametrize(("letter", "count"), [("a", 10), ("\N{GREEK SMALL LETTER ALPHA}", 5)])
+def test_a_transaction_of_few_and_large_rows_is_sent_in_parts(thrifty, letter, count):
+    thrifty.edit(*large(count, letter=letter))
+    thrifty.put("later")
+    report = thrifty.drain()
+    assert report.ended == "drained"
+    assert len(thrifty.cloud_rows()) == count + 1
+    assert thrifty.quarantine() == []
+    arrived = [entry.key for request, _ in thrifty.line.answered for entry in request.entries]
+    assert arrived == [*(f"k{n:02}" for n in range(count)), "later"]
+
+
+def test_each_part_holds_as_many_rows_as_fit_and_a_larger_one_is_alone(thrifty):
+    rows = large(6)
+    rows[3] = ("put", "journeys", "k03", f'{{"title":"{"x" * 5_000}"}}')
+    thrifty.edit(*rows)
+    thrifty.edit(*large(3, first=20))
+    groups = [entry.group_id for entry in thrifty.claim(entries_max=100).entries]
+    assert [groups.count(group) for group in dict.fromkeys(groups)] == [3, 1, 2, 3]
+
+
+def test_what_is_read_later_of_a_transaction_that_was_cut_belongs_to_its_last_part(tmp_path):
+    world = World(tmp_path, Settings(group_bytes_max=70_000, push_entries_max=50, push_entries_first=50))
+    world.edit(*[("put", "journeys", f"a{n:03}", f'{{"title":"{"x" * 700}"}}') for n in range(300)])
+    world.edit(*[("put", "journeys", f"b{n}", "{}") for n in range(5)])
+    assert world.drain().ended == "drained"
+    groups = [entry.group for request in world.line.pushed for entry in request.entries]
+    counts = [groups.count(group) for group in dict.fromkeys(groups)]
+    assert (sum(counts), counts[-1]) == (305, 5)
+    assert max(counts) * 700 < 70_000
+    assert len(counts) == 5
+    world.close()
+
+
 def test_each_part_is_a_group_of_its_own(world):
     world.edit(*puts(10))
     groups = [entry.group_id for entry in world.claim().entries]

@@ -20,6 +20,12 @@ WHERE entry_id = (SELECT max(entry_id) FROM _sync_outbox)
 SELECT entry_id, (SELECT group_id FROM _sync_outbox WHERE entry_id = :after + 1)
 FROM _sync_newest_entry;
 
+-- name: bytes_since
+-- How much of JSON is to be sent of what came behind an entry.
+SELECT coalesce(sum(length(CAST(set_json AS BLOB))), 0)
+FROM _sync_outbox
+WHERE entry_id > :after;
+
 -- name: part_from_older
 -- What one transaction wrote is a group of its own, where triggers joined it to what was written before.
 UPDATE _sync_outbox
@@ -36,6 +42,28 @@ WHERE entry_id > :after;
 -- Cut a group that is too large; each part has the number of its first place. Up to where another group begins.
 UPDATE _sync_outbox
 SET group_id = :first + (entry_id - :first) / :entries_max * :entries_max
+WHERE entry_id >= :first
+  AND entry_id < coalesce(
+    (
+      SELECT next.entry_id
+      FROM _sync_outbox AS next
+      WHERE next.entry_id > :first
+        AND next.owner = :owner
+        AND next.state = 'waiting'
+        AND next.group_id <> :group_id
+      ORDER BY next.entry_id
+      LIMIT 1
+    ),
+    9223372036854775807
+  )
+  AND owner = :owner
+  AND state = 'waiting'
+  AND group_id = :group_id;
+
+-- name: part_group
+-- From an entry on its group is another one, up to where another group begins.
+UPDATE _sync_outbox
+SET group_id = :first
 WHERE entry_id >= :first
   AND entry_id < coalesce(
     (
