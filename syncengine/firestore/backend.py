@@ -48,7 +48,7 @@ from syncengine.remote.wire import (
     RowsRequest,
     cursor_gone,
 )
-from syncengine.server.cursor import Position, Standing
+from syncengine.server.cursor import Position, Standing, life_told_by
 from syncengine.server.receipts import Receipt, told
 from syncengine.settings import Settings
 from syncengine.vocabulary import SchemaVersion, UserId
@@ -242,16 +242,17 @@ class FirestoreBackend:
         ended = state.with_ended(Lane(request.device, request.ended_epoch))
         has_ended, state = ended is not state, ended
         device_seq = state.device_seq(lane)
-        position, stands = None, Standing.GOOD
+        life, stands = None, Standing.GOOD
         if request.cursor is not None:
-            position, stands = account.stood(request.cursor, state=state)
+            life = life_told_by(request.cursor)
+            _, stands = account.stood(request.cursor, state=state)
         has_lost = request.confirmed_seq > device_seq
         if has_lost:
             # All numbers of the lane are used up from now on: the same loss is not found twice, and what comes late
             # is not done.
             state = state.with_sequence(lane, INTEGER_MAX)
-        if has_lost and position is not None and position.epoch < state.epoch:
-            account.write(state)  # another device told of this loss before: the life after it has begun
+        if has_lost and life is not None and life < state.epoch:
+            account.write(state)  # another device told of this loss before, or all was lost: the life after has begun
         elif has_lost or stands is Standing.CONTRADICTED:
             state = account.begin_another_life(state)
         elif has_ended:

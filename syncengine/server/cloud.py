@@ -33,7 +33,7 @@ from syncengine.remote.wire import (
     wrong_user,
 )
 from syncengine.server.changes import ChangesPage, PageHead, Reached, as_text, as_values, read_changes
-from syncengine.server.cursor import Position, Standing, read_cursor, standing, written_cursor
+from syncengine.server.cursor import Position, Standing, life_told_by, read_cursor, standing, written_cursor
 from syncengine.server.judge import entry_fault
 from syncengine.server.metrics import Metrics
 from syncengine.server.new_rows import new_rows, receipts_of
@@ -252,9 +252,11 @@ class Cloud:
         return Action.OK if may_read_on else Action.RESYNC
 
     def _is_of_earlier_life(self, stored: Transaction, user: UserId, *, cursor: str | None) -> bool:
-        """Whether another device has told of the same loss before this one came: the life after it has begun."""
-        position = read_cursor(cursor, user=user, key=self._cursor_key) if cursor is not None else None
-        return position is not None and position.epoch < stored.tenant(user).server_epoch
+        """Whether the life after the loss has begun: another device told of it before, or the database is a new one,
+        which cannot read the lost one's cursors but for the life that they name.
+        """
+        life = life_told_by(cursor) if cursor is not None else None
+        return life is not None and life < stored.tenant(user).server_epoch
 
     def _may_read_on(self, stored: Transaction, user: UserId, *, cursor: str | None) -> bool:
         if cursor is None:

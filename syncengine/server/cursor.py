@@ -50,17 +50,33 @@ def written_cursor(position: Position, *, user: UserId, key: bytes) -> str:
 
 def read_cursor(text: str, *, user: UserId, key: bytes) -> Position | None:
     """What `written_cursor` wrote for this user with this key; None for anything else."""
-    try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    numbers, seal = raw[: _NUMBERS.size], raw[_NUMBERS.size :]
+    numbers, seal = _parts(text)
     if len(numbers) != _NUMBERS.size or not hmac.compare_digest(seal, _seal(numbers, user=user, key=key)):
         return None
     epoch, group_version, version, mark, floor = _NUMBERS.unpack(numbers)
     position = Position(epoch=epoch, group_version=group_version, version=version, mark=mark, floor=floor)
     # base64 can write the same bytes in several ways.
     return position if written_cursor(position, user=user, key=key) == text else None
+
+
+def life_told_by(text: str) -> int | None:
+    """The life of the rows that a cursor names, whoever wrote it; None for what is no cursor.
+
+    A database that was made anew cannot check what the lost one has signed. A device may say what it likes here: it
+    changes nothing but how the rows of its own user are compared.
+    """
+    numbers, seal = _parts(text)
+    is_whole = len(numbers) == _NUMBERS.size and len(seal) == _SEAL_BYTES
+    return int(_NUMBERS.unpack(numbers)[0]) if is_whole else None
+
+
+def _parts(text: str) -> tuple[bytes, bytes]:
+    """Numbers and seal, as far as they are there."""
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return b"", b""
+    return raw[: _NUMBERS.size], raw[_NUMBERS.size :]
 
 
 def standing(position: Position | None, *, epoch: int, head: int, floor: int, mark: int) -> Standing:

@@ -9,7 +9,7 @@ import math
 import os
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -19,7 +19,15 @@ import pytest
 from simulator.faulty_proxy import Fate, FaultyProxy, Planned, Request, Seeded, always
 from syncengine.clock import SystemClock
 from syncengine.local.connection import open_server_db
-from tests.acceptance.letters import Account, AppProcess, Device, check_exactly_once, place_witness, settle
+from tests.acceptance.letters import (
+    Account,
+    AppProcess,
+    CloudSight,
+    Device,
+    check_exactly_once,
+    place_witness,
+    settle,
+)
 from tests.conformance.server_process import ServerProcess
 
 pytestmark = pytest.mark.acceptance
@@ -68,10 +76,18 @@ class World:
 
     def restore(self) -> None:
         """The server stops, the copy takes the place of its database, and it starts again, on another port."""
+        self._start_anew(lambda: shutil.copyfile(self.folder / "backup.db", self.server.folder / "cloud.db"))
+
+    def lose_everything(self) -> None:
+        """The server's database is gone, without a copy; it starts with an empty one, and knows the user again."""
+        self._start_anew(lambda: place_witness(self.server.folder))
+        assert self.server.sign_in(self.account.user) == self.account.token
+
+    def _start_anew(self, place_database: Callable[[], object]) -> None:
         self.server.stop()
         shutil.rmtree(self.server.folder)
         self.server.folder.mkdir(mode=0o700)
-        shutil.copyfile(self.folder / "backup.db", self.server.folder / "cloud.db")
+        place_database()
         self.server.start()
         for proxy in self._proxies:
             proxy.server_url = self.server.url
@@ -230,6 +246,25 @@ def test_a_server_that_was_restored_from_an_older_backup_is_told_again_what_it_l
     settle(one, two)
     check_exactly_once(world.account, one, two)
     assert one.letters().keys() == set("acdefghi")
+
+
+def test_what_the_first_device_writes_to_a_server_that_has_lost_everything_stays(own_world: World) -> None:
+    world = own_world
+    one, two = world.device("one"), world.device("two")
+    for _ in range(4):
+        one.write("often")
+        one.sync()
+    one.write("a")
+    two.write("b")
+    settle(one, two)
+    world.lose_everything()
+    one.write("a")
+    one.sync()
+    one.sync()
+    settle(two, one)
+    assert one.letters() == two.letters() == CloudSight(world.account).letters
+    assert one.letters()["a"]["one"] == one.edits[-1].word
+    assert one.letters().keys() == {"often", "a", "b"}
 
 
 def test_two_copies_of_one_store_go_on_as_one_device_and_lose_and_double_nothing(world: World) -> None:

@@ -9,6 +9,8 @@ from syncengine.errors import AuthRequired, BackendUnreachable, CursorGone, Sequ
 from syncengine.remote.backend import Backend
 from syncengine.remote.json_text import INTEGER_MAX
 from syncengine.remote.wire import Action, PullItem, PushAnswer, PushEntry, RowChange
+from syncengine.server.cursor import Position, written_cursor
+from syncengine.vocabulary import UserId
 from tests.conformance.device_requests import (
     change,
     changes,
@@ -26,6 +28,9 @@ from tests.conformance.device_requests import (
 
 SignIn = Callable[[str], Backend]
 MakeEntry = Callable[..., PushEntry]
+
+CursorOf = Callable[[int], str]
+"""A cursor of ann's that a database gave which is not there any more, in a life of this number."""
 
 LAPTOP = "laptop"
 OLD, NEW = "1.0.0", "2.0.0"
@@ -61,6 +66,13 @@ class BackendSuite:
     `stranger` is a Backend whose token nobody knows, `operator` the one of this cloud, which keeps `windowed-app`
     of a schema below 2.0.0 from reading.
     """
+
+    @pytest.fixture
+    def cursor_of_another_cloud(self) -> CursorOf:
+        """As all clouds write it but those that have their own form."""
+        return lambda life: written_cursor(
+            Position(epoch=life, group_version=9, version=9, mark=5), user=UserId("ann"), key=b"of another database"
+        )
 
     def test_a_new_device_starts_at_sequence_zero(self, sign_in: SignIn) -> None:
         answer = sign_in("ann").hello(hello())
@@ -893,6 +905,30 @@ class BackendSuite:
         page = ann.pull(pull())
         assert (page.server_epoch, page.epoch_head) == (first.server_epoch, 1)
         assert [(item.key, item.version) for item in page.items] == [("a", 1), ("d", 2)]
+
+    def test_devices_of_a_database_that_was_lost_whole_begin_no_further_life_in_the_new_one(
+        self, sign_in: SignIn, cursor_of_another_cloud: CursorOf
+    ) -> None:
+        ann = sign_in("ann")
+        lost = cursor_of_another_cloud(1)
+        first = ann.hello(hello(confirmed=4, cursor=lost))
+        ann.push(push(put(1, "a", {}), epoch=2))
+        second = ann.hello(hello(confirmed=1, cursor=lost, device=LAPTOP))
+        assert (first.action, second.action) == (Action.RESYNC, Action.RESYNC)
+        assert second.server_epoch == first.server_epoch
+        assert ann.hello(hello(confirmed=1, cursor=lost, device=LAPTOP)).device_seq == INTEGER_MAX
+        page = ann.pull(pull())
+        assert (page.epoch_head, [item.version for item in page.items]) == (0, [1])
+
+    def test_an_older_database_put_back_after_a_newer_one_begins_another_life(
+        self, sign_in: SignIn, cursor_of_another_cloud: CursorOf
+    ) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "a", {}), device="tablet"))
+        before = ann.hello(hello())
+        said = ann.hello(hello(confirmed=4, cursor=cursor_of_another_cloud(before.server_epoch + 1)))
+        assert said.server_epoch > before.server_epoch
+        assert ann.pull(pull()).epoch_head == 1
 
     def test_a_late_push_of_a_lane_whose_numbers_were_lost_does_nothing(
         self, sign_in: SignIn, operator: Operator

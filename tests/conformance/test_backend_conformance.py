@@ -1,6 +1,7 @@
 """The suite against the cloud in memory, and over HTTP against real servers on SQLite and on PostgreSQL."""
 
 import itertools
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from syncengine.remote.wire import (  # noqa: E402
     RowsAnswer,
     RowsRequest,
 )
-from tests.conformance.backend_suite import NEW, BackendSuite, Operator, SignIn  # noqa: E402
+from tests.conformance.backend_suite import NEW, BackendSuite, CursorOf, Operator, SignIn  # noqa: E402
 from tests.conformance.device_requests import delete, patch, pull, push, put  # noqa: E402
 from tests.conformance.server_process import ServerProcess  # noqa: E402
 
@@ -117,6 +118,10 @@ class TestMemoryCloud(BackendSuite):
     @pytest.fixture
     def operator(self, cloud: MemoryCloud) -> Operator:
         return cloud
+
+    @pytest.fixture
+    def cursor_of_another_cloud(self) -> CursorOf:
+        return lambda life: json.dumps(["ann", life, 9, 5, 0])
 
 
 class OfOneTest:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncengine.server.cursor import Position, Standing, read_cursor, standing, written_cursor
+from syncengine.server.cursor import Position, Standing, life_told_by, read_cursor, standing, written_cursor
 from syncengine.vocabulary import UserId
 
 ANN, BOB = UserId("ann"), UserId("bob")
@@ -20,6 +20,11 @@ def test_what_is_written_is_read_by_its_user_with_its_key_and_by_nobody_else(pos
     assert read_cursor(text, user=BOB, key=KEY) is None
     assert read_cursor(text, user=ANN, key=b"another") is None
     assert len(text) <= 64
+
+
+def test_of_a_cursor_that_cannot_be_read_the_life_that_it_names_is_known() -> None:
+    assert life_told_by(written_cursor(HERE, user=ANN, key=b"another")) == HERE.epoch
+    assert [life_told_by(text) for text in ("", "AAAA", "not base64 é", "A" * 200)] == [None] * 4
 
 
 @given(st.data())
