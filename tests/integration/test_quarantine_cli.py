@@ -12,14 +12,19 @@ APP = ("--app", "notes_app:THREE")
 TWO_ITEMS = {1: "n2", 2: "n4"}
 
 
-@pytest.fixture
-def command(tmp_path: Path) -> Command:
-    """Two of ann's four notes lie in quarantine."""
-    command = Command(tmp_path)
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    command = Command(tmp_path_factory.mktemp("migrated"))
     assert command.migrate("TWO").status == 0
     command.write_notes("5", "many", "3", "lots")
     assert command.migrate("THREE", "--yes").status == 4
     return command
+
+
+@pytest.fixture
+def command(migrated: Command, tmp_path: Path) -> Command:
+    """Two of ann's four notes lie in quarantine."""
+    return migrated.again(tmp_path)
 
 
 def body(key: str, stars: object) -> str:

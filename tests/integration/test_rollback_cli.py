@@ -9,14 +9,19 @@ from tests.integration.cli_process import SECRET, Command
 BACK = ("rollback", "--app", "notes_app:THREE", "--user", "ann")
 
 
-@pytest.fixture
-def at_three(tmp_path: Path) -> Command:
-    command = Command(tmp_path)
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    command = Command(tmp_path_factory.mktemp("migrated"))
     assert command.migrate("TWO").status == 0
     command.write_notes("5", "3")
     command.execute_many("INSERT INTO notes VALUES (?, ?, ?, ?)", [("bob", "b1", SECRET, "4")])
     assert command.migrate("THREE").status == 0
     return command
+
+
+@pytest.fixture
+def at_three(migrated: Command, tmp_path: Path) -> Command:
+    return migrated.again(tmp_path)
 
 
 def test_simulate_prints_the_plan_and_changes_nothing(at_three: Command) -> None:
