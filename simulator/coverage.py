@@ -52,6 +52,7 @@ FAULTS = (
     "wiped",
 )
 CONSEQUENCES = (
+    "conflict_recorded",
     "no_room",
     "quarantined_deleted_at_cloud",
     "quarantined_gone",

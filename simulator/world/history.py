@@ -396,6 +396,7 @@ class World:
         checks.check_answers(self.cloud)
         for device in self.devices:
             store_checks.check_runs_add_up(device)
+            self.ground.seen["conflict_recorded"] += device.store.query("SELECT count(*) FROM _sync_conflict")[0][0]
         store_checks.check_diagnostics_are_silent(self.devices[0])
         self._note_everything()
 
