@@ -9,7 +9,7 @@ import json
 import random
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +111,13 @@ def write_store(
         **_walk_counts(walk_plan),
         **_place_counts(place_values),
     )
+
+
+def write_values(directory: str | Path, values: Mapping[str, str], *, kind: Kind) -> Path:
+    """Write a store that holds these texts, where the platform has it; its file or folder."""
+    path = _path_of(Path(directory), kind)
+    _write_values(path, ((key, (text,)) for key, text in values.items()), kind=kind, leave_wal=False)
+    return path
 
 
 def _values(

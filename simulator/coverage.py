@@ -37,6 +37,7 @@ FAULTS = (
     "logout_refused",
     "made_room",
     "partition",
+    "phone_imported",
     "power_cut",
     "requests_limited",
     "rows_limited",

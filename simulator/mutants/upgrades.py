@@ -170,6 +170,13 @@ def _take_back(store: Any) -> None:
         record_conflicts(store, [told], owner=owner, row=("notes", key), policy="server_wins", version=0)
 
 
+def imports_all_but_the_last(surgery: Surgery) -> None:
+    def but_the_last(elements: Part) -> Part:
+        return lambda self, key: iter(list(elements(self, key))[:-1])
+
+    surgery.around("syncengine.migrate.work:Work", "elements", but_the_last)
+
+
 MUTANTS = (
     Mutant(
         name="an upgrade takes waiting edits back",
@@ -227,5 +234,12 @@ MUTANTS = (
         put_in=writes_into_a_shape_that_it_does_not_know,
         caught_by=("P10", "P2", "P15"),
         plan=UPGRADES,
+    ),
+    Mutant(
+        name="what lay last on a phone is not imported",
+        put_in=imports_all_but_the_last,
+        caught_by=("P8",),
+        plan={"imports": True, "power_share": 0.0, "clones": False},
+        profile="heros_path",
     ),
 )

@@ -76,7 +76,7 @@ def check_once(ledger: Ledger, cloud: WorldCloud, *, again: Counter[tuple[str, s
         if effect.life:
             continue
         times.update(effect.words)
-        if effect.kind == "put":
+        if effect.kind in WHOLE_ROWS:
             puts.update((found, effect.device) for found in effect.words)
     for found, count in sorted(times.items()):
         edit = ledger.by_word[found]
@@ -87,6 +87,10 @@ def check_once(ledger: Ledger, cloud: WorldCloud, *, again: Counter[tuple[str, s
         said_again = max(by_device.values(), default=0) > 1 + max(uploads, default=0) + more
         if count > 1 + sum(uploads) + more or count - sum(by_device.values()) > 1 or said_again:
             raise PromiseBroken(f"P3: {found} of {edit.key} took effect {count} times")
+
+
+WHOLE_ROWS = ("put", "changes")
+"""The kinds by which an upload says rows again."""
 
 
 def check_answers(cloud: WorldCloud) -> None:
@@ -113,7 +117,7 @@ def check_order(ledger: Ledger, cloud: WorldCloud) -> None:
         if effect.kind == "delete":
             place = (effect.user, effect.collection, effect.key)
             since = {line: number for line, number in since.items() if line[:3] != place}
-        for found in effect.words - ledger.copied - ledger.sent_again:
+        for found in effect.words - ledger.copied - ledger.sent_again - ledger.twofold:
             edit = ledger.by_word[found]
             line = (edit.user, edit.collection, edit.key, edit.device, field_of(found))
             newest = (since if found in seen else last).get(line, 0)

@@ -16,6 +16,7 @@ from simulator.world.ground import Ground
 from simulator.world.ledger import Edit, Ledger
 from simulator.world.network import CALM, passage
 from simulator.world.people import Change, sql_of
+from simulator.world.phone import Phone, check_imported, sources_of
 from simulator.world.rests import check_rests, note_rest
 from simulator.world.starting import Starting, agreed
 from simulator.world.steps import AGAIN_MS, OFF_MS, PAGE_FACTOR, PowerLost, StepRefused, no_barrier
@@ -65,13 +66,13 @@ class Device:
         self.version = version
         self.is_signed_out = False
         self.is_dead = False
+        self.phone: Phone | None = None
         """It never comes back."""
         self.is_damaged = self.has_told_damage = False
         self.refused: Counter[str] = Counter()
         """Errors of this device's own disk, by their names."""
         self.clock = DeviceClock(ground.time)
-        self.weather = CALM
-        self.partition = ""
+        self.weather, self.partition = CALM, ""
         self.loses_unsynced = False
         """A cut takes what was not synced; else only the process ends."""
         self.power_share = 0.0
@@ -158,6 +159,10 @@ class Device:
         """An event of the trace, with the queue and the app's version at this moment."""
         self._ground.note(self.name, kind, *facts, outbox_depth=self.outbox_depth, version=self.version)
 
+    def saw(self, kind: str) -> None:
+        """Count it, with what this device does now."""
+        self._ground.saw(kind, phase=self.phase)
+
     def switch_on(self) -> None:
         """Start the app, which migrates."""
         if self.engine is not None or self.is_dead:
@@ -174,6 +179,7 @@ class Device:
         with store_checks.judged_start(self, self._ground.time):
             self._open()
             starting.migrate(self, self._ground)
+        check_imported(self)
 
     def _open(self) -> None:
         self._starts += 1
@@ -187,6 +193,7 @@ class Device:
             backend=self.starting.line,
             listener=partial(starting.heard, self),
             consent=agreed,
+            sources=sources_of(self),
         )
 
     def switch_off(self) -> None:

@@ -56,7 +56,8 @@ def _read_walk(body: Reading, shape: str, version: str) -> Reading:
     if (shape, version) != (_OLD, _NEW):
         return dict(body)
     row = _renamed(body, _UNITS)
-    row["duration_s"] = row.pop("duration") / 1_000
+    duration = row.pop("duration")
+    row["duration_s"] = None if duration is None else duration / 1_000
     del row["start_location"], row["end_location"]
     return {**row, "legacy": "{}"}
 

@@ -26,6 +26,7 @@ from simulator.world.ledger import Ledger
 from simulator.world.network import CALM, OF_KIND, weather_of
 from simulator.world.outcome import Outcome
 from simulator.world.people import People
+from simulator.world.phone import leave_phone
 from simulator.world.plan import Plan, plan_of
 from simulator.world.room import check_pace, make_room
 from simulator.world.words import words_in
@@ -163,7 +164,9 @@ class World:
             encodes=self.plan.encodes,
             lane=self.plan.lane,
         )
-        if self.app.is_installed and name != CLONE:
+        if self.app.is_installed and self.plan.imports and name == NAMES[0]:
+            leave_phone(device, chance)
+        elif self.app.is_installed and name != CLONE:
             install(device, chance)
         return device
 
@@ -396,7 +399,8 @@ class World:
         checks.check_answers(self.cloud)
         for device in self.devices:
             store_checks.check_runs_add_up(device)
-            self.ground.seen["conflict_recorded"] += device.store.query("SELECT count(*) FROM _sync_conflict")[0][0]
+            for _ in device.store.query("SELECT conflict_id FROM _sync_conflict"):
+                self.ground.saw("conflict_recorded")
         store_checks.check_diagnostics_are_silent(self.devices[0])
         self._note_everything()
 

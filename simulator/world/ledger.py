@@ -46,6 +46,9 @@ class Ledger:
     sent_again: set[str] = field(default_factory=set)
     """Words that a person took out of quarantine: a new edit at that moment."""
 
+    twofold: set[str] = field(default_factory=set)
+    """Words that a row holds in two columns: as it was found on a phone, and as an edit may change it."""
+
     given_up: set[str] = field(default_factory=set)
     """Words that a person gave up: they signed out, or were wiped off a device, and had not sent them."""
 

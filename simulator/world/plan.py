@@ -59,6 +59,8 @@ class Plan:
     """An older app is started on a store for a moment."""
     stops_upgrades: bool = False
     """People cancel or pause a migration, and start it again."""
+    imports: bool = False
+    """The first device of Hero's Path begins with what the app of before has left in AsyncStorage."""
     room_rows: int = 0
     """From some moment on a user may have so many rows at the cloud; 0: as many as they like."""
     requests_per_minute: int = 0
@@ -117,6 +119,7 @@ def drawn_plan(seed: int) -> Plan:
         stops_upgrades=on(0.15),
         room_rows=chance.choice((4, 8, 14)) if on(0.08) else 0,
         requests_per_minute=chance.choice((6, 20, 60)) if on(0.06) else 0,
+        imports=on(0.5),
     )
 
 

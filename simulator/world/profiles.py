@@ -164,6 +164,10 @@ def heros_path(plan: Plan) -> Plan:
         power_share=min(plan.power_share, 0.01),
         batch_entries=max(plan.batch_entries, 10),
         room_rows=0,
+        # Of imported rows that wait for their upload nobody could tell what went with a user or a file.
+        leaves=plan.leaves and not plan.imports,
+        damages=plan.damages and not plan.imports,
+        clones=plan.clones and not plan.imports,
         faults_ms=3 * 60_000,
     )
 
