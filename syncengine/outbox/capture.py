@@ -89,6 +89,11 @@ def others_may_fire(store: "Store", collections: Collection[str]) -> bool:
     return bool(store.value("capture", "others_may_fire", **known))
 
 
+def app_may_fire(store: "Store", collections: Collection[str]) -> bool:
+    """Whether writing rows of these collections may fire triggers of the app. It holds until the schema changes."""
+    return bool(store.value("capture", "app_may_fire", collections=orjson.dumps(list(collections)).decode()))
+
+
 @contextmanager
 def writing_uncaptured(
     store: "Store", collections: Collection[str], *, others_fire: bool | None = None

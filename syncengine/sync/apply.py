@@ -15,8 +15,9 @@ from syncengine.local.stored import SHAPE_VERSION, stored_version
 from syncengine.migrate.definition import Quarantine
 from syncengine.migrate.lifting import Lifter, NoWay
 from syncengine.migrate.rejection import Rejection, rejection_for
-from syncengine.outbox.capture import others_may_fire, writing_uncaptured
+from syncengine.outbox.capture import app_may_fire, others_may_fire, writing_uncaptured
 from syncengine.outbox.firing_order import put_in_order
+from syncengine.sync.answers import AnsweredLandings
 from syncengine.sync.beside import Lifted, NewerShape, lifted
 from syncengine.sync.calls import PulledRow
 from syncengine.sync.deciding import DecidingLandings, Decision
@@ -53,6 +54,7 @@ class Applier:
         self._in_order: int | None = None
         self._tables: dict[str, LiveTable] = {}
         self._others_fire: dict[tuple[str, ...], bool] = {}
+        self._app_fires: dict[tuple[str, ...], bool] = {}
 
     def apply(
         self,
@@ -114,6 +116,7 @@ class Applier:
                 self._refuse_newer(name, shape_version)
             self._tables = live_tables(self.store, before=self._tables)
             self._others_fire.clear()
+            self._app_fires.clear()
             self.lifter = Lifter(self.store, self.registry)
             self.kin = Kin(self.store, self.owner, self._tables)
             self._known = now
@@ -127,6 +130,13 @@ class Applier:
         found = self._others_fire.get(collections)
         if found is None:
             found = self._others_fire[collections] = others_may_fire(self.store, collections)
+        return found
+
+    def app_fires(self, collections: tuple[str, ...]) -> bool:
+        """As `app_may_fire`; known as long."""
+        found = self._app_fires.get(collections)
+        if found is None:
+            found = self._app_fires[collections] = app_may_fire(self.store, collections)
         return found
 
     def _refuse_newer(self, name: str, shape_version: str) -> None:
@@ -162,7 +172,7 @@ class _Page:
 
     def write(self, rows: Sequence[PulledRow]) -> None:
         tables = self._applier.tables_in_order()
-        self._landings = self._begun()
+        self._landings = self._begun(tables)
         self._edits = pending_edits(self._store, self._owner, rows)
         self._sort(self._without_retold(rows, tables), tables)
         if self._decision is None:
@@ -175,9 +185,13 @@ class _Page:
                 self._landings.write(one_by_one=self._one_by_one)
         self.record.applied.collections.update(involved)
 
-    def _begun(self) -> Landings:
+    def _begun(self, tables: dict[str, LiveTable]) -> Landings:
         store, registry, owner = self._store, self._applier.registry, self._owner
         if self._decision is None:
+            if self._applier.app_fires(tuple(tables)):
+                return AnsweredLandings(
+                    store, registry, owner=owner, record=self.record, fires=self._applier.app_fires
+                )
             return Landings(store, registry, owner=owner, record=self.record)
         return DecidingLandings(
             store, registry, owner=owner, record=self.record, kin=self._applier.kin, decision=self._decision
@@ -190,8 +204,9 @@ class _Page:
             self.record.park(landing.item, Reason.CHILDREN_LEFT)
 
     def _capturing_or_not(self, involved: tuple[str, ...]) -> AbstractContextManager[None]:
-        """What a decision does to other rows is queued like an edit; of the row itself it is taken out again."""
-        if self._decision is not None:
+        """What a decision, or a trigger of the app, does to other rows is queued like an edit; of the rows themselves
+        it is taken out again."""
+        if self._landings.is_captured(involved):
             return nullcontext()
         others_fire = self._applier.others_fire(involved)
         return writing_uncaptured(self._store, involved, others_fire=others_fire)

@@ -80,6 +80,10 @@ class Landings:
         held = set(map(id, landings))
         self.singles = [landing for landing in self.singles if id(landing) not in held]
 
+    def is_captured(self, involved: tuple[str, ...]) -> bool:
+        """Whether rows of these collections are written with capture on, and what is captured is looked at."""
+        return False
+
     @property
     def collections(self) -> set[str]:
         """Whose tables are written."""
@@ -151,7 +155,7 @@ class Landings:
                 elif is_clash(error) or (landing.body is None and isinstance(error, ConstraintError)):
                     left.append((landing, error))
                 else:
-                    self._record.refuse(landing.item, _why(error))
+                    self._record.refuse(landing.item, why_of(error))
             if len(left) == len(waiting):
                 return [*landed, *self._last_try(left)]
             waiting = [landing for landing, _ in left]
@@ -174,7 +178,7 @@ class Landings:
         except Exception as error:
             if self._has_ended():
                 item = landings[0].item
-                raise PageUndone({(item.collection, item.key): _why(error)}) from error
+                raise PageUndone({(item.collection, item.key): why_of(error)}) from error
             if _why_or_none(error) is None:
                 raise
             self._record.back_to(marks)
@@ -234,6 +238,16 @@ class Landings:
             table.delete(self._owner, key)
         else:
             table.write(self._owner, key, body)
+
+    def _insist(self, table: LiveTable, key: str, body: Fields | None) -> None:
+        """A trigger of the app may have changed the row that fired it: it is written again, so that what the app's
+        triggers keep of it follows; and without them where they will not let it be."""
+        if table.says(self._owner, key, body):
+            return
+        Landings._put(self, table, key, body)
+        if not table.says(self._owner, key, body):
+            with self._store.without_triggers():
+                Landings._put(self, table, key, body)
 
     def _merge(self, landing: Landing, edits: list[Edit]) -> Merged:
         table, item, server = landing.table, landing.item, landing.body
@@ -309,11 +323,12 @@ def _why_or_none(error: Exception) -> Rejection | None:
     return rejection_for(error)
 
 
-def _why(error: Exception) -> Rejection:
+def why_of(error: Exception) -> Rejection:
+    """The reason to set a row aside; raises the error where no row can be blamed for it."""
     why = _why_or_none(error)
     if why is None:
         raise error
     return why
 
 
-__all__ = ["Landing", "Landings", "PageUndone"]
+__all__ = ["Landing", "Landings", "PageUndone", "why_of"]

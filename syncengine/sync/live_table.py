@@ -6,6 +6,7 @@ from itertools import chain, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from syncengine.errors import TextUnreadable
 from syncengine.local.identifiers import quoted
 from syncengine.local.sqlite_errors import ConstraintError
 from syncengine.migrate.definition import Quarantine
@@ -160,6 +161,22 @@ class LiveTable:
         if not found:
             return None
         return {name: _document_value(value) for name, value in zip(self.columns, found[0], strict=True)}
+
+    def says(self, owner: str, key: str, body: Fields | None) -> bool:
+        """Whether the row is there with what the document says, to the type; None: whether there is none. Raises
+        Quarantine for a value that is no column's."""
+        try:
+            found = self._store.query(self._select, (owner, key))
+        except TextUnreadable:
+            return False
+        if body is None or not found:
+            return body is None and not found
+        named = [
+            (column_value(name, body[name]), value)
+            for name, value in zip(self.columns, found[0], strict=True)
+            if name in body
+        ]
+        return all(type(wanted) is type(value) and wanted == value for wanted, value in named)
 
     def write(self, owner: str, key: str, body: Fields) -> None:
         """Insert the row, or set the fields that the document has. Raises SQLite's error for what it does not take,

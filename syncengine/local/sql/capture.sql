@@ -52,6 +52,24 @@ SELECT EXISTS (
     )
 );
 
+-- name: app_may_fire
+-- 1 when writing rows of these collections may fire triggers of the app, there or where foreign keys write.
+SELECT EXISTS (
+  SELECT 1
+  FROM sqlite_schema AS t
+  WHERE t.type = 'trigger'
+    AND t.name NOT GLOB '_sync_*'
+    AND (
+      EXISTS (SELECT 1 FROM json_each(:collections) AS c WHERE c.value = t.tbl_name COLLATE NOCASE)
+      OR EXISTS (
+        SELECT 1
+        FROM pragma_foreign_key_list(t.tbl_name)
+        WHERE on_update NOT IN ('NO ACTION', 'RESTRICT')
+           OR on_delete NOT IN ('NO ACTION', 'RESTRICT')
+      )
+    )
+);
+
 -- name: schema_is_known
 -- 1 when the schema is the one that was last found right.
 SELECT EXISTS (

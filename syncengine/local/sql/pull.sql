@@ -207,6 +207,20 @@ DELETE FROM _sync_outbox
 WHERE entry_id = :entry_id
   AND fresh IS NOT NULL;
 
+-- name: drop_all_captured
+-- The same for many, by a JSON list of their numbers.
+UPDATE _sync_last_entry
+SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
+WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
+DELETE FROM _sync_outbox
+WHERE entry_id IN (SELECT value FROM json_each(:entries));
+
+-- name: part_captured
+-- Each of these, by a JSON list of their numbers, is a group of its own: it can be sent, and refused, without the others.
+UPDATE _sync_outbox
+SET group_id = entry_id
+WHERE entry_id IN (SELECT value FROM json_each(:entries));
+
 -- name: queue_lift
 -- Hand a document with the patches that lay beside it back to the cloud, in one shape.
 INSERT INTO _sync_outbox (

@@ -1,0 +1,214 @@
+"""Triggers of the app fire on rows from the cloud, and the devices come to the same rows all the same."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.kin_world import Device, World
+
+FOLDERS = "CREATE TABLE folders (user_id TEXT NOT NULL, id TEXT NOT NULL, t TEXT, PRIMARY KEY (user_id, id)) STRICT"
+NOTES = (
+    "CREATE TABLE notes (user_id TEXT NOT NULL, id TEXT NOT NULL, folder TEXT, t TEXT, at TEXT,"
+    " PRIMARY KEY (user_id, id)) STRICT"
+)
+LOG = "CREATE TABLE log (user_id TEXT NOT NULL, id TEXT NOT NULL, t TEXT, PRIMARY KEY (user_id, id)) STRICT"
+NAMES = ("folders", "notes", "log")
+
+CASCADE = """CREATE TRIGGER app_cascade AFTER DELETE ON folders BEGIN
+  DELETE FROM notes WHERE user_id = old.user_id AND folder = old.id;
+END"""
+STAMP = """CREATE TRIGGER app_stamp AFTER UPDATE ON notes WHEN new.at IS old.at BEGIN
+  UPDATE notes SET at = hex(randomblob(8)) WHERE user_id = new.user_id AND id = new.id;
+END"""
+LOGGED = """CREATE TRIGGER app_log AFTER UPDATE OF t ON notes WHEN new.t IS NOT old.t BEGIN
+  INSERT INTO log VALUES (new.user_id, lower(hex(randomblob(8))), new.t);
+END"""
+
+TOUCH = """CREATE TRIGGER app_touch AFTER UPDATE ON notes BEGIN
+  UPDATE folders SET t = hex(randomblob(8)) WHERE user_id = new.user_id AND id = new.folder;
+END"""
+INDEX = (
+    "CREATE VIRTUAL TABLE words USING fts5 (t, content='notes')",
+    """CREATE TRIGGER app_words_insert AFTER INSERT ON notes BEGIN
+      INSERT INTO words (rowid, t) VALUES (new.rowid, new.t);
+    END""",
+    """CREATE TRIGGER app_words_delete AFTER DELETE ON notes BEGIN
+      INSERT INTO words (words, rowid, t) VALUES ('delete', old.rowid, old.t);
+    END""",
+    """CREATE TRIGGER app_words_update AFTER UPDATE ON notes BEGIN
+      INSERT INTO words (words, rowid, t) VALUES ('delete', old.rowid, old.t);
+      INSERT INTO words (rowid, t) VALUES (new.rowid, new.t);
+    END""",
+)
+
+
+class _Devices(World):
+    """Three devices whose apps have the same triggers."""
+
+    def __init__(self, folder: Path, *triggers: str, **more: int) -> None:
+        super().__init__(folder, (FOLDERS, NOTES, LOG), NAMES, **more)
+        self.three = Device(self, "three")
+        for device in self.devices:
+            device.write(*triggers)
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        return (self.one, self.two, self.three) if hasattr(self, "three") else (self.one, self.two)
+
+    def settle_until_quiet(self, rounds_max: int = 6) -> None:
+        """Rounds until one brings nothing new to any device or the cloud."""
+        before = None
+        for _ in range(rounds_max):
+            self.settle(*self.devices, rounds=1)
+            now = [self.at_cloud(name) for name in NAMES], self._versions()
+            if now == before:
+                return
+            before = now
+        raise AssertionError("the devices go on telling each other something new")
+
+    def _versions(self) -> list[list[tuple[object, ...]]]:
+        return [
+            device.query("SELECT collection, row_key, version FROM _sync_row ORDER BY 1, 2")
+            for device in self.devices
+        ]
+
+    def all_agree(self) -> None:
+        self.settle_until_quiet()
+        for name in NAMES:
+            assert [device.rows(name) for device in self.devices] == [self.at_cloud(name)] * len(self.devices)
+        assert [device.waits() for device in self.devices] == [[]] * len(self.devices)
+        assert [device.open_items() for device in self.devices] == [[]] * len(self.devices)
+        assert [device.engine.reconcile().queued for device in self.devices] == [0] * len(self.devices)
+
+
+@pytest.fixture
+def devices(tmp_path: Path) -> Iterator[Callable[..., _Devices]]:
+    made: list[_Devices] = []
+
+    def of(*triggers: str, **more: int) -> _Devices:
+        made.append(_Devices(tmp_path, *triggers, **more))
+        return made[-1]
+
+    yield of
+    for world in made:
+        world.close()
+
+
+def test_what_a_trigger_deletes_with_a_row_from_the_cloud_goes_on_all_devices(devices):
+    world = devices(CASCADE)
+    world.one.write(
+        "INSERT INTO folders VALUES ('ann', 'f', 'x')", "INSERT INTO notes VALUES ('ann', 'n', 'f', '', '')"
+    )
+    world.settle_until_quiet()
+    world.three.write("INSERT INTO notes VALUES ('ann', 'late', 'f', '', '')")
+    world.settle(world.three, world.one, rounds=1)
+    world.two.write("DELETE FROM folders")
+    world.all_agree()
+    assert world.at_cloud("notes") == {}
+
+
+def test_an_edit_that_comes_back_from_the_cloud_fires_no_trigger(devices):
+    world = devices(STAMP, LOGGED)
+    world.one.write("INSERT INTO notes VALUES ('ann', 'a', NULL, 'x', '2020'), ('ann', 'b', NULL, 'x', '2020')")
+    world.settle_until_quiet()
+    assert world.one.rows("notes") == {"a": (None, "x", "2020"), "b": (None, "x", "2020")}
+    world.one.write("UPDATE notes SET t = 'y' WHERE id = 'a'")
+    edited = world.one.rows("notes")
+    world.settle(world.one, rounds=2)
+    assert world.one.rows("notes") == edited
+    assert len(world.one.rows("log")) == 1
+    world.all_agree()
+    assert world.at_cloud("notes") == edited
+
+
+def test_a_row_that_a_trigger_changes_again_is_as_the_cloud_says(devices):
+    world = devices("CREATE TRIGGER app AFTER INSERT ON notes BEGIN UPDATE notes SET at = hex(randomblob(8)); END")
+    world.one.write("INSERT INTO notes VALUES ('ann', 'a', NULL, 'x', '')")
+    world.settle_until_quiet()
+    world.two.write("INSERT INTO notes VALUES ('ann', 'b', NULL, 'x', '')")
+    edited = world.two.rows("notes")
+    world.all_agree()
+    assert world.at_cloud("notes") == edited
+
+
+def test_a_row_that_a_trigger_would_not_let_be_is_written_without_triggers(devices):
+    world = devices(
+        "CREATE TRIGGER app AFTER UPDATE ON notes WHEN new.at IS NOT 'mine' BEGIN UPDATE notes SET at = 'mine'; END",
+        "CREATE TRIGGER app_again AFTER DELETE ON notes"
+        " BEGIN INSERT INTO notes VALUES (old.user_id, old.id, NULL, 'again', ''); END",
+    )
+    world.three.write("DROP TRIGGER app", "DROP TRIGGER app_again")
+    world.one.write("INSERT INTO notes VALUES ('ann', 'a', NULL, 'x', ''), ('ann', 'b', NULL, 'x', '')")
+    world.settle_until_quiet()
+    world.three.write("UPDATE notes SET at = 'three' WHERE id = 'a'", "DELETE FROM notes WHERE id = 'b'")
+    world.all_agree()
+    assert world.at_cloud("notes") == {"a": (None, "x", "three")}
+
+
+def test_rows_that_a_trigger_makes_elsewhere_come_to_all_devices(devices):
+    world = devices(LOGGED)
+    world.one.write("INSERT INTO notes VALUES ('ann', 'a', NULL, 'x', '')")
+    world.settle_until_quiet()
+    world.one.write("UPDATE notes SET t = 'y'")
+    world.all_agree()
+    assert len(world.at_cloud("log")) == 3, "each device has logged the change that it saw"
+
+
+def test_of_a_row_on_the_page_the_page_decides_whatever_triggers_do_to_it(devices):
+    """The folder's new name comes behind the note whose trigger writes to it."""
+    world = devices(TOUCH)
+    world.one.write(
+        "INSERT INTO folders VALUES ('ann', 'f', 'x')",
+        "INSERT INTO notes VALUES ('ann', 'a', 'f', 'x', ''), ('ann', 'b', 'f', 'x', '')",
+    )
+    world.settle_until_quiet()
+    world.one.write("UPDATE notes SET t = 'y'")
+    edited = world.one.rows("folders")
+    world.all_agree()
+    assert world.at_cloud("folders") == edited
+
+
+def test_what_triggers_do_to_a_row_that_a_later_page_brings_is_settled(devices):
+    """Each reader's trigger writes to the folder before it has read what the folder's name is by now."""
+    world = devices(TOUCH, pull_items_max=1)
+    world.one.write(
+        "INSERT INTO folders VALUES ('ann', 'f', 'x')", "INSERT INTO notes VALUES ('ann', 'a', 'f', 'x', '')"
+    )
+    world.settle_until_quiet()
+    world.three.write("DROP TRIGGER app_touch")
+    for number in range(5):
+        world.three.write(f"UPDATE notes SET t = '{number}'")
+        world.three.write(f"UPDATE folders SET t = '{number}'")
+        world.three.sync()
+    world.all_agree()
+    assert world.at_cloud("notes") == {"a": ("f", "4", "")}
+
+
+def test_a_full_text_index_that_triggers_keep_follows_the_rows_of_the_cloud(devices):
+    world = devices(*INDEX, STAMP)
+    world.one.write("INSERT INTO notes VALUES ('ann', 'a', NULL, 'red', ''), ('ann', 'b', NULL, 'green', '')")
+    world.settle_until_quiet()
+    world.two.write("UPDATE notes SET t = 'blue' WHERE id = 'a'", "DELETE FROM notes WHERE id = 'b'")
+    world.one.write("UPDATE notes SET folder = 'f' WHERE id = 'a'")
+    world.all_agree()
+    for device in world.devices:
+        found = [
+            device.query(f"SELECT count(*) FROM words WHERE words MATCH '{w}'") for w in ("red", "green", "blue")
+        ]
+        assert found == [[(0,)], [(0,)], [(1,)]]
+        device.write("INSERT INTO words (words, rank) VALUES ('integrity-check', 1)")
+
+
+def test_a_row_that_no_rule_takes_leaves_nothing_of_its_triggers(devices):
+    world = devices(
+        "CREATE TRIGGER app AFTER INSERT ON notes BEGIN INSERT INTO log VALUES (new.user_id, new.id, new.t);"
+        " SELECT RAISE(ABORT, 'no') WHERE new.t = 'no'; END"
+    )
+    world.three.write("DROP TRIGGER app")
+    world.three.write("INSERT INTO notes VALUES ('ann', 'a', NULL, 'no', ''), ('ann', 'b', NULL, 'x', '')")
+    world.settle(world.three, world.one, world.three, rounds=2)
+    assert world.one.open_items() == [("a", "constraint_failed")]
+    assert list(world.one.rows("notes")) == ["b"]
+    assert list(world.one.rows("log")) == list(world.at_cloud("log")) == ["b"]
+    assert world.one.waits() == []
