@@ -479,7 +479,7 @@ def test_every_primary_key_begins_with_the_tenant(cloud: Cloud, tmp_path: Path) 
         " WHERE t.type = 'table' AND c.pk = 1 AND t.name <> 'cloud_state'"
     ).fetchall()
     connection.close()
-    assert len(first_columns) == 6
+    assert len(first_columns) == 7
     assert {column for _, column in first_columns} == {"tenant"}
 
 
