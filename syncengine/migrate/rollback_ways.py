@@ -64,8 +64,9 @@ def _take_back_entries(executor: OnlineExecutor, undoing: "Undoing") -> UndoCoun
     """What nobody has sent leaves the outbox; what the cloud has stays there."""
     store, step = undoing.store, undoing.step
     counts = UndoCounts()
-    waited = store.run("rollback", "take_back_entries", migration=step.id, owner=step.user)
-    store.run("rollback", "take_back_entries", migration=f"cloud-version-{step.hop.to_version}", owner=step.user)
+    waited = store.value("rollback", "entries_to_take_back", migration=step.id, owner=step.user)
+    for migration in (step.id, f"cloud-version-{step.hop.to_version}"):
+        store.run("rollback", "take_back_entries", migration=migration, owner=step.user)
     if waited < step.applied.rows_read or step.applied.state == "completed":
         undoing.warn("what was sent already stays at the cloud")
     return counts

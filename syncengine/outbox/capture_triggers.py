@@ -126,7 +126,7 @@ def _entry(
     where: Expression = "",
 ) -> str:
     values = (
-        _NEXT,
+        _NUMBER,
         _as_text(row, table.owner),
         literal(kind),
         literal(table.name),
@@ -154,6 +154,10 @@ def _as_text(row: str, column: Column) -> Expression:
 _NEXT = (
     # As _sync_newest_entry says it; here without the view, which SQLite would look up for each edit.
     "max(ifnull((SELECT max(entry_id) FROM _sync_outbox), 0), ifnull((SELECT entry_id FROM _sync_last_entry), 0)) + 1"
+)
+_NUMBER = (
+    # Behind an open entry SQLite gives the next itself: what leaves the outbox closes the newest that stays.
+    f"CASE (SELECT fresh FROM _sync_outbox ORDER BY entry_id DESC LIMIT 1) WHEN 1 THEN NULL ELSE {_NEXT} END"
 )
 _GROUP = (
     # That of the newest entry, while it is open; else a new one with the number that this entry will have.

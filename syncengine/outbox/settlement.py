@@ -142,6 +142,7 @@ class _Settling:
         if self._leaving:
             ends = {"first": min(self._leaving), "last": max(self._leaving)}
             self.applied += self._store.run("outbox", "delete_squashed_of", **ends)
+        self._store.run("outbox", "close_behind")
         self._store.run_many("outbox", "remember_version", self._versions)
 
     def settled(self) -> Settled:

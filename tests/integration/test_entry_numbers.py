@@ -136,6 +136,15 @@ def test_another_process_counts_on(engine, tmp_path):
     assert written(engine, "c") == [4]
 
 
+def test_the_number_of_a_confirmed_entry_is_not_given_again_while_an_older_one_is_on_its_way(engine):
+    assert written(engine, "a", "b") == [1, 2]
+    outbox = Outbox(engine._store)
+    batch = outbox.claim("ann", entries_max=99, bytes_max=99_999)
+    outbox.confirm(batch, [Result(sequence=2, status="applied", version=1)])
+    assert numbers(engine) == [1]
+    assert written(engine, "c") == [3]
+
+
 def test_a_page_that_drops_edits_with_triggers_off_notes_them(engine):
     written(engine, "a", "b")
     with engine._store.transaction(), engine._store.without_triggers():

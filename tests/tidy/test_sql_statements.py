@@ -104,7 +104,14 @@ NOTED = """UPDATE _sync_last_entry
 SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
 WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox"""
-BY_OWN_RULE = "syncengine/local/carrying_over.py"  # it notes the newest number of two stores
+CLOSED = """UPDATE _sync_outbox
+SET fresh = 2
+WHERE fresh = 1
+  AND entry_id = (SELECT max(entry_id) FROM _sync_outbox)
+  AND entry_id < (SELECT entry_id FROM _sync_last_entry);"""
+COUNTED = ["outbox.delete_squashed_of", "outbox.delete_run"]
+"""They tell how many have left, so what runs them runs `outbox.close_behind` at its end."""
+BY_OWN_RULE = "syncengine/local/carrying_over.py"  # it notes the newest number of two stores, and files all
 
 
 def _texts_with(words: str) -> list[tuple[str, str]]:
@@ -120,6 +127,12 @@ def test_what_leaves_the_outbox_has_its_number_noted_before_in_the_same_statemen
     leaving = _texts_with(r"DELETE FROM (main\.)?_sync_outbox")
     assert len(leaving) > 10
     assert [where for where, sql in leaving if NOTED not in sql] == [BY_OWN_RULE]
+
+
+def test_behind_what_has_left_the_outbox_nothing_is_open_in_the_same_statement() -> None:
+    leaving = _texts_with(r"DELETE FROM (main\.)?_sync_outbox")
+    assert {where for where, sql in leaving if CLOSED not in sql} == {*COUNTED, BY_OWN_RULE}
+    assert LOCAL[("outbox", "close_behind")].strip().endswith(CLOSED)
 
 
 def test_what_enters_the_outbox_has_a_number_that_none_had_before() -> None:

@@ -306,6 +306,11 @@ WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
 WHERE entry_id = :entry_id
    OR squashed_into = :entry_id;
+UPDATE _sync_outbox
+SET fresh = 2
+WHERE fresh = 1
+  AND entry_id = (SELECT max(entry_id) FROM _sync_outbox)
+  AND entry_id < (SELECT entry_id FROM _sync_last_entry);
 
 -- name: relabel_item
 -- An open item that says the same in the new shape.

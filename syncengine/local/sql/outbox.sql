@@ -374,6 +374,11 @@ SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
 WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
 WHERE squashed_into = :entry_id;
+UPDATE _sync_outbox
+SET fresh = 2
+WHERE fresh = 1
+  AND entry_id = (SELECT max(entry_id) FROM _sync_outbox)
+  AND entry_id < (SELECT entry_id FROM _sync_last_entry);
 
 -- name: delete_squashed_of
 -- The same for all entries of a batch that have left.
@@ -446,6 +451,11 @@ SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
 WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
 WHERE entry_id = :entry_id;
+UPDATE _sync_outbox
+SET fresh = 2
+WHERE fresh = 1
+  AND entry_id = (SELECT max(entry_id) FROM _sync_outbox)
+  AND entry_id < (SELECT entry_id FROM _sync_last_entry);
 
 -- name: delete_run
 -- Entries with these numbers have left the outbox: they are at the cloud.
@@ -457,6 +467,14 @@ WHERE owner = :owner
   AND epoch = :epoch
   AND sequence BETWEEN :first AND :last;
 
+-- name: close_behind
+-- What is written behind an entry that has left is no part of the group before it, and gets no number twice.
+UPDATE _sync_outbox
+SET fresh = 2
+WHERE fresh = 1
+  AND entry_id = (SELECT max(entry_id) FROM _sync_outbox)
+  AND entry_id < (SELECT entry_id FROM _sync_last_entry);
+
 -- name: delete_after
 -- Forget all that was written since an entry.
 UPDATE _sync_last_entry
@@ -464,6 +482,11 @@ SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
 WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
 WHERE entry_id > :after;
+UPDATE _sync_outbox
+SET fresh = 2
+WHERE fresh = 1
+  AND entry_id = (SELECT max(entry_id) FROM _sync_outbox)
+  AND entry_id < (SELECT entry_id FROM _sync_last_entry);
 
 -- name: make_void
 -- Keep the number of an entry whose body went to quarantine: the server expects every number.
@@ -511,6 +534,11 @@ DELETE FROM _sync_outbox
 WHERE owner = :owner
   AND sequence IS NOT NULL
   AND kind = 'void';
+UPDATE _sync_outbox
+SET fresh = 2
+WHERE fresh = 1
+  AND entry_id = (SELECT max(entry_id) FROM _sync_outbox)
+  AND entry_id < (SELECT entry_id FROM _sync_last_entry);
 
 -- name: remember_version
 -- The version that the server gave to a row of ours, also to one that is deleted.

@@ -163,6 +163,11 @@ WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
 WHERE (entry_id = :entry_id AND state <> 'claimed')
    OR squashed_into = :entry_id;
+UPDATE _sync_outbox
+SET fresh = 2
+WHERE fresh = 1
+  AND entry_id = (SELECT max(entry_id) FROM _sync_outbox)
+  AND entry_id < (SELECT entry_id FROM _sync_last_entry);
 
 -- name: queue_put
 -- Send a row as it is when its turn comes.
@@ -206,6 +211,11 @@ WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
 WHERE entry_id = :entry_id
   AND fresh IS NOT NULL;
+UPDATE _sync_outbox
+SET fresh = 2
+WHERE fresh = 1
+  AND entry_id = (SELECT max(entry_id) FROM _sync_outbox)
+  AND entry_id < (SELECT entry_id FROM _sync_last_entry);
 
 -- name: drop_all_captured
 -- The same for many, by a JSON list of their numbers.
@@ -254,6 +264,11 @@ WHERE owner = :owner
   AND fresh IS NULL
   AND kind = 'lift'
   AND state IN ('waiting', 'held');
+UPDATE _sync_outbox
+SET fresh = 2
+WHERE fresh = 1
+  AND entry_id = (SELECT max(entry_id) FROM _sync_outbox)
+  AND entry_id < (SELECT entry_id FROM _sync_last_entry);
 
 -- name: record_conflict
 -- Both sides changed a field.

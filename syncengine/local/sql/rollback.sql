@@ -83,6 +83,14 @@ WHERE state = 'claimed'
 SELECT collection
 FROM _sync_shadow;
 
+-- name: entries_to_take_back
+-- How many entries an online migration queued that nobody has sent.
+SELECT count(*)
+FROM _sync_outbox
+WHERE migration = :migration
+  AND owner = :owner
+  AND state <> 'claimed';
+
 -- name: take_back_entries
 -- What an online migration queued and nobody has sent.
 UPDATE _sync_last_entry
@@ -92,6 +100,11 @@ DELETE FROM _sync_outbox
 WHERE migration = :migration
   AND owner = :owner
   AND state <> 'claimed';
+UPDATE _sync_outbox
+SET fresh = 2
+WHERE fresh = 1
+  AND entry_id = (SELECT max(entry_id) FROM _sync_outbox)
+  AND entry_id < (SELECT entry_id FROM _sync_last_entry);
 
 -- name: take_back_puts
 -- Entries that name rows which are gone: there is nothing to send for them.
@@ -106,6 +119,11 @@ WHERE collection = :collection
   AND kind = 'put'
   AND set_json IS NULL
   AND state <> 'claimed';
+UPDATE _sync_outbox
+SET fresh = 2
+WHERE fresh = 1
+  AND entry_id = (SELECT max(entry_id) FROM _sync_outbox)
+  AND entry_id < (SELECT entry_id FROM _sync_last_entry);
 
 -- name: rows_at_cloud
 -- How many rows of a user the cloud has confirmed.

@@ -62,6 +62,11 @@ SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
 WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
 WHERE owner = :owner;
+UPDATE _sync_outbox
+SET fresh = 2
+WHERE fresh = 1
+  AND entry_id = (SELECT max(entry_id) FROM _sync_outbox)
+  AND entry_id < (SELECT entry_id FROM _sync_last_entry);
 
 -- name: forget_items
 -- What of a user was set aside, decided about or not.
