@@ -306,6 +306,7 @@ class Engine:
         """
         from syncengine.local.hosting import writing
 
+        self._last.entries = ()
         return writing(self._store, check=self._bars, atomic=atomic, ended=self._block_ended)
 
     def _block_ended(self, entries: range) -> None:
@@ -455,7 +456,10 @@ class Engine:
     # Where is it?
 
     def last_entries(self) -> tuple[int, ...]:
-        """The ids of what the last `write()` block of this thread queued, in order; ask `receipt` for each."""
+        """The ids of what the last `write()` block of this thread queued, in order; ask `receipt` for each.
+
+        None within a block, and after one that was undone.
+        """
         return tuple(getattr(self._last, "entries", ()))
 
     def receipt(self, entry_id: int) -> Receipt:

@@ -35,7 +35,8 @@ LEASE_MS = 60_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogoutReport:
-    """What became of what was not sent: "nothing" there was none, "kept", "exported" or "destroyed"."""
+    """What became of what was not sent: "nothing" there was none, "kept", "exported" or "destroyed". The file that
+    was asked for is made in any case."""
 
     unsent: Unsent
     became: str
@@ -72,23 +73,19 @@ def unsent_left(store: "Store", user: str, *, unsent: str, export_to: str | None
 def log_out(store: "Store", user: str, *, unsent: str, export_to: str | None) -> LogoutReport:
     """What becomes of the queue of a user whose rounds have ended.
 
-    After "export" and "destroy" none of their rows is left in the synced collections: those that the cloud has come
-    again at the next sign-in, which reads from the start.
+    After "export" and "destroy" none of their rows is left in the synced collections, also where nothing was unsent:
+    those that the cloud has come again at the next sign-in, which reads from the start.
     """
     left = unsent_left(store, user, unsent=unsent, export_to=export_to)
-    if not left.count:
-        return LogoutReport(unsent=left, became="nothing")
-    if unsent == "keep":
-        return LogoutReport(unsent=left, became="kept")
-    with _Alone(store), store.transaction(durable=True):
-        left = unsent_of(store, user)
-        if unsent == "export":
-            export_unsent(store, user, _given(export_to))
-        take_out(store, user)
-        end_epoch(store, user)
-    return LogoutReport(
-        unsent=left, became={"export": "exported", "destroy": "destroyed"}[unsent], exported_to=export_to
-    )
+    if unsent in ("export", "destroy"):
+        with _Alone(store), store.transaction(durable=True):
+            left = unsent_of(store, user)
+            if unsent == "export":
+                export_unsent(store, user, _given(export_to))
+            take_out(store, user)
+            end_epoch(store, user)
+    became = {"keep": "kept", "export": "exported", "destroy": "destroyed"}[unsent] if left.count else "nothing"
+    return LogoutReport(unsent=left, became=became, exported_to=export_to)
 
 
 def _check_words(unsent: str, words: Iterable[str], *, export_to: str | None) -> None:

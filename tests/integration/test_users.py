@@ -246,6 +246,26 @@ def test_who_has_sent_everything_signs_out_and_nothing_goes(tmp_path, cloud):
             engine.logout()
 
 
+@pytest.mark.parametrize("unsent", ["export", "destroy"])
+def test_who_has_sent_everything_leaves_no_row_where_that_is_asked_for(tmp_path, cloud, unsent):
+    with opened(tmp_path / "app", backend=Line(cloud, "ann"), clock=(clock := MovableClock())) as engine:
+        add_notes(engine, "a1")
+        engine.sync_now()
+        file = {"export_to": tmp_path / "left.jsonl"} if unsent == "export" else {}
+        report = engine.logout(unsent=unsent, **file)
+        assert (report.became, report.unsent.count, report.exported_to) == (
+            "nothing",
+            0,
+            str(file["export_to"]) if file else None,
+        )
+        assert set(rows_of(engine, "ann")) == {"_sync_drain"}
+        assert all(path.is_file() for path in file.values())
+        clock.wall_ms += 3_600_000
+        engine.switch_user("ann")
+        engine.sync_now()
+        assert engine._store.query("SELECT id FROM notes WHERE user_id = 'ann'") == [("a1",)]
+
+
 def test_what_is_kept_is_sent_after_the_next_sign_in(tmp_path, cloud):
     with opened(tmp_path / "app", backend=Line(cloud, "ann")) as engine:
         add_notes(engine, "a1")
