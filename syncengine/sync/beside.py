@@ -1,5 +1,6 @@
 """A pulled document in the shape that this store has: lifted, with the writes of other shapes that lay beside it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,12 +29,16 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifted:
-    """`rows`: what the document is in the present shape, most often one. `waits`: why a patch could not be lifted."""
+    """`rows`: what the document is in the present shape, most often one. `waits`: why a patch could not be lifted.
+
+    `replaced`: values of the one row that were written after the patches, and that these took the place of.
+    """
 
     rows: tuple[Fields, ...] = field(repr=False)
     handed_back: HandedBack | None = None
     refused: tuple[Refused, ...] = ()
     waits: str | None = None
+    replaced: Fields = field(default_factory=dict, repr=False)
 
 
 class NewerShape(Exception):
@@ -52,17 +57,28 @@ def lifted(item: PulledRow, *, lifter: Lifter, owner: str) -> Lifted:
     if body is None:
         rows = lifter.up(item.collection, item.body, owner=owner, start=shape)
         return Lifted(rows=tuple(rows), waits="no_way_down" if item.patches else None)
+    document = body
     for patch, version in zip(item.patches, shapes, strict=True):
         body = work.with_patch(body, patch, version)
     handed_back = None
     if work.taken:
         handed_back = HandedBack(body=body, shape_version=str(work.target), patches=tuple(work.taken))
+    present_rows = tuple(lifter.up(item.collection, body, owner=owner, start=work.target))
+    was_written_since = bool(work.taken) and item.version > item.patches[-1].patch
+    unpatched = lifter.up(item.collection, document, owner=owner, start=work.target) if was_written_since else []
     return Lifted(
-        rows=tuple(lifter.up(item.collection, body, owner=owner, start=work.target)),
+        rows=present_rows,
+        replaced=_replaced(unpatched, present_rows),
         handed_back=handed_back,
         refused=tuple(work.refused),
         waits="no_way_down" if work.has_no_way else None,
     )
+
+
+def _replaced(unpatched: Sequence[Fields], rows: Sequence[Fields]) -> Fields:
+    if len(unpatched) != 1 or len(rows) != 1:
+        return {}
+    return {name: value for name, value in unpatched[0].items() if name in rows[0] and rows[0][name] != value}
 
 
 def _version(text: str) -> SchemaVersion:

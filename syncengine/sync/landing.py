@@ -275,10 +275,22 @@ class Landings:
             self._queue_changes(item, landing.table, made)
         elif made.handed_back is not None:
             self._queue_lift(item, made.handed_back)
+        self._note_replaced(landing, made)
         for refused in made.refused:
             self._record.set_aside(item, refused.patch.set, refused.why, shape=refused.patch.shape_version)
         if made.waits is not None:
             self._record.park_part(item, Reason.NO_WAY_DOWN)
+
+    def _note_replaced(self, landing: Landing, made: Lifted) -> None:
+        """Nobody who wrote an older shape could read the row: whoever lifts records what its write went over."""
+        row = made.rows[0] if made.replaced else {}
+        lost = [
+            Conflict(field=name, local=value, server=row[name], winner="server")
+            for name, value in made.replaced.items()
+            if name in landing.table.known
+        ]
+        place = (landing.table.name, landing.key)
+        self._record.conflicts(lost, place, policy=landing.table.merge_policy, version=landing.item.version)
 
     def _queue_lift(self, item: PulledRow, made: HandedBack) -> None:
         self._store.run(
