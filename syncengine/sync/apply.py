@@ -7,7 +7,7 @@ at one by one. What cannot be taken is kept: parked where it may be taken later,
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from syncengine.errors import StoreSuperseded
@@ -35,6 +35,10 @@ from syncengine.sync.resync import Retelling
 if TYPE_CHECKING:
     from syncengine.local.store import Store
     from syncengine.migrate.registry import MigrationRegistry
+
+_KEY, _SHAPE, _BODY, _PATCHES = map(
+    itemgetter, map(PulledRow._fields.index, ("key", "shape_version", "body", "patches"))
+)
 
 NO_WAY_UP = "shape_unknown"
 
@@ -307,14 +311,14 @@ class _Page:
 
 def _are_plain(rows: Sequence[PulledRow], table: LiveTable) -> bool:
     """Whether all are whole rows of the present shape. What is asked of all of them at once costs half of a loop."""
-    _, keys, _, shapes, bodies, patches = zip(*rows, strict=True)
+    keys, bodies = list(map(_KEY, rows)), list(map(_BODY, rows))
     return (
         not table.names_differ
         and all(bodies)
         and set(map(len, bodies)) == {table.width}
-        and set(shapes) == {table.shape_text}
-        and not any(patches)
-        and [body.get(table.key) for body in bodies] == list(keys)
+        and set(map(_SHAPE, rows)) == {table.shape_text}
+        and not any(map(_PATCHES, rows))
+        and [body.get(table.key) for body in bodies] == keys
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain, repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +117,7 @@ class LiveTable:
         values, width, count = chain.from_iterable(rows), len(self.columns), len(items)
         are_new = bool(items) and not self._store.query(self._has, (owner, items[0].key))
         for at_once, times in ((ROWS_AT_ONCE, count // ROWS_AT_ONCE), (1, count % ROWS_AT_ONCE)):
-            bindings = ((owner, *islice(values, width * at_once)) for _ in range(times))
+            bindings = zip(repeat(owner, times), *[values] * (width * at_once), strict=False)
             if are_new:
                 are_new = self._insert_while_new(bindings, at_once)
             self._store.connection.executemany(self._upsert(self.columns, rows=at_once), bindings)
