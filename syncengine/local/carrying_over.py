@@ -29,6 +29,7 @@ AS_IT_WAS = (
     "_sync_collection",  # the shapes of the tables that come back
     "_sync_archive",
     "_sync_shape_before",
+    "_sync_row_set",
     "_sync_row",  # with the cursor, so that what the cloud has is pulled again
     "_sync_cursor",
     "_sync_parked",

@@ -12,7 +12,7 @@ ENTRY_ID, KIND, COLLECTION, KEY, BODY, BASE_VERSION, SHAPE, GROUP, TOKEN = 0, 4,
 Row = tuple[str, str]
 """Collection and key."""
 ROW = itemgetter(COLLECTION, KEY)
-_ENTRY_ID, _KIND, _SHAPE = itemgetter(ENTRY_ID), itemgetter(KIND), itemgetter(SHAPE)
+_ENTRY_ID, _KIND, _COLLECTION, _SHAPE = map(itemgetter, (ENTRY_ID, KIND, COLLECTION, SHAPE))
 
 
 class NumberedRows(Sequence[Entry]):
@@ -94,6 +94,11 @@ def ids_of(entries: Sequence[Entry]) -> list[int]:
 def kinds_of(entries: Sequence[Entry]) -> set[str]:
     """Which there are."""
     return set(map(_KIND, _as_read(entries)))
+
+
+def collections_of(entries: Sequence[Entry]) -> set[str]:
+    """Which there are."""
+    return set(map(_COLLECTION, _as_read(entries)))
 
 
 def shapes_of(entries: Sequence[Entry]) -> set[str]:

@@ -9,6 +9,7 @@ from syncengine.outbox.entry import Entry, Kind, entry_of
 from syncengine.outbox.filing import file_entries
 from syncengine.outbox.holding import Item, hold_behind, item_of
 from syncengine.outbox.row_body import collection_columns
+from syncengine.outbox.row_set import know_row_sets
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -108,6 +109,7 @@ def _read_again(store: "Store", item: Item) -> None:
     What that does not bring is deleted here, like any row that went while this device was away.
     """
     row = {"owner": item.owner, "collection": item.blocker.collection, "row_key": item.blocker.row_key}
+    know_row_sets(store, owner=item.owner, collections=[item.blocker.collection])
     if store.run("quarantine", "suppose_row", item_id=item.item_id, **row):
         store.run("quarantine", "read_again", owner=item.owner, now=iso(store.clock.now_ms()))
 

@@ -12,8 +12,9 @@ from syncengine.outbox.consequences import Consequences, fields_of
 from syncengine.outbox.delivery import Event, State, next_state
 from syncengine.outbox.entry import CONFLICT, GONE, AllApplied, Batch, Entry, Kind, Result, Results, Settled, entry_of
 from syncengine.outbox.filing import file_entries
-from syncengine.outbox.numbered_rows import ids_of, kinds_of, shapes_of
+from syncengine.outbox.numbered_rows import collections_of, ids_of, kinds_of, shapes_of
 from syncengine.outbox.overwritten import record_fallen_away, record_overwritten
+from syncengine.outbox.row_set import know_row_sets
 from syncengine.outbox.set_aside import resolve_void, set_aside
 from syncengine.vocabulary import SchemaVersion, user_scope
 
@@ -85,6 +86,7 @@ class _Settling:
         versions, shift = results.versions, results.versions[0] - first
         is_run = versions == list(range(first + shift, last + shift + 1))
         if is_run and shapes_of(entries) == {lowest} == {highest}:
+            know_row_sets(self._store, owner=self._batch.owner, collections=collections_of(entries))
             self._store.run("outbox", "remember_versions", shift=shift, server_epoch=self._server_epoch, **of_batch)
             return True
         self._versions = [
@@ -143,6 +145,7 @@ class _Settling:
             ends = {"first": min(self._leaving), "last": max(self._leaving)}
             self.applied += self._store.run("outbox", "delete_squashed_of", **ends)
         self._store.run("outbox", "close_behind")
+        know_row_sets(self._store, owner=batch.owner, collections={str(name) for name, *_ in self._versions})
         self._store.run_many("outbox", "remember_version", self._versions)
 
     def settled(self) -> Settled:

@@ -10,6 +10,7 @@ import orjson
 
 from syncengine.clock import iso
 from syncengine.migrate.rejection import Rejection
+from syncengine.outbox.row_set import know_row_sets
 from syncengine.sync.calls import PulledRow
 from syncengine.sync.live_table import LiveTable
 from syncengine.sync.merge import Conflict, Fields
@@ -80,7 +81,7 @@ class PageRecord:
         for first in range(0, len(items), ROWS_AT_ONCE):
             some = items[first : first + ROWS_AT_ONCE]
             versions = orjson.dumps(dict(map(_KEY_AND_VERSION, some))).decode()
-            self._store.run("pull", "remember_rows", **facts, versions=versions)
+            self._remember("remember_rows", **facts, versions=versions)
         self.applied.rows += len(items)
         self._let_go(items)
 
@@ -90,13 +91,19 @@ class PageRecord:
         extra = None
         if body is not None and not body.keys() <= table.known:
             extra = json.dumps({name: value for name, value in body.items() if name not in table.known})
-        self._store.run("pull", "remember_row", **self._facts(item), extra=extra)
+        self._remember("remember_row", **self._facts(item), extra=extra)
         if is_whole:
             self._let_go([item])
 
     def saw(self, item: PulledRow) -> None:
         """Its version is known, but it was not taken."""
-        self._store.run("pull", "saw_row", **self._facts(item))
+        self._remember("saw_row", **self._facts(item))
+
+    def _remember(self, name: str, **facts: Any) -> None:
+        if not self._store.run("pull", name, **facts):
+            # The first of its collection and owner.
+            know_row_sets(self._store, owner=self._owner, collections=[facts["collection"]])
+            self._store.run("pull", name, **facts)
 
     def _facts(self, item: PulledRow) -> dict[str, Any]:
         return {

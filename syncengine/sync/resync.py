@@ -131,17 +131,17 @@ def settle_unseen(
     "other_epoch" the cloud lost them, and is told again. In pages, each in a transaction of its own; after a crash
     the rest is done.
     """
-    after: Key = ("", "")
+    after = ("", 0)
     while rows := store.rows(
         "pull",
         "unseen_rows",
         owner=owner,
         resync=resync,
-        collection=after[0],
-        row_key=after[1],
+        row_key=after[0],
+        row_set_id=after[1],
         rows_max=PAGE_ROWS,
     ):
-        after = rows[-1][0], rows[-1][1]
+        after = rows[-1][1], rows[-1][5]
         if reason != "other_epoch":
             delete([_gone(*row[:4]) for row in rows if not row[4]])
             forgotten = [(row[0], row[1]) for row in rows if row[4]]

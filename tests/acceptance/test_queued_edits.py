@@ -26,8 +26,13 @@ def at_cloud(engine: Engine) -> None:
     """As if everything of 2.0.0 had been uploaded."""
     with engine._store.transaction():
         engine._store.query(
-            "INSERT OR IGNORE INTO _sync_row (collection, owner, row_key, version, shape_version) "
-            "SELECT collection, owner, row_key, entry_id, '2.0.0' FROM _sync_outbox WHERE collection <> ''"
+            "INSERT OR IGNORE INTO _sync_row_set (owner, collection)"
+            " SELECT owner, collection FROM _sync_outbox WHERE collection <> ''"
+        )
+        engine._store.query(
+            "INSERT OR IGNORE INTO _sync_row (row_set_id, collection, owner, row_key, version, shape_version)"
+            " SELECT s.row_set_id, o.collection, o.owner, o.row_key, o.entry_id, '2.0.0'"
+            " FROM _sync_outbox AS o JOIN _sync_row_set AS s ON s.owner = o.owner AND s.collection = o.collection"
         )
         engine._store.query("DELETE FROM _sync_outbox")
 

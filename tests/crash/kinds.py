@@ -95,8 +95,11 @@ def split_v3():
 
 
 COPIED_TO_ROWS = """
-INSERT INTO _sync_row (collection, owner, row_key, version, shape_version)
-SELECT 'journeys', owner, row_key, entry_id, '2.0.0' FROM _sync_outbox WHERE entry_id <= 20
+INSERT OR IGNORE INTO _sync_row_set (owner, collection) SELECT owner, 'journeys' FROM _sync_outbox;
+INSERT INTO _sync_row (row_set_id, collection, owner, row_key, version, shape_version)
+SELECT s.row_set_id, s.collection, s.owner, o.row_key, o.entry_id, '2.0.0'
+FROM _sync_outbox AS o JOIN _sync_row_set AS s ON s.owner = o.owner AND s.collection = 'journeys'
+WHERE o.entry_id <= 20
 """
 
 

@@ -592,10 +592,11 @@ def unseen(world, sql):
 
 
 def at_cloud(world, *keys, deleted=0):
+    world.write("INSERT OR IGNORE INTO _sync_row_set (owner, collection) VALUES ('ann', 'walks')")
     for key in keys:
         world.write(
-            "INSERT INTO _sync_row (collection, owner, row_key, version, shape_version, deleted) "
-            "VALUES ('walks', 'ann', ?, 1, '3.0.0', ?)",
+            "INSERT INTO _sync_row (row_set_id, collection, owner, row_key, version, shape_version, deleted)"
+            " SELECT row_set_id, collection, owner, ?, 1, '3.0.0', ? FROM _sync_row_set",
             key,
             deleted,
         )

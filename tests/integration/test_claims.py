@@ -11,6 +11,7 @@ from drain_world import World, applied
 from syncengine.local.statements import statement
 from syncengine.outbox.entry import AllApplied, Kind, Result
 from syncengine.outbox.numbered_rows import NumberedRows
+from syncengine.outbox.row_set import know_row_sets
 from syncengine.remote.encoded_push import EncodedPush, all_applied
 from syncengine.remote.wire import EntryKind
 from syncengine.settings import Settings
@@ -28,9 +29,10 @@ def world(tmp_path):
 
 def know(world, key, version, *, deleted=0, extra=None):
     with world.store.transaction():
+        know_row_sets(world.store, owner="ann", collections=["journeys"])
         world.store.query(
-            "INSERT INTO _sync_row (collection, owner, row_key, version, shape_version, deleted, extra)"
-            " VALUES ('journeys', 'ann', ?, ?, '2.0.0', ?, ?)"
+            "INSERT INTO _sync_row (row_set_id, collection, owner, row_key, version, shape_version, deleted, extra)"
+            " SELECT row_set_id, collection, owner, ?, ?, '2.0.0', ?, ? FROM _sync_row_set WHERE true"
             " ON CONFLICT DO UPDATE SET version = excluded.version, deleted = excluded.deleted",
             (key, version, deleted, extra),
         )

@@ -45,8 +45,13 @@ def at_cloud(engine):
     """As if the cloud had taken all that is queued."""
     with engine._store.transaction():
         engine._store.query(
-            "INSERT INTO _sync_row (collection, owner, row_key, version, shape_version) "
-            "SELECT collection, owner, row_key, entry_id, shape_version FROM _sync_outbox"
+            "INSERT OR IGNORE INTO _sync_row_set (owner, collection)"
+            " SELECT owner, collection FROM _sync_outbox WHERE collection <> ''"
+        )
+        engine._store.query(
+            "INSERT INTO _sync_row (row_set_id, collection, owner, row_key, version, shape_version)"
+            " SELECT s.row_set_id, o.collection, o.owner, o.row_key, o.entry_id, o.shape_version"
+            " FROM _sync_outbox AS o JOIN _sync_row_set AS s ON s.owner = o.owner AND s.collection = o.collection"
         )
         engine._store.query("DELETE FROM _sync_outbox")
 
@@ -275,7 +280,10 @@ def test_rows_that_the_cloud_knows_under_other_keys_are_put_and_deleted_the_same
         write(engine, "INSERT INTO journeys VALUES ('ann', 'd', 4.0, 'four')")
         with engine._store.transaction():
             engine._store.query("DELETE FROM _sync_outbox")
-            engine._store.query("INSERT INTO _sync_row VALUES ('journeys', 'ann', 'd', 7, 0, '2.0.0', 0, 0, NULL)")
+            engine._store.query(
+                "INSERT INTO _sync_row SELECT 'journeys', 'ann', 'd', 7, 0, '2.0.0', 0, 0, NULL, row_set_id"
+                " FROM _sync_row_set WHERE owner = 'ann' AND collection = 'journeys'"
+            )
     with open_at(path, seconds_v3(halves, lossy=True)) as engine:
         assert result_of(engine).entries.queued == 2
         found = {key: said for kind, key, said, _ in queued(engine) if kind == "changes"}

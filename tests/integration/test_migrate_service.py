@@ -25,6 +25,7 @@ from syncengine.migrate.definition import Counts
 from syncengine.migrate.markers import move_markers
 from syncengine.migrate.results import CompletedMigration, PendingMigration
 from syncengine.outbox.capture import capture_off
+from syncengine.outbox.row_set import know_row_sets
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "status"
 NOTES = "CREATE TABLE notes (user_id TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (user_id, id)) STRICT"
@@ -422,9 +423,10 @@ def test_the_status_in_a_profile_that_the_cloud_has_never_heard_of_is_not_sent_a
     phone_engine.migrate()
     assert store.query("SELECT kind FROM _sync_outbox WHERE collection = 'profile'") == []
     with store.transaction():
+        know_row_sets(store, owner="ann", collections=["profile"])
         store.query(
-            "INSERT INTO _sync_row (collection, owner, row_key, version, shape_version) "
-            "VALUES ('profile', 'ann', 'me', 1, '2.0.0')"
+            "INSERT INTO _sync_row (row_set_id, collection, owner, row_key, version, shape_version)"
+            " SELECT row_set_id, collection, owner, 'me', 1, '2.0.0' FROM _sync_row_set"
         )
         move_markers(store, phone_engine._registry, user="ann")
         store.query("UPDATE profile SET status = NULL")

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from syncengine import Engine, Quarantine, add, archive, cast, declared, migration, rename, tables
 from syncengine.outbox.entry import entry_of
+from syncengine.outbox.row_set import know_row_sets
 from tests.integration.migrate_world import registry_of
 from tests.properties.model_cloud import ModelCloud, Refused
 
@@ -189,10 +190,13 @@ def confirmed(engine: Engine, entry: Any, cloud: ModelCloud) -> None:
         for key in keys:
             row = cloud.rows.get((entry.owner, key))
             if row is not None:
+                know_row_sets(store, owner=entry.owner, collections=["notes"])
                 store.query(
-                    "INSERT OR REPLACE INTO _sync_row (collection, owner, row_key, version, shape_version, deleted) "
-                    "VALUES ('notes', ?, ?, ?, ?, ?)",
-                    (entry.owner, key, row.version, row.shape, row.body is None),
+                    "INSERT OR REPLACE INTO _sync_row"
+                    " (row_set_id, collection, owner, row_key, version, shape_version, deleted)"
+                    " SELECT row_set_id, collection, owner, ?, ?, ?, ? FROM _sync_row_set"
+                    " WHERE owner = ? AND collection = 'notes'",
+                    (key, row.version, row.shape, row.body is None, entry.owner),
                 )
 
 

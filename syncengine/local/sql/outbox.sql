@@ -540,11 +540,20 @@ WHERE fresh = 1
   AND entry_id = (SELECT max(entry_id) FROM _sync_outbox)
   AND entry_id < (SELECT entry_id FROM _sync_last_entry);
 
+-- name: know_row_set
+-- Rows of one collection and owner may be known of from now on.
+INSERT INTO _sync_row_set (owner, collection)
+VALUES (:owner, :collection)
+ON CONFLICT DO NOTHING;
+
 -- name: remember_version
 -- The version that the server gave to a row of ours, also to one that is deleted.
-INSERT INTO _sync_row (collection, owner, row_key, version, server_epoch, shape_version, deleted)
-VALUES (:collection, :owner, :row_key, :version, :server_epoch, :shape_version, :deleted)
-ON CONFLICT (collection, owner, row_key) DO UPDATE SET
+INSERT INTO _sync_row (row_set_id, collection, owner, row_key, version, server_epoch, shape_version, deleted)
+VALUES (
+  (SELECT row_set_id FROM _sync_row_set WHERE collection = :collection AND owner = :owner),
+  :collection, :owner, :row_key, :version, :server_epoch, :shape_version, :deleted
+)
+ON CONFLICT (row_key, row_set_id) DO UPDATE SET
   version = excluded.version,
   server_epoch = excluded.server_epoch,
   shape_version = excluded.shape_version,
@@ -555,13 +564,15 @@ WHERE excluded.server_epoch <> server_epoch
 
 -- name: remember_versions
 -- The same for entries whose versions follow each other as their numbers do.
-INSERT INTO _sync_row (collection, owner, row_key, version, server_epoch, shape_version, deleted)
-SELECT collection, owner, row_key, sequence + :shift, :server_epoch, shape_version, kind = 'delete'
-FROM _sync_outbox
+INSERT INTO _sync_row (row_set_id, collection, owner, row_key, version, server_epoch, shape_version, deleted)
+SELECT
+  (SELECT s.row_set_id FROM _sync_row_set AS s WHERE s.collection = o.collection AND s.owner = o.owner),
+  collection, owner, row_key, sequence + :shift, :server_epoch, shape_version, kind = 'delete'
+FROM _sync_outbox AS o
 WHERE owner = :owner
   AND epoch = :epoch
   AND sequence BETWEEN :first AND :last
-ON CONFLICT (collection, owner, row_key) DO UPDATE SET
+ON CONFLICT (row_key, row_set_id) DO UPDATE SET
   version = excluded.version,
   server_epoch = excluded.server_epoch,
   shape_version = excluded.shape_version,

@@ -62,9 +62,15 @@ SELECT EXISTS (
 
 -- name: remember_row
 -- The version that the cloud has of a row.
-INSERT INTO _sync_row (collection, owner, row_key, version, shape_version, server_epoch, deleted, resync, extra)
-VALUES (:collection, :owner, :row_key, :version, :shape_version, :server_epoch, :deleted, :resync, :extra)
-ON CONFLICT (collection, owner, row_key) DO UPDATE SET
+INSERT INTO _sync_row (
+  row_set_id, collection, owner, row_key, version, shape_version, server_epoch, deleted, resync, extra
+)
+SELECT
+  row_set_id, collection, owner, :row_key, :version, :shape_version, :server_epoch, :deleted, :resync, :extra
+FROM _sync_row_set
+WHERE owner = :owner
+  AND collection = :collection
+ON CONFLICT (row_key, row_set_id) DO UPDATE SET
   version = excluded.version,
   shape_version = excluded.shape_version,
   server_epoch = excluded.server_epoch,
@@ -74,11 +80,15 @@ ON CONFLICT (collection, owner, row_key) DO UPDATE SET
 
 -- name: remember_rows
 -- The same for rows of one collection that are all of one shape: their versions by their keys, as a JSON object.
-INSERT INTO _sync_row (collection, owner, row_key, version, shape_version, server_epoch, deleted, resync)
-SELECT :collection, :owner, key, value, :shape_version, :server_epoch, 0, :resync
-FROM json_each(:versions)
-WHERE true
-ON CONFLICT (collection, owner, row_key) DO UPDATE SET
+INSERT INTO _sync_row (
+  row_set_id, collection, owner, row_key, version, shape_version, server_epoch, deleted, resync
+)
+SELECT s.row_set_id, s.collection, s.owner, v.key, v.value, :shape_version, :server_epoch, 0, :resync
+FROM _sync_row_set AS s
+CROSS JOIN json_each(:versions) AS v
+WHERE s.owner = :owner
+  AND s.collection = :collection
+ON CONFLICT (row_key, row_set_id) DO UPDATE SET
   version = excluded.version,
   shape_version = excluded.shape_version,
   server_epoch = excluded.server_epoch,
@@ -88,9 +98,14 @@ ON CONFLICT (collection, owner, row_key) DO UPDATE SET
 
 -- name: saw_row
 -- A row that is not taken now: its version is known, and the fields that were sent back with it stay.
-INSERT INTO _sync_row (collection, owner, row_key, version, shape_version, server_epoch, deleted, resync)
-VALUES (:collection, :owner, :row_key, :version, :shape_version, :server_epoch, :deleted, :resync)
-ON CONFLICT (collection, owner, row_key) DO UPDATE SET
+INSERT INTO _sync_row (
+  row_set_id, collection, owner, row_key, version, shape_version, server_epoch, deleted, resync
+)
+SELECT row_set_id, collection, owner, :row_key, :version, :shape_version, :server_epoch, :deleted, :resync
+FROM _sync_row_set
+WHERE owner = :owner
+  AND collection = :collection
+ON CONFLICT (row_key, row_set_id) DO UPDATE SET
   version = excluded.version,
   shape_version = excluded.shape_version,
   server_epoch = excluded.server_epoch,
@@ -387,12 +402,12 @@ WHERE collection = :collection
 
 -- name: unseen_rows
 -- A page of rows that the cloud had, and that a reading from the start did not meet.
-SELECT collection, row_key, version, shape_version, deleted
+SELECT collection, row_key, version, shape_version, deleted, row_set_id
 FROM _sync_row
 WHERE owner = :owner
   AND resync <> :resync
-  AND (row_key, collection) > (:row_key, :collection)
-ORDER BY row_key, collection
+  AND (row_key, row_set_id) > (:row_key, :row_set_id)
+ORDER BY row_key, row_set_id
 LIMIT :rows_max;
 
 -- name: forget_row

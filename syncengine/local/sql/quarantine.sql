@@ -38,13 +38,15 @@ WHERE item_id = :item_id
 
 -- name: suppose_row
 -- The cloud may have a row whose edit was set aside as the store went back in time: a reading without it deletes it.
-INSERT INTO _sync_row (collection, owner, row_key, version, shape_version)
-SELECT :collection, :owner, :row_key, 0, coalesce(shape_version, '')
+INSERT INTO _sync_row (row_set_id, collection, owner, row_key, version, shape_version)
+SELECT
+  (SELECT row_set_id FROM _sync_row_set WHERE collection = :collection AND owner = :owner),
+  :collection, :owner, :row_key, 0, coalesce(shape_version, '')
 FROM _sync_quarantine
 WHERE item_id = :item_id
   AND error_code = 'restored_over'
   AND json_extract(body, '$.kind') IN ('put', 'patch', 'delete', 'changes')
-ON CONFLICT (row_key, collection, owner) DO UPDATE SET
+ON CONFLICT (row_key, row_set_id) DO UPDATE SET
   deleted = 0;
 
 -- name: read_again

@@ -333,6 +333,14 @@ CREATE TABLE _sync_shape_before (
   PRIMARY KEY (collection, migration)
 ) STRICT, WITHOUT ROWID;
 
+-- A number that stands for a collection and an owner in the index of _sync_row, which is a third shorter for it.
+CREATE TABLE _sync_row_set (
+  row_set_id INTEGER PRIMARY KEY,
+  owner      TEXT NOT NULL,
+  collection TEXT NOT NULL,
+  CONSTRAINT rows_are_one_set UNIQUE (owner, collection)
+) STRICT;
+
 CREATE TABLE _sync_row (
   collection    TEXT NOT NULL,
   owner         TEXT NOT NULL,
@@ -345,7 +353,8 @@ CREATE TABLE _sync_row (
   resync        INTEGER NOT NULL DEFAULT 0, -- the reading from the start that saw it last
   extra         TEXT              -- fields that a newer client wrote and this one does not know, sent back untouched
     CONSTRAINT extra_is_json CHECK (extra IS NULL OR json_valid(extra)),
-  PRIMARY KEY (row_key, collection, owner) -- what differs first: each row that is read is looked for here
+  row_set_id    INTEGER NOT NULL, -- of its collection and owner
+  PRIMARY KEY (row_key, row_set_id) -- what differs first: each row that is read is looked for here
 ) STRICT; -- in the order in which rows first came: a page of them that comes again changes few pages of the file
 
 CREATE TABLE _sync_cursor (

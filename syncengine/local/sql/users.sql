@@ -82,6 +82,8 @@ WHERE owner = :owner;
 -- What the cloud is known to have of a user.
 DELETE FROM _sync_row
 WHERE owner = :owner;
+DELETE FROM _sync_row_set
+WHERE owner = :owner;
 
 -- name: forget_cursor
 -- Where the reading of a user's rows stands: the next sign-in reads from the start.
