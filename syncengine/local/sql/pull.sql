@@ -239,6 +239,11 @@ SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
 WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
 WHERE entry_id IN (SELECT value FROM json_each(:entries));
+UPDATE _sync_outbox
+SET fresh = 2
+WHERE fresh = 1
+  AND entry_id = (SELECT max(entry_id) FROM _sync_outbox)
+  AND entry_id < (SELECT entry_id FROM _sync_last_entry);
 
 -- name: part_captured
 -- Each of these, by a JSON list of their numbers, is a group of its own: it can be sent, and refused, without the others.
