@@ -1,11 +1,14 @@
 """Triggers of the app fire on rows from the cloud, and the devices come to the same rows all the same."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.kin_world import Device, World
+from tests.integration.pull_world import Device as Reader
+from tests.integration.pull_world import journey
 
 FOLDERS = "CREATE TABLE folders (user_id TEXT NOT NULL, id TEXT NOT NULL, t TEXT, PRIMARY KEY (user_id, id)) STRICT"
 NOTES = (
@@ -185,6 +188,77 @@ def test_what_triggers_do_to_a_row_that_a_later_page_brings_is_settled(devices):
     assert world.at_cloud("notes") == {"a": ("f", "4", "")}
 
 
+def test_two_triggers_that_answer_each_other_come_to_rest(devices):
+    world = devices(
+        "CREATE TRIGGER app_down AFTER UPDATE OF t ON folders BEGIN"
+        " UPDATE notes SET at = hex(randomblob(8)) WHERE folder = new.id; END",
+        "CREATE TRIGGER app_up AFTER UPDATE OF at ON notes BEGIN"
+        " UPDATE folders SET t = hex(randomblob(8)) WHERE id = new.folder AND t IS 'by hand'; END",
+    )
+    world.one.write(
+        "INSERT INTO folders VALUES ('ann', 'f', 'x')", "INSERT INTO notes VALUES ('ann', 'a', 'f', 'x', '')"
+    )
+    world.settle_until_quiet()
+    world.one.write("UPDATE folders SET t = 'by hand'")
+    world.two.write("INSERT INTO notes VALUES ('ann', 'b', 'f', 'x', '')")
+    world.three.write("UPDATE folders SET t = 'by hand'", "UPDATE notes SET t = 'y'")
+    world.all_agree()
+
+
+def test_triggers_that_write_what_follows_from_the_rows_agree_on_every_device(devices):
+    """As each reader's trigger fires again: count(*) is the same for all, where a count raised by one is not."""
+    world = devices(
+        """CREATE TRIGGER app_count AFTER INSERT ON notes BEGIN
+          UPDATE folders SET t = (SELECT count(*) FROM notes WHERE folder = new.folder) WHERE id = new.folder;
+          INSERT OR IGNORE INTO log VALUES (new.user_id, 'made ' || new.id, new.t);
+        END""",
+        pull_items_max=1,
+    )
+    world.one.write("INSERT INTO folders VALUES ('ann', 'f', 0)")
+    for key in "abc":
+        world.one.write(f"INSERT INTO notes VALUES ('ann', '{key}', 'f', 'x', '')")
+    world.all_agree()
+    world.two.write("INSERT INTO notes VALUES ('ann', 'd', 'f', 'x', '')")
+    world.three.write("INSERT INTO notes VALUES ('ann', 'e', 'f', 'x', '')")
+    world.all_agree()
+    assert world.at_cloud("folders") == {"f": ("5",)}
+    assert sorted(world.at_cloud("log")) == [f"made {key}" for key in "abcde"]
+
+
+def test_a_trigger_that_fires_itself_without_end_is_told_with_what_to_do(devices):
+    world = devices("CREATE TRIGGER app AFTER UPDATE ON notes BEGIN UPDATE notes SET at = 'now'; END")
+    world.one.write("INSERT INTO notes VALUES ('ann', 'a', NULL, 'x', '')")
+    with pytest.raises(sqlite3.OperationalError) as raised:
+        world.one.write("UPDATE notes SET t = 'y'")
+    assert "WHEN" in "".join(raised.value.__notes__)
+    assert world.one.rows("notes") == {"a": (None, "x", "")}
+
+
+def test_a_parent_that_is_deleted_last_of_all_takes_along_what_triggers_delete(tmp_path):
+    lists = "CREATE TABLE lists (user_id TEXT, id TEXT NOT NULL UNIQUE, t TEXT, PRIMARY KEY (user_id, id)) STRICT"
+    items = (
+        "CREATE TABLE items (user_id TEXT, id TEXT NOT NULL, up TEXT REFERENCES lists (id) ON DELETE SET NULL,"
+        " t TEXT, PRIMARY KEY (user_id, id)) STRICT"
+    )
+    world = World(tmp_path, (lists, items), ("lists", "items"))
+    try:
+        for device in world.devices:
+            device.write(
+                "CREATE TRIGGER app AFTER UPDATE OF up ON items WHEN new.up IS NULL"
+                " BEGIN UPDATE items SET t = 'alone' WHERE id = new.id; END",
+                "CREATE TRIGGER app_list AFTER UPDATE ON lists BEGIN UPDATE lists SET t = 'mine'; END",
+            )
+        world.one.write("INSERT INTO lists VALUES ('ann', 'l', ''), ('ann', 'm', '')")
+        world.settle()
+        world.two.write("INSERT INTO items VALUES ('ann', 'i', 'l', 'x')")
+        world.one.write("DELETE FROM lists WHERE id = 'l'")
+        world.settle(world.one, world.two)
+        world.all_agree()
+        assert world.one.rows("items") == {"i": (None, "alone")}
+    finally:
+        world.close()
+
+
 def test_a_full_text_index_that_triggers_keep_follows_the_rows_of_the_cloud(devices):
     world = devices(*INDEX, STAMP)
     world.one.write("INSERT INTO notes VALUES ('ann', 'a', NULL, 'red', ''), ('ann', 'b', NULL, 'green', '')")
@@ -212,3 +286,25 @@ def test_a_row_that_no_rule_takes_leaves_nothing_of_its_triggers(devices):
     assert list(world.one.rows("notes")) == ["b"]
     assert list(world.one.rows("log")) == list(world.at_cloud("log")) == ["b"]
     assert world.one.waits() == []
+
+
+def test_each_row_that_a_trigger_wrote_can_be_refused_without_the_others(tmp_path):
+    """Also such as comes from a page of which one row was not taken, so that the rows are written one by one."""
+    device = Reader(tmp_path)
+    try:
+        make = "INSERT INTO notes (user_id, id) VALUES ('ann', ?)"
+        device.app(
+            "CREATE TRIGGER app AFTER INSERT ON journeys BEGIN"
+            " INSERT INTO notes (user_id, id) VALUES (new.user_id, new.id || 1), (new.user_id, new.id || 2);"
+            " SELECT RAISE(ABORT, 'no') WHERE new.title = 'no'; END"
+        )
+        with device.store.transaction():
+            device.store.query(make, ("mine",))
+        device.page(journey("a"), journey("no", title="no"), journey("b"))
+        assert [key for _, key, *_ in device.outbox()] == ["mine", "a1", "a2", "b1", "b2"]
+        assert len(device.store.query("SELECT DISTINCT group_id FROM _sync_outbox")) == 5
+        with device.store.transaction():
+            device.store.query(make, ("later",))
+        assert len(device.store.query("SELECT DISTINCT group_id FROM _sync_outbox")) == 6
+    finally:
+        device.close()
