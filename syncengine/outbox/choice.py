@@ -37,11 +37,19 @@ class Choice:
     """The entries of the next batch, and what became of others on the way.
 
     `behind`: a batch that is on its way now. `refusing`: collections whose entries the cloud judges by
-    the version that they stand on, so that one row has one entry on its way.
+    the version that they stand on, so that one row has one entry on its way. `doubtful_to`: nothing that is newer is
+    joined to the entries up to this one, which another copy of this store may have sent.
     """
 
     def __init__(
-        self, store: "Store", owner: str, limits: Limits, *, behind: Batch | None, refusing: frozenset[str]
+        self,
+        store: "Store",
+        owner: str,
+        limits: Limits,
+        *,
+        behind: Batch | None,
+        refusing: frozenset[str],
+        doubtful_to: int = 0,
     ) -> None:
         self._store = store
         self._owner = owner
@@ -49,6 +57,7 @@ class Choice:
         self._on_their_way = ids_of(behind.entries) if behind is not None else []
         self._in_flight: AbstractSet[Row] = rows_of(behind.entries) if behind is not None else frozenset()
         self._refusing = refusing
+        self._doubtful_to = doubtful_to
         self._freezer = Freezer(store)
         self._barriers = [
             (entry_id, frozenset(Barrier.from_json(text).collections))
@@ -65,6 +74,7 @@ class Choice:
         self.squash = Squash(self._is_new)
         self.has_set_aside = False
         self._is_full = False
+        self._ends_in_doubt = False
 
     def entries(self) -> list[tuple[Any, ...]]:
         """The entries of the next batch, bodies frozen; or one migration step; or none.
@@ -83,7 +93,7 @@ class Choice:
             looked_at += len(rows)
             left = rows
             while left:
-                if is_plain and looked_at < WINDOW_ENTRIES and not self._passed and not self._barriers:
+                if is_plain and looked_at < WINDOW_ENTRIES and not self._has_to_look_closely(left[0][0]):
                     left = left[self._take_plain(left) :]
                     if not left:
                         break
@@ -91,6 +101,7 @@ class Choice:
                         return self._chosen()
                 unit = self._unit(left[:1] if is_plain and not _are_one_group(left) else left)
                 left = left[len(unit) :]
+                self._fence_doubtful(unit[0])
                 if unit[0].kind is Kind.MIGRATION:
                     # Its turn comes when nothing that was written before it is left to send, or on its way.
                     if not self._taken and not self._in_flight:
@@ -102,6 +113,21 @@ class Choice:
                 elif not self._takes(unit) or (looked_at >= WINDOW_ENTRIES and self._taken):
                     return self._chosen()
         return self._chosen()
+
+    def _has_to_look_closely(self, entry_id: int) -> bool:
+        """Whether something may stand in the way of this entry or of those behind it."""
+        return bool(self._passed or self._barriers) or self._is_doubtful(entry_id) or self._ends_in_doubt
+
+    def _is_doubtful(self, entry_id: int) -> bool:
+        return entry_id <= self._doubtful_to
+
+    def _fence_doubtful(self, entry: Entry) -> None:
+        """What is newer must not be refused together with what another copy may have sent."""
+        if self._is_doubtful(entry.entry_id):
+            self._ends_in_doubt = True
+        elif self._ends_in_doubt:
+            self.squash.fence()
+            self._ends_in_doubt = False
 
     def _has_all_it_may_hold(self) -> bool:
         return len(self.squash) >= self._limits.entries_max

@@ -13,7 +13,7 @@ from syncengine.outbox.entry import Batch, Entry, Kind, entry_of, numbered
 from syncengine.outbox.firing_order import put_in_order
 from syncengine.outbox.holding import hold_behind_open_items
 from syncengine.outbox.numbered_rows import BASE_VERSION, ENTRY_ID, KIND, NumberedRows
-from syncengine.outbox.numbering import DrainState, ensure_drain
+from syncengine.outbox.numbering import DrainState, ensure_drain, has_doubtful
 from syncengine.outbox.unreadable_keys import set_aside_unreadable
 
 if TYPE_CHECKING:
@@ -41,11 +41,15 @@ def claim(
 
     `token` is by chance, another one each time: it tells this claim from that of a copy of the store. `behind` is a
     batch that is on its way now: what comes after it is claimed, and no step of a migration.
+
+    While something is queued that another copy of this store may have sent, the cloud is asked to apply nothing on
+    a row that has changed there, and nothing newer is joined to it.
     """
     with store.transaction(durable=True):
         drain = ensure_drain(store, owner)
         put_in_order(store)
-        refusing = frozenset(name for (name,) in store.rows("outbox", "refusing_collections"))
+        doubtful_to = drain.doubtful_to if drain.doubtful_to and has_doubtful(store, owner) else 0
+        refusing = _refusing(store, all_of_them=doubtful_to > 0)
         entries: Sequence[Entry] = _claimed_again(
             store, owner, limits, epoch=drain.epoch, after=_last_sequence(behind)
         )
@@ -58,6 +62,13 @@ def claim(
             more = _claimed_now(store, owner, left, drain, token=token, behind=known, refusing=refusing)
             entries = (*entries, *more)
         return Batch(owner=owner, epoch=drain.epoch, entries=entries, refusing=refusing)
+
+
+def _refusing(store: "Store", *, all_of_them: bool) -> frozenset[str]:
+    """Collections whose entries the cloud shall not apply on a row that has changed there."""
+    if all_of_them:
+        return frozenset(name for name, *_ in store.rows("outbox", "synced_collections"))
+    return frozenset(name for (name,) in store.rows("outbox", "refusing_collections"))
 
 
 def _left(limits: Limits, entries: Sequence[Entry]) -> Limits:
@@ -106,31 +117,45 @@ def _claimed_now(
     behind: Batch | None,
     refusing: frozenset[str],
 ) -> Sequence[Entry]:
-    chosen, choice = _choose_behind_items(store, owner, limits, behind=behind, refusing=refusing)
+    chosen, choice = _choose_behind_items(
+        store, owner, limits, behind=behind, refusing=refusing, doubtful_to=drain.doubtful_to
+    )
     if not chosen or chosen[0][KIND] == Kind.MIGRATION:
         return tuple(map(entry_of, chosen))
     return _number(store, chosen, choice, drain, token=token)
 
 
 def _choose_behind_items(
-    store: "Store", owner: str, limits: Limits, *, behind: Batch | None, refusing: frozenset[str]
+    store: "Store",
+    owner: str,
+    limits: Limits,
+    *,
+    behind: Batch | None,
+    refusing: frozenset[str],
+    doubtful_to: int,
 ) -> tuple[list[tuple[Any, ...]], Choice]:
     try:
         with store.savepoint("choose"):
             hold_behind_open_items(store, owner)
-            return _choose(store, owner, limits, behind=behind, refusing=refusing)
+            return _choose(store, owner, limits, behind=behind, refusing=refusing, doubtful_to=doubtful_to)
     except TextUnreadable:
         # A key or a text that no request can carry.
         set_aside_unreadable(store, owner)
     hold_behind_open_items(store, owner)
-    return _choose(store, owner, limits, behind=behind, refusing=refusing)
+    return _choose(store, owner, limits, behind=behind, refusing=refusing, doubtful_to=doubtful_to)
 
 
 def _choose(
-    store: "Store", owner: str, limits: Limits, *, behind: Batch | None, refusing: frozenset[str]
+    store: "Store",
+    owner: str,
+    limits: Limits,
+    *,
+    behind: Batch | None,
+    refusing: frozenset[str],
+    doubtful_to: int,
 ) -> tuple[list[tuple[Any, ...]], Choice]:
     while True:
-        choice = Choice(store, owner, limits, behind=behind, refusing=refusing)
+        choice = Choice(store, owner, limits, behind=behind, refusing=refusing, doubtful_to=doubtful_to)
         entries = choice.entries()
         # Each time round, an entry has left the queue: it is unreadable, or its row came and went.
         if entries or not (choice.has_set_aside or choice.squash.vanished):

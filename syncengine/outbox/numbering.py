@@ -27,6 +27,8 @@ class DrainState:
     last_error: str | None
     ended_epoch: int = 0
     """What has a number of this epoch or a lower one was destroyed here; 0: nothing was."""
+    doubtful_to: int = 0
+    """Another copy of this store may have sent the entries up to this one; 0: none of them."""
 
 
 def drain_state(store: "Store", owner: str) -> DrainState:
@@ -34,7 +36,7 @@ def drain_state(store: "Store", owner: str) -> DrainState:
     found = store.row("drain", "get", owner=owner)
     if found is None:
         wiped = _wiped_epoch(store)
-        found = (wiped + 1, 1, 0, 0, first_batch_entries(store.settings), 0, None, None, None, wiped)
+        found = (wiped + 1, 1, 0, 0, first_batch_entries(store.settings), 0, None, None, None, wiped, 0)
     return DrainState(
         epoch=found[0],
         next_sequence=found[1],
@@ -46,6 +48,7 @@ def drain_state(store: "Store", owner: str) -> DrainState:
         last_success_at=found[7],
         last_error=found[8],
         ended_epoch=found[9],
+        doubtful_to=found[10],
     )
 
 
@@ -69,16 +72,25 @@ def _begin(store: "Store", owner: str) -> None:
     store.run("drain", "begin", owner=owner, entries_max=entries_max, wiped_epoch=_wiped_epoch(store))
 
 
-def begin_epoch(store: "Store", owner: str, *, step: int = 1) -> None:
+def begin_epoch(store: "Store", owner: str, *, step: int = 1, is_copy: bool = False) -> None:
     """Count from 1 under a new epoch; claimed entries lose their number and wait, empty numbers go.
 
-    Only where it is known that the cloud does not have the claimed entries.
+    Only where it is known that the cloud does not have the claimed entries under their numbers. `is_copy`: another
+    copy of this store has gone on counting, so it may have sent what is queued here, under numbers of its own.
     """
     with store.transaction(durable=True):
         _begin(store, owner)
+        if is_copy:
+            store.run("outbox", "close_group")
+            store.run("drain", "doubt", owner=owner)
         store.run("outbox", "drop_voids", owner=owner)
         store.run("outbox", "unnumber", owner=owner, state=next_state(State.CLAIMED, Event.EPOCH_ENDED))
         store.run("drain", "begin_epoch", owner=owner, step=step)
+
+
+def has_doubtful(store: "Store", owner: str) -> bool:
+    """Whether something is queued that another copy of this store may have sent."""
+    return bool(store.value("drain", "has_doubtful", owner=owner))
 
 
 def end_epoch(store: "Store", owner: str) -> None:

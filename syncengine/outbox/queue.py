@@ -116,9 +116,9 @@ class Outbox:
         """Take the bodies of claimed entries into quarantine, keep their numbers; see `set_aside.void`."""
         return set_aside.void(self.store, tuple(entries), error_code=code, error_text=message)
 
-    def begin_epoch(self, owner: str, *, step: int = 1) -> None:
-        """Count from 1 again; only where the cloud is known not to have the claimed entries."""
-        numbering.begin_epoch(self.store, owner, step=step)
+    def begin_epoch(self, owner: str, *, step: int = 1, is_copy: bool = False) -> None:
+        """Count from 1 again; see `numbering.begin_epoch`."""
+        numbering.begin_epoch(self.store, owner, step=step, is_copy=is_copy)
 
     def lease(self, holder: str, *, lease_ms: int) -> DrainLease:
         """The right to send, one process at a time."""

@@ -175,7 +175,7 @@ class Draining:
             return "bounded"
         if self._copied is None:
             return "drained"
-        self._begin_epoch()
+        self._begin_epoch(is_copy=True)
         return (yield from self.greet())
 
     def send_all(self) -> Generator[Call, Answer, str]:
@@ -235,7 +235,7 @@ class Draining:
                 break
             if found is Standing.CLOUD_KNOWS_MORE and not (yield from self._settle_claimed()):
                 return "bounded"  # a new epoch now would send again what the cloud has
-            self._begin_epoch()
+            self._begin_epoch(is_copy=found is Standing.CLOUD_KNOWS_MORE)
         self._entries_max = min(self._settings.push_entries_max, said.entries_max)
         self._bytes_max = min(self._settings.push_bytes_max, said.bytes_max)
         if said.cloud_version is not None:
@@ -282,7 +282,7 @@ class Draining:
         known = tuple(entry for entry in batch.entries if (entry.sequence or 0) <= device_seq)
         return replace(batch, entries=known)
 
-    def _begin_epoch(self) -> None:
+    def _begin_epoch(self, *, is_copy: bool = False) -> None:
         self._epochs += 1
         if self._epochs > EPOCHS_PER_ROUND_MAX:
             raise ProtocolViolation(
@@ -290,7 +290,7 @@ class Draining:
                 why=f"{EPOCHS_PER_ROUND_MAX} new epochs did not help",
                 fix="Nothing was lost; the queue is kept. Look whether another device uses a copy of this store.",
             )
-        self._outbox.begin_epoch(self._owner, step=1 + self._chance.randrange(EPOCH_STEP_MAX))
+        self._outbox.begin_epoch(self._owner, step=1 + self._chance.randrange(EPOCH_STEP_MAX), is_copy=is_copy)
 
     # Send.
 
@@ -436,7 +436,7 @@ class Draining:
         said = yield self._hello(self._outbox.drain_state(self._owner))
         assert isinstance(said, HelloSaid)
         if (yield from self._settle_claimed(said.device_seq)):
-            self._begin_epoch()
+            self._begin_epoch(is_copy=True)
             yield from self.greet()
 
     def _settled(self, batch: Batch, said: PushSaid) -> Settled:

@@ -16,7 +16,7 @@ from syncengine.sync.live_table import LiveTable, Unforeseen, is_clash
 from syncengine.sync.merge import WHOLE_ROW, Conflict, Edit, Fields, Merged
 from syncengine.sync.page_record import PageRecord
 from syncengine.sync.parking import Reason
-from syncengine.sync.pending import Key, decide, fallen_away, policy_of, take_back_refused, write_edits
+from syncengine.sync.pending import Key, decide_pulled, fallen_away, policy_of, take_back_refused, write_edits
 from syncengine.sync.resync import tell_again
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ class Landings:
         local = table.read(self._owner, landing.key)
         collection = self._registry.collections.get(table.name)
         policy = policy_of(table.merge_policy, None if collection is None else collection.merge)
-        outcome = decide(server, local=local, edits=edits, policy=policy, collection=table.name)
+        outcome = decide_pulled(self._store, item, server, owner=self._owner, local=local, edits=edits, policy=policy)
         if outcome.set_aside and local is not None:
             self._record.set_aside_edited(item, table, local)
         row = (table.name, landing.key)

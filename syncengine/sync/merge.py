@@ -58,10 +58,14 @@ class Merged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The name of a collection's policy, and its function if it has one."""
+    """The name of a collection's policy, and its function if it has one. `has_moved`: the edits are in doubt, as
+    another copy of this store may have sent them, and the row has changed at the cloud since; so they neither take it
+    away nor make it again.
+    """
 
     name: str = "merge"
     decide: Decide | None = None
+    has_moved: bool = False
 
     @property
     def prefers_server(self) -> bool:
@@ -78,6 +82,18 @@ def merged(server: Fields | None, *, local: Fields | None, edits: Sequence[Edit]
         return Merged(row=server)
     outcome = _merged(server, local=local, edits=edits, policy=policy)
     return replace(outcome, beaten=_beaten(outcome, local, edits)) if outcome.conflicts else outcome
+
+
+def one_after_the_other(first: Merged, then: Merged) -> Merged:
+    """Both, where the second was decided on top of the first one's row."""
+    return Merged(
+        row=then.row,
+        edits=first.edits + then.edits,
+        dropped=first.dropped + then.dropped,
+        set_aside=first.set_aside + then.set_aside,
+        conflicts=first.conflicts + then.conflicts,
+        beaten=first.beaten | then.beaten,
+    )
 
 
 def _beaten(outcome: Merged, local: Fields | None, edits: Sequence[Edit]) -> frozenset[int]:
@@ -229,7 +245,11 @@ def _delete_instead(server: Fields, edits: Sequence[Edit]) -> Merged:
 
 def _deleted_here(server: Fields, here: _Here, edits: Sequence[Edit], policy: Policy) -> Merged:
     deleting = _delete_instead(server, edits)
-    if here.base is not None and all(server.get(name) == value for name, value in here.base.items()):
+    if (
+        not policy.has_moved
+        and here.base is not None
+        and all(server.get(name) == value for name, value in here.base.items())
+    ):
         return deleting
     row: Fields | None = None
     if policy.prefers_server:
@@ -262,6 +282,9 @@ def _over_tombstone(here: _Here, local: Fields | None, edits: Sequence[Edit], po
     if here.values is None:
         return Merged(row=None, dropped=_ids(free))
     making = max((number for number, edit in enumerate(free) if edit.kind == "put"), default=None)
+    if making is not None and policy.has_moved:
+        conflict = Conflict(field=WHOLE_ROW, local=local, server=None, winner="server")
+        return Merged(row=None, dropped=_ids(free), conflicts=(conflict,))
     if making is not None:
         # It was made, or made again, here: what was done to it before is over.
         return Merged(row=local, dropped=_ids(free[:making]))

@@ -11,10 +11,11 @@ from syncengine.clock import iso
 from syncengine.logs import log_event
 from syncengine.outbox.consequences import Consequences
 from syncengine.outbox.filing import file_entries
+from syncengine.outbox.numbering import drain_state
 from syncengine.outbox.row_body import RowUnreadable, sendable_json
 from syncengine.outbox.set_aside import release
 from syncengine.sync.calls import PulledRow
-from syncengine.sync.merge import Conflict, Decide, Edit, Fields, Merged, Policy, merged
+from syncengine.sync.merge import Conflict, Decide, Edit, Fields, Merged, Policy, merged, one_after_the_other
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -126,6 +127,41 @@ def decide(
         return merged(server, local=local, edits=edits, policy=Policy())
 
 
+def decide_pulled(
+    store: "Store",
+    item: PulledRow,
+    server: Fields | None,
+    *,
+    owner: str,
+    local: Fields | None,
+    edits: list[Edit],
+    policy: Policy,
+) -> Merged:
+    """What becomes of a row that was pulled, and of the edits that wait for it.
+
+    Some of these another copy of this store may have sent: then the cloud's values stay where both differ. Newer ones
+    are done on top of that, as the collection's policy says.
+    """
+    doubtful_to = drain_state(store, owner).doubtful_to
+    doubtful = [edit for edit in edits if edit.entry_id <= doubtful_to]
+    if not doubtful:
+        return decide(server, local=local, edits=edits, policy=policy, collection=item.collection)
+    cautious = Policy(name="server_wins", has_moved=_has_moved(store, owner, item))
+    first = merged(server, local=local, edits=doubtful, policy=cautious)
+    newer = [edit for edit in edits if edit.entry_id > doubtful_to]
+    then = decide(first.row, local=local, edits=newer, policy=policy, collection=item.collection)
+    return one_after_the_other(first, then)
+
+
+def _has_moved(store: "Store", owner: str, item: PulledRow) -> bool:
+    """Whether it has changed at the cloud since its version was last known here."""
+    known = store.rows("pull", "known_rows", owner=owner, keys=json.dumps([[item.collection, item.key]]))
+    if not known:
+        return True
+    _, _, version, _, deleted = known[0]
+    return (item.version, item.body is None) != (version, bool(deleted))
+
+
 def policy_of(name: str, merge: str | Decide | None) -> Policy:
     """The policy of a collection by its record and by what the app says now."""
     return Policy(name="function", decide=merge) if callable(merge) else Policy(name=name)
@@ -175,6 +211,7 @@ __all__ = [
     "Key",
     "body_of",
     "decide",
+    "decide_pulled",
     "fallen_away",
     "pending_edits",
     "policy_of",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from syncengine.clock import iso
 from syncengine.errors import CursorGone, ProtocolViolation
 from syncengine.events import EntryQuarantined, Listener, PagePulled
+from syncengine.outbox.numbering import has_doubtful
 from syncengine.settings import Settings
 from syncengine.sync.apply import Applied, Applier
 from syncengine.sync.calls import Answer, Call, HelloSaid, Pull, PullSaid
@@ -70,9 +71,13 @@ class Pulling:
         return (yield from self._read(keep_lease, none_arrived))
 
     def comes_first(self, said: HelloSaid) -> bool:
-        """Whether the cloud was restored and has not been told yet what it lost: edits may stand on that."""
+        """Whether the cloud was restored and has not been told yet what it lost: edits may stand on that. Or another
+        copy of this store may have sent them, which their rows tell.
+        """
         if said.action == "drain_only":
             return False
+        if has_doubtful(self._store, self._owner):
+            return True
         at = standing(self._store, self._owner)
         if at.server_epoch == said.server_epoch:
             return at.retells

@@ -15,7 +15,7 @@ WHERE name = 'wiped_epoch';
 -- name: get
 -- One user's drain state.
 SELECT epoch, next_sequence, confirmed_sequence, confirmed_count, batch_entries_max, attempts, next_try_at,
-       last_success_at, last_error, ended_epoch
+       last_success_at, last_error, ended_epoch, doubtful_to
 FROM _sync_drain
 WHERE owner = :owner;
 
@@ -49,6 +49,21 @@ SET epoch = epoch + :step,
     next_sequence = 1,
     confirmed_sequence = 0
 WHERE owner = :owner;
+
+-- name: doubt
+-- All that is queued by now may have been sent by another copy of this store.
+UPDATE _sync_drain
+SET doubtful_to = (SELECT entry_id FROM _sync_newest_entry)
+WHERE owner = :owner;
+
+-- name: has_doubtful
+-- 1 while something is queued that another copy of this store may have sent.
+SELECT EXISTS (
+  SELECT 1
+  FROM _sync_outbox AS o
+  WHERE o.owner = :owner
+    AND o.entry_id <= (SELECT d.doubtful_to FROM _sync_drain AS d WHERE d.owner = :owner)
+);
 
 -- name: end_epoch
 -- What was numbered is destroyed: where it is on its way, it must have no effect any more.

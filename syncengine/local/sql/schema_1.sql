@@ -276,6 +276,7 @@ SELECT max(
 CREATE TABLE _sync_drain (
   owner              TEXT NOT NULL PRIMARY KEY,
   epoch              INTEGER NOT NULL DEFAULT 1,
+  doubtful_to        INTEGER NOT NULL DEFAULT 0, -- another copy of this store may have sent the entries up to here
   ended_epoch        INTEGER NOT NULL DEFAULT 0, -- what had a number of this epoch or a lower one was destroyed here
   next_sequence      INTEGER NOT NULL DEFAULT 1,
   confirmed_sequence INTEGER NOT NULL DEFAULT 0, -- the server has all up to here for good
