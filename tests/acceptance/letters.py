@@ -211,6 +211,7 @@ def _shared(device: LettersStore) -> dict[str, Doc]:
 
 # The judge.
 
+# Rows that look new are written before it is known that others are not, and taken back in the same transaction then.
 WITNESS = """
 CREATE TABLE witness (tenant TEXT, key TEXT, version INTEGER, before TEXT, after TEXT);
 CREATE TRIGGER witness_of_new AFTER INSERT ON document
@@ -220,6 +221,10 @@ END;
 CREATE TRIGGER witness_of_changed AFTER UPDATE ON document
 BEGIN
   INSERT INTO witness VALUES (new.tenant, new.key, new.version, old.body, new.body);
+END;
+CREATE TRIGGER witness_of_taken_back AFTER DELETE ON document
+BEGIN
+  DELETE FROM witness WHERE (tenant, key, version) = (old.tenant, old.key, old.version) AND before IS NULL;
 END;
 """
 
