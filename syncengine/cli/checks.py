@@ -16,6 +16,7 @@ from syncengine.errors import PragmaRefused, SourceBroken, SourceMissing, StoreD
 from syncengine.local.connection import APPLICATION_ID, set_pragma
 from syncengine.local.copies import open_copy
 from syncengine.local.engine_tables import UPGRADES
+from syncengine.local.identifiers import quoted
 from syncengine.local.private_folder import is_left_behind
 from syncengine.local.sqlite_errors import SqliteError
 from syncengine.sources.near_miss import near_misses
@@ -251,6 +252,25 @@ def _tables(look: Look) -> Finding:
     )
 
 
+def _row_keys(look: Look) -> Finding:
+    """The cloud tells rows by owner and key, as text; a table without such a constraint may hold others."""
+    odd = []
+    for collection, key, owner in look.rows("outbox", "synced_collections"):
+        name, of_owner = quoted(key), f"FROM {quoted(collection)} WHERE {quoted(owner)} <> ''"
+        each = f"CAST({quoted(owner)} AS TEXT) || char(0) || CAST({name} AS TEXT)"
+        keyless, alike = look.ask(
+            f"SELECT count(*) - count({name}), count({name}) - count(DISTINCT {each}) {of_owner}"
+        )[0]
+        odd += [f"{collection}: {keyless} without a key, so never sent"] if keyless else []
+        odd += [f"{collection}: {counted(alike, 'has', 'have')} the key of another row"] if alike else []
+    return Finding(
+        check="row keys",
+        verdict=Verdict.WARN if odd else Verdict.OK,
+        found=_some_of(odd, most=TABLES_SHOWN_MAX) if odd else "each row of a collection has one of its own",
+        fix="give each a key of its own, and the table PRIMARY KEY (owner, key), both TEXT NOT NULL" if odd else "",
+    )
+
+
 def _oldest_entry(look: Look) -> Finding:
     waiting, claimed, held, oldest_at = look.rows("looks", "queue", user=None)[0]
     if oldest_at is None:
@@ -283,6 +303,7 @@ CHECKS: tuple[tuple[str, Callable[[Look], Finding]], ...] = (
     ("foreign keys", _references),
     ("shapes", migration_checks.shapes),
     ("tables", _tables),
+    ("row keys", _row_keys),
     ("settings", _settings),
     ("file modes", _modes),
     ("key file", migration_checks.key_file),

@@ -113,6 +113,13 @@ def unheard_rows(store: "Store", collection: str, *, owner: str) -> list[bytes]:
     return [bytes(key) for (key,) in found]
 
 
+def keyless_rows(store: "Store", collection: str, *, owner: str) -> int:
+    """How many of an owner's live rows have no key, as a table may have that is not STRICT: nothing can name them."""
+    key, owner_column, _ = collection_columns(store, collection)
+    which = f"{quoted(owner_column)} = ? AND {quoted(key)} IS NULL"
+    return int(store.query(f"SELECT count(*) FROM {quoted(collection)} WHERE {which}", (owner,))[0][0])
+
+
 def _missing_deletes(store: "Store", collection: str) -> str:
     """A put that names only its row becomes a delete by itself when the row is gone."""
     key, owner, _ = collection_columns(store, collection)

@@ -13,7 +13,7 @@ from syncengine.clock import iso
 from syncengine.errors import ExportImpossible
 from syncengine.local.identifiers import quoted
 from syncengine.outbox.capture import synced_collections
-from syncengine.outbox.reconcile import unheard_rows
+from syncengine.outbox.reconcile import keyless_rows, unheard_rows
 from syncengine.outbox.row_body import LiveRows, RowUnreadable, collection_columns, column_names
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Unsent:
     quarantined: int
     """Things that wait in quarantine for a decision."""
     rows: int
-    """Rows that nobody has queued yet."""
+    """Rows that nobody has queued yet, and those without a key, which nobody can queue."""
     oldest_at: str | None
     """Since when the oldest waits, as ISO-8601 UTC."""
 
@@ -45,7 +45,10 @@ def unsent_of(store: "Store", owner: str) -> Unsent:
     """As the store has it now."""
     changes, changed_at = store.rows("users", "unsent_entries", owner=owner)[0]
     items, item_at = store.rows("users", "unsent_items", owner=owner)[0]
-    rows = sum(len(unheard_rows(store, name, owner=owner)) for name in synced_collections(store))
+    rows = sum(
+        len(unheard_rows(store, name, owner=owner)) + keyless_rows(store, name, owner=owner)
+        for name in synced_collections(store)
+    )
     return Unsent(
         changes=changes,
         quarantined=items,
@@ -128,6 +131,9 @@ def _records(store: "Store", owner: str) -> Iterator[dict[str, Any]]:
         for key in unheard_rows(store, collection, owner=owner):
             body = _live(store, rows, owner, collection, key)
             yield {"what": "row", "collection": collection, "key": _text(key), "row": body}
+        key_column = quoted(collection_columns(store, collection)[0])
+        for body in _as_they_lie(store, owner, collection, f"{key_column} IS NULL"):
+            yield {"what": "row", "collection": collection, "key": None, "row": body}
 
 
 def _pages(store: "Store", owner: str, name: str) -> Iterator["Row"]:
@@ -201,13 +207,15 @@ def _live(store: "Store", rows: LiveRows, owner: str, collection: str, key: byte
     try:
         body = rows.body_json(collection, owner=owner, row_key=key.decode("utf-8"))
     except (RowUnreadable, UnicodeDecodeError):
-        return _as_it_lies(store, owner, collection, key)
+        key_column = quoted(collection_columns(store, collection)[0])
+        found = _as_they_lie(store, owner, collection, f"CAST(CAST({key_column} AS TEXT) AS BLOB) = ?", key)
+        return next(iter(found), None)
     return None if body is None else json.loads(body)
 
 
-def _as_it_lies(store: "Store", owner: str, collection: str, key: bytes) -> Any:
-    """Each value as its type and its bytes, in hex, or as SQL writes the number."""
-    key_column, owner_column, _ = collection_columns(store, collection)
+def _as_they_lie(store: "Store", owner: str, collection: str, which: str, *values: bytes) -> list[dict[str, Any]]:
+    """Rows with each value as its type and its bytes, in hex, or as SQL writes the number."""
+    _, owner_column, _ = collection_columns(store, collection)
     names = [name for name in column_names(store, collection) if name != owner_column]
     exact = ", ".join(
         f"typeof({name}), CASE WHEN typeof({name}) IN ('text', 'blob') THEN hex(CAST({name} AS BLOB)) "
@@ -215,14 +223,12 @@ def _as_it_lies(store: "Store", owner: str, collection: str, key: bytes) -> Any:
         for name in map(quoted, names)
     )
     found = store.query(
-        f"SELECT {exact} FROM {quoted(collection)} "
-        f"WHERE {quoted(owner_column)} = ? AND CAST(CAST({quoted(key_column)} AS TEXT) AS BLOB) = ?",
-        (owner, key),
+        f"SELECT {exact} FROM {quoted(collection)} WHERE {quoted(owner_column)} = ? AND {which}", (owner, *values)
     )
-    if not found:
-        return None
-    kinds, values = found[0][::2], found[0][1::2]
-    return {name: {f"${kind}": value} for name, kind, value in zip(names, kinds, values, strict=True)}
+    return [
+        {name: {f"${kind}": value} for name, kind, value in zip(names, row[::2], row[1::2], strict=True)}
+        for row in found
+    ]
 
 
 def _json(raw: bytes | None) -> Any:

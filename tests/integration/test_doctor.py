@@ -76,6 +76,18 @@ def test_a_table_that_a_misspelt_name_has_made_is_a_warning(path: Path) -> None:
     assert found(path, "tables") == ("warn", said)
 
 
+def test_rows_that_the_cloud_cannot_tell_apart_are_a_warning(path: Path) -> None:
+    assert found(path, "row keys") == ("ok", "each row of a collection has one of its own")
+    sql(
+        path,
+        "ALTER TABLE notes RENAME TO strict; CREATE TABLE notes AS SELECT * FROM strict; DROP TABLE strict;"
+        "UPDATE notes SET id = NULL WHERE id IN ('n0', 'n1');"
+        "INSERT INTO notes SELECT * FROM notes WHERE id = 'n2';",
+    )
+    said = "notes: 2 without a key, so never sent, notes: 1 has the key of another row"
+    assert found(path, "row keys") == ("warn", said)
+
+
 def test_what_migrations_keep_or_make_and_what_an_index_is_made_of_is_no_table_of_the_app(path: Path) -> None:
     columns = "table_name, collection, migration, kept_at, keep_until"
     sql(path, f"INSERT INTO _sync_kept_table ({columns}) VALUES ('notes_old', 'notes', 'm', '', '2999')")

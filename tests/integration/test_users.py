@@ -10,7 +10,7 @@ from drain_world import Line, MovableClock
 from users_world import add_notes, opened, rows_of, stays_of
 
 from migrations import REGISTRY
-from syncengine import Engine
+from syncengine import Collection, Engine, ListedMigration, MigrationRegistry, tables
 from syncengine.clock import SystemClock
 from syncengine.errors import (
     AuthRequired,
@@ -231,6 +231,38 @@ def test_a_row_that_was_never_queued_counts_as_unsent(tmp_path):
         with pytest.raises(UnsentChanges) as refused:
             engine.logout()
         assert refused.value.count == 1
+
+
+def test_rows_without_a_key_count_as_unsent_and_are_exported_before_they_go(tmp_path):
+    loose = tables(
+        id="loose",
+        from_version="1.0.0",
+        to_version="2.0.0",
+        create=("CREATE TABLE notes (user_id TEXT, id TEXT, v)",),
+    )
+    registry = MigrationRegistry(
+        app="loose",
+        baseline="1.0.0",
+        target="2.0.0",
+        collections=(Collection("notes", owner="user_id"),),
+        migrations=(ListedMigration("loose", "1.0.0 > 2.0.0", loose),),
+    )
+    with opened(tmp_path, registry=registry) as engine:
+        with engine.write() as db:
+            db["notes"].insert_all([{"user_id": "ann", "id": None, "v": value} for value in ("a", 2)])
+            db["notes"].insert({"user_id": "bob", "id": None, "v": "of bob"})
+        with pytest.raises(UnsentChanges) as refused:
+            engine.logout()
+        assert refused.value.count == 2
+        path = tmp_path / "left.jsonl"
+        assert engine.wipe("ann", unsent="export", export_to=path).unsent.rows == 2
+        _, *records = map(json.loads, path.read_text().splitlines())
+        nothing = {"$null": "NULL"}
+        assert [(record["what"], record["key"], record["row"]) for record in records] == [
+            ("row", None, {"id": nothing, "v": {"$text": b"a".hex()}}),
+            ("row", None, {"id": nothing, "v": {"$integer": "2"}}),
+        ]
+        assert engine._store.query("SELECT v FROM notes") == [("of bob",)]
 
 
 def test_who_has_sent_everything_signs_out_and_nothing_goes(tmp_path, cloud):
