@@ -7,6 +7,7 @@ from simulator.mutants.surgery import BUSY, CROWDED, PLAIN, QUIET, RESTORED, STO
 CLOUD = "syncengine.server.cloud:Cloud"
 CLOUD_MODULE = "syncengine.server.cloud"
 RULES = "syncengine.server.rules"
+QUESTIONS = "syncengine.server.row_questions:RowQuestions"
 STORAGE = "syncengine.server.sqlite_storage:SqliteStorage"
 
 
@@ -79,7 +80,7 @@ def leaves_out_the_end_of_a_page(surgery: Surgery) -> None:
 def tells_rows_of_others(surgery: Surgery) -> None:
     def of_anybody(changes: Part) -> Part:
         def found(self: Any, user: Any, **more: Any) -> Any:
-            others = sorted(other for (other,) in self._run("tenants") if other != user)
+            others = sorted(other for (other,) in self._ask("tenants") if other != user)
             for other in (user, *others):
                 yield from changes(self, other, **more)
 
@@ -107,7 +108,7 @@ def does_not_know_that_it_was_restored(surgery: Surgery) -> None:
 
     surgery.replace(CLOUD_MODULE, "standing", lambda position, **more: Standing.GOOD)
     surgery.replace(CLOUD_MODULE, "_use_up", lambda stored, lane: None)
-    surgery.replace(STORAGE, "raise_epoch", lambda self, user: None)
+    surgery.replace(QUESTIONS, "raise_epoch", lambda self, user: None)
 
 
 def takes_all_shapes_for_one(surgery: Surgery) -> None:
@@ -183,7 +184,7 @@ def counts_rows_that_are_deleted_for_ever(surgery: Surgery) -> None:
     def write(write_tenant: Part) -> Part:
         return lambda self, user, *, rows_more, **more: write_tenant(self, user, rows_more=max(rows_more, 0), **more)
 
-    surgery.around("syncengine.server.row_questions:RowQuestions", "write_tenant", write)
+    surgery.around(QUESTIONS, "write_tenant", write)
 
 
 def takes_every_request(surgery: Surgery) -> None:

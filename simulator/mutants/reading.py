@@ -70,8 +70,8 @@ def stops_after_the_first_page(surgery: Surgery) -> None:
     """A page that is full is taken for the last one."""
 
     def one_page(reading: Part) -> Part:
-        def read(self: Any, keep_lease: Any) -> Any:
-            steps = reading(self, keep_lease)
+        def read(self: Any, *told: Any) -> Any:
+            steps = reading(self, *told)
             try:
                 call = next(steps)
                 while True:

@@ -59,6 +59,7 @@ def wipe_user(world: "World", device: "Device", user: str) -> None:
     world.ground.note(device.name, "wipes", user)
     world.ledger.given_up |= given_up
     world.ledger.left.add(user)
+    device.rests.pop(user, None)  # what the cloud wanted of a user goes with all that is known of them
     if report.finished:
         check_no_byte_is_left(device, user)
     if user == device.user:
