@@ -61,7 +61,6 @@ class AnsweredLandings(Landings):
             return
         self.singles += self._many_as_singles()
         self.many.clear()
-        self._store.run("outbox", "close_group")
         super().write(one_by_one=one_by_one)
         self._sort_captured()
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.kin_world import Device, World
 from tests.integration.pull_world import Device as Reader
-from tests.integration.pull_world import journey
+from tests.integration.pull_world import journey, note
 
 FOLDERS = "CREATE TABLE folders (user_id TEXT NOT NULL, id TEXT NOT NULL, t TEXT, PRIMARY KEY (user_id, id)) STRICT"
 NOTES = (
@@ -246,15 +246,16 @@ def test_a_parent_that_is_deleted_last_of_all_takes_along_what_triggers_delete(t
             device.write(
                 "CREATE TRIGGER app AFTER UPDATE OF up ON items WHEN new.up IS NULL"
                 " BEGIN UPDATE items SET t = 'alone' WHERE id = new.id; END",
-                "CREATE TRIGGER app_list AFTER UPDATE ON lists BEGIN UPDATE lists SET t = 'mine'; END",
+                "CREATE TRIGGER again AFTER DELETE ON lists BEGIN INSERT INTO lists VALUES ('ann', old.id, ''); END",
             )
         world.one.write("INSERT INTO lists VALUES ('ann', 'l', ''), ('ann', 'm', '')")
         world.settle()
         world.two.write("INSERT INTO items VALUES ('ann', 'i', 'l', 'x')")
-        world.one.write("DELETE FROM lists WHERE id = 'l'")
+        world.one.write("DROP TRIGGER again", "DELETE FROM lists WHERE id = 'l'")
         world.settle(world.one, world.two)
         world.all_agree()
         assert world.one.rows("items") == {"i": (None, "alone")}
+        assert list(world.two.rows("lists")) == ["m"]
     finally:
         world.close()
 
@@ -288,23 +289,59 @@ def test_a_row_that_no_rule_takes_leaves_nothing_of_its_triggers(devices):
     assert world.one.waits() == []
 
 
-def test_each_row_that_a_trigger_wrote_can_be_refused_without_the_others(tmp_path):
-    """Also such as comes from a page of which one row was not taken, so that the rows are written one by one."""
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
     device = Reader(tmp_path)
-    try:
-        make = "INSERT INTO notes (user_id, id) VALUES ('ann', ?)"
-        device.app(
-            "CREATE TRIGGER app AFTER INSERT ON journeys BEGIN"
-            " INSERT INTO notes (user_id, id) VALUES (new.user_id, new.id || 1), (new.user_id, new.id || 2);"
-            " SELECT RAISE(ABORT, 'no') WHERE new.title = 'no'; END"
+    yield device
+    device.close()
+
+
+@pytest.mark.parametrize("refused", [(), (journey("no", title="no"),)], ids=["together", "one by one"])
+def test_a_row_that_triggers_of_other_rows_have_changed_is_as_the_page_says(reader, refused):
+    """Once the journey is put right, its own trigger writes to the note, and that one's to the journey."""
+    reader.app(
+        "CREATE TRIGGER app_no BEFORE INSERT ON journeys WHEN new.title = 'no' BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+    for event in ("INSERT", "UPDATE"):
+        reader.app(
+            f"CREATE TRIGGER app_{event} AFTER {event} ON notes BEGIN UPDATE journeys SET title = 'touched'; END"
         )
-        with device.store.transaction():
-            device.store.query(make, ("mine",))
-        device.page(journey("a"), journey("no", title="no"), journey("b"))
-        assert [key for _, key, *_ in device.outbox()] == ["mine", "a1", "a2", "b1", "b2"]
-        assert len(device.store.query("SELECT DISTINCT group_id FROM _sync_outbox")) == 5
-        with device.store.transaction():
-            device.store.query(make, ("later",))
-        assert len(device.store.query("SELECT DISTINCT group_id FROM _sync_outbox")) == 6
-    finally:
-        device.close()
+    reader.app(
+        "CREATE TRIGGER app_back AFTER UPDATE ON journeys WHEN new.title = 'a walk'"
+        " BEGIN UPDATE notes SET text = 'answered' WHERE text <> 'answered'; END"
+    )
+    reader.page(journey("a"), *refused, note("n"))
+    assert {key: row["title"] for key, row in reader.rows().items()} == {"a": "a walk"}
+    assert reader.rows("notes")["n"]["text"] == "text"
+    assert reader.outbox() == []
+
+
+def test_of_a_row_that_was_not_taken_the_page_decides_nothing(reader):
+    reader.page(journey("no"))
+    reader.app(
+        "CREATE TRIGGER app_no BEFORE UPDATE ON journeys WHEN new.title = 'no' BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+    reader.app(
+        "CREATE TRIGGER app AFTER INSERT ON journeys BEGIN UPDATE journeys SET steps = 99 WHERE id = 'no'; END"
+    )
+    reader.page(journey("no", 2, title="no"), journey("b", 3))
+    assert reader.rows()["no"]["steps"] == 99
+    assert [(kind, key, what) for kind, key, what, _ in reader.outbox()] == [("patch", "no", {"steps": 99})]
+
+
+def test_each_row_that_a_trigger_wrote_can_be_refused_without_the_others(reader):
+    """Also such as comes from a page of which one row was not taken, so that the rows are written one by one."""
+    make = "INSERT INTO notes (user_id, id) VALUES ('ann', ?)"
+    reader.app(
+        "CREATE TRIGGER app AFTER INSERT ON journeys BEGIN"
+        " INSERT INTO notes (user_id, id) VALUES (new.user_id, new.id || 1), (new.user_id, new.id || 2);"
+        " SELECT RAISE(ABORT, 'no') WHERE new.title = 'no'; END"
+    )
+    with reader.store.transaction():
+        reader.store.query(make, ("mine",))
+    reader.page(journey("a"), journey("no", title="no"), journey("b"))
+    assert [key for _, key, *_ in reader.outbox()] == ["mine", "a1", "a2", "b1", "b2"]
+    assert len(reader.store.query("SELECT DISTINCT group_id FROM _sync_outbox")) == 5
+    with reader.store.transaction():
+        reader.store.query(make, ("later",))
+    assert len(reader.store.query("SELECT DISTINCT group_id FROM _sync_outbox")) == 6
