@@ -307,7 +307,7 @@ class Engine:
         from syncengine.local.hosting import writing
 
         self._last.entries = ()
-        return writing(self._store, check=self._bars, atomic=atomic, ended=self._block_ended)
+        return writing(self._store, check=self._bars_of_writing, atomic=atomic, ended=self._block_ended)
 
     def _block_ended(self, entries: range) -> None:
         self._last.entries = entries
@@ -318,7 +318,8 @@ class Engine:
 
         For edits that were made while triggers were missing, by blob I/O, or by REPLACE in a program that leaves
         `recursive_triggers` off. A row that the cloud knows and whose contents alone were changed that way is not
-        found: write it once more. Raises as `write` does.
+        found: write it once more. Where no row of a user is left in a table, theirs are not deleted at the cloud: the
+        report has them as `withheld`. Raises as `write` does.
         """
         from syncengine.outbox.reconcile import reconcile
 
@@ -344,6 +345,16 @@ class Engine:
         from syncengine.migrate.readiness import bars_at
 
         return bars_at(self._store, self._registry, moment)
+
+    def _bars_of_writing(self, store: Readable) -> Bars | None:
+        """As `_bars`; where somebody changed the schema, what is captured is looked at before the block's edits."""
+        bars = self._bars(store)
+        if len(self._store.app_blocks) > 1 or self._store.schema_number() == self._store.schema_in_order:
+            return bars
+        from syncengine.migrate.drift import look_again
+
+        look_again(self._store)
+        return self._bars(store)
 
     # The cloud.
 

@@ -43,14 +43,19 @@ def check_given(registry: MigrationRegistry, user: str | None) -> None:
 
 def watch_shapes(store: Store, listener: Callable[[object], None] | None) -> None:
     """Compare the tables with their record, unless SQLite says that no table was altered since."""
+
+    def say(sentence: str) -> None:
+        from syncengine.migrate.reporter import MigrationProgressReporter
+
+        MigrationProgressReporter(clock=store.clock, listener=listener).show_user_feedback(sentence, "warning")
+
+    store.say = say
     try:
         if store.read_only is not None or store.shapes_are_known():
             return
         from syncengine.migrate import drift
-        from syncengine.migrate.reporter import MigrationProgressReporter
 
-        reporter = MigrationProgressReporter(clock=store.clock, listener=listener)
-        drift.watch_shapes(store, say=lambda sentence: reporter.show_user_feedback(sentence, "warning"))
+        drift.watch_shapes(store, say=say)
     except WillRetry:
         return  # the next start looks again
     except SyncEngineError as error:

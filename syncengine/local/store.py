@@ -86,6 +86,10 @@ class Store:
         """Why nothing can be written, or None."""
         self.drifted: dict[str, ShapeDrifted] = {}
         """The collections whose tables are not as their migrations made them."""
+        self.schema_in_order = -1
+        """SQLite's number of the schema in which every edit was last found to be captured."""
+        self.say: Callable[[str], None] = lambda _: None
+        """Hears a sentence for the app's user about what was put right."""
         self._app = app
         self._judge = judge
         self._chance = chance
@@ -239,6 +243,10 @@ class Store:
         if self.facts.schema_cookie == str(self.value("opening", "cookie")):
             return True
         return not self.value("opening", "has_collections")
+
+    def schema_number(self) -> int:
+        """Another one after each change of the schema, by whatever program."""
+        return int(self.query("PRAGMA schema_version")[0][0])
 
     def refuse_writes(self, reason: SyncEngineError) -> None:
         """From now on it can only be read, for this reason; an earlier one stays."""

@@ -19,7 +19,7 @@ from syncengine.local.process_life import has_ended
 from syncengine.local.sqlite_errors import SqliteError
 from syncengine.logs import log_event
 from syncengine.outbox.capture import verify_capture
-from syncengine.outbox.firing_order import put_in_order
+from syncengine.outbox.firing_order import missed, put_in_order
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -103,6 +103,15 @@ def note_shapes(store: "Store") -> None:
     store.drifted = {drift.collection: drift.as_error() for drift in drifts if drift.differences}
     if not any(drift.differences or drift.lost for drift in drifts):
         _put_right(store, moment, (), torn=(), say=lambda _: None)
+
+
+def look_again(store: "Store") -> None:
+    """See what drifted while the store was open, and put capture right. Inside a transaction, for a schema that is
+    not the one last found right."""
+    is_right = store.value("capture", "schema_is_known")
+    drifts = () if is_right else drifts_in(store)
+    store.drifted = {drift.collection: drift.as_error() for drift in drifts if drift.differences}
+    put_in_order(store)
 
 
 def drifts_in(store: "Readable") -> tuple[Drift, ...]:
@@ -243,11 +252,7 @@ def _made_again(store: "Store", collection: str, kind: str, name: str, sql: str,
 
 def _capture_again(store: "Store", say: Say) -> None:
     for collection in verify_capture(store, but=store.drifted):
-        log_event(_logger, logging.WARNING, "the capture of edits was put right", collection=collection)
-        say(
-            f"Edits of {collection} may not have been queued for the cloud, and are from now on. "
-            "engine.reconcile() finds the rows that were missed."
-        )
+        say(missed(collection))
 
 
 def _drop_if_empty(store: "Store", table: str, say: Say) -> None:

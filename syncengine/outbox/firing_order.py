@@ -1,10 +1,15 @@
-"""Capture fires before the triggers of the app, so that an edit is queued before those that answer it.
+"""Capture is there and fires before the triggers of the app, so that an edit is queued before those that answer it.
+
+Triggers go with their table when another program makes it anew, as SQLite's own recipe for what ALTER TABLE cannot do
+tells it to (sqlite.org/lang_altertable.html#otheralter). So wherever the schema is not the one last found right, they
+are compared before anything is written.
 
 SQLite fires the newest trigger of a table first (tried with 3.40.1 and 3.54.1; a restart or VACUUM changes nothing).
 A trigger that somebody makes later than capture would have its own edits queued first, and the queue, played back,
 would end with what they had replaced.
 """
 
+import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +17,8 @@ import orjson
 
 from syncengine.errors import TextUnreadable
 from syncengine.local.identifiers import quoted
-from syncengine.outbox.capture import captured_table, drop_capture, install_capture
+from syncengine.logs import log_event
+from syncengine.outbox.capture import captured_table, drop_capture, install_capture, verify_capture
 from syncengine.outbox.capture_triggers import CapturedTable, row_json
 from syncengine.outbox.entry import Kind
 from syncengine.outbox.filing import file_entries
@@ -20,17 +26,47 @@ from syncengine.outbox.filing import file_entries
 if TYPE_CHECKING:
     from syncengine.local.store import Store
 
+_logger = logging.getLogger("syncengine.outbox")
+
 _OF_ONE_ROW = frozenset({Kind.PUT, Kind.PATCH, Kind.DELETE})
 
 
 def put_in_order(store: "Store") -> tuple[str, ...]:
-    """Let capture fire first where others have made triggers since; the collections where they had.
+    """Put capture back where it went with its table, and let it fire first where others have made triggers since; the
+    collections where anything was done.
 
-    What was queued in the other order meanwhile is changed so that it ends with the rows as they are. Inside a
-    transaction; quick where the schema is the one that was last found right.
+    What may have been missed is said. What was queued in the other order is changed so that it ends with the rows as
+    they are. Inside a transaction; quick where the schema is the one that was last found right.
     """
-    if store.value("capture", "schema_is_known"):
+    schema = store.schema_number()
+    if schema == store.schema_in_order:
         return ()
+    changed: tuple[str, ...] = ()
+    if not store.value("capture", "schema_is_known"):
+        changed = (*_put_back(store), *_fire_first(store))
+    if not changed:  # else it may be undone, and the number be that of another schema
+        store.schema_in_order = schema
+    return changed
+
+
+def missed(collection: str) -> str:
+    """The sentence about a collection whose capture was not as it ought to be; it is logged, too."""
+    log_event(_logger, logging.WARNING, "the capture of edits was put right", collection=collection)
+    return (
+        f"Edits of {collection} may not have been queued for the cloud, and are from now on: another program had "
+        "made the table or its triggers anew. engine.reconcile() finds rows that are new or gone since. Rows that "
+        "the cloud knows and whose contents alone were changed meanwhile are not found: write them once more."
+    )
+
+
+def _put_back(store: "Store") -> tuple[str, ...]:
+    mended = verify_capture(store, but=store.drifted)
+    for collection in mended:
+        store.say(missed(collection))
+    return mended
+
+
+def _fire_first(store: "Store") -> tuple[str, ...]:
     late = [str(name) for (name,) in store.rows("capture", "fires_late") if name not in store.drifted]
     for collection in late:
         table = captured_table(store, collection)
@@ -121,4 +157,4 @@ def _is_same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-__all__ = ["put_in_order"]
+__all__ = ["missed", "put_in_order"]

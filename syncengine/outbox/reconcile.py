@@ -29,6 +29,9 @@ class Reconciled:
     """Rows that the cloud has never heard of."""
     deletes: int
     """Rows that the cloud has and that are gone here."""
+    withheld: int = 0
+    """Such rows of users of whom no row is left in the table. Nothing was queued for them: a table that was made anew
+    looks the same as one that somebody has emptied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +49,8 @@ def reconcile(store: "Store") -> ReconcileReport:
     """Queue a put for each live row that is neither queued nor known to be at the cloud, and a delete for each row
     that is known to be there and gone here; each is a group of its own. One transaction; safe to repeat.
 
-    A row in quarantine or parked is not gone.
+    A row in quarantine or parked is not gone. Where all rows of a user are gone from a table, none is deleted at the
+    cloud; it is reported and said.
     """
     with store.transaction():
         put_in_order(store)
@@ -55,13 +59,21 @@ def reconcile(store: "Store") -> ReconcileReport:
         found = [_reconciled(store, collection) for collection in synced_collections(store)]
         for (owner,) in store.rows("capture", "owners_since", after=newest):
             set_aside_unreadable_keys(store, owner, after=newest)
-    return ReconcileReport(collections=tuple(one for one in found if one.puts or one.deletes))
+    return ReconcileReport(collections=tuple(one for one in found if one.puts or one.deletes or one.withheld))
 
 
 def _reconciled(store: "Store", collection: str) -> Reconciled:
     puts = _queue(store, collection, _missing_puts(store, collection))
-    deletes = _queue(store, collection, _missing_deletes(store, collection))
-    return Reconciled(collection=collection, puts=puts, deletes=deletes)
+    gone, has_rows = _missing_deletes(store, collection), _has_rows(store, collection)
+    deletes = _queue(store, collection, f"{gone} AND {has_rows}")
+    withheld = int(store.query(f"SELECT count(*) FROM ({gone} AND NOT {has_rows})", {"collection": collection})[0][0])
+    if withheld:
+        store.say(
+            f"{withheld} rows of {collection}, all that a user had, are gone, as after its table was made anew. "
+            "They were not deleted at the cloud. To have them again, sign the user out with what is unsent exported, "
+            "and in again: then the cloud is read from the start."
+        )
+    return Reconciled(collection=collection, puts=puts, deletes=deletes, withheld=withheld)
 
 
 def _queue(store: "Store", collection: str, select: str) -> int:
@@ -140,6 +152,12 @@ def _missing_deletes(store: "Store", collection: str) -> str:
         "AND NOT EXISTS (SELECT 1 FROM _sync_parked AS p WHERE p.collection = :collection "
         "AND p.owner = row.owner AND p.row_key = row.row_key)"
     )
+
+
+def _has_rows(store: "Store", collection: str) -> str:
+    """Whether a row of the same user is left in the table."""
+    _, owner, _ = collection_columns(store, collection)
+    return f"row.owner IN (SELECT {quoted(owner)} FROM {quoted(collection)})"
 
 
 def _live_rows(store: "Store", collection: str) -> str:
