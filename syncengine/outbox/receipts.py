@@ -35,6 +35,10 @@ class Where(StrEnum):
 
 FINAL = frozenset({Where.CONFIRMED, Where.MERGED_AWAY, Where.DISCARDED, Where.UNKNOWN})
 """Nothing more happens to it."""
+_BEFORE_RESTORE = (
+    "the cloud had confirmed it, and was restored from an older copy since; rows that it lost are told to it again, "
+    "as they stand here: explain() says of a row whether the cloud has it"
+)
 NEEDS_A_PERSON = frozenset({Where.QUARANTINED, Where.HELD})
 
 
@@ -208,6 +212,8 @@ def _with_its_row(moment: "Readable", entry_id: int, item: "Row") -> Receipt | N
 
 def _of_end(entry_id: int, row: "Row") -> Receipt:
     ended, owner, collection, key, since, item_id, reason, resolution = row
+    if ended == "queued":
+        return _confirmed(entry_id)
     state, why = Where.MERGED_AWAY, "the cloud had another value, which won; see the conflicts"
     if ended == "set_aside":
         state, why = _set_aside(item_id, reason, resolution)
@@ -234,11 +240,17 @@ def _set_aside(item_id: int | None, reason: str | None, resolution: str | None) 
 
 
 def _gone(moment: "Readable", entry_id: int) -> Receipt:
-    newest, unknown_until = moment.rows("receipts", "newest")[0]
+    newest, unknown_until, restored_until = moment.rows("receipts", "newest")[0]
     if entry_id > newest:
         return _unknown(entry_id, "this store has not given the number yet")
     if entry_id <= unknown_until:
         return _unknown(entry_id, "it is not queued, and queues were given up or restored since it was")
+    if entry_id <= restored_until:
+        return _unknown(entry_id, _BEFORE_RESTORE)
+    return _confirmed(entry_id)
+
+
+def _confirmed(entry_id: int) -> Receipt:
     return Receipt(entry_id=entry_id, state=Where.CONFIRMED, why="the cloud has it, or nothing was left to tell it")
 
 

@@ -111,6 +111,8 @@ class Pulling:
             resync_reason=reason,
         )
         with self._store.transaction(durable=True):
+            if reason == "other_epoch" and not at.retells:
+                self._store.run("receipts", "note_restored", now=iso(self._store.clock.now_ms()))
             move_cursor(self._store, self._owner, again)
 
     def _read(self, keep_lease: Callable[[], bool], none_arrived: NoneArrived | None) -> Steps:

@@ -7,6 +7,7 @@ from sync_world import World
 
 from syncengine.errors import BackendUnreachable, QuotaExceeded
 from syncengine.events import PagePulled
+from syncengine.outbox.receipts import Where
 from syncengine.remote.wire import PushEntry, PushRequest, RowsRequest
 from syncengine.settings import Settings
 from syncengine.sync.calls import Pull
@@ -674,3 +675,46 @@ def test_fields_of_a_newer_app_go_back_with_a_row_that_is_replaced_here(world):
     rows = world.cloud.rows(UserId("ann"), RowsRequest(request_id="r", user="ann", collection="plans", limit=10)).rows
     assert rows[0].body == {"id": "a", "title": "replaced", "minutes": None, "note": None, "mood": "calm"}
     assert one.plans() == {"a": ("replaced", None, None)}
+
+
+def test_what_a_restored_cloud_had_confirmed_is_said_to_be_confirmed_no_more(world):
+    one = world.device("one")
+    one.add("before", title="kept")
+    one.sync()
+    world.backup()
+    one.write("UPDATE plans SET title = 'lost'")
+    one.sync()
+    (lost,) = one.engine.last_entries()
+    assert one.engine.receipt(lost).state is Where.CONFIRMED
+    world.restore()
+    one.add("waits", title="new")
+    (waits,) = one.engine.last_entries()
+    one.sync()
+    one.add("after", title="new")
+    (after,) = one.engine.last_entries()
+    one.sync()
+    assert [one.engine.receipt(each).state for each in (lost, waits, after)] == [
+        Where.UNKNOWN,
+        Where.CONFIRMED,
+        Where.CONFIRMED,
+    ]
+    assert "restored" in one.engine.receipt(lost).why
+    assert one.engine.explain("plans", "before").synced
+
+
+def test_a_merge_after_a_restore_is_in_the_receipt_of_what_was_queued_then(world):
+    one, two = world.device("one", merge="server_wins"), world.device("two", merge="server_wins")
+    one.add("a", title="old")
+    world.settle()
+    world.backup()
+    one.write("UPDATE plans SET note = 'lost'")
+    one.sync()
+    world.restore()
+    one.write("UPDATE plans SET title = 'mine'")
+    (mine,) = one.engine.last_entries()
+    two.write("UPDATE plans SET title = 'of two'")
+    two.sync()
+    world.settle()
+    assert one.plans() == two.plans()
+    assert one.plans()["a"][0] == "of two"
+    assert one.engine.receipt(mine).state is Where.MERGED_AWAY

@@ -11,6 +11,17 @@ ON CONFLICT (entry_id) DO UPDATE SET
   ended = excluded.ended,
   ended_at = excluded.ended_at;
 
+-- name: note_restored
+-- The cloud was restored from an older copy: what it had confirmed by now, it may have lost. What is queued, it has not.
+INSERT INTO _sync_receipt (entry_id, owner, collection, row_key, ended, ended_at)
+SELECT entry_id, owner, collection, row_key, 'queued', :now
+FROM _sync_outbox
+WHERE true
+ON CONFLICT (entry_id) DO NOTHING;
+INSERT INTO _sync_state (name, value)
+VALUES ('confirmed_before_restore', (SELECT CAST(entry_id AS TEXT) FROM _sync_newest_entry))
+ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
 -- name: prune
 -- What ended long ago.
 DELETE FROM _sync_receipt
@@ -47,10 +58,12 @@ ORDER BY q.item_id DESC
 LIMIT 1;
 
 -- name: newest
--- The number of the newest entry, and up to where nothing is known of those that are gone.
+-- The number of the newest entry, up to where nothing is known of those that are gone, and up to where the cloud may have
+-- lost those that it had confirmed.
 SELECT
   (SELECT entry_id FROM _sync_newest_entry),
-  coalesce((SELECT CAST(value AS INTEGER) FROM _sync_state WHERE name = 'receipts_end'), 0);
+  coalesce((SELECT CAST(value AS INTEGER) FROM _sync_state WHERE name = 'receipts_end'), 0),
+  coalesce((SELECT CAST(value AS INTEGER) FROM _sync_state WHERE name = 'confirmed_before_restore'), 0);
 
 -- name: collection
 -- How a collection is recorded.

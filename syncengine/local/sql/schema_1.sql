@@ -410,7 +410,9 @@ CREATE TABLE _sync_receipt (
   collection TEXT NOT NULL,
   row_key    TEXT NOT NULL,
   ended      TEXT NOT NULL
-    CONSTRAINT ended_is_known CHECK (ended IN ('merged_away', 'set_aside')), -- by what came from the cloud
+    CONSTRAINT ended_is_known CHECK ( -- by what came from the cloud; queued: it has not, and was queued when the cloud was restored
+      ended IN ('merged_away', 'set_aside', 'queued')
+    ),
   ended_at   TEXT NOT NULL
 ) STRICT;
 
