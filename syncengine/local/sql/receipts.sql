@@ -58,8 +58,7 @@ ORDER BY q.item_id DESC
 LIMIT 1;
 
 -- name: newest
--- The number of the newest entry, up to where nothing is known of those that are gone, and up to where the cloud may have
--- lost those that it had confirmed.
+-- The number of the newest entry, up to where nothing is known of those gone, and up to where the cloud may have lost them.
 SELECT
   (SELECT entry_id FROM _sync_newest_entry),
   coalesce((SELECT CAST(value AS INTEGER) FROM _sync_state WHERE name = 'receipts_end'), 0),
