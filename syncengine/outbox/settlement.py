@@ -187,10 +187,11 @@ class _Settling:
 
     def _settle_one(self, entry_id: int, answer: Result) -> None:
         entry = entry_of(self._store.rows("outbox", "entry", entry_id=entry_id)[0])
-        self.applied += answer.took_effect
         if entry.kind is Kind.VOID:
-            _settle_void(self._store, entry, answer)
-        elif answer.was_in_conflict:
+            self.applied += _settle_void(self._store, entry, answer)
+            return
+        self.applied += answer.took_effect
+        if answer.was_in_conflict:
             self._conflicts += 1
             _set_back(self._store, entry)
         elif answer.was_rejected:
@@ -250,7 +251,8 @@ def _reject(store: "Store", entry: Entry, *, code: str, message: str) -> int:
     return set_aside(store, entry, event=Event.REJECTED, error_code=code, error_text=message)
 
 
-def _settle_void(store: "Store", void: Entry, answer: Result) -> None:
+def _settle_void(store: "Store", void: Entry, answer: Result) -> bool:
+    """The number is used up; True where what it had stood for took effect before it was made empty."""
     # An empty number has no row version, so a version in the first answer is that of the body: the cloud took it
     # before we made the number empty.
     first_copy_arrived = answer.status == "duplicate" and answer.took_effect and answer.version is not None
@@ -262,6 +264,7 @@ def _settle_void(store: "Store", void: Entry, answer: Result) -> None:
     # A migration that has left nothing of an entry has kept what travelled in it.
     store.run("outbox", "delete_squashed", entry_id=void.entry_id)
     store.run("outbox", "delete", entry_id=void.entry_id)
+    return first_copy_arrived
 
 
 def _settle_page(store: "Store", entry: Entry, *, skipped: tuple[str, ...]) -> int | None:

@@ -275,6 +275,24 @@ def test_a_void_entry_keeps_its_number_and_its_body_is_set_aside(world):
     assert json.loads(world.claim().entries[0].set_json)["title"] == "poison"
 
 
+@pytest.mark.parametrize(
+    ("answer", "counted"),
+    [
+        (Result(sequence=1, status="applied"), 0),
+        (Result(sequence=1, status="duplicate", outcome="applied", version=None), 0),
+        (Result(sequence=1, status="rejected", code="x", message="x"), 0),
+        (Result(sequence=1, status="duplicate", outcome="applied", version=9), 1),
+    ],
+    ids=["used up", "used up before", "refused", "its body had arrived"],
+)
+def test_an_empty_number_counts_as_confirmed_where_its_body_took_effect(world, answer, counted):
+    world.put("a")
+    world.outbox.void(world.claim().entries, code="batch_refused", message="why")
+    settled = world.outbox.confirm(world.claim(), [answer])
+    assert settled.applied == counted
+    assert world.outbox.drain_state("ann").confirmed_count == counted
+
+
 def test_a_void_whose_first_copy_had_arrived_closes_its_item(world):
     world.put("a")
     batch = world.claim()
