@@ -247,14 +247,16 @@ def leaves_sending_to_others_after_a_failure(surgery: Surgery) -> None:
 
 
 def leaves_deletions_behind_what_has_no_room(surgery: Surgery) -> None:
-    """What the cloud had no room for is sent alone, again and again."""
-    surgery.replace(CLAIM, "QuotaExceeded", _AnotherError)
+    """What the cloud had no room for is sent bit by bit, again and again."""
 
+    def one_by_one(claim: Part) -> Part:
+        def claimed(self: Any, owner: str, **more: Any) -> Any:
+            has_no_room = self.drain_state(owner).last_error == QuotaExceeded.code()
+            return claim(self, owner, **({**more, "entries_max": 1, "fresh": False} if has_no_room else more))
 
-class _AnotherError:
-    @staticmethod
-    def code() -> str:
-        return "another_error"
+        return claimed
+
+    surgery.around(OUTBOX, "claim", one_by_one)
 
 
 def asks_again_before_it_may(surgery: Surgery) -> None:
