@@ -15,15 +15,15 @@ from simulator.world.disk import Drive
 from simulator.world.ground import Ground
 from simulator.world.ledger import Edit, Ledger
 from simulator.world.network import CALM, passage
-from simulator.world.people import Change, sql_of
+from simulator.world.people import Change
 from simulator.world.phone import Phone, check_imported, sources_of
 from simulator.world.rests import check_rests, note_rest
 from simulator.world.starting import Starting, agreed
 from simulator.world.steps import AGAIN_MS, OFF_MS, PAGE_FACTOR, PowerLost, StepRefused, no_barrier
+from simulator.world.writing import write_by_app, write_raw
 from syncengine import Engine, Settings
 from syncengine.clock import fresh_id
 from syncengine.errors import StoreDamaged, StoreForeign, SyncEngineError
-from syncengine.local.connection import open_store
 from syncengine.local.store import Store
 from syncengine.migrate.registry import MigrationRegistry
 from syncengine.outbox.queue import Outbox
@@ -37,8 +37,6 @@ from syncengine.sync.report import RoundHooks, RoundReport
 from syncengine.sync.round import sync_round
 
 Made = TypeVar("Made")
-
-_QUEUE = "SELECT entry_id FROM _sync_outbox WHERE owner = ? AND state <> 'squashed'"
 
 
 class Device:
@@ -321,7 +319,7 @@ class Device:
         edits = [self._edit_of(change, raw=raw) for change in changes]
         told = tuple(f"{edit.kind}:{edit.key}:{edit.number}" for edit in edits)
         try:
-            self._step("write", lambda: self._write_raw(changes) if raw else self._write(changes))
+            self._step("write", lambda: (write_raw if raw else write_by_app)(self, changes))
         except (PowerLost, StepRefused):
             for edit in edits:
                 edit.is_sure = False
@@ -346,23 +344,6 @@ class Device:
             replaces=change.replaces,
         )
 
-    def _write(self, changes: Sequence[Change]) -> None:
-        assert self.engine is not None
-        with self.engine.write() as db:
-            for sql, values in self._statements(changes):
-                db.execute(sql, values)
-
-    def _write_raw(self, changes: Sequence[Change]) -> None:
-        other = open_store(str(self.path), busy_wait_ms=1_000, synchronous="FULL", clock=self.clock)
-        try:
-            for sql, values in self._statements(changes):
-                other.execute(sql, values).fetchall()
-        finally:
-            other.close(True)
-
-    def _statements(self, changes: Sequence[Change]) -> list[tuple[str, tuple[object, ...]]]:
-        return [sql_of(change, user=self.user) for change in changes if not change.by_itself]
-
     def children(self, collection: str, parent: str) -> list[str]:
         """The rows of it that refer to another one."""
         sql = f"SELECT id FROM {collection} WHERE user_id = ? AND up = ? ORDER BY id"
@@ -372,10 +353,6 @@ class Device:
         """The rows that this device shows to its user."""
         sql = f"SELECT id FROM {collection} WHERE user_id = ? ORDER BY id"
         return [key for (key,) in self.store.query(sql, (self.user,))]
-
-    def queue(self) -> list[int]:
-        """What waits of this user."""
-        return [found for (found,) in self.store.query(_QUEUE, (self.user,))]
 
     # Rounds.
 
