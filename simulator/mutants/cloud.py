@@ -231,13 +231,13 @@ MUTANTS = (
     Mutant(
         name="all shapes are one to the cloud",
         put_in=takes_all_shapes_for_one,
-        caught_by=("P10", "P15"),
+        caught_by=("P2", "P10", "P15"),
         plan=UPGRADES,
     ),
     Mutant(
         name="a part of a row brings it back",
         put_in=brings_deleted_rows_back,
-        caught_by=("P10", "P15"),
+        caught_by=("P2", "P10", "P15"),
         plan={"edits_per_device": 14, **QUIET},
     ),
     Mutant(

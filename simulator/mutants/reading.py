@@ -12,6 +12,7 @@ from syncengine.sync.position import Position, move_cursor
 
 APPLY = "syncengine.sync.apply"
 LANDING = "syncengine.sync.landing"
+PENDING = "syncengine.sync.pending"
 PULLING = "syncengine.sync.pull:Pulling"
 RESYNC = "syncengine.sync.resync"
 
@@ -49,7 +50,7 @@ def passes_over_deletions(surgery: Surgery) -> None:
 
 def drops_edits_of_deleted_rows(surgery: Surgery) -> None:
     """A row that is deleted at the cloud takes its waiting edits along, and nobody is told."""
-    surgery.around(LANDING, "decide", lambda decide: lambda *told, **more: _silent(decide(*told, **more)))
+    surgery.around(PENDING, "decide", lambda decide: lambda *told, **more: _silent(decide(*told, **more)))
     surgery.replace("syncengine.sync.page_record:PageRecord", "set_aside_edited", lambda self, *told: None)
 
 
@@ -92,7 +93,7 @@ def stops_after_the_first_page(surgery: Surgery) -> None:
 def takes_pending_edits_for_the_clouds(surgery: Surgery) -> None:
     """Where both sides changed a row the cloud's stays, whatever the policy says, and it is not written down."""
     surgery.replace(
-        LANDING,
+        PENDING,
         "decide",
         lambda server, *, local, edits, policy, collection: Merged(
             row=server, dropped=tuple(edit.entry_id for edit in edits if not edit.frozen)
