@@ -171,9 +171,8 @@ UPGRADES: dict[str, Any] = {"upgrades": True, "all_upgrade_at_end": True, **QUIE
 
 def refuses_deletions_for_want_of_room(surgery: Surgery) -> None:
     def refuse(refuse_over_quota: Part) -> Part:
-        def refused(tenant: Any, tally: Any, **limits: Any) -> None:
-            tally.rows_more = max(tally.rows_more, 1)
-            refuse_over_quota(tenant, tally, **limits)
+        def refused(tenant: Any, *, rows_more: int, **limits: Any) -> None:
+            refuse_over_quota(tenant, rows_more=max(rows_more, 1), **limits)
 
         return refused
 
