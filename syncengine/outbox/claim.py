@@ -1,7 +1,8 @@
 """Choose what is sent next, give it numbers, and freeze it on disk before a byte leaves the device."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -117,45 +118,30 @@ def _claimed_now(
     behind: Batch | None,
     refusing: frozenset[str],
 ) -> Sequence[Entry]:
-    chosen, choice = _choose_behind_items(
-        store, owner, limits, behind=behind, refusing=refusing, doubtful_to=drain.doubtful_to
-    )
+    choices = partial(Choice, store, owner, limits, behind=behind, refusing=refusing, doubtful_to=drain.doubtful_to)
+    chosen, choice = _choose_behind_items(store, owner, choices)
     if not chosen or chosen[0][KIND] == Kind.MIGRATION:
         return tuple(map(entry_of, chosen))
     return _number(store, chosen, choice, drain, token=token)
 
 
 def _choose_behind_items(
-    store: "Store",
-    owner: str,
-    limits: Limits,
-    *,
-    behind: Batch | None,
-    refusing: frozenset[str],
-    doubtful_to: int,
+    store: "Store", owner: str, choices: Callable[[], Choice]
 ) -> tuple[list[tuple[Any, ...]], Choice]:
     try:
         with store.savepoint("choose"):
             hold_behind_open_items(store, owner)
-            return _choose(store, owner, limits, behind=behind, refusing=refusing, doubtful_to=doubtful_to)
+            return _choose(store, choices)
     except TextUnreadable:
         # A key or a text that no request can carry.
         set_aside_unreadable(store, owner)
     hold_behind_open_items(store, owner)
-    return _choose(store, owner, limits, behind=behind, refusing=refusing, doubtful_to=doubtful_to)
+    return _choose(store, choices)
 
 
-def _choose(
-    store: "Store",
-    owner: str,
-    limits: Limits,
-    *,
-    behind: Batch | None,
-    refusing: frozenset[str],
-    doubtful_to: int,
-) -> tuple[list[tuple[Any, ...]], Choice]:
+def _choose(store: "Store", choices: Callable[[], Choice]) -> tuple[list[tuple[Any, ...]], Choice]:
     while True:
-        choice = Choice(store, owner, limits, behind=behind, refusing=refusing, doubtful_to=doubtful_to)
+        choice = choices()
         entries = choice.entries()
         # Each time round, an entry has left the queue: it is unreadable, or its row came and went.
         if entries or not (choice.has_set_aside or choice.squash.vanished):

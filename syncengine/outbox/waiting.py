@@ -109,8 +109,8 @@ def _in_groups_of_at_most(entries_max: int, rows: list[Row], *, store: "Store") 
     for group_id, run in groupby(rows, key=itemgetter(GROUP)):
         group = list(run)
         if len(group) > entries_max:
-            first, owner = group[0][0], group[0][OWNER]
-            store.run("outbox", "cut_group", first=first, owner=owner, group_id=group_id, entries_max=entries_max)
+            first = group[0][0]
+            _cut(store, group[0], group_id=group_id, entries_max=entries_max)
             group = [_of_group(row, first + (row[0] - first) // entries_max * entries_max) for row in group]
         cut += group
     return cut
@@ -129,10 +129,15 @@ def _in_groups_of_bytes(bytes_max: int, rows: list[Row], *, store: "Store") -> l
             row_bytes = len((row[BODY] or "").encode())
             if size_bytes and size_bytes + row_bytes > bytes_max:
                 size_bytes, before, part = 0, part, row[0]
-                store.run("outbox", "part_group", first=part, owner=row[OWNER], group_id=before)
+                _cut(store, row, group_id=before, entries_max=INTEGER_MAX)
             size_bytes += row_bytes
             cut.append(row if part == group_id else _of_group(row, part))
     return cut
+
+
+def _cut(store: "Store", first: Row, *, group_id: int, entries_max: int) -> None:
+    """From this entry of a group on."""
+    store.run("outbox", "cut_group", first=first[0], owner=first[OWNER], group_id=group_id, entries_max=entries_max)
 
 
 def _of_group(row: Row, group_id: int) -> Row:

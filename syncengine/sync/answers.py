@@ -153,7 +153,7 @@ class AnsweredLandings(Landings):
         wanted = self._wanted()
         own = [each.entry_id for each in self._captured if each.row in wanted]
         others = [each for each in self._captured if each.row not in wanted]
-        self._store.run("pull", "drop_all_captured", entries=json.dumps(own))
+        self._store.run("pull", "drop_captured", entries=json.dumps(own))
         if others:
             self._store.run("pull", "part_captured", entries=json.dumps([each.entry_id for each in others]))
             self._store.run("outbox", "close_group")

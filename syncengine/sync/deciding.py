@@ -125,14 +125,16 @@ class DecidingLandings(Landings):
 
     def _without_own(self, newest: int, own: Key) -> list[tuple[int, str, Key, Fields, str]]:
         """The deletions of other rows. What triggers wrote of the row itself was nobody's edit."""
-        others = []
+        mine, others = [], []
         for entry_id, owner, kind, collection, key, before, shape in self._store.rows(
             "pull", "captured_since", after=newest
         ):
             if (owner, collection, readable(key)) == (self._owner, *own):
-                self._store.run("pull", "drop_captured", entry_id=entry_id)
+                mine.append(entry_id)
             elif kind == "delete":
                 others.append((entry_id, owner, (collection, readable(key)), _object(before), shape))
+        if mine:
+            self._store.run("pull", "drop_captured", entries=json.dumps(mine))
         return others
 
     def _lose(self, entry_id: int, owner: str, row: Key, before: Fields, shape: str) -> None:

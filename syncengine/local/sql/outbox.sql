@@ -39,31 +39,9 @@ SET group_id = :after + 1 + (entry_id - :after - 1) / :entries_max * :entries_ma
 WHERE entry_id > :after;
 
 -- name: cut_group
--- Cut a group that is too large; each part has the number of its first place. Up to where another group begins.
+-- Cut a group from an entry on, up to where another group begins; each part has the number of its first place.
 UPDATE _sync_outbox
 SET group_id = :first + (entry_id - :first) / :entries_max * :entries_max
-WHERE entry_id >= :first
-  AND entry_id < coalesce(
-    (
-      SELECT next.entry_id
-      FROM _sync_outbox AS next
-      WHERE next.entry_id > :first
-        AND next.owner = :owner
-        AND next.state = 'waiting'
-        AND next.group_id <> :group_id
-      ORDER BY next.entry_id
-      LIMIT 1
-    ),
-    9223372036854775807
-  )
-  AND owner = :owner
-  AND state = 'waiting'
-  AND group_id = :group_id;
-
--- name: part_group
--- From an entry on its group is another one, up to where another group begins.
-UPDATE _sync_outbox
-SET group_id = :first
 WHERE entry_id >= :first
   AND entry_id < coalesce(
     (

@@ -219,21 +219,7 @@ WHERE entry_id > :after
 ORDER BY entry_id;
 
 -- name: drop_captured
--- An edit that nobody made: what triggers wrote of a row that came from the cloud.
-UPDATE _sync_last_entry
-SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
-WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
-DELETE FROM _sync_outbox
-WHERE entry_id = :entry_id
-  AND fresh IS NOT NULL;
-UPDATE _sync_outbox
-SET fresh = 2
-WHERE fresh = 1
-  AND entry_id = (SELECT max(entry_id) FROM _sync_outbox)
-  AND entry_id < (SELECT entry_id FROM _sync_last_entry);
-
--- name: drop_all_captured
--- The same for many, by a JSON list of their numbers.
+-- Edits that nobody made: what triggers wrote of rows that came from the cloud. A JSON list of their numbers.
 UPDATE _sync_last_entry
 SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
 WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
