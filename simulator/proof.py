@@ -158,6 +158,7 @@ def place_witness(cloud_folder: Path) -> None:
         connection.close()
 
 
+# Rows that look new are written before it is known that others are not, and taken back in the same transaction then.
 WITNESS_SQL = """
 CREATE TABLE IF NOT EXISTS witness (tenant TEXT, collection TEXT, key TEXT, version INTEGER);
 CREATE TRIGGER IF NOT EXISTS witness_of_new AFTER INSERT ON document
@@ -167,5 +168,9 @@ END;
 CREATE TRIGGER IF NOT EXISTS witness_of_changed AFTER UPDATE ON document
 BEGIN
   INSERT INTO witness VALUES (new.tenant, new.collection, new.key, new.version);
+END;
+CREATE TRIGGER IF NOT EXISTS witness_of_taken_back AFTER DELETE ON document
+BEGIN
+  DELETE FROM witness WHERE (tenant, collection, key, version) = (old.tenant, old.collection, old.key, old.version);
 END;
 """

@@ -12,7 +12,13 @@ BEGIN
   INSERT INTO witness VALUES (NEW.tenant, NEW.collection, NEW.key, NEW.version);
   RETURN NEW;
 END $$;
+CREATE FUNCTION forget_in_witness() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  DELETE FROM witness WHERE (tenant, collection, key, version) = (OLD.tenant, OLD.collection, OLD.key, OLD.version);
+  RETURN OLD;
+END $$;
 CREATE TRIGGER witness_of_rows AFTER INSERT OR UPDATE ON document FOR EACH ROW EXECUTE FUNCTION note_in_witness();
+CREATE TRIGGER witness_of_taken_back AFTER DELETE ON document FOR EACH ROW EXECUTE FUNCTION forget_in_witness();
 """
 
 

@@ -312,12 +312,12 @@ def test_a_key_that_does_not_tell_rows_apart_loses_no_row(world):
         engine.migrate()
         with engine._store.transaction():
             engine._store.query("DROP TABLE journeys")
+            engine._store.query("CREATE TABLE journeys (user_id TEXT, id TEXT, minutes REAL, tags TEXT, place TEXT)")
+        forget_how_tables_were_made(engine._store)
         with quiet_write(engine) as db:
-            db.execute("CREATE TABLE journeys (user_id TEXT, id TEXT, minutes REAL, tags TEXT, place TEXT)")
             db.conn.executemany(
                 "INSERT INTO journeys VALUES (?, ?, 1, '[]', NULL)", [("ann", "the same")] * 150 + [(None, "n")] * 120
             )
-        forget_how_tables_were_made(engine._store)
     with world.open(rows_migration()) as engine:
         before = dump(engine._store)
         failure = engine.migrations.migrate_all_data().results[-1].failure
@@ -331,17 +331,17 @@ def test_rows_without_an_owner_are_set_aside_and_none_is_lost(world):
         engine.migrate()
         with engine._store.transaction():
             engine._store.query("DROP TABLE journeys")
-        with quiet_write(engine) as db:
-            db.execute(
+            engine._store.query(
                 "CREATE TABLE journeys (user_id, id TEXT, minutes INTEGER, tags TEXT, place TEXT, "
                 "PRIMARY KEY (user_id, id))"
             )
+        forget_how_tables_were_made(engine._store)
+        with quiet_write(engine) as db:
             rows = [(None, f"n-{number:03}", 1.0) for number in range(230)] + [
                 ("ann", "j", 1.0),
                 ("bob", "j", "long"),
             ]
             db.conn.executemany("INSERT INTO journeys VALUES (?, ?, ?, '[]', NULL)", rows)
-        forget_how_tables_were_made(engine._store)
     result, found, aside = world.migrate()
     assert found == [("ann", "j", 60, "[]", None)]
     assert result.counts == Counts(read=232, written=1, quarantined=231)
