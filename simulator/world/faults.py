@@ -155,8 +155,9 @@ class Faults:
         self._ground.saw("cloned", phase=device.phase)
         self._ground.note(device.name, "cloned")
         # What lies in quarantine may be sent again at both desks.
-        for (text,) in device.store.query(_COPIED_UNSENT):
-            self._world.ledger.copied |= words_in(text)
+        with device.drive.works():
+            copied = device.store.query(_COPIED_UNSENT)
+        self._world.ledger.copied.update(*(words_in(text) for (text,) in copied))
         device.switch_off()
         self._world.add_clone(device)
         device.switch_on()
