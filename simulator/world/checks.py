@@ -187,10 +187,20 @@ def _rows_sent(device: Device, name: str) -> list[Any]:
     )
 
 
+_DELETED = (
+    "SELECT collection, row_key FROM _sync_outbox AS deletion WHERE kind = 'delete' AND NOT EXISTS ("
+    "SELECT 1 FROM _sync_outbox AS later WHERE (later.owner, later.collection, later.row_key)"
+    " = (deletion.owner, deletion.collection, deletion.row_key) AND later.entry_id > deletion.entry_id)"
+)
+
+
 def check_conversion(ledger: Ledger, device: Device, before: set[str]) -> None:
     """P9: what waited before an upgrade waits after it, is in quarantine, or has no room in the new shape."""
+    deleted = set(device.store.query(_DELETED))
     for lost in sorted(before - words_waiting(device)):
         edit = ledger.by_word[lost]
+        if (edit.collection, edit.key) in deleted:
+            continue  # the person has deleted the row after that, and the deletion waits
         if not device.app.shapes[edit.collection].is_merged and lost in words_kept([device]):
             continue  # a row that waited for this upgrade came in, and the cloud's values win there, on record
         if not device.app.has_no_room(field_of(lost), written=edit.version, now=device.version):
