@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from syncengine.local.stored import SHAPE_VERSION, stored_version
@@ -9,7 +10,7 @@ from syncengine.migrate.rejection import Rejection
 from syncengine.sync.apply import Applied, Applier
 from syncengine.sync.calls import PulledRow
 from syncengine.sync.parking import UNTIL_MIGRATED, Reason, item_from_json
-from syncengine.sync.position import Position, standing
+from syncengine.sync.position import OF_NO_READING, Position, standing
 from syncengine.vocabulary import SchemaVersion
 
 if TYPE_CHECKING:
@@ -63,8 +64,11 @@ def _is_readable(shape: str, present: SchemaVersion) -> bool:
 def try_parked(
     applier: Applier, position: Position, *, reasons: Collection[Reason], pages_max: int | None = None
 ) -> Applied:
-    """Apply what is parked for these reasons as if it had come now; each page in a transaction of its own."""
-    told = Applied()
+    """Apply what is parked for these reasons as if it had come now; each page in a transaction of its own.
+
+    To a reading from the start that is under way it is as unseen as before.
+    """
+    told, position = Applied(), replace(position, resync=OF_NO_READING)
     for number, items in enumerate(parked_rows(applier, reasons)):
         if pages_max is not None and number >= pages_max:
             break

@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from syncengine.local.store import Store
 
 
+OF_NO_READING = -1
+"""In place of the reading's number: rows come from the store itself, and the cloud may have lost them since."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
     """Where reading stands once a page is in the store."""

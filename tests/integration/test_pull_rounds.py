@@ -313,6 +313,25 @@ def no_way(request):
     raise BackendUnreachable("No route.")
 
 
+def test_an_update_within_the_reading_brings_no_row_back_whose_deletion_the_cloud_forgot(world):
+    new, old = world.device("new", "2.0.0"), world.device("old")
+    new.write("INSERT INTO plans VALUES ('ann', 'a', 'of the newer shape', 60, NULL)")
+    world.settle()
+    assert old.parked() == [("a", "newer_shape")]
+    new.write("DELETE FROM plans WHERE id = 'a'")
+    new.write("INSERT INTO plans VALUES ('ann', 'b', 'stays', 60, NULL)")
+    new.sync()
+    world.clock.wall_ms += 100 * 24 * 3_600_000
+    assert world.cloud.compact(keep_days=90) == 1
+    old.line.pull = no_way
+    old.failed_sync()
+    assert old.query("SELECT resync_reason, at_head FROM _sync_cursor") == [("below_floor", 0)]
+    old.restart("2.0.0")
+    world.settle()
+    assert old.plans().keys() == new.plans().keys() == {"b"}
+    assert old.query("SELECT resync_reason, at_head FROM _sync_cursor") == [(None, 1)]
+
+
 def test_what_was_sent_before_anything_was_read_goes_when_its_deletion_is_forgotten_before_the_first_reading(world):
     one, two = world.device("one"), world.device("two")
     two.add("a", title="sent and never read")

@@ -61,7 +61,7 @@ SELECT EXISTS (
 );
 
 -- name: remember_row
--- The version that the cloud has of a row.
+-- The version that the cloud has of a row. A reading below 0 is none: which one brought it stays as it is known.
 INSERT INTO _sync_row (
   row_set_id, collection, owner, row_key, version, shape_version, server_epoch, deleted, resync, extra
 )
@@ -73,9 +73,9 @@ WHERE owner = :owner
 ON CONFLICT (row_key, row_set_id) DO UPDATE SET
   version = excluded.version,
   shape_version = excluded.shape_version,
-  server_epoch = excluded.server_epoch,
+  server_epoch = CASE WHEN excluded.resync < 0 THEN server_epoch ELSE excluded.server_epoch END,
   deleted = excluded.deleted,
-  resync = excluded.resync,
+  resync = CASE WHEN excluded.resync < 0 THEN resync ELSE excluded.resync END,
   extra = excluded.extra;
 
 -- name: remember_rows
@@ -91,9 +91,9 @@ WHERE s.owner = :owner
 ON CONFLICT (row_key, row_set_id) DO UPDATE SET
   version = excluded.version,
   shape_version = excluded.shape_version,
-  server_epoch = excluded.server_epoch,
+  server_epoch = CASE WHEN excluded.resync < 0 THEN server_epoch ELSE excluded.server_epoch END,
   deleted = 0,
-  resync = excluded.resync,
+  resync = CASE WHEN excluded.resync < 0 THEN resync ELSE excluded.resync END,
   extra = NULL;
 
 -- name: saw_row
@@ -108,9 +108,9 @@ WHERE owner = :owner
 ON CONFLICT (row_key, row_set_id) DO UPDATE SET
   version = excluded.version,
   shape_version = excluded.shape_version,
-  server_epoch = excluded.server_epoch,
+  server_epoch = CASE WHEN excluded.resync < 0 THEN server_epoch ELSE excluded.server_epoch END,
   deleted = excluded.deleted,
-  resync = excluded.resync;
+  resync = CASE WHEN excluded.resync < 0 THEN resync ELSE excluded.resync END;
 
 -- name: known_rows
 -- What is known of the rows of one page.
