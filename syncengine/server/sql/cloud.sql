@@ -118,6 +118,13 @@ VALUES
    :body)
 ON CONFLICT (tenant, collection, key) DO NOTHING;
 
+-- name: added_documents
+-- How many rows this transaction has added; all of them have versions above those that there were.
+SELECT count(*)
+FROM document
+WHERE tenant = :tenant
+  AND group_version > :head;
+
 -- name: take_back_documents
 -- What this transaction has added; all of it has versions above those that there were.
 DELETE FROM document
