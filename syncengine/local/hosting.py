@@ -156,12 +156,7 @@ def _end_group(store: "Store", *, after: int, atomic: bool) -> int:
             store.run("outbox", "close_group")
         return entries
     if atomic:
-        raise GroupTooLarge(
-            f"A block of engine.write() made {entries} changes that have to arrive at the cloud together.",
-            why=f"one group holds at most {entries_max} (Settings.group_entries_max)",
-            fix="Write less in one block, or say engine.write(atomic=False): then it is sent in parts. "
-            "Nothing was kept.",
-        )
+        raise _too_large(f"{entries} changes", f"{entries_max} (Settings.group_entries_max)")
     store.run("outbox", "cut_into_groups", after=after, entries_max=entries_max)
     store.run("outbox", "close_group")
     return entries
@@ -172,12 +167,15 @@ def _refuse_bytes(store: "Store", *, after: int) -> None:
     bytes_max = store.settings.group_bytes_max
     size_bytes = int(store.value("outbox", "bytes_since", after=after))
     if size_bytes > bytes_max:
-        raise GroupTooLarge(
-            f"A block of engine.write() made {size_bytes} bytes that have to arrive at the cloud together.",
-            why=f"one group holds at most {bytes_max} (Settings.group_bytes_max)",
-            fix="Write less in one block, or say engine.write(atomic=False): then it is sent in parts. "
-            "Nothing was kept.",
-        )
+        raise _too_large(f"{size_bytes} bytes", f"{bytes_max} (Settings.group_bytes_max)")
+
+
+def _too_large(made: str, most: str) -> GroupTooLarge:
+    return GroupTooLarge(
+        f"A block of engine.write() made {made} that have to arrive at the cloud together.",
+        why=f"one group holds at most {most}",
+        fix="Write less in one block, or say engine.write(atomic=False): then it is sent in parts. Nothing was kept.",
+    )
 
 
 class _Block:

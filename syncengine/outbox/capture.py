@@ -6,7 +6,7 @@ them made anew, all in its own transaction. Rows that come from the cloud are wr
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
@@ -81,17 +81,19 @@ def capture_off(store: "Store", collections: Collection[str], *, reshaping: bool
                 yield
 
 
-def others_may_fire(store: "Store", collections: Collection[str]) -> bool:
-    """Whether writing rows of these collections may fire triggers that are not capture's own of these. It holds until
-    the schema changes."""
+class MayFire(NamedTuple):
+    """Triggers besides capture's own of some collections: any `others`, and those of the `app`."""
+
+    others: bool
+    app: bool
+
+
+def may_fire(store: "Store", collections: Collection[str]) -> MayFire:
+    """What writing rows of these collections may fire. It holds until the schema changes."""
     own = [name for collection in collections for name in trigger_names(collection)]
     known = {"own": orjson.dumps(own).decode(), "collections": orjson.dumps(list(collections)).decode()}
-    return bool(store.value("capture", "others_may_fire", **known))
-
-
-def app_may_fire(store: "Store", collections: Collection[str]) -> bool:
-    """Whether writing rows of these collections may fire triggers of the app. It holds until the schema changes."""
-    return bool(store.value("capture", "app_may_fire", collections=orjson.dumps(list(collections)).decode()))
+    others, app = store.rows("capture", "may_fire", **known)[0]
+    return MayFire(others=bool(others), app=bool(app))
 
 
 @contextmanager
@@ -101,9 +103,9 @@ def writing_uncaptured(
     """The same for a block that writes to rows of these collections alone, in a transaction that an exception undoes
     whole. What foreign keys change in other tables on its account is queued, and the app's triggers fire there, too.
 
-    `others_fire`: what `others_may_fire` said, where the caller has asked it of this schema.
+    `others_fire`: what `may_fire` said, where the caller has asked it of this schema.
     """
-    if others_may_fire(store, collections) if others_fire is None else others_fire:
+    if may_fire(store, collections).others if others_fire is None else others_fire:
         with _capture_dropped(store, collections):
             yield
     else:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from syncengine.outbox.capture import MayFire
 from syncengine.sync.calls import PulledRow
 from syncengine.sync.kin import readable
 from syncengine.sync.landing import Landing, Landings, why_of
@@ -32,7 +33,7 @@ class _Captured:
 
 
 class AnsweredLandings(Landings):
-    """What one page brings to a store in which the app has triggers. `fires`: may they, when these are written?"""
+    """What one page brings to a store in which the app has triggers. `fires`: which may, when these are written?"""
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class AnsweredLandings(Landings):
         *,
         owner: str,
         record: PageRecord,
-        fires: Callable[[tuple[str, ...]], bool],
+        fires: Callable[[tuple[str, ...]], MayFire],
     ) -> None:
         super().__init__(store, registry, owner=owner, record=record)
         self._fires = fires
@@ -52,10 +53,10 @@ class AnsweredLandings(Landings):
         self._captured: list[_Captured] = []
 
     def is_captured(self, involved: tuple[str, ...]) -> bool:
-        return self._fires(involved)
+        return self._fires(involved).app
 
     def write(self, *, one_by_one: bool) -> None:
-        self._is_captured = self._fires(tuple(sorted(self.collections)))
+        self._is_captured = self._fires(tuple(sorted(self.collections))).app
         if not self._is_captured:
             super().write(one_by_one=one_by_one)
             return

@@ -15,7 +15,7 @@ from syncengine.local.stored import SHAPE_VERSION, stored_version
 from syncengine.migrate.definition import Quarantine
 from syncengine.migrate.lifting import Lifter, NoWay
 from syncengine.migrate.rejection import Rejection, rejection_for
-from syncengine.outbox.capture import app_may_fire, others_may_fire, writing_uncaptured
+from syncengine.outbox.capture import MayFire, may_fire, writing_uncaptured
 from syncengine.outbox.firing_order import put_in_order
 from syncengine.sync.answers import AnsweredLandings
 from syncengine.sync.beside import Lifted, NewerShape, lifted
@@ -57,8 +57,7 @@ class Applier:
         self._known: tuple[Any, ...] | None = None
         self._in_order: int | None = None
         self._tables: dict[str, LiveTable] = {}
-        self._others_fire: dict[tuple[str, ...], bool] = {}
-        self._app_fires: dict[tuple[str, ...], bool] = {}
+        self._may_fire: dict[tuple[str, ...], MayFire] = {}
 
     def apply(
         self,
@@ -119,8 +118,7 @@ class Applier:
             for name, _, _, shape_version, _ in recorded:
                 self._refuse_newer(name, shape_version)
             self._tables = live_tables(self.store, before=self._tables)
-            self._others_fire.clear()
-            self._app_fires.clear()
+            self._may_fire.clear()
             self.lifter = Lifter(self.store, self.registry)
             self.kin = Kin(self.store, self.owner, self._tables)
             self._known = now
@@ -129,18 +127,11 @@ class Applier:
     def _schema(self) -> int:
         return int(self.store.query("PRAGMA schema_version")[0][0])
 
-    def others_fire(self, collections: tuple[str, ...]) -> bool:
-        """As `others_may_fire`; known as long as the tables are."""
-        found = self._others_fire.get(collections)
+    def may_fire(self, collections: tuple[str, ...]) -> MayFire:
+        """As the function of this name; known as long as the tables are."""
+        found = self._may_fire.get(collections)
         if found is None:
-            found = self._others_fire[collections] = others_may_fire(self.store, collections)
-        return found
-
-    def app_fires(self, collections: tuple[str, ...]) -> bool:
-        """As `app_may_fire`; known as long."""
-        found = self._app_fires.get(collections)
-        if found is None:
-            found = self._app_fires[collections] = app_may_fire(self.store, collections)
+            found = self._may_fire[collections] = may_fire(self.store, collections)
         return found
 
     def _refuse_newer(self, name: str, shape_version: str) -> None:
@@ -192,9 +183,9 @@ class _Page:
     def _begun(self, tables: dict[str, LiveTable]) -> Landings:
         store, registry, owner = self._store, self._applier.registry, self._owner
         if self._decision is None:
-            if self._applier.app_fires(tuple(tables)):
+            if self._applier.may_fire(tuple(tables)).app:
                 return AnsweredLandings(
-                    store, registry, owner=owner, record=self.record, fires=self._applier.app_fires
+                    store, registry, owner=owner, record=self.record, fires=self._applier.may_fire
                 )
             return Landings(store, registry, owner=owner, record=self.record)
         return DecidingLandings(
@@ -212,7 +203,7 @@ class _Page:
         it is taken out again."""
         if self._landings.is_captured(involved):
             return nullcontext()
-        others_fire = self._applier.others_fire(involved)
+        others_fire = self._applier.may_fire(involved).others
         return writing_uncaptured(self._store, involved, others_fire=others_fire)
 
     def _without_retold(self, rows: Sequence[PulledRow], tables: dict[str, LiveTable]) -> Sequence[PulledRow]:

@@ -4,12 +4,14 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from syncengine.clock import iso
 from syncengine.local.sqlite_errors import ConstraintError
 from syncengine.migrate.rejection import Rejection, rejection_for
 from syncengine.outbox.filing import file_entries
+from syncengine.outbox.numbering import drain_state
 from syncengine.sync.beside import HandedBack, Lifted
 from syncengine.sync.calls import PulledRow
 from syncengine.sync.live_table import LiveTable, Unforeseen, is_clash
@@ -65,6 +67,11 @@ class Landings:
         self._tables: dict[str, LiveTable] = {}
         self.many: dict[str, list[PulledRow]] = defaultdict(list)
         self.singles: list[Landing] = []
+
+    @cached_property
+    def _doubtful_to(self) -> int:
+        """Up to which entry another copy of this store may have sent them; the same for the whole page."""
+        return drain_state(self._store, self._owner).doubtful_to
 
     def room_for(self, table: LiveTable) -> list[PulledRow]:
         """A list to put many rows in."""
@@ -256,7 +263,16 @@ class Landings:
         local = table.read(self._owner, landing.key)
         collection = self._registry.collections.get(table.name)
         policy = policy_of(table.merge_policy, None if collection is None else collection.merge)
-        outcome = decide_pulled(self._store, item, server, owner=self._owner, local=local, edits=edits, policy=policy)
+        outcome = decide_pulled(
+            self._store,
+            item,
+            server,
+            owner=self._owner,
+            local=local,
+            edits=edits,
+            policy=policy,
+            doubtful_to=self._doubtful_to,
+        )
         if outcome.set_aside and local is not None:
             self._record.set_aside_edited(item, table, local)
         row = (table.name, landing.key)

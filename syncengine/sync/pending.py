@@ -11,7 +11,6 @@ from syncengine.clock import iso
 from syncengine.logs import log_event
 from syncengine.outbox.consequences import Consequences
 from syncengine.outbox.filing import file_entries
-from syncengine.outbox.numbering import drain_state
 from syncengine.outbox.row_body import RowUnreadable, sendable_json
 from syncengine.outbox.set_aside import release
 from syncengine.sync.calls import PulledRow
@@ -136,13 +135,13 @@ def decide_pulled(
     local: Fields | None,
     edits: list[Edit],
     policy: Policy,
+    doubtful_to: int,
 ) -> Merged:
     """What becomes of a row that was pulled, and of the edits that wait for it.
 
-    Some of these another copy of this store may have sent: then the cloud's values stay where both differ. Newer ones
-    are done on top of that, as the collection's policy says.
+    Those up to the entry `doubtful_to` another copy of this store may have sent: then the cloud's values stay where
+    both differ. Newer ones are done on top of that, as the collection's policy says.
     """
-    doubtful_to = drain_state(store, owner).doubtful_to
     doubtful = [edit for edit in edits if edit.entry_id <= doubtful_to]
     if not doubtful:
         return decide(server, local=local, edits=edits, policy=policy, collection=item.collection)

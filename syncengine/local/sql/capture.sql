@@ -34,41 +34,22 @@ SELECT name
 FROM sqlite_schema
 WHERE type = 'trigger';
 
--- name: others_may_fire
--- 1 when writing rows of these collections may fire other triggers than these, there or where foreign keys write.
-SELECT EXISTS (
-  SELECT 1
-  FROM sqlite_schema AS t
-  WHERE t.type = 'trigger'
-    AND t.name NOT IN (SELECT value FROM json_each(:own))
-    AND (
-      EXISTS (SELECT 1 FROM json_each(:collections) AS c WHERE c.value = t.tbl_name COLLATE NOCASE)
-      OR EXISTS (
-        SELECT 1
-        FROM pragma_foreign_key_list(t.tbl_name)
-        WHERE on_update NOT IN ('NO ACTION', 'RESTRICT')
-           OR on_delete NOT IN ('NO ACTION', 'RESTRICT')
-      )
+-- name: may_fire
+-- Whether writing rows of these collections, or foreign keys for them, may fire other triggers than these, or the app's.
+SELECT
+  coalesce(max(t.name NOT IN (SELECT value FROM json_each(:own))), 0),
+  coalesce(max(t.name NOT GLOB '_sync_*'), 0)
+FROM sqlite_schema AS t
+WHERE t.type = 'trigger'
+  AND (
+    EXISTS (SELECT 1 FROM json_each(:collections) AS c WHERE c.value = t.tbl_name COLLATE NOCASE)
+    OR EXISTS (
+      SELECT 1
+      FROM pragma_foreign_key_list(t.tbl_name)
+      WHERE on_update NOT IN ('NO ACTION', 'RESTRICT')
+         OR on_delete NOT IN ('NO ACTION', 'RESTRICT')
     )
-);
-
--- name: app_may_fire
--- 1 when writing rows of these collections may fire triggers of the app, there or where foreign keys write.
-SELECT EXISTS (
-  SELECT 1
-  FROM sqlite_schema AS t
-  WHERE t.type = 'trigger'
-    AND t.name NOT GLOB '_sync_*'
-    AND (
-      EXISTS (SELECT 1 FROM json_each(:collections) AS c WHERE c.value = t.tbl_name COLLATE NOCASE)
-      OR EXISTS (
-        SELECT 1
-        FROM pragma_foreign_key_list(t.tbl_name)
-        WHERE on_update NOT IN ('NO ACTION', 'RESTRICT')
-           OR on_delete NOT IN ('NO ACTION', 'RESTRICT')
-      )
-    )
-);
+  );
 
 -- name: schema_is_known
 -- 1 when the schema is the one that was last found right.
