@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from syncengine.clock import iso
 from syncengine.local.sqlite_errors import ConstraintError
 from syncengine.migrate.rejection import Rejection, rejection_for
+from syncengine.outbox.consequences import Consequences
 from syncengine.outbox.filing import file_entries
 from syncengine.outbox.numbering import drain_state
 from syncengine.sync.beside import HandedBack, Lifted
@@ -72,6 +73,11 @@ class Landings:
     def _doubtful_to(self) -> int:
         """Up to which entry another copy of this store may have sent them; the same for the whole page."""
         return drain_state(self._store, self._owner).doubtful_to
+
+    @cached_property
+    def _consequences(self) -> Consequences:
+        """By the foreign keys, which are the same for the whole page."""
+        return Consequences(self._store)
 
     def room_for(self, table: LiveTable) -> list[PulledRow]:
         """A list to put many rows in."""
@@ -231,7 +237,7 @@ class Landings:
 
     def _without_consequences(self, landing: Landing, edits: list[Edit]) -> list[Edit]:
         """Of a deleted row: what the database itself did to it here does not keep it, nor anything else."""
-        fallen = fallen_away(self._store, landing.table.name, edits)
+        fallen = fallen_away(self._consequences, landing.table.name, edits) if edits else ()
         if fallen:
             local = landing.table.read(self._owner, landing.key)
             lost = [Conflict(field=WHOLE_ROW, local=local, server=None, winner="server")]

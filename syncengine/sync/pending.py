@@ -68,12 +68,9 @@ def take_back_refused(store: "Store", owner: str, row: Key) -> list[Edit]:
     ]
 
 
-def fallen_away(store: "Store", collection: str, edits: Iterable[Edit]) -> tuple[int, ...]:
+def fallen_away(consequences: Consequences, collection: str, edits: Iterable[Edit]) -> tuple[int, ...]:
     """Those that no person made: the row lost its parent, which was deleted here, as its foreign key says."""
     free = [edit for edit in edits if edit.kind == "patch" and not edit.frozen and edit.set and edit.before]
-    if not free:
-        return ()
-    consequences = Consequences(store)
     return tuple(
         edit.entry_id
         for edit in free
