@@ -16,7 +16,11 @@ from apsw import (
 )
 from apsw import Error as SqliteError
 
+TOO_DEEP = ("triggers nested too deep", "too many levels of trigger recursion")
+"""What it says, as an SQLError, of a trigger that fires itself without end."""
+
 __all__ = [
+    "TOO_DEEP",
     "BusyError",
     "CantOpenError",
     "ConstraintError",

@@ -17,6 +17,7 @@ from sqlite_utils.utils import OperationalError, column_affinity
 
 from syncengine.errors import MigrationInvalid
 from syncengine.local.identifiers import quoted
+from syncengine.local.sqlite_errors import TOO_DEEP
 
 DB_API = importlib.import_module(OperationalError.__module__)
 """The module whose exceptions sqlite-utils catches: sqlite3, or pysqlite3 where that is installed.
@@ -311,7 +312,6 @@ DB_API_FAMILIES: dict[str, tuple[type[apsw.Error], ...]] = {
 }
 """The same families as in CPython's Modules/_sqlite/util.c; every other error is an OperationalError."""
 
-_TOO_DEEP = ("triggers nested too deep", "too many levels of trigger recursion")
 _GUARD = (
     "A trigger fires itself without end: the engine sets recursive_triggers, so that REPLACE fires the triggers of "
     "what it deletes. Give it a WHEN that is false for its own change. See docs/sql.md#writing"
@@ -327,7 +327,7 @@ def as_db_api_error(error: apsw.Error) -> apsw.Error:
         _BOTH[kind] = type(kind.__name__, (kind, _family_of(kind)), {})
     both = _BOTH[kind](*error.args)
     both.__dict__.update(error.__dict__)
-    if str(error).endswith(_TOO_DEEP):
+    if str(error).endswith(TOO_DEEP):
         both.add_note(_GUARD)
     both.__dict__["sqlite_errorcode"] = getattr(error, "extendedresult", None)
     return both

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from syncengine.clock import iso
-from syncengine.local.sqlite_errors import ConstraintError
+from syncengine.local.sqlite_errors import ConstraintError, SQLError
+from syncengine.migrate.definition import Quarantine
 from syncengine.migrate.rejection import Rejection, rejection_for
 from syncengine.outbox.consequences import Consequences
 from syncengine.outbox.filing import file_entries
@@ -128,7 +129,8 @@ class Landings:
         except Unforeseen as error:
             raise PageUndone({}, one_by_one=False) from error
         except Exception as error:
-            if _why_or_none(error) is None:
+            # SQLite does not say of which of many rows it is; one by one each says so of itself.
+            if _why_or_none(error) is None and not isinstance(error, SQLError):
                 raise
             raise PageUndone({}) from error
         return self.singles
@@ -165,7 +167,7 @@ class Landings:
                 error = self._tried([landing])
                 if error is None:
                     landed.append(landing)
-                elif is_clash(error) or (landing.body is None and isinstance(error, ConstraintError)):
+                elif is_clash(error) or (landing.body is None and isinstance(error, ConstraintError | Quarantine)):
                     left.append((landing, error))
                 else:
                     self._record.refuse(landing.item, why_of(error))

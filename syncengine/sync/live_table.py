@@ -1,6 +1,7 @@
 """The table of one collection, as rows from the cloud are written to it: rows of one owner, never another's."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from operator import itemgetter
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from syncengine.errors import TextUnreadable
 from syncengine.local.identifiers import quoted
-from syncengine.local.sqlite_errors import ConstraintError
+from syncengine.local.sqlite_errors import TOO_DEEP, ConstraintError, SQLError
 from syncengine.migrate.definition import Quarantine
 from syncengine.migrate.lifting import column_value, json_value
 from syncengine.migrate.shape import columns_of
@@ -25,6 +26,8 @@ _BODY = itemgetter(PulledRow._fields.index("body"))
 ROWS_AT_ONCE = 10
 """In one statement, where there are many: each costs Python some time, and SQLite a copy of each page that it changes
 (sqlite.org/tempfiles.html, "Statement Journal Files")."""
+TRIGGERS_NAMED_MAX = 5
+_CONTENTS = re.compile(r"""\s*[:'"].*""", re.DOTALL)
 
 
 class Unforeseen(Exception):
@@ -52,7 +55,8 @@ class LiveTable:
         """Documents of this collection have brought bytes: they are decoded before they are written."""
         self.names_differ = False
         """Documents of this collection have come with other fields: the names of each are compared."""
-        self.has_rules_of_app = bool(store.value("pull", "has_app_triggers", collection=name))
+        self._app_triggers = tuple(str(trigger) for (trigger,) in store.rows("pull", "app_triggers", collection=name))
+        self.has_rules_of_app = bool(self._app_triggers)
         """Triggers of the app may leave a row out without a word, so each is written by itself."""
         self._upserts: dict[tuple[int | str, ...], str] = {}
         self._inserts: dict[int, str] = {}
@@ -203,8 +207,23 @@ class LiveTable:
 
     def _run(self, sql: str, values: tuple[Any, ...]) -> int:
         connection = self._store.connection
-        connection.execute(sql, values).fetchall()
+        try:
+            connection.execute(sql, values).fetchall()
+        except SQLError as error:
+            # What names things that are not there fails for every row, and before any is written.
+            connection.execute(f"EXPLAIN {sql}", values).fetchall()
+            raise Quarantine(self._why_failed(str(error))) from error
         return connection.changes()
+
+    def _why_failed(self, said: str) -> str:
+        """What a trigger, a CHECK or a generated column does with this very row, SQLite cannot do."""
+        if said in TOO_DEEP:
+            said = f"{said}: one fires itself without end, and needs a WHEN that is false for its own change"
+        else:
+            # "malformed JSON"; behind a colon or a quote may stand what the row holds.
+            said = _CONTENTS.split(said, maxsplit=1)[0]
+        names = ", ".join(self._app_triggers[:TRIGGERS_NAMED_MAX]) or "none"
+        return f"the table does not take it, says SQLite: {said} (triggers of the app on it: {names})"
 
     def _upsert(self, names: tuple[str, ...], *, rows: int = 1) -> str:
         sql = self._upserts.get((rows, *names))

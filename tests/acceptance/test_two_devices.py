@@ -130,6 +130,28 @@ def test_edits_conflicts_and_deletions_of_two_devices_come_to_one_state(devices:
     assert two.engine.status().reading.conflicts == len(told)
 
 
+def test_a_trigger_that_fires_itself_without_end_keeps_no_other_row_from_its_device(
+    devices: tuple[Device, Device],
+) -> None:
+    one, two = devices
+    one.write("INSERT INTO trips (user_id, id, title) VALUES ('ann', 'a', 'lake'), ('ann', 'b', 'hill')")
+    settle(one, two)
+    one.write("CREATE TRIGGER stamp AFTER UPDATE ON trips BEGIN UPDATE trips SET note = datetime('now'); END")
+    two.write("UPDATE trips SET title = 'lake, newly' WHERE id = 'a'")
+    two.write("INSERT INTO trips (user_id, id, title) VALUES ('ann', 'c', 'town')")
+    settle(two, one)
+    assert {key: trip["title"] for key, trip in one.trips().items()} == {"a": "lake", "b": "hill", "c": "town"}
+    (item,) = one.rows('SELECT origin, "key", reason FROM sync_quarantine')
+    assert (item["origin"], item["key"]) == ("pull", "a")
+    assert "a WHEN that is false for its own change (triggers of the app on it: stamp)" in item["reason"]
+    assert one.engine.status().quarantined == 1
+
+    one.write("DROP TRIGGER stamp")
+    one.engine.quarantine.retry(one.engine.quarantine.items()[0].item_id)
+    settle(one, two)
+    assert one.trips() == two.trips()
+
+
 def test_one_device_is_upgraded_and_the_other_goes_on_with_the_old_app(devices: tuple[Device, Device]) -> None:
     old, new = devices
     old.write("INSERT INTO trips VALUES ('ann', 'a', 'lake', 30, 'n', NULL), ('ann', 'b', 'hill', 40, NULL, NULL)")

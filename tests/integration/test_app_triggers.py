@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import apsw
 import pytest
 
 from tests.integration.kin_world import Device, World
@@ -232,6 +233,60 @@ def test_a_trigger_that_fires_itself_without_end_is_told_with_what_to_do(devices
         world.one.write("UPDATE notes SET t = 'y'")
     assert "WHEN" in "".join(raised.value.__notes__)
     assert world.one.rows("notes") == {"a": (None, "x", "")}
+
+
+@pytest.mark.parametrize(
+    ("does", "text", "why"),
+    [
+        ("UPDATE notes SET at = 'now'", "y", "triggers nested too deep: one fires itself without end"),
+        ("SELECT new.t -> '$.a'", "secret", "malformed JSON (triggers of the app on it: app_own)"),
+        ("SELECT json_extract('{}', new.t)", "secret", "bad JSON path (triggers of the app on it: app_own)"),
+    ],
+)
+def test_a_row_from_the_cloud_at_which_a_trigger_fails_is_set_aside_and_the_others_go_on(devices, does, text, why):
+    world = devices()
+    world.two.write("INSERT INTO notes VALUES ('ann', 'a', NULL, '{}', ''), ('ann', 'b', NULL, '{}', '')")
+    world.settle_until_quiet()
+    world.one.write(f"CREATE TRIGGER app_own AFTER UPDATE ON notes WHEN new.id = 'a' BEGIN {does}; END")
+    world.two.write(f"UPDATE notes SET t = '{text}' WHERE id = 'a'", "UPDATE notes SET t = '[]' WHERE id = 'b'")
+    world.two.write("INSERT INTO folders VALUES ('ann', 'f', 'x')")
+    world.settle(world.two, world.one, rounds=2)
+    assert world.one.rows("notes") == {"a": (None, "{}", ""), "b": (None, "[]", "")}
+    assert world.one.rows("folders") == {"f": ("x",)}
+    (item,) = world.one.engine.quarantine.items()
+    assert (item.origin, item.key, item.error_code) == ("pull", "a", "quarantined_by_rule")
+    assert why in item.error_text
+    assert "app_own" in item.error_text
+    assert "secret" not in item.error_text
+    world.one.write("DROP TRIGGER app_own")
+    world.one.engine.quarantine.retry(item.item_id)
+    world.all_agree()
+
+
+def test_a_deletion_at_which_a_trigger_fails_keeps_the_row_on_all_devices_and_is_told(devices):
+    """As where a trigger refuses it."""
+    world = devices("CREATE TRIGGER app BEFORE DELETE ON notes WHEN old.t = 'no' BEGIN DELETE FROM notes; END")
+    world.two.write("INSERT INTO notes VALUES ('ann', 'a', NULL, 'no', ''), ('ann', 'b', NULL, 'x', '')")
+    world.settle_until_quiet()
+    world.two.write("DROP TRIGGER app", "DELETE FROM notes")
+    world.all_agree()
+    assert list(world.at_cloud("notes")) == ["a"]
+    assert world.three.conflicts() == [("a", "*", "local")]
+
+
+def test_a_trigger_that_fails_for_every_row_ends_the_round_with_no_row_set_aside(devices):
+    """As it names what is not there: no row is to blame, and none needs a person once it is mended."""
+    world = devices()
+    world.one.write("CREATE TRIGGER app AFTER INSERT ON notes BEGIN DELETE FROM nowhere; END")
+    world.two.write("INSERT INTO notes VALUES ('ann', 'a', NULL, 'x', '')")
+    world.two.sync()
+    with pytest.raises(apsw.SQLError, match=r"no such table: main\.nowhere"):
+        world.one.sync()
+    assert world.one.open_items() == []
+    world.one.write("DROP TRIGGER app")
+    world.clock.wall_ms += 3_600_000
+    world.all_agree()
+    assert list(world.one.rows("notes")) == ["a"]
 
 
 def test_a_parent_that_is_deleted_last_of_all_takes_along_what_triggers_delete(tmp_path):

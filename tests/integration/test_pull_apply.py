@@ -522,6 +522,15 @@ def test_a_row_whose_key_another_one_spells_differently_is_not_written_over_it(t
     device.close()
 
 
+def test_a_row_with_which_the_table_cannot_count_is_set_aside_and_the_others_come_in(device):
+    """SQLite has no constraint to name: an index, a CHECK or a generated column of the app cannot be worked out."""
+    device.app("CREATE INDEX app_index ON notes (text -> '$.a')")
+    device.page(note("a", text="{}"), note("b", text="no JSON"), *[note(f"c{each}", text="[]") for each in range(20)])
+    assert len(device.rows("notes")) == 21
+    assert device.quarantine() == [("pull", "b", "quarantined_by_rule", None)]
+    assert device.cursor() == "c1"
+
+
 def test_a_key_that_was_spelled_anew_comes_in_with_its_deletion(tmp_path):
     device = Device(tmp_path, tables=NOCASE_KEYS)
     device.page(journey("key", title="old"))

@@ -50,15 +50,14 @@ UPDATE _sync_collection
 SET merge_policy = :merge_policy
 WHERE name = :collection;
 
--- name: has_app_triggers
--- 1 when the app has triggers on a table.
-SELECT EXISTS (
-  SELECT 1
-  FROM sqlite_schema
-  WHERE type = 'trigger'
-    AND tbl_name = :collection COLLATE NOCASE
-    AND name NOT GLOB '_sync_*'
-);
+-- name: app_triggers
+-- The triggers that the app has on a table.
+SELECT name
+FROM sqlite_schema
+WHERE type = 'trigger'
+  AND tbl_name = :collection COLLATE NOCASE
+  AND name NOT GLOB '_sync_*'
+ORDER BY name;
 
 -- name: remember_row
 -- The version that the cloud has of a row. A reading below 0 is none: which one brought it stays as it is known.
