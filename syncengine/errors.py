@@ -29,6 +29,10 @@ class SyncEngineError(Exception):
         """The same name as a word for tables and JSON: migration_failed."""
         return cls.anchor().replace("-", "_")
 
+    def in_one_line(self) -> str:
+        """What and why, for a table or a log."""
+        return f"{self.what.removesuffix('.')}: {self.why}" if self.why else self.what
+
     def __str__(self) -> str:
         lines = [self.what]
         if self.why:

@@ -7,14 +7,16 @@ from syncengine.clock import iso
 from syncengine.errors import StoreDamaged, SyncEngineError
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.erasing import NOTHING_ERASED, ErasureState, read_erasures
+from syncengine.migrate.failures import FailedMigration, failed_migrations
 from syncengine.migrate.planning import plan_of
-from syncengine.migrate.readiness import CollectionState, collection_states
+from syncengine.migrate.readiness import USABLE, CollectionState, collection_states
 from syncengine.vocabulary import STORE_SCOPE, user_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from syncengine.local.store import Store
+    from syncengine.migrate.plan import Plan
     from syncengine.migrate.registry import MigrationRegistry
 
 Part = TypeVar("Part")
@@ -22,13 +24,14 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationState:
-    """`pending` still has to run on this device; `queued` waits for the cloud."""
+    """`pending` still has to run on this device; `queued` waits for the cloud; `failed` is pending, too."""
 
     current: str
     target: str
     cloud: str | None
     pending: int
     queued: int
+    failed: tuple[FailedMigration, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +109,10 @@ class Status:
         left = f"waiting={self.outbox.waiting}, claimed={self.outbox.claimed}, held={self.outbox.held}"
         told = f"version={self.migration.current!r}, {left}, quarantined={self.quarantined}"
         how = f"verdict={self.connectivity.verdict!r}, activity={self.sync.activity!r}"
+        if self.migration.failed:
+            how += f", failed={ {failed.id: failed.why for failed in self.migration.failed} }"
+        if waits := [name for name, state in self.collections.items() if state.state != USABLE]:
+            how += f", not_usable={waits}"
         return f"Status(user={self.user!r}, synced={self.synced}, {told}, {how})"
 
     def to_json(self) -> dict[str, Any]:
@@ -178,7 +185,15 @@ def _migration_state(store: "Store", registry: "MigrationRegistry", user: str | 
         cloud=None if cloud is None else str(cloud),
         pending=len(plan.steps),
         queued=len(plan.queued),
+        failed=_failed(store, plan),
     )
+
+
+def _failed(store: "Store", plan: "Plan") -> tuple[FailedMigration, ...]:
+    """Nothing is looked up where nothing is pending."""
+    pending = {(step.id, step.scope) for step in plan.steps}
+    found = failed_migrations(store, user=plan.user) if pending else ()
+    return tuple(failed for failed in found if (failed.id, failed.scope) in pending)
 
 
 def _outbox_state(store: "Store") -> OutboxState:

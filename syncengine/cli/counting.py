@@ -12,6 +12,7 @@ from syncengine.cli.showing import counted, printable, show_facts, show_json
 
 if TYPE_CHECKING:
     from syncengine.cli.looking import Look
+    from syncengine.migrate.failures import FailedMigration
     from syncengine.migrate.plan import Plan
     from syncengine.migrate.registry import MigrationRegistry
 
@@ -114,7 +115,7 @@ def _is_left(found: dict[str, Any]) -> bool:
     reading = found["reading"]
     left += reading["parked"] + (reading["at_head"] is False)
     is_blocked = any(state["state"] == "blocked" for state in (found["collections"] or {}).values())
-    return bool(left or found["quarantined"] or migration["superseded"] or is_blocked)
+    return bool(left or found["quarantined"] or migration["superseded"] or migration["failed"] or is_blocked)
 
 
 def _migration(look: "Look", registry: "MigrationRegistry | None", user: str | None) -> dict[str, Any]:
@@ -134,8 +135,16 @@ def _migration(look: "Look", registry: "MigrationRegistry | None", user: str | N
         "cloud": None if cloud is None else str(cloud),
         "pending": len(plan.steps) if plan else None,
         "queued": len(queued),
+        "failed": [asdict(failed) for failed in _failed(look, registry, user)],
         "superseded": plan.superseded if plan else None,
     }
+
+
+def _failed(look: "Look", registry: "MigrationRegistry | None", user: str | None) -> "tuple[FailedMigration, ...]":
+    from syncengine.migrate.failures import failed_migrations
+
+    listed = None if registry is None else {migration.id for migration in registry.migrations}
+    return failed_migrations(look, user=user, among=listed)
 
 
 def _facts(found: dict[str, Any]) -> dict[str, object]:
@@ -146,6 +155,7 @@ def _facts(found: dict[str, Any]) -> dict[str, object]:
         "user": found["user"] or "all",
         "state": _state(found),
         "version": _version(migration),
+        **{f"failed: {failed['id']}": failed["why"] for failed in migration["failed"]},
         **_not_ready(found["collections"] or {}),
         "cloud version": migration["cloud"],
         "outbox": f"{outbox['waiting']} waiting, {outbox['claimed']} being sent, {outbox['held']} held{since}",
@@ -197,7 +207,7 @@ def _state(found: dict[str, Any]) -> str:
         return "needs attention"
     if found["migration"]["superseded"]:
         return "superseded"
-    if found["migration"]["pending"]:
+    if found["migration"]["pending"] or found["migration"]["failed"]:
         return "to be migrated"
     if found["reading"]["parked"] and not any(found["outbox"][state] for state in ("waiting", "claimed", "held")):
         return "parked"

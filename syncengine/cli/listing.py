@@ -19,7 +19,7 @@ Row = tuple[Any, ...]
 
 RUN = (
     *("run", "migration", "scope", "hop", "state", "read", "written", "merged", "dropped", "quarantined"),
-    *("warnings", "ms", "ended_at", "error"),
+    *("warnings", "ms", "ended_at", "error", "reason"),
 )
 CONFLICT = ("conflict", "owner", "collection", "key", "field", "winner", "policy", "since")
 PARKED = ("parked", "owner", "collection", "key", "shape", "reason", "since")
@@ -32,7 +32,10 @@ ENTRY = ("entry", "owner", "kind", "what", "key", "state", "sequence", "shape", 
 @rows_option()
 @json_option()
 def history(store: str, user: str | None, rows_max: int, as_json: bool) -> Exit:
-    """The newest runs of migrations, oldest first, good and bad. The texts of their warnings are in --json."""
+    """The newest runs of migrations, oldest first, good and bad, and why one failed.
+
+    The texts of their warnings are in --json.
+    """
     rows = listed(
         store, lambda look, most: look.rows("looks", "history", user=user, rows_max=most), rows_max=rows_max
     )

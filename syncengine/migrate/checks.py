@@ -50,8 +50,9 @@ def check_budget(
         raise QuarantineBudgetExceeded(
             f"Migration {definition.id} was stopped: too many rows cannot be converted.",
             why=f"{counts.quarantined} of {counts.read} rows failed, {allowed} are allowed; "
-            f"the first: {first.text if first else ''}" + (f" ({first.field})" if first and first.field else ""),
-            fix="The store is as it was. Mend the migration, or allow more in its definition.",
+            f"the first: {first.told if first else ''}",
+            fix="The store is as it was. `syncengine plan --rehearse` names the rows. Mend the migration or them, or "
+            "allow more in its definition (quarantine_rows_max).",
         )
 
 

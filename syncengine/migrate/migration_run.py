@@ -36,7 +36,7 @@ from syncengine.migrate.policy import Kind, kind_of
 from syncengine.migrate.queueing import queue_online
 from syncengine.migrate.rebuild import RebuildingExecutor
 from syncengine.migrate.references import check_references
-from syncengine.migrate.rejection import Rejection
+from syncengine.migrate.rejection import Rejection, name_of
 from syncengine.migrate.repair import sentences
 from syncengine.migrate.results import MigrationResult
 from syncengine.migrate.row_by_row import RowByRow
@@ -411,7 +411,7 @@ class Run:
                 code_hash=code_hash(self.executor),
                 probe_verdict=self.context.probe_verdict,
                 error_code=failure.code() if failure else None,
-                error_text=f"{failure.what} {failure.why}".strip() if failure else None,
+                error_text=failure.in_one_line() if failure else None,
                 warnings=self.work.all_warnings(),
             ),
         )
@@ -422,11 +422,10 @@ class Run:
             error = translated(error)
         if isinstance(error, SyncEngineError):
             return error
-        name = type(error).__name__
         return MigrationFailed(
             f"Migration {self.step.id} failed {self._where()}.",
             # SQLite's messages name tables and columns only; any other may quote a row.
-            why=f"{name}: {error}" if isinstance(error, SqliteError) else name,
+            why=f"{type(error).__name__}: {error}" if isinstance(error, SqliteError) else name_of(error),
             fix="The store is as it was before this migration. Correct the migration and run it again.",
         )
 
@@ -470,5 +469,6 @@ class Run:
             duration_ms=self.store.clock.monotonic_ms() - self.started_ms,
             errors=(str(failure),) if failure else (),
             failure=failure,
+            refused=tuple(self.rows.refused) if failure else (),
             warnings=self.work.all_warnings(),
         )

@@ -75,7 +75,7 @@ def bars_of(
     touch: dict[str, SyncEngineError] = {}
     if (installed.schema_version(STORE_SCOPE) or registry.baseline) != registry.target:
         plan, being_rewritten = plan_of(moment, registry), filling(moment)
-        last = {str(migration): (state, code) for migration, state, code in moment.rows("run_history", "last_states")}
+        last = {str(migration): (state, why) for migration, state, why in moment.rows("run_history", "last_states")}
         for step in (*plan.skipped, *plan.held_back, *plan.steps):
             if step.scope == STORE_SCOPE and step.when != "background":
                 for name in step.collections:
@@ -88,16 +88,23 @@ def bars_of(
 def _not_ready(
     name: str, step: "Step", plan: "Plan", last: Mapping[str, tuple[str, str | None]]
 ) -> CollectionNotReady:
-    state, code = last.get(step.id, ("", None))
+    state, reason = last.get(step.id, ("", None))
     why, fix = f"migration {step.id} has not been run", "Call engine.migrate()."
     if step in plan.skipped or step in plan.held_back:
         word = "skipped" if step in plan.skipped else "rolled back"
         why, fix = f"migration {step.id} was {word}", f"Run it: engine.migrations.run(only={step.id!r})."
     elif state == "failed":
-        why, fix = f"migration {step.id} failed: {code}", "Look at engine.migrate()'s report or `syncengine history`."
+        why = _failed(step, reason or "the reason is not known")
+        fix = "Mend what is named: the next engine.migrate() runs it again. `syncengine history` has every try."
     elif step.asks:
         fix = "Call engine.migrate(). Where rows would change it asks the user first (consent=)."
     return CollectionNotReady(f"The collection {name} is not ready.", why=why, fix=fix)
+
+
+def _failed(step: "Step", reason: str) -> str:
+    """Most reasons begin like this, and it is said once."""
+    said = f"migration {step.id} failed"
+    return said + (reason[len(said) :] if reason.lower().startswith(said.lower()) else f": {reason}")
 
 
 def _rewritten(name: str, step: "Step", moment: "Readable", clock: "Clock") -> CollectionNotReady:

@@ -12,6 +12,7 @@ from syncengine.local.store import Store
 from syncengine.migrate.erasing import read_erasures
 from syncengine.migrate.paging import rows_of
 from syncengine.migrate.plan import erasure
+from syncengine.migrate.row_by_row import REFUSED_MAX
 from syncengine.migrate.shape import columns_of, table_exists
 from syncengine.migrate.work import key_columns
 
@@ -134,13 +135,17 @@ class Rehearsal:
         for result in self.results:
             yield f"  {result.migration_id}: {result.state}; {_sum_of(result)}"
             yield from (f"    {line}" for error in result.errors for line in error.splitlines())
+            yield from (f"    {line}" for line in _refused_by(result))
         for name in self.blocked:
             yield f"  {name}: would not run, because something that it comes after is not done"
         for collection in self.collections:
             part = "" if collection.rehearsed == collection.rows_before else f" ({collection.rehearsed} rehearsed)"
             labels = f" ({', '.join(collection.labels)})" if collection.labels else ""
             yield f"  {collection.name}{labels}: {collection.rows_before} rows{part} > {collection.rows_after}"
-        yield f"  {self.rows_set_aside} {'row' if self.rows_set_aside == 1 else 'rows'} would be set aside"
+        yield self._set_aside_line()
+        yield from (
+            f"    {_refused(item.collection, item.key, item.reason, item.field)}" for item in self._rows_to_name()
+        )
         yield from (f"  {erasure(step.id, step.collections)}" for step in self.plan.steps if step.erases)
         if self.keeping_old_values:
             yield f"  rows in quarantine that would keep old values: {self.keeping_old_values}"
@@ -149,6 +154,28 @@ class Rehearsal:
             said = "1 entry" if self.entries_quarantined == 1 else f"{self.entries_quarantined} entries"
             yield f"  {said} would be in quarantine: no form in the new shape"
         yield f"  about {self.estimate_ms} ms and {self.disk_bytes} bytes of disk"
+
+    def _rows_to_name(self) -> "tuple[ForecastItem, ...]":
+        return self.quarantined[: min(self.rows_set_aside, REFUSED_MAX)]
+
+    def _set_aside_line(self) -> str:
+        """What failed sets nothing aside, so of it no number is told."""
+        failed = [result.migration_id for result in self.results if not result.success]
+        told = f"  {self.rows_set_aside} {'row' if self.rows_set_aside == 1 else 'rows'} would be set aside"
+        if not failed:
+            return told
+        rest = f"; by the others {told.strip()}" if self.rows_set_aside else ""
+        return f"  {', '.join(failed)} would change nothing and set nothing aside{rest}"
+
+
+def _refused_by(result: "MigrationResult") -> "Iterator[str]":
+    yield from (_refused(row.collection, row.key, row.reason) for row in result.refused)
+    if 0 < len(result.refused) < result.counts.quarantined:
+        yield f"and {result.counts.quarantined - len(result.refused)} more"
+
+
+def _refused(collection: str, key: str | None, reason: str, field: str | None = None) -> str:
+    return f"{collection}{'' if key is None else ' ' + key}: {reason}" + (f" ({field})" if field else "")
 
 
 def _sum_of(result: "MigrationResult") -> str:

@@ -22,6 +22,11 @@ class Rejection:
     rows_to_judge_code: int = 10
     """So many rows, all failed like this, say that the code is wrong and not they."""
 
+    @property
+    def told(self) -> str:
+        """The sentence, with the field."""
+        return f"{self.text} ({self.field})" if self.field else self.text
+
 
 def rejection_for(error: Exception) -> Rejection | None:
     """The reason, if it is about the row; None for what is about the store, the engine or the machine."""
@@ -55,9 +60,14 @@ def _of_code(error: Exception) -> Rejection:
         text, field = why_invalid(error)
         return Rejection(code="shape_invalid", text=text, field=field or None)
     # Its message may quote the row.
-    text = f"{type(error).__name__} in the migration's code{_place_of(error)}"
     slip = isinstance(error, AttributeError | NameError | ImportError)
-    return Rejection(code=CODE_FAILED, text=text, rows_to_judge_code=2 if slip else 10)
+    return Rejection(code=CODE_FAILED, text=name_of(error), rows_to_judge_code=2 if slip else 10)
+
+
+def name_of(error: Exception) -> str:
+    """Its kind, and where in the author's code it was raised; never its message."""
+    place = _place_of(error)
+    return f"{type(error).__name__} in the migration's code: {place}" if place else type(error).__name__
 
 
 def _place_of(error: Exception) -> str:
@@ -68,6 +78,6 @@ def _place_of(error: Exception) -> str:
         code = trace.tb_frame.f_code
         is_ours = str(trace.tb_frame.f_globals.get("__name__", "")).startswith("syncengine.")
         if not is_ours and "-packages" not in code.co_filename:
-            found = f": {code.co_name}, {Path(code.co_filename).name} line {trace.tb_lineno}"
+            found = f"{code.co_name}, {Path(code.co_filename).name} line {trace.tb_lineno}"
         trace = trace.tb_next
     return found

@@ -11,6 +11,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedRow:
+    """A row that a migration could not convert. Holds a key: show it, do not log it."""
+
+    collection: str
+    key: str = field(repr=False)
+    reason: str
+    """With the field, where one is to blame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationResult:
     """What one run did. `duration_ms` by the monotonic clock; errors and warnings hold no row contents."""
 
@@ -29,11 +39,19 @@ class MigrationResult:
     warnings: tuple[str, ...] = ()
     failure: "SyncEngineError | None" = None
     """The error itself, for hosts that raise it."""
+    refused: tuple[RefusedRow, ...] = ()
+    """Of a run that failed: the first rows that it could not convert."""
 
     def __repr__(self) -> str:
         counts = f"read={self.counts.read}, written={self.counts.written}, quarantined={self.counts.quarantined}"
         told = f"{counts}, errors={len(self.errors)}, warnings={len(self.warnings)}"
-        return f"MigrationResult({self.migration_id!r}, scope={self.scope!r}, state={self.state!r}, {told})"
+        why = f", why={self.why!r}" if self.why else ""
+        return f"MigrationResult({self.migration_id!r}, scope={self.scope!r}, state={self.state!r}, {told}{why})"
+
+    @property
+    def why(self) -> str:
+        """What went wrong, in one line; empty where nothing did."""
+        return "" if self.failure is None else self.failure.in_one_line()
 
     def to_json(self) -> dict[str, Any]:
         """Exactly the keys success, migrationId, stats, errors, warnings. Duration in milliseconds."""
@@ -80,8 +98,8 @@ class MigrationReport:
     """Rows that came back from quarantine, for the code that had refused them is another now."""
 
     def __repr__(self) -> str:
-        """What ran and how it ended; of the rest, what is not empty."""
-        ran = ", ".join(f"{result.migration_id} {result.state}" for result in self.results)
+        """What ran and how it ended, with the reason of what failed; of the rest, what is not empty."""
+        ran = ", ".join(_ended(result) for result in self.results)
         others = {"blocked": self.blocked, "deferred": self.deferred, "background": self.background}
         left = "".join(f", {name}={len(some)}" for name, some in others.items() if some)
         return f"MigrationReport({self.current} > {self.target}, success={self.success}, ran=[{ran}]{left})"
@@ -92,6 +110,11 @@ class MigrationReport:
         return not (self.blocked or self.deferred or self.paused) and all(result.success for result in self.results)
 
     @property
+    def failed(self) -> tuple[MigrationResult, ...]:
+        """What was rolled back, with the reason; `migrate()` raises for one of them only where that is critical."""
+        return tuple(result for result in self.results if result.failure is not None)
+
+    @property
     def queued(self) -> tuple[str, ...]:
         """Online migrations that now wait for the cloud."""
         return tuple(result.migration_id for result in self.results if result.state == "queued")
@@ -100,6 +123,10 @@ class MigrationReport:
     def quarantined(self) -> int:
         """Rows that were set aside; what failed or was paused has set nothing aside."""
         return sum(result.counts.quarantined for result in self.results if result.success)
+
+
+def _ended(result: MigrationResult) -> str:
+    return f"{result.migration_id} {result.state}" + (f" ({result.why})" if result.why else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

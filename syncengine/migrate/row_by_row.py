@@ -12,6 +12,7 @@ from syncengine.migrate.history import code_hash
 from syncengine.migrate.rebuild import RebuildingExecutor
 from syncengine.migrate.rejection import CODE_FAILED, Rejection, rejection_for
 from syncengine.migrate.repair import RepairAttempt, column_of
+from syncengine.migrate.results import RefusedRow
 from syncengine.migrate.shape import columns_of
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from syncengine.migrate.work import Work
 
 _logger = logging.getLogger("syncengine.migrate")
+
+REFUSED_MAX = 10
+"""So many of the rows that made a migration fail are named: enough to see what they share."""
 
 
 class RowByRow:
@@ -30,6 +34,8 @@ class RowByRow:
         self.store = work.store
         self.first: Rejection | None = None
         """Why the first row was set aside."""
+        self.refused: list[RefusedRow] = []
+        """The first rows that were set aside."""
         self.code_faults = 0
         """Rows that the migration's code itself raised for."""
         self.repaired: Counter[str] = Counter()
@@ -140,6 +146,8 @@ class RowByRow:
     ) -> None:
         """Keep a whole row, in the shape of a version, or an element of a legacy store (no version)."""
         self.first = self.first or why
+        if len(self.refused) < REFUSED_MAX:
+            self.refused.append(RefusedRow(collection=collection, key=key, reason=why.told))
         log_event(
             _logger,
             logging.INFO,

@@ -50,7 +50,7 @@ from syncengine.migrate.shadow_check import touch_extra, touch_missing
 from syncengine.migrate.shadow_fill import FEW_TOUCHED, Filling
 from syncengine.migrate.shadow_others import TAKEOVERS_MAX, after_other_process, drop_other_shadows, new_lease
 from syncengine.migrate.shadow_pace import Checkpoints, LargerCache
-from syncengine.migrate.shadow_rows import LiveReader
+from syncengine.migrate.shadow_rows import LiveReader, refused_rows
 from syncengine.migrate.shadow_size import first_batch_rows, is_large
 from syncengine.migrate.shadow_state import Shadow, ask_of_runner, filling, load, save, with_state
 from syncengine.migrate.shadow_swap import refuse_other_columns, swap
@@ -418,6 +418,7 @@ class _ShadowRun:
         """From one transaction on, which also records it, the live table is as it was; then what is left goes."""
         with self.store.transaction(durable=True):
             self.lease.renew()
+            self.run.rows.refused.extend(refused_rows(self.store, self.collection))
             give_up(self.store, self.collection)
             self.run.record(state, failure)
         self._sweep(given_up=True)

@@ -16,6 +16,8 @@ from syncengine.local.whole_row import row_as_json
 from syncengine.migrate.definition import Item
 from syncengine.migrate.rejection import CODE_FAILED, Rejection, rejection_for
 from syncengine.migrate.repair import RepairAttempt
+from syncengine.migrate.results import RefusedRow
+from syncengine.migrate.row_by_row import REFUSED_MAX
 from syncengine.migrate.work import insert_sql
 
 if TYPE_CHECKING:
@@ -273,6 +275,15 @@ class RowWriter:
         values = (key,) if self._owner is None else (owner, key)
         self._store.query(f"DELETE FROM {quoted(self._executor.new_table)} WHERE {self._by_key}", values)
         return self._store.connection.changes()
+
+
+def refused_rows(store: "Store", collection: str) -> list[RefusedRow]:
+    """The first rows that were set aside, for whoever asks why the rewriting was given up."""
+    found = store.rows("shadow", "first_aside", collection=collection, most=REFUSED_MAX)
+    return [
+        RefusedRow(collection=collection, key=str(key), reason=Rejection(code="", text=text, field=field).told)
+        for key, text, field in found
+    ]
 
 
 def _meets_another(error: Exception) -> bool:

@@ -171,6 +171,7 @@ def test_status_says_3_while_a_migration_is_pending(at_two: Command) -> None:
         "cloud": None,
         "pending": 2,
         "queued": 0,
+        "failed": [],
         "superseded": None,
     }
 
@@ -224,6 +225,21 @@ def test_history_lists_runs_oldest_first_good_and_bad(at_two: Command) -> None:
     assert [line.split()[1] for line in lines[1:]] == ["make-notes", "breaks"]
     runs = at_two("history", "--json").json
     assert [(run["state"], run["error"]) for run in runs] == [("completed", None), ("failed", "migration_failed")]
+
+
+def test_history_and_status_say_why_a_migration_failed(at_two: Command) -> None:
+    at_two.migrate("BROKEN")
+    why = "Migration breaks failed at batch 1: RuntimeError in the migration's code: verify, notes_app.py line "
+    assert at_two("history").out.splitlines()[2].partition("  migration_failed  ")[2].startswith(why)
+    assert next(run["reason"] for run in at_two("history", "--json").json) is None
+    for words in (("status",), ("status", "--app", "notes_app:BROKEN")):
+        ran = at_two(*words)
+        assert ran.status == 3
+        [line] = [line for line in ran.out.splitlines() if line.startswith("failed: breaks ")]
+        assert line.removeprefix("failed: breaks").lstrip().startswith(why)
+    [failed] = at_two("status", "--json").json["migration"]["failed"]
+    assert (failed["id"], failed["scope"], failed["why"].startswith(why)) == ("breaks", "store", True)
+    assert "failed" not in at_two("status", "--app", "notes_app:TWO").out  # of which it is no part
 
 
 def test_history_counts_the_warnings_of_a_run_and_tells_them_to_programs(at_two: Command) -> None:

@@ -145,7 +145,9 @@ def test_a_failed_migration_is_5_rolled_back_and_told_without_the_rows(at_two: C
     at_two.write_notes("5")
     ran = at_two.migrate("BROKEN")
     assert ran.status == 5
-    assert ran.err.startswith("Migration breaks failed at batch 1.\n  why:  RuntimeError\n  fix:  ")
+    assert ran.err.startswith(
+        "Migration breaks failed at batch 1.\n  why:  RuntimeError in the migration's code: verify, "
+    )
     assert SECRET not in ran.err + ran.out
     assert "The store is at 2.0.0 of 3.0.0." in ran.out
     assert at_two.query("SELECT count(*) FROM notes") == [(1,)]

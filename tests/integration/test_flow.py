@@ -23,6 +23,46 @@ def states(engine):
     return {name: state.state for name, state in engine.status().collections.items()}
 
 
+# Failing.
+
+
+class Fails(WalkThrough):
+    """Its own mistake, and no row's."""
+
+    def convert(self, item, work) -> None:
+        raise MemoryError("what a user wrote")
+
+
+def test_a_failure_that_is_not_critical_raises_nothing_and_is_told_with_its_reason_wherever_one_looks(tmp_path):
+    steps = [Fails(1, id="fails"), column("later", **FOUR), tables(id="tags", create=(TAGS,), **FOUR)]
+    why = "Migration fails failed at batch 1: MemoryError in the migration's code: convert, test_flow.py line "
+    with Engine.open(filled(tmp_path / "app.db"), registry=registry(*steps, target="4.0.0")) as engine:
+        assert engine.status().migration.failed == ()
+        report = engine.migrate()
+        assert [result.migration_id for result in report.failed] == ["fails"]
+        [failed] = engine.status().migration.failed
+        assert (failed.id, failed.scope) == ("fails", "store")
+        told = [repr(report), repr(report.failed[0]), failed.why, repr(engine.status())]
+        told += [str(engine.migrations.history()[-2].error_text)]
+        with pytest.raises(CollectionNotReady) as refused, engine.write() as db:
+            db["notes"].insert({"user_id": "ann", "id": "n-9"})
+        assert refused.value.why.startswith(why.replace("Migration", "migration"))
+        assert "the next engine.migrate() runs it again" in refused.value.fix
+        assert [states(engine)[name] for name in ("notes", "loose")] == ["blocked", "usable"]
+    assert all(why in text for text in told), told
+    assert not any("what a user wrote" in text for text in told)
+
+
+def test_a_failure_is_not_told_any_more_once_the_mended_migration_has_run(tmp_path):
+    path = filled(tmp_path / "app.db")
+    with Engine.open(path, registry=registry(Fails(1, id="fails"))) as engine:
+        assert not engine.migrate().success
+    with Engine.open(path, registry=registry(WalkThrough(1, id="fails"))) as engine:
+        assert engine.migrate().failed == ()
+        assert engine.status().migration.failed == ()
+        assert "failed" not in repr(engine.status())
+
+
 # Skipping.
 
 

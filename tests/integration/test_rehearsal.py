@@ -6,7 +6,7 @@ import pytest
 from migrate_world import StoppedClock, quiet_write, registry_of
 from pydantic import BaseModel, ConfigDict
 
-from syncengine import Engine, Quarantine, migration, tables
+from syncengine import Engine, Quarantine, Settings, migration, tables
 from syncengine.migrate.rehearsal import rehearse
 from syncengine.migrate.service import DataMigrationService
 
@@ -86,6 +86,32 @@ def test_what_a_rehearsal_says_comes_true(tmp_path):
         really = engine.migrate()
         assert [found.counts for found in really.results] == [result.counts]
         assert engine._store.query("SELECT count(*) FROM journeys") == [(2,)]
+
+
+@pytest.mark.parametrize("beside_from_rows", [1, 50_000])
+def test_a_rehearsal_that_fails_names_the_rows_with_the_reason_and_says_that_nothing_would_be_set_aside(
+    tmp_path, beside_from_rows
+):
+    filled(tmp_path / "app.db", [("ann", f"{n:02}", -1.0, SECRET) for n in range(12)])
+    settings = Settings(shadow_rows_min=beside_from_rows)
+    with Engine.open(tmp_path / "app.db", registry=registry("3.0.0"), settings=settings) as engine:
+        said = rehearsed(engine)
+    lines = str(said).splitlines()
+    assert not said.success
+    assert [line for line in lines if line.startswith("    journeys ")] == [
+        f"    journeys {n:02}: negative (minutes)" for n in range(10)
+    ]
+    assert "    and 2 more" in lines
+    assert "  to-seconds would change nothing and set nothing aside" in lines
+    assert any("Mend the migration or them, or allow more" in line for line in lines)
+    assert not any("0 rows would be set aside" in line or SECRET in line for line in lines)
+    assert "'00'" not in repr(said)
+
+
+def test_a_rehearsal_names_the_rows_that_would_be_set_aside(tmp_path):
+    filled(tmp_path / "app.db", ROWS)
+    with Engine.open(tmp_path / "app.db", registry=registry("3.0.0")) as engine:
+        assert "  1 row would be set aside\n    journeys b: negative (minutes)\n" in str(rehearsed(engine))
 
 
 def test_rows_are_shown_before_and_after_field_by_field(tmp_path):

@@ -27,7 +27,7 @@ WHERE resolution IS NULL
 -- The newest runs, newest first; their warnings as a JSON list.
 SELECT
   h.run, h.migration, h.scope, h.hop, h.state, h."read", h.written, h.merged, h.dropped, h.quarantined,
-  r.warnings, h.ms, h.ended_at, h.error
+  r.warnings, h.ms, h.ended_at, h.error, r.error_text
 FROM migration_history AS h
 JOIN _sync_run AS r ON r.run_id = h.run
 WHERE :user IS NULL OR h.scope IN ('store', 'user:' || :user)

@@ -6,11 +6,11 @@ SELECT coalesce(max(item_id), 0)
 FROM _sync_quarantine;
 
 -- name: items_since
--- What was set aside since, without the rows themselves.
+-- What was set aside since, without the rows themselves: rows, then queued entries.
 SELECT collection, row_key, error_code, error_text, field
 FROM _sync_quarantine
 WHERE item_id > :item_id
-ORDER BY item_id
+ORDER BY origin = 'outbox', item_id
 LIMIT :rows_max;
 
 -- name: count_items_since

@@ -34,8 +34,8 @@ WHERE scope IN ('store', :scope)
 ORDER BY run_id;
 
 -- name: last_states
--- How the last run of each of the store's migrations ended.
-SELECT migration, state, error_code
+-- How the last run of each of the store's migrations ended, and why.
+SELECT migration, state, coalesce(error_text, error_code)
 FROM _sync_run AS r
 WHERE scope = 'store'
   AND run_id = (
@@ -44,3 +44,17 @@ WHERE scope = 'store'
     WHERE later.migration = r.migration
       AND later.scope = r.scope
   );
+
+-- name: failed
+-- What failed when it ran last, of the store and of a user, or of all: migration, scope, why.
+SELECT migration, scope, coalesce(error_text, error_code, 'for a reason that was not written down')
+FROM _sync_run AS r
+WHERE state = 'failed'
+  AND (:scope IS NULL OR scope IN ('store', :scope))
+  AND run_id = (
+    SELECT max(run_id)
+    FROM _sync_run AS later
+    WHERE later.migration = r.migration
+      AND later.scope = r.scope
+  )
+ORDER BY run_id;

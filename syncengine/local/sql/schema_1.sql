@@ -505,6 +505,6 @@ SELECT
   run_id AS run, migration, scope, from_version || ' > ' || to_version AS hop, state, method,
   rows_read AS "read", rows_written AS written, rows_merged AS merged, rows_dropped AS dropped,
   rows_quarantined AS quarantined, batches_undone AS undone, duration_ms AS ms, ended_at, error_code AS error,
-  json_array_length(warnings) AS warnings
+  error_text AS reason, json_array_length(warnings) AS warnings
 FROM _sync_run
 ORDER BY run_id;

@@ -152,6 +152,14 @@ FROM _sync_shadow_aside
 WHERE collection = :collection
 ORDER BY owner, row_key;
 
+-- name: first_aside
+-- Some of them, to be named.
+SELECT row_key, error_text, field
+FROM _sync_shadow_aside
+WHERE collection = :collection
+ORDER BY owner, row_key
+LIMIT :most;
+
 -- name: forget_touches
 -- A part of what is left of a rewriting that is over: the keys that were written meanwhile.
 DELETE FROM _sync_shadow_touched
