@@ -100,7 +100,7 @@ class WorldApp:
     steps: tuple[Step, ...]
     registry_at: Callable[[str], MigrationRegistry] = field(repr=False)
     uploads: dict[str, Columns] = field(default_factory=dict)
-    """By migration, the collections of which it sends all rows of a user."""
+    """By migration, the collections of which it sends all rows of a user, each as often as they are sent."""
     keeps_copies: bool = False
     """Its migrations want a sealed copy before they make rows anew."""
     is_installed: bool = False

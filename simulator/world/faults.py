@@ -152,6 +152,8 @@ class Faults:
         self._ground.after(lasts_ms, partial(self._world.mend_disk, device))
 
     def _clone(self, device: "Device") -> None:
+        if device.is_damaged:
+            return  # its copy would be damaged as well, and nobody would know
         self._ground.saw("cloned", phase=device.phase)
         self._ground.note(device.name, "cloned")
         # What lies in quarantine may be sent again at both desks.

@@ -6,6 +6,7 @@ more in a few lines, for the rows that these people write.
 """
 
 import json
+from datetime import datetime
 from typing import Any
 
 from migrations import registry
@@ -58,8 +59,18 @@ def _read_walk(body: Reading, shape: str, version: str) -> Reading:
     row = _renamed(body, _UNITS)
     duration = row.pop("duration")
     row["duration_s"] = None if duration is None else duration / 1_000
-    del row["start_location"], row["end_location"]
-    return {**row, "legacy": "{}"}
+    ends = {name: row.pop(name) for name in ("start_location", "end_location")}
+    legacy = {name: {"was": json.loads(place), "became": None} for name, place in ends.items() if place}
+    if row["is_completed"] is None:
+        # It was imported: a phone had a line and a day, and nothing of these.
+        legacy |= {name: {"was": None, "became": usual} for name, usual in _USUAL.items()}
+        day = datetime.fromisoformat(row["created_at_ms"])
+        row |= {**_USUAL, "is_completed": 0, "created_at_ms": int(day.timestamp()) * 1_000}
+    return {**row, "legacy": _as_text(legacy)}
+
+
+_COUNTS = ("reviewed_discoveries_count", "total_discoveries_count", "completion_percentage")
+_USUAL: Reading = {"is_completed": False, **dict.fromkeys(_COUNTS, 0)}
 
 
 def _place(version: str, key: str) -> Reading:
@@ -151,7 +162,6 @@ def _registry(version: str) -> MigrationRegistry:
     return registry(target=version)
 
 
-_COUNTS = ("reviewed_discoveries_count", "total_discoveries_count", "completion_percentage")
 _SHAPES = {
     "journeys": Shape(
         columns=_both("name"),
@@ -266,7 +276,8 @@ HEROS_PATH = WorldApp(
         for kind, names in (
             ("journeys", ("journeys",)),
             ("places", ("places", "dismissed_places")),
-            ("profile", ("profile", "preferences")),
+            # The profile once more, to say what is done, when no upload waits any longer.
+            ("profile", ("profile", "profile", "preferences")),
         )
         for version in ("v2", "v3")
     },

@@ -1,16 +1,20 @@
 """Judges of single stores and of the cloud's answers: each sees what it is there for."""
 
+import json
 import logging
 from contextlib import contextmanager
 
 import pytest
 
+from migrations.journeys_v3 import newer
+from migrations.shapes_v2 import JourneyV2
 from simulator.world import store_checks
 from simulator.world.app import NOTES_APP
 from simulator.world.damage import check_damage_is_told
 from simulator.world.disk import damage_in, disks
 from simulator.world.generated_app import generated_app
 from simulator.world.ground import Ground, PromiseBroken
+from simulator.world.heros_path import HEROS_PATH
 from simulator.world.history import LANES, live
 from simulator.world.history import _world as world_of
 from simulator.world.leaving import check_no_byte_is_left
@@ -155,6 +159,37 @@ def test_each_seed_has_an_app_of_its_own_whose_first_note_reads_as_its_last_vers
         notes = app.shapes["notes"]
         body = {"id": "n", **dict.fromkeys(notes.columns[first], "x/y")}
         assert sorted(notes.read(body, first, last)) == sorted(("id", *notes.columns[last]))
+
+
+def test_an_imported_walk_reads_for_the_judge_as_the_migration_makes_it():
+    body = {
+        "id": "old",
+        "name": "Walk",
+        "start_time": None,
+        "end_time": None,
+        "date_known": 1,
+        "route": "[]",
+        "distance": 12.5,
+        "duration": None,
+        "start_location": '{"latitude":35.5,"longitude":139.25}',
+        "end_location": None,
+        "status": "completed",
+        "is_completed": None,
+        "reviewed_discoveries_count": None,
+        "total_discoveries_count": None,
+        "completion_percentage": None,
+        "last_status_update": None,
+        "is_deleted": 0,
+        "deleted_at": None,
+        "created_at": "2025-07-12T06:40:00.000Z",
+        "updated_at": None,
+    }
+    place = json.loads(body["start_location"])
+    parsed = {**body, "user_id": "ann", "route": [], "start_location": place, "date_known": True, "is_deleted": False}
+    made = newer(JourneyV2.model_validate(parsed)).row
+    expected = {name: value for name, value in made.model_dump(mode="json").items() if name != "user_id"}
+    read = HEROS_PATH.shapes["journeys"].read(body, "2.0.0", "3.0.0")
+    assert {**read, "route": [], "legacy": json.loads(read["legacy"])} == {**expected, "route": []}
 
 
 def test_an_engine_that_logs_what_people_write_is_found_out(monkeypatch):
