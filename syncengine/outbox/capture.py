@@ -15,6 +15,7 @@ from syncengine.outbox.capture_triggers import (
     PREFIX,
     CapturedTable,
     Column,
+    finds_numbers,
     trigger_names,
     triggers_of,
     types_in,
@@ -153,7 +154,7 @@ def captured_table(store: "Store", collection: str) -> CapturedTable | None:
     key, owner, shape_version = map(str, recorded)
     strict = bool(store.value("capture", "is_strict", collection=collection))
     columns = [
-        Column(str(name), types_in(str(declared), strict=strict))
+        Column(str(name), types_in(str(declared), strict=strict), finds_numbers(str(declared)))
         for name, declared in store.rows("capture", "columns", collection=collection)
     ]
     by_name = {column.name: column for column in columns}

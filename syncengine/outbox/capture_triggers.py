@@ -27,10 +27,12 @@ Expression = str
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column that an edit is read from. `holds` are the types that its values may have."""
+    """A column that an edit is read from. `holds` are the types that its values may have; `finds_numbers`: one that
+    is a number is equal to its text."""
 
     name: str
     holds: frozenset[str]
+    finds_numbers: bool = False
 
 
 ANYTHING = frozenset({"integer", "real", "text", "blob"})
@@ -46,8 +48,18 @@ def types_in(declared: str, *, strict: bool) -> frozenset[str]:
     if strict:
         exact = {"INT": "integer", "INTEGER": "integer", "REAL": "real", "TEXT": "text", "BLOB": "blob"}
         return frozenset({exact[kind]}) if kind in exact else ANYTHING
-    is_text = "INT" not in kind and any(word in kind for word in ("CHAR", "CLOB", "TEXT"))
-    return frozenset({"text", "blob"}) if is_text else ANYTHING
+    return frozenset({"text", "blob"}) if _has_text_affinity(kind) else ANYTHING
+
+
+def finds_numbers(declared: str) -> bool:
+    """Whether a number in such a column is equal to its text, which the column makes a number of."""
+    kind = declared.upper()
+    is_left_alone = kind in {"", "ANY"} or ("INT" not in kind and "BLOB" in kind)
+    return not is_left_alone and not _has_text_affinity(kind)
+
+
+def _has_text_affinity(kind: str) -> bool:
+    return "INT" not in kind and any(word in kind for word in ("CHAR", "CLOB", "TEXT"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +142,7 @@ def _entry(
         _as_text(row, table.owner),
         literal(kind),
         literal(table.name),
-        _as_text(row, next(column for column in table.columns if column.name == table.key)),
+        key_text(table, row),
         set_json,
         before_json,
         literal(table.shape_version),
@@ -149,6 +161,22 @@ def _as_text(row: str, column: Column) -> Expression:
     value = f"{row}.{quoted(column.name)}"
     # The outbox makes a text of a number itself, and refuses a blob.
     return f"CAST({value} AS TEXT)" if "blob" in column.holds else value
+
+
+def key_text(table: CapturedTable, row: str) -> Expression:
+    """The text that names a row at the cloud. Of a key that no text finds, as a BLOB is, one that is never sent: else
+    x'61' would be taken for 'a'."""
+    column = next(column for column in table.columns if column.name == table.key)
+    value = f"{row}.{quoted(column.name)}"
+    if column.holds in ({"text"}, {"integer"}):
+        return value
+    nameless = f"char(26) || quote({value})"
+    if column.holds == {"text", "blob"}:
+        return f"CASE typeof({value}) WHEN 'blob' THEN {nameless} ELSE {value} END"
+    text = f"CAST({value} AS TEXT)"
+    comes_back = f"WHEN 'real' THEN CASE WHEN CAST({text} AS REAL) = {value} THEN {text} ELSE {nameless} END"
+    numbers = f" WHEN 'integer' THEN {text} {comes_back}" if column.finds_numbers else ""
+    return f"CASE typeof({value}) WHEN 'text' THEN {value}{numbers} ELSE {nameless} END"
 
 
 _NEXT = (

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from syncengine.outbox.delivery import Event
+from syncengine.outbox.delivery import Event, State, next_state
 from syncengine.outbox.entry import Entry, Kind
 from syncengine.outbox.filing import file_entries
 from syncengine.outbox.row_body import LiveRows, RowUnreadable, sendable_json
-from syncengine.outbox.sendable import entry_fault
+from syncengine.outbox.sendable import KEY_IS_NO_TEXT, entry_fault
 from syncengine.outbox.set_aside import set_aside
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ class Freezer:
         self._live_rows = LiveRows(store)
 
     def frozen(self, entry: Entry, *, extra: str | None, is_first: bool = False) -> Entry | None:
-        """The entry with the body that will be sent; None when it went to quarantine instead.
+        """The entry with the body that will be sent; None when it went to quarantine instead, or
+        was not needed.
 
         `extra` are the fields of its row that this app does not know: a whole row goes back with them. `is_first`:
         the cloud has not heard of its row, as far as is known here, so a part of the row is sent as a whole one.
@@ -35,11 +36,19 @@ class Freezer:
             elif entry.kind is Kind.PATCH and is_first:
                 entry = self._as_whole_row(entry)
         except RowUnreadable as error:
+            if entry.kind is Kind.DELETE and error.code == KEY_IS_NO_TEXT.code:
+                self._let_go(entry)  # the cloud has never had it
+                return None
             set_aside(self._store, entry, event=Event.UNREADABLE, error_code=error.code, error_text=error.why)
             return None
         if extra is not None and entry.kind is Kind.PUT and entry.set_json is not None:
             return entry._replace(set_json=_over(extra, entry.set_json))
         return entry
+
+    def _let_go(self, entry: Entry) -> None:
+        next_state(State(entry.state), Event.NOT_NEEDED)
+        self._store.run("outbox", "delete_squashed", entry_id=entry.entry_id)
+        self._store.run("outbox", "delete", entry_id=entry.entry_id)
 
     def _with_body(self, entry: Entry) -> Entry:
         """Raises RowUnreadable."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from syncengine.clock import iso
 from syncengine.local.identifiers import quoted
-from syncengine.outbox.capture import synced_collections
+from syncengine.outbox.capture import captured_table, synced_collections
+from syncengine.outbox.capture_triggers import key_text
 from syncengine.outbox.filing import file_entries
 from syncengine.outbox.firing_order import put_in_order
 from syncengine.outbox.row_body import collection_columns
@@ -162,7 +163,9 @@ def _has_rows(store: "Store", collection: str) -> str:
 
 def _live_rows(store: "Store", collection: str) -> str:
     key, owner, _ = collection_columns(store, collection)
+    table = captured_table(store, collection)
+    row_key = f"CAST(l.{quoted(key)} AS TEXT)" if table is None else key_text(table, "l")
     return (
-        f"SELECT CAST({quoted(owner)} AS TEXT) AS owner, CAST({quoted(key)} AS TEXT) AS row_key "
-        f"FROM {quoted(collection)} WHERE {quoted(owner)} <> '' AND {quoted(key)} IS NOT NULL"
+        f"SELECT CAST(l.{quoted(owner)} AS TEXT) AS owner, CAST({row_key} AS TEXT) AS row_key "
+        f"FROM {quoted(collection)} AS l WHERE l.{quoted(owner)} <> '' AND l.{quoted(key)} IS NOT NULL"
     )

@@ -18,6 +18,8 @@ INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
 
 _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_NO_TEXT = re.compile("\x1a(X'|[-0-9])")
+"""As capture marks a key that is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,11 @@ class Fault:
 
 BAD_KEY = Fault(
     code="bad_key", why=f"its key is empty, longer than {KEY_BYTES_MAX} bytes, or holds control characters"
+)
+KEY_IS_NO_TEXT = Fault(
+    code="key_is_no_text",
+    why="its key is a BLOB, or a number that no text finds in a column of its type, and the cloud tells rows by "
+    "text; give it a text as key, in a column TEXT NOT NULL",
 )
 KEY_NOT_UTF8 = Fault(code="key_not_utf8", why="its key is not UTF-8; the row is where it was")
 TEXT_NOT_UTF8 = Fault(code="text_not_utf8", why="a text of the row is not UTF-8")
@@ -54,6 +61,8 @@ def key_fault(key: str) -> Fault | None:
     """Why no row can have this key at the cloud, or None."""
     if is_plain_key(key):
         return None
+    if _NO_TEXT.match(key):
+        return KEY_IS_NO_TEXT
     return BAD_KEY if not key or _CONTROL.search(key) or len(key.encode()) > KEY_BYTES_MAX else None
 
 
