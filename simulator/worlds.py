@@ -85,7 +85,7 @@ def _settle() -> None:
 
 def _settle_sqlite() -> None:
     """It counts no memory, for which it would lock each time; a connection, which only one thread uses at a time, has
-    no lock; and what it parses lies in memory that is set aside. A world takes 0.93 of the time that it takes without.
+    no lock; and what it parses lies in memory that is set aside. A world takes 0.93 of its time so.
 
     sqlite.org/c3ref/c_config_covering_index_scan.html
     """
