@@ -386,7 +386,11 @@ class Engine:
             self._session.runner.resume()
 
     def set_network(self, *, online: bool | None = None, metered: bool | None = None) -> None:
-        """A hint of the host about the network: it may skip a wait, and never prevents a try that is asked for."""
+        """What the host knows of the network, until the next call; None: it does not say.
+
+        `online=False`: the background begins no call, whatever an answer says that comes in meanwhile. It never
+        prevents a try that is asked for, and no answer to such a try ends it. `status()` shows both hints at once.
+        """
         self._session.set_network(online=online, metered=metered)
 
     def _wake(self, reason: str) -> None:
@@ -521,10 +525,12 @@ class Engine:
     # Looking and leaving.
 
     def status(self) -> Status:
-        """What is going on, as one frozen value; from rows, so it is true for all processes."""
+        """What is going on, as one frozen value; from rows, so it is true for all processes, but for the hints of
+        `set_network`, which are this engine's."""
         from syncengine.status import read_status
 
-        return read_status(self._store, self._registry, user=self._session.user, activity=self._session.activity)
+        at = self._session
+        return read_status(self._store, self._registry, user=at.user, activity=at.activity, hint=at.hint)
 
     def export_diagnostics(
         self, path: str | os.PathLike[str] | None = None, *, redact: bool = True

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from syncengine.migrate.registry import MigrationRegistry
     from syncengine.migrate.service import DataMigrationService
     from syncengine.opening import MakeBackend, Token
+    from syncengine.status import NetworkHint
     from syncengine.sync.runner import SyncRunner
 
     Report = TypeVar("Report")
@@ -49,7 +50,8 @@ class Session:
         self._token: Token | None = None
         self._service: Callable[[], DataMigrationService] | None = None
         self._then: Callable[[], None] | None = None
-        self._network: dict[str, bool | None] | None = None
+        self.hint: NetworkHint | None = None
+        """What the host said last of the network, and when (ISO-8601, UTC)."""
 
     @property
     def activity(self) -> str:
@@ -95,13 +97,14 @@ class Session:
                 chance=self._chance or system_random(),
                 listener=self._hear,
             )
-            if self._network is not None:
-                self.runner.set_network(**self._network)
+            if self.hint is not None:
+                online, metered, _ = self.hint
+                self.runner.set_network(online=online, metered=metered)
         return self.runner
 
     def set_network(self, *, online: bool | None, metered: bool | None) -> None:
         """What the host knows of the network; it holds for later users, too."""
-        self._network = {"online": online, "metered": metered}
+        self.hint = (online, metered, iso(self._store.clock.now_ms()))
         if self.runner is not None:
             self.runner.set_network(online=online, metered=metered)
 

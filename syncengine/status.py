@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Part = TypeVar("Part")
 
+NetworkHint = tuple[bool | None, bool | None, str]
+"""What the host says: online, metered, and when it said so."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationState:
@@ -120,7 +123,14 @@ class Status:
         return asdict(self)
 
 
-def read_status(store: "Store", registry: "MigrationRegistry", *, user: str | None, activity: str) -> Status:
+def read_status(
+    store: "Store",
+    registry: "MigrationRegistry",
+    *,
+    user: str | None,
+    activity: str,
+    hint: NetworkHint | None = None,
+) -> Status:
     """The status as the store has it now, in one transaction-free look. Damage is no reason to say nothing."""
     migration = _as_far_as(store, lambda: _migration_state(store, registry, user), _unknown(registry))
     outbox = _as_far_as(store, lambda: _outbox_state(store), NOTHING_WAITS)
@@ -141,15 +151,29 @@ def read_status(store: "Store", registry: "MigrationRegistry", *, user: str | No
         outbox=outbox,
         reading=reading,
         quarantined=quarantined,
-        connectivity=Connectivity(
-            verdict=str(network.get("probe_verdict", "unknown")),
-            reason=network.get("probe_reason"),
-            at=network.get("probe_at"),
-        ),
+        connectivity=_connectivity(network, hint),
         sync=sync,
         erasures=erasures,
         collections=collection_states(store, registry) if collections is None else collections,
     )
+
+
+def _connectivity(network: dict[str, str], hint: NetworkHint | None) -> Connectivity:
+    """The last verdict. What the host has said since then counts before the background has looked at it."""
+    verdict, reason = str(network.get("probe_verdict", "unknown")), network.get("probe_reason")
+    seen = Connectivity(verdict=verdict, reason=reason, at=network.get("probe_at"))
+    if hint is None:
+        return seen
+    online, metered, said_at = hint
+    if online is False:
+        return Connectivity(verdict="offline", reason="host_says_offline", at=said_at)
+    if reason == "host_says_offline":
+        return Connectivity(verdict="unknown", reason="not_looked_yet", at=said_at)
+    if metered and verdict == "online":
+        return Connectivity(verdict="metered", reason="host_says_metered", at=seen.at)
+    if verdict == "metered" and not metered:
+        return Connectivity(verdict="online", reason="backend_answered", at=seen.at)
+    return seen
 
 
 def _as_far_as(store: "Store", read: "Callable[[], Part]", otherwise: Part) -> Part:

@@ -127,7 +127,10 @@ _VERDICT_OF_REACH = {
 
 
 def after_health(state: ProbeState, *, at: Moment, settings: Settings) -> ProbeState:
-    """The backend repeated our nonce: it is there. What it thinks of us, health does not say."""
+    """The backend repeated our nonce: it is there. What it thinks of us, health does not say.
+
+    What the host has said stays: the answer may be to a call from before, or somebody asked for it all the same.
+    """
     return replace(
         state,
         reach=Reach.UP,
@@ -136,7 +139,6 @@ def after_health(state: ProbeState, *, at: Moment, settings: Settings) -> ProbeS
         quick_tries=0,
         next_look_ms=at.now_ms + settings.probe_fresh_ms,
         evidence_ms=at.now_ms,
-        host_online=state.host_online or None,
     )
 
 
@@ -247,7 +249,7 @@ class ConnectivityProbe:
         None is due while a real answer is fresh, during backoff, or while the host says that there is no network.
         """
         with self._lock:
-            due = self._clock.monotonic_ms() >= self._state.next_look_ms and self._state.host_online is not False
+            due = self._clock.monotonic_ms() >= self._state.next_look_ms and not self.host_says_offline
             nonce = fresh_id(self._chance)
             link = self._link
         if due or force:
@@ -269,6 +271,11 @@ class ConnectivityProbe:
         with self._lock:
             self._link += 1
             self._change(after_link_change(self._state))
+
+    @property
+    def host_says_offline(self) -> bool:
+        """True from when the host says so until it says otherwise."""
+        return self._state.host_online is False
 
     @property
     def is_metered(self) -> bool:

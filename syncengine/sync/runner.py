@@ -119,6 +119,8 @@ class SyncRunner:
         self._line = Line()
         self._driver: Driver | None = None
         self._woken_by = "start"
+        self._is_asked = False
+        """Whether somebody waits for the present round."""
 
     # For the host.
 
@@ -372,6 +374,9 @@ class SyncRunner:
     def _may_try(self) -> bool:
         if self._paused is not None or self._user is None or self._is_resting():
             return False
+        if self._probe.host_says_offline:
+            self._outlook.learn(self._probe.finding())
+            return False
         policy = self._on_metered()
         if policy == "wait" or (not self._outbox.sendable(self._user) and (policy == "send" or self._read_wait_ms())):
             if self._outlook.verdict is Verdict.UNKNOWN:
@@ -424,13 +429,14 @@ class SyncRunner:
         owner = self._user
         if owner is None:
             return RoundReport(ended="nobody_signed_in")
+        self._is_asked = reason in ASKED_FOR
         self._tell(RoundStarted(reason=reason, sendable=self._outbox.sendable(owner)))
         speaker = self._speaker()
         draining = self._draining(owner, speaker)
         # The first push says already which entries the cloud may refuse.
         remember_policies(self._store, self._registry)
         self._driver = Driver(lambda call: self._carry(call, owner=owner))
-        reads = reason in ASKED_FOR or self._on_metered() == "sync"
+        reads = self._is_asked or self._on_metered() == "sync"
         pull = self._pulling(owner, speaker) if reads else None
         try:
             report = self._driver.drive(sync_round(draining, pull=pull))
@@ -492,6 +498,8 @@ class SyncRunner:
     def _carry(self, call: Carried, *, owner: str) -> Answer | None:
         with self._call_lock:
             if self._closed or self._paused is not None or self._user != owner:
+                return None
+            if self._probe.host_says_offline and not self._is_asked:
                 return None
             begun_ms = self._clock.monotonic_ms()
             answer = carry(self._backend, call, request_id=fresh_id(self._chance), heard=self._probe.heard)

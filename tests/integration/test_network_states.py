@@ -225,6 +225,30 @@ def test_on_a_metered_network_the_background_only_sends_where_the_app_says_so(
     _until(lambda: watched.here() == ["a", "theirs"])
 
 
+def test_status_shows_what_the_host_has_said_at_once_and_whatever_is_answered_then(
+    open_engine: Callable[..., Engine], server: ServerProcess
+) -> None:
+    engine = Watched(open_engine, server, on_metered="sync").engine
+    assert engine.sync_now().ended == "drained"
+
+    def seen() -> tuple[str, str | None]:
+        found = engine.status().connectivity
+        return found.verdict, found.reason
+
+    engine.set_network(online=False)
+    assert seen() == ("offline", "host_says_offline")
+    assert engine.sync_now().ended == "drained"
+    assert seen() == ("offline", "host_says_offline")
+    engine.set_network()
+    assert seen() == ("unknown", "not_looked_yet")
+    engine.sync_now()
+    assert seen() == ("online", "backend_answered")
+    engine.set_network(metered=True)
+    assert seen() == ("metered", "host_says_metered")
+    engine.set_network(metered=False)
+    assert seen() == ("online", "backend_answered")
+
+
 def test_what_the_host_knows_before_the_start_and_of_an_earlier_user_holds(
     open_engine: Callable[..., Engine], server: ServerProcess
 ) -> None:

@@ -157,6 +157,35 @@ def test_offline_makes_no_background_calls_but_one_that_is_asked_for_tries(devic
     assert device.runner.sync_now(timeout_ms=5_000).applied == 1
 
 
+def test_the_hosts_offline_outlives_the_answer_that_was_on_its_way_and_ends_the_round(tmp_path):
+    device = Device(tmp_path, quick(push_entries_max=1, pull_interval_ms=60_000))
+    for key in "abc":
+        device.put(key)
+
+    def says_offline(request):
+        if not device.line.answered:
+            device.runner.set_network(online=False)
+
+    device.line.refuses = says_offline
+    device.runner.start()
+    device.wait_for(RoundEnded, ended="stopped")
+    device.wait_for(ProbeChanged, verdict="offline", reason="host_says_offline")
+    threading.Event().wait(0.2)
+    assert len(device.line.answered) == 1
+    assert device.store.value("state", "get", name="probe_reason") == "host_says_offline"
+    device.runner.set_network(online=True)
+    device.wait_for(RoundEnded, ended="drained")
+    assert set(device.cloud_rows()) == {"a", "b", "c"}
+    device.close()
+
+
+def test_the_hosts_offline_is_told_where_nothing_waits(device):
+    device.runner.start()
+    device.wait_for(RoundEnded, ended="drained")
+    device.runner.set_network(online=False)
+    device.wait_for(ProbeChanged, verdict="offline", reason="host_says_offline")
+
+
 def test_sync_now_works_without_start_and_sends_nothing_by_itself(device):
     device.put("a")
     assert device.runner.activity == "stopped"

@@ -229,12 +229,15 @@ def test_a_metered_network_is_online_with_a_mark(bench: Bench) -> None:
     assert bench.probe.finding().verdict is Verdict.ONLINE
 
 
-def test_the_hosts_offline_saves_probes_but_a_real_success_overrules_it(bench: Bench) -> None:
+def test_the_hosts_offline_saves_probes_and_holds_until_the_host_says_otherwise(bench: Bench) -> None:
     bench.probe.set_network(online=False)
     finding = bench.probe.look()
     assert (finding.verdict, finding.reason) == (Verdict.OFFLINE, "host_says_offline")
     assert bench.backend.nonces == []
-    assert bench.probe.heard(None).verdict is Verdict.ONLINE
+    assert bench.probe.heard(None).reason == "host_says_offline"
+    assert bench.probe.look(force=True).reason == "host_says_offline"
+    bench.probe.set_network()
+    assert bench.probe.finding().verdict is Verdict.ONLINE
 
 
 def test_coming_online_looks_at_once_whatever_the_backoff_was(bench: Bench) -> None:
