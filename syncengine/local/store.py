@@ -88,6 +88,8 @@ class Store:
         """The collections whose tables are not as their migrations made them."""
         self.schema_in_order = -1
         """SQLite's number of the schema in which every edit was last found to be captured."""
+        self.loose_tables: tuple[int, tuple[Any, ...]] | None = None
+        """By that number: tables of collections in which two rows of a user may have one key."""
         self.say: Callable[[str], None] = lambda _: None
         """Hears a sentence for the app's user about what was put right."""
         self._app = app

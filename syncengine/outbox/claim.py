@@ -15,6 +15,7 @@ from syncengine.outbox.firing_order import put_in_order
 from syncengine.outbox.holding import hold_behind_open_items
 from syncengine.outbox.numbered_rows import BASE_VERSION, ENTRY_ID, KIND, NumberedRows
 from syncengine.outbox.numbering import DrainState, ensure_drain, has_doubtful
+from syncengine.outbox.shared_keys import set_aside_shared_keys
 from syncengine.outbox.unreadable_keys import set_aside_unreadable
 
 if TYPE_CHECKING:
@@ -130,11 +131,13 @@ def _choose_behind_items(
 ) -> tuple[list[tuple[Any, ...]], Choice]:
     try:
         with store.savepoint("choose"):
+            set_aside_shared_keys(store, owner)
             hold_behind_open_items(store, owner)
             return _choose(store, choices)
     except TextUnreadable:
         # A key or a text that no request can carry.
         set_aside_unreadable(store, owner)
+    set_aside_shared_keys(store, owner)
     hold_behind_open_items(store, owner)
     return _choose(store, choices)
 

@@ -38,6 +38,11 @@ KEY_IS_NO_TEXT = Fault(
     why="its key is a BLOB, or a number that no text finds in a column of its type, and the cloud tells rows by "
     "text; give it a text as key, in a column TEXT NOT NULL",
 )
+KEY_IS_SHARED = Fault(
+    code="key_is_shared",
+    why="another row of its user has the same key, and the cloud would keep one of them; give each a key of its own, "
+    "retry this item, and give the table PRIMARY KEY (owner, key)",
+)
 KEY_NOT_UTF8 = Fault(code="key_not_utf8", why="its key is not UTF-8; the row is where it was")
 TEXT_NOT_UTF8 = Fault(code="text_not_utf8", why="a text of the row is not UTF-8")
 TEXT_HOLDS_NUL = Fault(code="text_holds_nul", why="a text of the row holds the character NUL")

@@ -197,13 +197,20 @@ class LiveTable:
     def _written_without_meeting(self, owner: str, key: str, values: dict[str, Any]) -> int:
         assignments = ", ".join(f"{quoted(name)} = ?{number}" for number, name in enumerate(values, start=3))
         update = f"UPDATE OR ABORT {quoted(self.name)} SET {assignments} WHERE {self._mine}"
-        if self._store.query(self._has, (owner, key)):
+        if self._is_there_once(owner, key):
             return self._run(update, (owner, key, *values.values()))
         return self._run(_insert(self.name, (self.owner_column, *values)), (owner, *values.values()))
 
     def delete(self, owner: str, key: str) -> None:
-        """The row goes, if it is there."""
-        self._run(self._delete, (owner, key))
+        """The row goes, if it is there. Raises Quarantine where several have its key."""
+        if self._meets_by_key or self._is_there_once(owner, key):
+            self._run(self._delete, (owner, key))
+
+    def _is_there_once(self, owner: str, key: str) -> bool:
+        found = len(self._store.query(f"{self._has} LIMIT 2", (owner, key)))
+        if found > 1:
+            raise Quarantine("several rows of the table have its key")
+        return found == 1
 
     def _run(self, sql: str, values: tuple[Any, ...]) -> int:
         connection = self._store.connection

@@ -93,3 +93,82 @@ def test_a_row_that_is_given_a_text_as_its_key_is_sent(notes):
     world.one.engine.quarantine.discard(item.item_id, reason="it has another key now")
     world.settle()
     assert list(world.at_cloud("notes")) == list(world.two.rows("notes")) == ["b"]
+
+
+# Several rows with one key.
+
+LOOSE = ("TEXT", "at TEXT) STRICT")
+
+
+@pytest.fixture
+def twice(notes: Callable[..., World]) -> World:
+    """On the first device two rows have the key `a`, and one has `b`."""
+    world = notes(*LOOSE)
+    insert = "INSERT INTO notes VALUES ('ann', '{}', '{}', '')"
+    world.one.write(insert.format("a", "first"), insert.format("b", "x"))
+    world.one.write(insert.format("a", "second"))
+    world.one.write(insert.format("c", "y"))
+    world.settle()
+    return world
+
+
+def texts(world: World) -> list[list[str]]:
+    """Of the first device, of the second, and at the cloud."""
+    on_devices = [[t for (t,) in device.query("SELECT t FROM notes ORDER BY t")] for device in world.devices]
+    return [*on_devices, sorted(str(t) for t, _ in world.at_cloud("notes").values())]
+
+
+def test_of_two_rows_with_one_key_none_is_lost_and_none_is_sent_for_the_other(twice):
+    assert twice.one.open_items() == [("a", "key_is_shared")]
+    assert texts(twice) == [["first", "second", "x", "y"], ["y"], ["y"]]
+    assert twice.one.engine.status().quarantined == 1
+    twice.settle()
+    assert twice.one.open_items() == [("a", "key_is_shared")]
+
+
+@pytest.mark.parametrize(
+    ("mend", "left"),
+    [
+        ("DELETE FROM notes WHERE t = 'second'", ["first"]),
+        ("DELETE FROM notes WHERE t = 'first'", ["second"]),
+        ("UPDATE notes SET id = 'd' WHERE t = 'first'", ["first", "second"]),
+        ("UPDATE notes SET id = 'd' WHERE t = 'second'", ["first", "second"]),
+        ("DELETE FROM notes WHERE id = 'a'", []),
+    ],
+)
+def test_once_each_has_a_key_of_its_own_what_is_left_is_sent(twice, mend, left):
+    twice.one.write(mend)
+    (item,) = twice.one.engine.quarantine.items()
+    twice.one.engine.quarantine.retry(item.item_id)
+    twice.settle()
+    assert texts(twice) == [sorted([*left, "x", "y"])] * 3
+    assert (twice.one.open_items(), twice.one.waits()) == ([], [])
+
+
+@pytest.mark.parametrize("theirs", ["UPDATE notes SET t = 'theirs'", "DELETE FROM notes"])
+def test_what_the_cloud_brings_for_a_key_that_two_rows_have_is_written_over_neither(notes, theirs):
+    world = notes(*LOOSE)
+    world.one.write("INSERT INTO notes VALUES ('ann', 'a', 'first', '')")
+    world.settle()
+    world.one.write("INSERT INTO notes VALUES ('ann', 'a', 'second', '')")
+    world.two.write(theirs)
+    world.settle()
+    assert texts(world)[0] == ["first", "second"]
+    assert ("a", "key_is_shared") in world.one.open_items()
+
+
+@pytest.mark.parametrize(
+    ("key", "rules"),
+    [
+        ("TEXT", "PRIMARY KEY (user_id, id))"),
+        ("TEXT", "UNIQUE (id)) STRICT"),
+        ("TEXT", "UNIQUE (id, user_id)) STRICT"),
+        ("INTEGER PRIMARY KEY", "at TEXT)"),
+    ],
+)
+def test_a_table_with_a_rule_that_a_key_names_one_row_is_not_read_for_each_claim(notes, key, rules):
+    world = notes(key, rules)
+    world.one.write("INSERT INTO notes (user_id, id) VALUES ('ann', 1)")
+    world.settle()
+    assert list(world.two.rows("notes")) != []
+    assert world.one.engine._store.loose_tables[1] == ()

@@ -97,6 +97,83 @@ FROM _sync_collection
 WHERE owner_column IS NOT NULL
 ORDER BY name;
 
+-- name: loose_collections
+-- Those in whose table no rule says that owner and key name one row.
+SELECT name, owner_column
+FROM _sync_collection AS c
+WHERE owner_column IS NOT NULL
+  AND NOT EXISTS (
+    SELECT 1
+    FROM pragma_index_list(c.name) AS i
+    WHERE i."unique"
+      AND NOT i.partial
+      AND NOT EXISTS (
+        SELECT 1
+        FROM pragma_index_info(i.name) AS part
+        WHERE part.name IS NULL
+          OR lower(part.name) NOT IN (lower(c.key_column), lower(c.owner_column))
+      )
+  )
+  AND NOT EXISTS (
+    -- An INTEGER PRIMARY KEY has no index of its own.
+    SELECT 1
+    FROM pragma_table_info(c.name) AS t
+    WHERE t.pk = 1
+      AND lower(t.name) = lower(c.key_column)
+      AND (SELECT max(pk) FROM pragma_table_info(c.name)) = 1
+  )
+ORDER BY name;
+
+-- name: waits_in
+-- Something of a collection that has no number yet.
+SELECT entry_id
+FROM _sync_outbox
+WHERE owner = :owner
+  AND collection = :collection
+  AND state = 'waiting'
+  AND fresh IS NULL
+LIMIT 1;
+
+-- name: first_waiting_of
+-- The oldest that waits of each of these rows.
+SELECT min(entry_id)
+FROM _sync_outbox
+WHERE collection = :collection
+  AND owner = :owner
+  AND row_key IN (SELECT value FROM json_each(:keys))
+  AND state = 'waiting'
+  AND kind IN ('put', 'patch', 'delete')
+  AND fresh IS NULL
+GROUP BY row_key
+ORDER BY 1;
+
+-- name: last_is_delete
+-- Rows that are deleted as far as is queued: the entry, and the key as it lies in the file.
+SELECT entry_id, CAST(row_key AS BLOB)
+FROM _sync_outbox AS last
+WHERE collection = :collection
+  AND owner = :owner
+  AND state = 'waiting'
+  AND kind = 'delete'
+  AND fresh IS NULL
+  AND entry_id = (
+    SELECT max(entry_id)
+    FROM _sync_outbox AS o
+    WHERE o.collection = :collection
+      AND o.owner = :owner
+      AND o.row_key = last.row_key
+      AND o.fresh IS NULL
+  );
+
+-- name: tell_row_instead
+-- The row is sent as it is when its turn comes.
+UPDATE _sync_outbox
+SET
+  kind = 'put',
+  set_json = NULL,
+  before_json = NULL
+WHERE entry_id IN (SELECT value FROM json_each(:entries));
+
 -- name: append_barrier
 -- Queue one step of an online migration, behind everything that is queued.
 INSERT INTO _sync_outbox (
