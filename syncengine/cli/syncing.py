@@ -11,7 +11,7 @@ import click
 from syncengine.cli.command import EngineCommand, is_terminal
 from syncengine.cli.exit_codes import Exit, exit_of_code
 from syncengine.cli.options import app_option, json_option, store_option, user_option
-from syncengine.cli.showing import show_json
+from syncengine.cli.showing import counted, show_json
 
 if TYPE_CHECKING:
     from syncengine.engine import Engine
@@ -31,6 +31,8 @@ class _Outcome(NamedTuple):
     applied: int
     remaining: int
     quarantined: int
+    held: int
+    held_behind: tuple[int, ...]
 
 
 @click.command(cls=EngineCommand)
@@ -106,16 +108,18 @@ def _synced(engine: "Engine", store: str, *, user: str, until_empty: bool, wait_
 
     if until_empty:
         flushed = engine.flush(timeout_ms=wait_ms)
-        ended, applied = flushed.reason, flushed.delivered
+        ended, applied, behind = flushed.reason, flushed.delivered, flushed.held_behind
     else:
         report = _one_round(engine, wait_ms=wait_ms)
-        ended, applied = report.ended, report.applied
+        ended, applied, behind = report.ended, report.applied, report.held_behind
+        if ended == "drained" and behind:
+            ended = "held"
     if ended == "upgrade_app":
         _refuse_old_app()
     with looking_at(store) as look:
         waiting, claimed, held, _ = look.rows("looks", "queue", user=user)[0]
         quarantined = look.value("looks", "quarantined", user=user)
-    return _Outcome(ended, applied, waiting + claimed + held, quarantined)
+    return _Outcome(ended, applied, waiting + claimed + held, quarantined, held, behind)
 
 
 def _one_round(engine: "Engine", *, wait_ms: int) -> "RoundReport":
@@ -145,6 +149,10 @@ def _show(outcome: _Outcome, *, as_json: bool) -> None:
     click.echo(f"{outcome.applied} sent, {outcome.remaining} left ({outcome.ended}).")
     if _status(outcome) is Exit.UNREACHABLE:
         click.echo(RUN_AGAIN)
+    if outcome.held:
+        items = ", ".join(map(str, outcome.held_behind))
+        waits = counted(outcome.held, "entry waits", "entries wait")
+        click.echo(f"{waits} behind quarantine item {items}, until somebody has decided about it.")
     if outcome.quarantined:
         click.echo(f"{outcome.quarantined} in quarantine; see `syncengine quarantine`.")
 

@@ -205,6 +205,10 @@ class Outbox:
         """How many entries wait for nothing but the cloud, and each other."""
         return int(self.store.value("outbox", "sendable", owner=owner))
 
+    def held(self, owner: str) -> dict[int, int]:
+        """How many entries wait behind each quarantine item, by its number."""
+        return dict(self.store.rows("outbox", "held", owner=owner))
+
     def oldest_at(self, owner: str | None = None) -> str | None:
         """Since when the oldest entry waits, as ISO-8601 UTC; None when there is none."""
         moment: str | None = self.store.value("outbox", "oldest_at", owner=owner)

@@ -203,6 +203,7 @@ class Draining:
             pulled=self.pulled.rows,
             items=(*self._items, *self.pulled.items),
             sendable=self._outbox.sendable(self._owner),
+            held_by_item=self._outbox.held(self._owner),
             error=error,
         )
 

@@ -1,16 +1,20 @@
 """What a round did, and whom it tells while it works."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from syncengine.errors import SyncEngineError
 from syncengine.events import Listener
 
+if TYPE_CHECKING:
+    from syncengine.outbox.queue import Outbox
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundReport:
-    """What a round did. `ended`: "drained" (nothing left to send), "bounded" (more is left for the next round),
-    "another_process" (it is sending), "upgrade_app", "stopped", or the code of `error`."""
+    """What a round did. `ended`: "drained" (all that may be sent was sent; see `held`), "bounded" (more is left for
+    the next round), "another_process" (it is sending), "upgrade_app", "stopped", or the code of `error`."""
 
     ended: str
     pushes: int = 0
@@ -21,13 +25,26 @@ class RoundReport:
     """Quarantine items that it made."""
     sendable: int = 0
     """Entries that are left and wait for nothing but the cloud."""
+    held_by_item: dict[int, int] = field(default_factory=dict)
+    """How many entries wait behind each quarantine item, until a person has decided about it."""
     error: SyncEngineError | None = None
+
+    @property
+    def held(self) -> int:
+        """Entries that are left and may not be sent, for a quarantine item is before them."""
+        return sum(self.held_by_item.values())
+
+    @property
+    def held_behind(self) -> tuple[int, ...]:
+        """The numbers of these items."""
+        return tuple(self.held_by_item)
 
     def __repr__(self) -> str:
         """How many items, for there may be thousands."""
         told = f"pushes={self.pushes}, applied={self.applied}, pulled={self.pulled}, items={len(self.items)}"
         error = type(self.error).__name__ if self.error else None
-        return f"RoundReport(ended={self.ended!r}, {told}, sendable={self.sendable}, error={error})"
+        held = f", held={self.held}" if self.held else ""
+        return f"RoundReport(ended={self.ended!r}, {told}, sendable={self.sendable}{held}, error={error})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +55,15 @@ class FlushReport:
     delivered: int
     remaining: int
     reason: str
+    held_behind: tuple[int, ...] = ()
+    """The quarantine items that a person has to decide about before the rest can go."""
+
+
+def flushed(outbox: "Outbox", user: str | None, *, delivered: int, ended: str) -> FlushReport:
+    """The end of a flush, with what is left of the user's queue."""
+    remaining, held = (0, ()) if user is None else (outbox.depth(user), tuple(outbox.held(user)))
+    reason = "held" if ended == "drained" and remaining else ended
+    return FlushReport(delivered=delivered, remaining=remaining, reason=reason, held_behind=held)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ from syncengine.sync.encoding import encoded_entries
 from syncengine.sync.line import Line
 from syncengine.sync.outlook import NO_USE_TRYING, Outlook
 from syncengine.sync.pull import Pulling, remember_policies
-from syncengine.sync.report import FlushReport
+from syncengine.sync.report import FlushReport, flushed
 from syncengine.sync.round import sync_round
 from syncengine.vocabulary import STORE_SCOPE
 
@@ -251,9 +251,7 @@ class SyncRunner:
         return asked.report
 
     def _flushed(self, delivered: int, ended: str) -> FlushReport:
-        remaining = self._outbox.depth(self._user) if self._user is not None else 0
-        reason = "held" if ended == "drained" and remaining else ended
-        return FlushReport(delivered=delivered, remaining=remaining, reason=reason)
+        return flushed(self._outbox, self._user, delivered=delivered, ended=ended)
 
     def _begin_thread(self) -> None:
         """Under the lock that a thread takes to end, so that what is asked for next is heard by a living one."""

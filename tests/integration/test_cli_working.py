@@ -315,6 +315,26 @@ def test_sync_with_rows_in_quarantine_says_4(at_two: Command, server: ServerProc
     assert "1 in quarantine; see `syncengine quarantine`." in ran.out
 
 
+@pytest.mark.parametrize("more", [(), ("--until-empty",)])
+def test_sync_says_how_many_entries_wait_behind_which_item(
+    at_two: Command, server: ServerProcess, more: tuple[str, ...]
+) -> None:
+    words = ("sync", "--app", "notes_app:TWO", "--user", "ann", *_address(server), *more)
+    token = server.sign_in("ann")
+    at_two.execute_many("INSERT INTO notes VALUES ('ann', 'bad', 'a' || char(0) || 'b', ?)", [("1",)])
+    assert "1 in quarantine" in at_two(*words, SYNCENGINE_TOKEN=token).out
+    at_two.execute_many("UPDATE notes SET stars = ? WHERE id = 'bad'", [("2",)])
+    ran = at_two(*words, SYNCENGINE_TOKEN=token)
+    assert ran.out.splitlines() == [
+        "0 sent, 1 left (held).",
+        "1 entry waits behind quarantine item 1, until somebody has decided about it.",
+        "1 in quarantine; see `syncengine quarantine`.",
+    ]
+    assert ran.status == 4
+    said = at_two(*words, "--json", SYNCENGINE_TOKEN=token).json
+    assert (said["ended"], said["held"], said["held_behind"]) == ("held", 1, [1])
+
+
 def test_a_cloud_that_cannot_be_reached_is_6_and_the_queue_is_kept(queued: Command) -> None:
     words = (*SYNC, "--cloud-url", "http://127.0.0.1:9", "--json")
     ran = queued(*words, SYNCENGINE_TOKEN="t")

@@ -307,6 +307,10 @@ def test_flush_says_when_entries_are_held_behind_quarantine(device):
     device.edit(("patch", "journeys", "missing", "{}"))
     report = device.runner.flush(timeout_ms=5_000)
     assert (report.delivered, report.remaining, report.reason) == (0, 1, "held")
+    [item] = report.held_behind
+    round_report = device.runner.sync_now(timeout_ms=5_000)
+    assert (round_report.sendable, round_report.held, round_report.held_behind) == (0, 1, (item,))
+    assert "held=1" in repr(round_report)
 
 
 def test_flush_stops_in_time(device):

@@ -34,6 +34,11 @@ def test_public_names_are_listed_once_and_in_order_with_classes_first() -> None:
     assert list(syncengine._HOME) == sorted(syncengine._HOME, key=_classes_first)
 
 
+def test_every_error_that_a_host_may_catch_is_a_public_name() -> None:
+    found = {node.name for node in tree_of(ROOT / "syncengine" / "errors.py").body if isinstance(node, ast.ClassDef)}
+    assert found == {name for name, home in syncengine._HOME.items() if home == "errors"}
+
+
 @pytest.mark.parametrize("name", syncengine.__all__)
 def test_each_public_name_can_be_imported_and_says_what_it_is(name: str) -> None:
     found = getattr(syncengine, name)

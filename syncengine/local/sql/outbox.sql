@@ -699,6 +699,16 @@ WHERE :owner IS NULL
    OR owner = :owner
 GROUP BY state;
 
+-- name: held
+-- How many entries of one queue wait behind each quarantine item.
+SELECT held_by, count(*)
+FROM _sync_outbox
+WHERE owner = :owner
+  AND state = 'held'
+  AND fresh IS NULL
+GROUP BY held_by
+ORDER BY held_by;
+
 -- name: sendable
 -- How many entries of one queue wait for nothing but the cloud.
 SELECT
