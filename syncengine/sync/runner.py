@@ -3,14 +3,13 @@
 import logging
 import random
 import threading
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NoReturn
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from syncengine.clock import fresh_id
 from syncengine.errors import (
     AuthRequired,
     BackendUnreachable,
-    CalledFromInside,
     EngineClosed,
     MigrationInvalid,
     NotOurServer,
@@ -25,6 +24,7 @@ from syncengine.outbox.stay import Stay
 from syncengine.remote.connectivity_probe import ConnectivityProbe, Verdict
 from syncengine.remote.encoded_push import TakesEncodedPush
 from syncengine.remote.tokens import RemembersRefusals
+from syncengine.sync.asked import ASKED_FOR, Asked, refuse_inside
 from syncengine.sync.calls import Answer, Carried, HelloSaid, PushSaid
 from syncengine.sync.carriage import Carriage
 from syncengine.sync.carrying import Driver
@@ -48,9 +48,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("syncengine.sync")
 
-ASKED_FOR = frozenset({"asked", "flush"})
-"""Reasons of rounds that somebody waits for."""
-
 FAILURES_OF_THE_LINE = frozenset({BackendUnreachable.code(), NotOurServer.code()})
 """Failures whose wait is over when the network comes back; the cloud's own wishes are kept."""
 
@@ -58,16 +55,6 @@ WAIT_MS_MIN = 20
 """No loop turns faster than this, whatever the waits say."""
 OTHER_PROCESS_LOOK_MS = 100
 """How often flush() looks whether another process has finished sending."""
-
-
-@dataclass(slots=True)
-class _Asked:
-    """A round that somebody waits for."""
-
-    reason: str
-    done: threading.Event = field(default_factory=threading.Event)
-    report: RoundReport | None = None
-    error: BaseException | None = None
 
 
 class SyncRunner:
@@ -102,8 +89,8 @@ class SyncRunner:
         self._ended = threading.Event()
         self._turn = threading.Lock()
         self._call_lock = threading.RLock()
-        self._asked: list[_Asked] = []
-        self._serving: list[_Asked] = []
+        self._asked: list[Asked] = []
+        self._serving: list[Asked] = []
         self._thread: threading.Thread | None = None
         self._lives = False
         self._watchers: Watchers | None = None
@@ -235,7 +222,7 @@ class SyncRunner:
         self.check_not_inside()
         if self._paused is not None and not self._closed:
             return RoundReport(ended="paused")
-        asked = _Asked(reason)
+        asked = Asked(reason)
         with self._turn:
             self._begin_thread()
             self._asked.append(asked)
@@ -265,18 +252,11 @@ class SyncRunner:
     def check_not_inside(self) -> None:
         """Raises CalledFromInside where a round could never end: it needs this thread, or the store that it holds."""
         if self._driver is not None and self._driver.is_pushing_in_this_thread():
-            self._refuse_inside("this is the thread that carries a push: a token was asked for on it")
+            refuse_inside("this is the thread that carries a push: a token was asked for on it")
         if self._thread is threading.current_thread():
-            self._refuse_inside("this is the thread that runs the rounds: a listener was called on it")
+            refuse_inside("this is the thread that runs the rounds: a listener was called on it")
         if self._store.in_transaction_here():
-            self._refuse_inside("this thread has a transaction open, and a round would wait for its end")
-
-    def _refuse_inside(self, why: str) -> NoReturn:
-        raise CalledFromInside(
-            "A round was asked for from inside of what it would have to wait for.",
-            why=why,
-            fix="Ask after the `with engine.write()` block, or from another thread. Nothing was changed.",
-        )
+            refuse_inside("this thread has a transaction open, and a round would wait for its end")
 
     def _check_open(self) -> None:
         if self._closed:
