@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from syncengine.arguments import milliseconds, name_text
 from syncengine.clock import iso
 from syncengine.outbox.receipts import (
     NEEDS_A_PERSON,
@@ -41,15 +42,16 @@ class Moment(Protocol):
     def rows(self, file: str, name: str, /, **values: Any) -> "list[Row]": ...
 
 
-def wait(store: "Store", entry_id: int, *, user: str | None, timeout_ms: int) -> Receipt:
+def wait(store: "Store", entry_id: int, *, user: str | None, timeout_ms: float) -> Receipt:
     """Look until it is final or a person has to act, or the time is over."""
+    timeout_ms = milliseconds(timeout_ms, name="timeout_ms")
     until_ms, look_ms = store.clock.monotonic_ms() + timeout_ms, LOOK_MS_MIN
     while True:
         found = receipt_of(store, entry_id, user=user)
         left_ms = until_ms - store.clock.monotonic_ms()
         if found.is_final or found.state in NEEDS_A_PERSON or left_ms <= 0:
             return found
-        store.clock.pause(min(look_ms, left_ms))
+        store.clock.pause(int(min(look_ms, left_ms)))
         look_ms = min(2 * look_ms, LOOK_MS_MAX)
 
 
@@ -101,7 +103,12 @@ class Explanation:
 def explain(
     store: "Store", collection: str, key: str, *, user: str | None, signed_in: str | None, activity: str
 ) -> Explanation:
-    """Of a store that is open here, where it is known who is signed in and what goes on."""
+    """Of a store that is open here, where it is known who is signed in and what goes on.
+
+    Raises TypeError and ValueError for what can name nothing.
+    """
+    collection, key = name_text(collection, of="a collection"), name_text(key, of="the key of a row")
+    user = None if user is None else name_text(user, of="a user")
     whose = list(_of_the_host(store, user, signed_in=signed_in, activity=activity))
     return explained(
         store,

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from syncengine.arguments import whole_number
 from syncengine.clock import iso
 from syncengine.errors import (
     CalledFromInside,
@@ -80,6 +81,7 @@ class QuarantineDesk:
 
     def item(self, item_id: int) -> QuarantineItem:
         """One item, whole, resolved or not. Raises QuarantineItemUnknown."""
+        item_id = whole_number(item_id, of="a quarantine item", found="`engine.quarantine.items()` has them all")
         if not 0 < item_id <= ROW_NUMBER_MAX:
             raise unknown(item_id)
         rows = self._store.rows("quarantine", "items", user=self._user, resolved=True, item_id=item_id)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from syncengine.arguments import whole_number
 from syncengine.clock import iso
 from syncengine.local.identifiers import quoted
 from syncengine.outbox.entry import Kind
@@ -121,7 +122,11 @@ def receipt(moment: "Readable", entry_id: int, *, now: str) -> Receipt:
 
 
 def receipt_of(store: "Store", entry_id: int, *, user: str | None) -> Receipt:
-    """The same for who is signed in: what is queued of another user is as if it were not."""
+    """The same for who is signed in: what is queued of another user is as if it were not.
+
+    Raises TypeError for what is no int.
+    """
+    entry_id = whole_number(entry_id, of="an entry", found="engine.last_entries() says those of a write")
     found = receipt(store, entry_id, now=iso(store.clock.now_ms()))
     return found if found.owner in (None, user) else _unknown(entry_id, "this user has no entry with the number")
 

@@ -500,3 +500,52 @@ def test_an_edit_whose_row_came_back_from_quarantine_travels_in_that_row(tmp_pat
         told = engine.receipt(1)
         [(queued,)] = engine._store.query("SELECT entry_id FROM _sync_outbox")
         assert (told.state, told.into, told.is_final) == (Where.SQUASHED, queued, False)
+
+
+@pytest.mark.parametrize("number", ["1", True, 1.0, None, b"1", [1]], ids=repr)
+def test_what_is_no_number_of_an_entry_or_item_is_told_so_and_never_taken_for_one(engine, number):
+    add_notes(engine, "a")
+    says = f"is an int, and not a {type(number).__name__}; "
+    for asked in (
+        lambda: engine.receipt(number),
+        lambda: engine.wait(number, timeout_ms=1),
+        lambda: engine.quarantine.item(number),
+        lambda: engine.quarantine.retry(number),
+    ):
+        with pytest.raises(TypeError, match=says):
+            asked()
+    assert engine.receipt(1).state is Where.WAITING
+
+
+@pytest.mark.parametrize(("timeout_ms", "error"), [("x", TypeError), (None, TypeError), (float("nan"), ValueError)])
+def test_a_time_that_is_none_is_told_so(engine, timeout_ms, error):
+    with pytest.raises(error, match="timeout_ms is a number of milliseconds, and n"):
+        engine.wait(1, timeout_ms=timeout_ms)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "says"),
+    [
+        (b"a", TypeError, "is a text, and not a bytes; give it as it stands in the row"),
+        (True, TypeError, "is a text, and not a bool"),
+        (1.5, TypeError, "is a text, and not a float"),
+        (["a"], TypeError, "is a text, and not a list"),
+        ("\ud800", ValueError, "holds half a surrogate pair, which no row can have"),
+    ],
+)
+def test_what_can_name_no_row_is_told_so(engine, name, error, says):
+    for what, asked in {
+        "the key of a row": lambda: engine.explain("notes", name),
+        "a collection": lambda: engine.explain(name, "a"),
+        "a user": lambda: engine.explain("notes", "a", user=name),
+    }.items():
+        with pytest.raises(error, match=f"{what} {says}"):
+            asked()
+    with pytest.raises(TypeError, match="the key of a row is a text, and not a NoneType"):
+        engine.explain("notes", None)
+
+
+def test_a_key_that_is_a_number_is_explained_by_its_digits(engine):
+    add_notes(engine, "7")
+    told = engine.explain("notes", 7)
+    assert (told.key, [entry.state for entry in told.entries]) == ("7", [Where.WAITING])
