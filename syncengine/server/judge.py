@@ -48,7 +48,7 @@ def entry_fault(entry: PushEntry, *, values_are_good: bool = False) -> Fault | N
 
     `values_are_good`: `value_fault` has nothing to find in it, as whoever read the text has seen.
     """
-    if not is_version(entry.shape_version) or not is_version(entry.cloud_version or "0"):
+    if not is_version(entry.shape_version) or not (entry.cloud_version is None or is_version(entry.cloud_version)):
         return BAD_VERSION
     fault = _misfit(entry)
     if fault or entry.kind is EntryKind.VOID:

@@ -4,6 +4,7 @@ import ssl
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import httpcore
 import httpx
@@ -35,51 +36,75 @@ class KeysUnavailable(Exception):
     """There are no keys to judge by: nobody's token is known to be good or bad now."""
 
 
+class _Known(NamedTuple):
+    """What was read last."""
+
+    keys: tuple[Key, ...]
+    at_ms: int
+
+
 class PublishedKeys:
-    """The present keys. May be used from any thread; one of them looks, the others wait for it."""
+    """The present keys. From any thread: one of them looks, and who has a known key does not wait for it."""
 
     def __init__(self, fetch: Fetch, *, clock: Clock) -> None:
         self._fetch = fetch
         self._clock = clock
-        self._lock = threading.Lock()
-        self._keys: tuple[Key, ...] = ()
-        self._known_at_ms: int | None = None
+        self._look = threading.Lock()
+        """Held by who looks, for as long as that takes."""
+        self._known: _Known | None = None
         self._looked_at_ms: int | None = None
 
-    def find(self, kid: str | None) -> Key | None:
-        """The key of this name; without a name the only one there is. Raises KeysUnavailable."""
-        with self._lock:
-            self._look(every_ms=FRESH_MS)
-            found = self._named(kid)
-            if found is None:
-                self._look(every_ms=AGAIN_MS)
-                found = self._named(kid)
+    def find(self, kid: str | None) -> tuple[Key, ...]:
+        """The keys of this name, several where each is of another kind; without a name the only one there is.
+
+        Raises KeysUnavailable, also for a name that is not known while another thread looks.
+        """
+        found = self._named(kid) if self._are_younger_than(FRESH_MS) else ()
+        if found:
             return found
-
-    def _named(self, kid: str | None) -> Key | None:
-        if kid is None:
-            return self._keys[0] if len(self._keys) == 1 else None
-        return next((key for key in self._keys if key.get("kid") == kid), None)
-
-    def _look(self, *, every_ms: int) -> None:
-        now_ms = self._clock.monotonic_ms()
-        if self._known_at_ms is None or now_ms - self._known_at_ms >= FRESH_MS:
-            every_ms = AGAIN_MS
-        if self._looked_at_ms is None or now_ms - self._looked_at_ms >= every_ms:
-            self._looked_at_ms = now_ms
-            self._read(now_ms)
-        if self._known_at_ms is None or now_ms - self._known_at_ms >= STALE_MS:
+        others_look = self._others_look() if self._are_younger_than(STALE_MS) else self._look_or_wait()
+        found = self._named(kid)
+        if not self._are_younger_than(STALE_MS) or (others_look and not found):
             raise KeysUnavailable
+        return found
 
-    def _read(self, now_ms: int) -> None:
-        """Keep what is there; the keys from before where it cannot be had."""
+    def _are_younger_than(self, age_ms: int) -> bool:
+        return self._known is not None and self._clock.monotonic_ms() - self._known.at_ms < age_ms
+
+    def _named(self, kid: str | None) -> tuple[Key, ...]:
+        keys = self._known.keys if self._known else ()
+        if kid is None:
+            return keys if len(keys) == 1 else ()
+        return tuple(key for key in keys if key.get("kid") == kid)
+
+    def _others_look(self) -> bool:
+        """Look, if it is time; False. True: another thread does, and is not waited for."""
+        if not self._look.acquire(blocking=False):
+            return True
         try:
-            self._keys = _keys_in(self._fetch())
+            self._look_if_due()
+        finally:
+            self._look.release()
+        return False
+
+    def _look_or_wait(self) -> bool:
+        """As long as there are no keys, nobody can be told anything before somebody has looked."""
+        with self._look:
+            self._look_if_due()
+        return False
+
+    def _look_if_due(self) -> None:
+        """Keep what is there; the keys from before where it cannot be had."""
+        now_ms = self._clock.monotonic_ms()
+        if self._looked_at_ms is not None and now_ms - self._looked_at_ms < AGAIN_MS:
+            return
+        self._looked_at_ms = now_ms
+        try:
+            self._known = _Known(_keys_in(self._fetch()), now_ms)
         except (OSError, httpx.HTTPError, httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
             return
         except JsonRefused:
             return
-        self._known_at_ms = now_ms
 
 
 def _keys_in(raw: bytes) -> tuple[Key, ...]:

@@ -1,6 +1,7 @@
 """Users by JSON Web Tokens that somebody else has signed (RFC 7519), judged as RFC 8725 says."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import jwt
 from pydantic import JsonValue, TypeAdapter, ValidationError
@@ -61,9 +62,14 @@ class WebTokens:
         # Of the header only algorithm and name are used: a key that comes with the token proves nothing.
         if algorithm not in self._algorithms or "crit" in header:
             return None
-        key = self._keys.find(header.get("kid"))
-        if key is None or not _fits(key, algorithm):
-            return None
+        for key in self._keys.find(header.get("kid")):
+            # Keys of one name differ in kind (RFC 7517, section 4.5), and a provider may publish one that is no key.
+            with suppress(jwt.InvalidSignatureError, jwt.InvalidKeyError, jwt.PyJWKError):
+                if _fits(key, algorithm):
+                    return self._signed_with(key, token, algorithm=algorithm)
+        return None
+
+    def _signed_with(self, key: Key, token: str, *, algorithm: str) -> dict[str, JsonValue]:
         claims: dict[str, JsonValue] = jwt.decode(
             token,
             jwt.PyJWK(dict(key), algorithm=algorithm),

@@ -134,6 +134,7 @@ def test_a_bad_value_rejects_its_own_entry_only(server: ServerProcess, someone: 
         ({"cloud_version": "2.0.0"}, "bad_entry"),
         ({"shape_version": "two"}, "bad_value"),
         ({"kind": "migration", "set": None, "migration": "m", "cloud_version": "new"}, "bad_value"),
+        ({"kind": "migration", "set": None, "migration": "m", "cloud_version": ""}, "bad_value"),
     ],
 )
 def test_an_entry_that_makes_no_sense_is_rejected_by_itself(

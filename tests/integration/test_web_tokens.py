@@ -7,7 +7,9 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +161,19 @@ def test_a_key_is_taken_for_its_own_kind_and_use_only() -> None:
     assert judge(issuer.public(), algorithms=("ES256",)).user_of(issuer.token()) is None
 
 
+def test_of_keys_with_one_name_each_signs_in_its_own() -> None:
+    """RFC 7517, section 4.5: the same name may stand at keys of different kinds."""
+    curve, again = Issuer(algorithm="ES256"), Issuer()
+    for keys in (
+        [issuer, curve, again],
+        [curve, again, issuer],
+    ):
+        taking = judge({"kty": "RSA", "kid": "first", "n": 5, "e": "AQAB"}, *(each.public() for each in keys))
+        assert [taking.user_of(each.token()) for each in keys] == ["ann"] * 3
+        assert taking.user_of(Issuer(algorithm="ES256").token()) is None
+        assert taking.user_of(again.token(aud="another")) is None
+
+
 def test_without_a_name_the_only_key_counts_and_of_two_none() -> None:
     nameless = _unchecked(issuer, {"sub": "ann"}, kid=None)
     assert judge().user_of(nameless) == "ann"
@@ -179,6 +194,7 @@ class Published:
 
     def __init__(self, *keys: dict[str, Any]) -> None:
         self.answer: bytes | Exception = jwks(*keys)
+        self.slowly: Callable[[], bytes] | None = None
         self.asked = 0
         self.clock = HandClock()
         self.keys = PublishedKeys(self._fetch, clock=self.clock)
@@ -186,6 +202,8 @@ class Published:
 
     def _fetch(self) -> bytes:
         self.asked += 1
+        if self.slowly is not None:
+            return self.slowly()
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -246,6 +264,45 @@ def test_without_any_keys_nobody_is_refused_for_it_and_the_address_has_its_peace
     assert published.asked == 1
 
 
+def test_nobody_with_a_known_key_waits_while_another_looks_for_an_unknown_one() -> None:
+    published = Published(issuer.public())
+    assert published.tokens.user_of(issuer.token()) == "ann"
+    published.clock.at_ms += AGAIN_MS
+    with hanging(published) as stranger:
+        assert published.tokens.user_of(issuer.token()) == "ann"
+        with pytest.raises(KeysUnavailable):  # nobody knows yet whether it is good, and nobody waits for that
+            published.tokens.user_of(issuer.token(headers={"kid": "made-up"}))
+    assert stranger.result() is None
+
+
+def test_while_one_looks_whether_the_keys_are_still_the_same_the_others_use_them() -> None:
+    published = Published(issuer.public())
+    assert published.tokens.user_of(issuer.token()) == "ann"
+    published.clock.at_ms += FRESH_MS
+    with hanging(published):
+        assert published.tokens.user_of(issuer.token()) == "ann"
+
+
+@contextmanager
+def hanging(published: Published) -> Iterator[Future[str | None]]:
+    """A thread looks the keys up for a token with an unknown one, and hears nothing before the block ends."""
+    looks, may_answer = threading.Event(), threading.Event()
+
+    def hang() -> bytes:
+        looks.set()
+        assert may_answer.wait(20)
+        return jwks(issuer.public())
+
+    published.slowly = hang
+    with ThreadPoolExecutor(1) as pool:
+        stranger = pool.submit(published.tokens.user_of, issuer.token(headers={"kid": "unknown"}))
+        try:
+            assert looks.wait(20)
+            yield stranger
+        finally:
+            may_answer.set()
+
+
 def redirecting(connection: socket.socket, request: bytes) -> None:
     answering(b"", status="302 Found", head=b"Location: http://127.0.0.1:1/\r\n")(connection, request)
 
@@ -287,9 +344,7 @@ def test_keys_come_over_https_or_from_this_machine_or_a_file(tmp_path: Path) -> 
         keys_at(near.url, clock=clock),
         keys_at(far.url, clock=clock, tls=authority.trusting()),
     ):
-        found = keys.find("first")
-        assert found is not None
-        assert found["kty"] == "RSA"
+        assert [key["kty"] for key in keys.find("first")] == ["RSA"]
     with pytest.raises(KeysUnavailable):
         keys_at(far.url, clock=clock).find("first")
     with pytest.raises(BackendAddressRefused):
