@@ -12,9 +12,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import apsw
-
 from simulator.replay import Replay
+from simulator.world.disk import settle_sqlite
 from simulator.world.history import live
 from simulator.world.profiles import PROFILES
 
@@ -24,8 +23,6 @@ WORLDS_AT_ONCE = 4
 """So many are handed to a process together."""
 
 OBJECTS_BEFORE_COLLECTING = 50_000
-LOOKASIDE_BYTES_AND_SLOTS = (1200, 300)
-"""SQLite's own are 1200 and 40 (sqlite.org/malloc.html#lookaside)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,21 +76,7 @@ def _settle() -> None:
     # Collect seldom, and never what was loaded before the first world: the cycles of a world are few.
     gc.freeze()
     gc.set_threshold(OBJECTS_BEFORE_COLLECTING)
-    if not apsw.connections():
-        _settle_sqlite()
-
-
-def _settle_sqlite() -> None:
-    """It counts no memory, for which it would lock each time; a connection, which only one thread uses at a time, has
-    no lock; and what it parses lies in memory that is set aside. A world takes 0.93 of its time so.
-
-    sqlite.org/c3ref/c_config_covering_index_scan.html
-    """
-    apsw.shutdown()
-    apsw.config(apsw.SQLITE_CONFIG_MEMSTATUS, 0)
-    apsw.config(apsw.SQLITE_CONFIG_MULTITHREAD)
-    apsw.config(apsw.SQLITE_CONFIG_LOOKASIDE, *LOOKASIDE_BYTES_AND_SLOTS)
-    apsw.initialize()
+    settle_sqlite()
 
 
 def told_of_world(seed: int, *, profile: str | None = None) -> Told:

