@@ -4,7 +4,7 @@ They are made from the table as it is, and belong to one shape: a migration drop
 them made anew, all in its own transaction. Rows that come from the cloud are written while they are off.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -140,7 +140,7 @@ def _there(store: "Store") -> dict[str, str]:
     return {str(name): str(sql) for name, sql in store.rows("capture", "triggers", pattern=f"{PREFIX}*")}
 
 
-def _wanted(store: "Store", collection: str) -> dict[str, str]:
+def _wanted(store: "Store", collection: str) -> Mapping[str, str]:
     """The triggers by name; none for what is not synced, or has no table with its key and owner."""
     table = captured_table(store, collection)
     return {} if table is None else triggers_of(table)

@@ -14,12 +14,15 @@ pieces.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from syncengine.local.identifiers import quoted
 
 PREFIX = "_sync_capture_"
+TABLES_KEPT = 64
+"""The triggers of the same few tables are made again and again."""
 
 Expression = str
 """A piece of SQL that has a value."""
@@ -79,7 +82,8 @@ def trigger_names(collection: str) -> tuple[str, ...]:
     return tuple(f"{PREFIX}{collection}_{event}" for event in ("insert", "update", "rekey", "delete"))
 
 
-def triggers_of(table: CapturedTable) -> dict[str, str]:
+@lru_cache(maxsize=TABLES_KEPT)
+def triggers_of(table: CapturedTable) -> Mapping[str, str]:
     """The CREATE TRIGGER statements by name.
 
     A row without owner or key is nobody's and is passed over. Where the key or the owner changes, the old row is
