@@ -39,7 +39,7 @@ from syncengine.server.openapi import openapi_text, page_html
 from syncengine.server.published_keys import KeysUnavailable
 from syncengine.server.push_reading import read_push
 from syncengine.server.quota import RETRY_AFTER_MS
-from syncengine.server.request_body import RequestRefused, parse_body, read_body, unpacked, validated
+from syncengine.server.request_body import RequestRefused, parse_body, query_of, read_body, unpacked, validated
 from syncengine.server.sign_in import SignIn
 from syncengine.server.storage import DatabaseUnavailable
 from syncengine.vocabulary import UserId
@@ -68,7 +68,7 @@ def create_app(
 
     @app.get("/v1/health")
     async def health(request: Request) -> Response:
-        nonce = request.query_params.get("nonce", "")
+        nonce = _query(request).get("nonce", "")
         if not 0 < len(nonce) <= NAME_LENGTH_MAX or "\0" in nonce:
             raise RequestRefused(
                 400, code="malformed", message="Give a nonce of 1 to 128 characters, none of them NUL."
@@ -142,8 +142,12 @@ async def _signed_in(request: Request, *, user_of: SignIn) -> UserId:
     return user
 
 
+def _query(request: Request) -> dict[str, str]:
+    return query_of(request.scope["query_string"])
+
+
 def _rows_request(request: Request) -> RowsRequest:
-    asked = request.query_params
+    asked = _query(request)
     return validated(
         {
             "request_id": asked.get("request_id", ""),
@@ -157,7 +161,7 @@ def _rows_request(request: Request) -> RowsRequest:
 
 
 def _pull_request(request: Request) -> PullRequest:
-    asked = request.query_params
+    asked = _query(request)
     return validated(
         {
             "request_id": asked.get("request_id", ""),

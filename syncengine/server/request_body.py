@@ -1,8 +1,9 @@
-"""A request's body with a cap on bytes, depth and time, as one of the protocol's models."""
+"""A request's body with a cap on bytes, depth and time, as one of the protocol's models; and its query."""
 
 import asyncio
 import zlib
 from typing import TypeVar
+from urllib.parse import parse_qsl
 
 from fastapi import Request
 from pydantic import BaseModel, JsonValue, ValidationError
@@ -11,6 +12,7 @@ from syncengine.remote.json_text import JsonRefused, read_json_to_judge
 
 BODY_DEPTH_MAX = 64
 BODY_WAIT_SECONDS_MAX = 30.0
+QUERY_FIELDS_MAX = 100
 DISCARD_BYTES_MAX = 64 * 1024 * 1024
 
 # zlib.h, inflateInit2: 15 is the largest window, 16 more expects gzip's own header and checksum.
@@ -96,6 +98,21 @@ def validated(value: JsonValue, *, model: type[Model]) -> Model:
         return model.model_validate(value)
     except ValidationError as error:
         raise RequestRefused(400, code="malformed", message=_fields_at_fault(error)) from error
+
+
+def query_of(query: bytes) -> dict[str, str]:
+    """What stands behind the `?` of an address. Raises RequestRefused (400) for what is no UTF-8, once unescaped, and
+    for a name that is there twice."""
+    try:
+        pairs = parse_qsl(query.decode(), keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX)
+    except UnicodeDecodeError as error:
+        raise RequestRefused(400, code="malformed", message="The query is not UTF-8.") from error
+    except ValueError as error:
+        raise RequestRefused(400, code="malformed", message="The query has too many fields.") from error
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise RequestRefused(400, code="malformed", message="The query has one name twice.")
+    return found
 
 
 def _fields_at_fault(error: ValidationError) -> str:

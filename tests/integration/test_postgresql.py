@@ -478,3 +478,15 @@ def test_names_that_postgresql_cannot_store_are_refused_by_the_protocol(database
         for name in ("collection", "after"):
             asked = {"request_id": "r", "user": "ann", "collection": "c", name: "a\x00"}
             assert client.get(f"{server.url}/v1/rows", params=asked, headers=headers).status_code == 400
+
+
+def test_a_query_that_cannot_be_read_is_refused_before_postgresql_is_asked(database: str, tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, database=database) as server, httpx.Client(trust_env=False) as client:
+        headers = {"Authorization": f"Bearer {server.sign_in('ann')}"}
+        for query in (
+            "rows?request_id=r&user=ann&collection=%ff",
+            "rows?request_id=r&user=ann&collection=c&after=%ff",
+            "pull?request_id=r&user=ann&device=d&cursor=%ff",
+        ):
+            answer = client.get(f"{server.url}/v1/{query}", headers=headers)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed")

@@ -177,6 +177,36 @@ def test_a_malformed_request_is_400_with_our_marker_and_without_its_contents(
     assert "canary" not in answer.text
 
 
+@pytest.mark.parametrize("path", ["rows", "pull", "health"])
+@pytest.mark.parametrize(
+    "bad",
+    ["{}=%ff", "{}=canary%ff", "{}=%c3", "{}=%ed%a0%80", "other=%ff", "%ff=1", "{}=a&{}=b", "&".join(["x=1"] * 101)],
+)
+def test_a_query_that_cannot_be_read_is_400_and_is_not_taken_for_another(
+    server: ServerProcess, someone: str, path: str, bad: str
+) -> None:
+    name = {"rows": "collection", "pull": "cursor", "health": "nonce"}[path]
+    good = {
+        "rows": f"request_id=r&user={someone}&after=k",
+        "pull": f"request_id=r&user={someone}&device=d",
+        "health": "request_id=r",
+    }
+    headers = {"Authorization": f"Bearer {server.sign_in(someone)}"}
+    asked = f"{server.url}/v1/{path}?{good[path]}&{bad.replace('{}', name)}"
+    answer = httpx.get(asked, headers=headers, trust_env=False)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed")
+    assert answer.json()["error"]["message"].startswith("The query ")
+    assert "canary" not in answer.text
+
+
+@pytest.mark.parametrize("key", ["ü €", "%ff", "a+b&c=d", "\ufffd"])
+def test_a_query_that_can_be_read_is_taken_as_it_is(server: ServerProcess, someone: str, key: str) -> None:
+    backend = server.backend(server.sign_in(someone))
+    backend.push(push(put(1, key, {"x": 1}), put(2, f"{key}1", {"x": 2}), user=someone))
+    found = backend.rows(rows(user=someone, after=key))
+    assert [row.key for row in found.rows] == [f"{key}1"]
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
