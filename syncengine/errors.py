@@ -4,6 +4,12 @@
 Each class has a heading of the same name in docs/recovery.md.
 """
 
+COPY_FIRST = (
+    "Copy the file with its -wal before anything else. Then `syncengine doctor` says what is hurt, and "
+    "`syncengine restore-points` which copy can take its place."
+)
+"""What to do about a damaged store."""
+
 
 class SyncEngineError(Exception):
     """Base of all errors that the engine raises on purpose.

@@ -22,6 +22,11 @@ from syncengine.local.sqlite_errors import SqliteError
 from syncengine.sources.near_miss import near_misses
 
 DAMAGES_SHOWN_MAX = 5
+UNREADABLE = "cannot be read: "
+WAY_BACK = (
+    "copy the file with its -wal before anything else; then `syncengine restore-points` "
+    "says which copy can take its place"
+)
 NEIGHBOURS_MAX = 1_000
 """Files of the store's folder that are looked at."""
 LEFTOVERS_SHOWN_MAX, TABLES_SHOWN_MAX = 2, 10
@@ -49,8 +54,8 @@ def _carried_out(name: str, check: "Callable[[Look], Finding]", look: Look) -> F
         return Finding(
             check=name,
             verdict=Verdict.BAD,
-            found=f"cannot be read: {type(error).__name__}",
-            fix="copy the file with its -wal before anything else, then restore or salvage the copy",
+            found=f"{UNREADABLE}{type(error).__name__}",
+            fix=WAY_BACK,
         )
 
 
@@ -91,7 +96,7 @@ def _integrity(look: Look) -> Finding:
         check="integrity",
         verdict=Verdict.BAD,
         found="; ".join(damages),
-        fix="copy the file with its -wal before anything else, then restore or salvage the copy",
+        fix=WAY_BACK,
     )
 
 

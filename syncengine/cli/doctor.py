@@ -12,6 +12,7 @@ from syncengine.cli.showing import show_json, show_table
 if TYPE_CHECKING:
     from syncengine.cli.finding import Finding
 
+Row = tuple[str, str, str, str]
 COLUMNS = ("verdict", "check", "found", "fix")
 
 
@@ -35,10 +36,28 @@ def doctor(store: str, export: str | None, with_names: bool, as_json: bool) -> E
         checks = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
         show_json({"store": store, "verdict": worst.name.lower(), "checks": checks})
     else:
-        show_table(COLUMNS, rows)
+        show_table(COLUMNS, _said_once(rows))
     if export is not None:
         _export(store, export, findings=findings, redact=not with_names)
     return Exit.ERROR if worst is Verdict.BAD else Exit.DONE
+
+
+def _said_once(rows: "list[Row]") -> "list[Row]":
+    """Checks that could not be made for one reason are one line, in the place of the first; --json has each."""
+    from syncengine.cli.checks import UNREADABLE
+
+    unreadable: dict[str, list[Row]] = {}
+    for row in rows:
+        if row[2].startswith(UNREADABLE):
+            unreadable.setdefault(row[2], []).append(row)
+    shown = []
+    for row in rows:
+        alike = unreadable.get(row[2], [row])
+        if len(alike) == 1:
+            shown.append(row)
+        elif row is alike[0]:
+            shown.append((row[0], f"{len(alike)} checks", f"{row[2]} (--json names them)", row[3]))
+    return shown
 
 
 def _export(store: str, path: str, *, findings: "list[Finding]", redact: bool) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from syncengine.errors import StoreDamaged, StoreForeign, StoreMissing, StoreSuperseded
+from syncengine.errors import COPY_FIRST, StoreDamaged, StoreForeign, StoreMissing, StoreSuperseded
 from syncengine.local.connection import APPLICATION_ID
 from syncengine.local.engine_tables import UPGRADES
 from syncengine.local.read_only import open_looking
@@ -129,7 +129,7 @@ def _torn(why: str) -> StoreDamaged:
     return StoreDamaged(
         "A part of the engine's own tables is missing from this store.",
         why=why,
-        fix="Copy the file with its -wal before anything else; then run `syncengine doctor`.",
+        fix=COPY_FIRST,
     )
 
 

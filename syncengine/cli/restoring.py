@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from syncengine.local.restoring import RestoreReport
     from syncengine.migrate.registry import MigrationRegistry
 
+RESCUE = "syncengine restore-points rescue FILE (the newest is the last of the list)."
 COLUMNS = ("id", "state", "made_at", "version", "mb", "keep_until", "reason", "file")
 CHANGES = ("collection", "owner", "lost", "returned")
 
@@ -43,11 +44,18 @@ def restore_points(store: str | None, as_json: bool) -> Exit:
     if click.get_current_context().invoked_subcommand is not None:
         return Exit.DONE
     from syncengine.cli.looking import looking_at
+    from syncengine.errors import StoreDamaged
     from syncengine.local.restore_points import point_of
 
     path = os.path.realpath(given_store())
-    with looking_at(path) as look:
-        points = [point_of(row, store_path=path) for row in look.rows("restore_points", "kept")]
+    try:
+        with looking_at(path) as look:
+            points = [point_of(row, store_path=path) for row in look.rows("restore_points", "kept")]
+    except StoreDamaged as error:
+        if not as_json:
+            _show_files(path)
+        error.fix = "Copy the file with its -wal, close the app, and put a sealed file in its place: " + RESCUE
+        raise
     if as_json:
         show_json([asdict(point) for point in points])
     elif points:
@@ -55,6 +63,17 @@ def restore_points(store: str | None, as_json: bool) -> Exit:
     else:
         click.echo("There is no restore point.")
     return Exit.DONE if all(point.state == "good" for point in points) else Exit.ERROR
+
+
+def _show_files(store: str) -> None:
+    """What lies beside a store whose own list cannot be read; whether a file is good is seen when it is opened."""
+    from syncengine.local.rescuing import sealed_files
+
+    files = sealed_files(store)
+    if files:
+        show_table(("file", "mb"), [(printable(path), f"{size_bytes / 1_000_000:.1f}") for path, size_bytes in files])
+    else:
+        click.echo("There is no restore point.")
 
 
 def given_store() -> str:

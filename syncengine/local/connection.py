@@ -6,7 +6,7 @@ import os
 
 import apsw
 
-from syncengine.errors import PragmaRefused, StoreBusy, StoreDamaged, StoreForeign, StoreUnusable
+from syncengine.errors import COPY_FIRST, PragmaRefused, StoreBusy, StoreDamaged, StoreForeign, StoreUnusable
 from syncengine.local.savepoint import raise_translated
 
 TYPE_CHECKING = False
@@ -167,7 +167,7 @@ def _refuse_foreign(connection: apsw.Connection, path: str, application_id: int)
         raise StoreDamaged(
             f"{path} is damaged.",
             why=str(error),
-            fix="Copy the file with its -wal before anything else; then run `syncengine doctor`.",
+            fix=COPY_FIRST,
         ) from error
     if found != application_id and (found != 0 or tables):
         raise StoreForeign(

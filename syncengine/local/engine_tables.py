@@ -5,7 +5,7 @@ from __future__ import annotations
 import apsw
 
 from syncengine.clock import fresh_id, iso
-from syncengine.errors import StoreDamaged, StoreForeign, StoreSuperseded
+from syncengine.errors import COPY_FIRST, StoreDamaged, StoreForeign, StoreSuperseded
 from syncengine.local.statements import LOCAL_SQL, statement
 from syncengine.local.version_table import parse_version
 
@@ -49,7 +49,7 @@ def examined(connection: apsw.Connection) -> Facts:
             "The engine's own tables in this store cannot be read.",
             # SQLite's words name tables and columns; any other may quote what stands there.
             why=f"{type(error).__name__}: {error}" if isinstance(error, apsw.Error) else type(error).__name__,
-            fix="Copy the file with its -wal before anything else; then run `syncengine doctor`.",
+            fix=COPY_FIRST,
         ) from error
 
 
@@ -124,7 +124,7 @@ def _apply(store: Store, number: int) -> None:
             raise StoreDamaged(
                 "A part of the engine's own tables is missing from this store.",
                 why=str(error),
-                fix="Copy the file with its -wal before anything else; then run `syncengine doctor`.",
+                fix=COPY_FIRST,
             ) from error
     store.run("state", "set", name="engine_schema", value=str(number))
     store.run("state", "set", name="upgraded_at", value=iso(store.clock.now_ms()))

@@ -14,6 +14,7 @@ from syncengine.errors import RestorePointUnusable, StoreMissing
 from syncengine.local.keys import key_that_is_there, sync_folder
 from syncengine.local.open_files import claim_file, release_file
 from syncengine.local.private_place import give_to_owner_of, make_restore_folder, plain_place
+from syncengine.local.restore_folder import restore_folder
 from syncengine.local.restore_points import DAMAGED_ENDS, SEALED_ENDS, check_copy, no_disk, private_file, sealed_name
 from syncengine.local.sealing import seal, unseal
 from syncengine.local.store import Store
@@ -36,6 +37,21 @@ class RescueReport:
     """The damaged file, and its -wal where there was one, as they were, sealed."""
     schema_version: str
     entries_set_aside: int
+
+
+def sealed_files(store_path: str) -> list[tuple[str, int]]:
+    """The restore points beside a store as files, with their bytes, oldest first; a damaged one has no other list."""
+    folder = restore_folder(os.path.realpath(store_path))
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    paths = [os.path.join(folder, name) for name in names if _is_restore_point(name)]
+    return [(path, os.stat(path, follow_symlinks=False).st_size) for path in paths]
+
+
+def _is_restore_point(name: str) -> bool:
+    return name.endswith(SEALED_ENDS) and not name.endswith(DAMAGED_ENDS)
 
 
 def rescue(

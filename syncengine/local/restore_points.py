@@ -13,6 +13,7 @@ import apsw
 
 from syncengine.clock import fresh_id, iso, system_random
 from syncengine.errors import (
+    COPY_FIRST,
     DiskFull,
     KeyUnavailable,
     RestorePointImpossible,
@@ -200,7 +201,7 @@ def check_copy(path: str, *, rows: dict[str, int] | None) -> None:
         raise StoreDamaged(
             "A copy of the store is not whole.",
             why="SQLite's integrity check finds damage" if found != "ok" else "its tables have other numbers of rows",
-            fix="Copy the file with its -wal before anything else; then run `syncengine doctor`.",
+            fix=COPY_FIRST,
         )
 
 

@@ -12,6 +12,7 @@ from threading import RLock
 import apsw
 
 from syncengine.errors import (
+    COPY_FIRST,
     DiskFull,
     EngineClosed,
     StoreBusy,
@@ -191,7 +192,7 @@ def translated(error: apsw.Error) -> Exception:
         fix = "The transaction was rolled back whole. Free some space and try again."
     elif isinstance(error, apsw.CorruptError | apsw.NotADBError):
         family, what = StoreDamaged, "SQLite reports damage in the store."
-        fix = "Copy the file with its -wal before anything else; then run `syncengine doctor`."
+        fix = COPY_FIRST
     elif isinstance(error, apsw.ReadOnlyError | apsw.CantOpenError | apsw.IOError | apsw.ProtocolError):
         family, what = StoreUnusable, "The store's file cannot be read or written."
         fix = "Nothing was lost. Look at the disk's space, the file's owner and mode, and its -wal and -shm."

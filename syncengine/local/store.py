@@ -8,6 +8,7 @@ from threading import RLock
 import apsw
 
 from syncengine.errors import (
+    COPY_FIRST,
     DiskFull,
     EngineClosed,
     ForkedEngine,
@@ -261,7 +262,7 @@ class Store:
         damaged = StoreDamaged(
             "SQLite reports damage in the store.",
             why=why or type(error).__name__,
-            fix="Copy the file with its -wal before anything else; then run `syncengine doctor`.",
+            fix=COPY_FIRST,
         )
         self.refuse_writes(damaged)
         return damaged

@@ -5,7 +5,7 @@ An error names table and column, never what stands there.
 
 from __future__ import annotations
 
-from syncengine.errors import StoreDamaged, TextUnreadable
+from syncengine.errors import COPY_FIRST, StoreDamaged, TextUnreadable
 from syncengine.vocabulary import SchemaVersion
 
 TYPE_CHECKING = False
@@ -89,5 +89,5 @@ def text_unreadable() -> TextUnreadable:
     return TextUnreadable(
         "A text in the store is no UTF-8.",
         why="the file is damaged, or another program wrote it",
-        fix="Copy the file with its -wal before anything else; then run `syncengine doctor`. Nothing was changed.",
+        fix=f"{COPY_FIRST} Nothing was changed.",
     )

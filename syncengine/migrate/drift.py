@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from syncengine.errors import DiskFull, ShapeDrifted, StoreBusy, StoreDamaged, StoreUnusable, SyncEngineError
+from syncengine.errors import (
+    COPY_FIRST,
+    DiskFull,
+    ShapeDrifted,
+    StoreBusy,
+    StoreDamaged,
+    StoreUnusable,
+    SyncEngineError,
+)
 from syncengine.local.engine_tables import made_by_editions
 from syncengine.local.identifiers import quoted
 from syncengine.local.process_life import has_ended
@@ -170,7 +178,7 @@ def _recorded(text: str) -> Shape:
         raise StoreDamaged(
             "The record of how the tables were made cannot be read.",
             why=type(error).__name__,
-            fix="Copy the file with its -wal before anything else; then run `syncengine doctor`.",
+            fix=COPY_FIRST,
         ) from error
 
 

@@ -365,6 +365,31 @@ def test_doctor_survives_a_file_whose_first_page_is_broken(at_two: Command) -> N
     assert ran.json["verdict"] == "bad"
 
 
+def test_what_a_damaged_store_keeps_doctor_from_seeing_is_told_once_and_the_way_back_is_named(
+    at_two: Command,
+) -> None:
+    at_two("restore-points", "make")
+    at_two.query("PRAGMA wal_checkpoint(TRUNCATE)")
+    with at_two.store.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * 2_000)
+    examined = at_two("doctor")
+    unreadable = [line for line in examined.out.splitlines() if "cannot be read" in line]
+    assert len(unreadable) == len(set(unreadable)) == 1
+    assert " checks " in unreadable[0]
+    assert "`syncengine restore-points` says which copy can take its place" in unreadable[0]
+    assert _verdicts(at_two)["outbox"] == "bad"
+    assert "`syncengine restore-points` which copy can take its place" in at_two("status").err
+    listed = at_two("restore-points")
+    assert listed.status == 1
+    [sealed] = Path(f"{at_two.store}-restore").glob("*.age")
+    assert listed.out.splitlines()[1].startswith(f"{sealed}  ")
+    assert "put a sealed file in its place: syncengine restore-points rescue FILE" in listed.err
+    assert at_two("restore-points", "rescue", str(sealed)).status == 0
+    assert at_two("status").status == 0
+    assert "damaged" not in at_two("restore-points").out
+
+
 def test_doctor_names_rows_that_refer_to_nothing(at_two: Command) -> None:
     at_two.execute_many("INSERT INTO notes VALUES ('ann', ?, '', '')", [("n1",)])
     at_two.query("CREATE TABLE tags (note TEXT REFERENCES gone (id))")
