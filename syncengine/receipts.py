@@ -273,6 +273,8 @@ class _Facts:
     def notes(self) -> Iterator[str]:
         if self.version is not None:
             yield f"the cloud has version {self.version} of it"
+        if rest_of(self._moment, self._user, now=self._now).only_sends:
+            yield "this app is too old for the cloud: what waits is sent, nothing is read; update the app"
         for field, winner, policy, since in self._moment.rows("receipts", "conflicts_of_row", **self._row):
             yield f"{field} was changed on both sides ({since}): {winner} won, by {policy}"
 

@@ -39,8 +39,10 @@ class MigrationState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxState:
-    """Entries by state; times as ISO-8601 UTC."""
+    """Entries by state; times as ISO-8601 UTC. `unsent`: all that are not at the cloud yet, as far as is known here:
+    the `waiting`, the `claimed`, whose answer has not come, and the `held`, which wait behind quarantine."""
 
+    unsent: int
     waiting: int
     claimed: int
     held: int
@@ -48,7 +50,7 @@ class OutboxState:
     oldest_at: str | None
 
 
-NOTHING_WAITS = OutboxState(waiting=0, claimed=0, held=0, confirmed=0, oldest_at=None)
+NOTHING_WAITS = OutboxState(unsent=0, waiting=0, claimed=0, held=0, confirmed=0, oldest_at=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +97,7 @@ class Status:
     """The code of what makes the store read-only, or None. Of a damaged store, what cannot be read counts as 0."""
     synced: bool
     """A cloud has confirmed, and nothing is left: outbox empty, read to the end, nothing parked or in quarantine, no
-    migration pending."""
+    migration pending, the app not too old for the cloud."""
     migration: MigrationState
     outbox: OutboxState
     reading: ReadingState
@@ -140,8 +142,9 @@ def read_status(
     sync = _as_far_as(store, lambda: _sync_state(store, user, activity), _never_sent(activity))
     erasures = _as_far_as(store, lambda: read_erasures(store), NOTHING_ERASED)
     collections = _as_far_as(store, lambda: collection_states(store, registry), None)
-    left = outbox.waiting + outbox.claimed + outbox.held + quarantined + migration.pending + migration.queued
-    left += reading.parked + (reading.at_head is False)
+    connectivity = _connectivity(network, hint)
+    left = outbox.unsent + quarantined + migration.pending + migration.queued + reading.parked
+    left += reading.at_head is False or connectivity.verdict == "schema_blocked"
     read_only = store.read_only
     return Status(
         user=user,
@@ -151,7 +154,7 @@ def read_status(
         outbox=outbox,
         reading=reading,
         quarantined=quarantined,
-        connectivity=_connectivity(network, hint),
+        connectivity=connectivity,
         sync=sync,
         erasures=erasures,
         collections=collection_states(store, registry) if collections is None else collections,
@@ -223,10 +226,12 @@ def _failed(store: "Store", plan: "Plan") -> tuple[FailedMigration, ...]:
 def _outbox_state(store: "Store") -> OutboxState:
     counts = {state: (int(count), oldest) for state, count, oldest in store.rows("status", "outbox")}
     oldest = [at for _, at in counts.values() if at is not None]
+    waiting, claimed, held = (counts.get(state, (0, None))[0] for state in ("waiting", "claimed", "held"))
     return OutboxState(
-        waiting=counts.get("waiting", (0, None))[0],
-        claimed=counts.get("claimed", (0, None))[0],
-        held=counts.get("held", (0, None))[0],
+        unsent=waiting + claimed + held,
+        waiting=waiting,
+        claimed=claimed,
+        held=held,
         confirmed=int(store.value("status", "confirmed")),
         oldest_at=min(oldest) if oldest else None,
     )

@@ -58,6 +58,7 @@ def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None
         "migration": migration,
         "collections": None if registry is None else _collections(look, registry),
         "outbox": {
+            "unsent": waiting + claimed + held,
             "waiting": waiting,
             "claimed": claimed,
             "held": held,
@@ -108,12 +109,17 @@ def _collections(look: "Look", registry: "MigrationRegistry") -> dict[str, Any]:
     return {name: asdict(state) for name, state in states_of(bars, registry).items()}
 
 
+def _is_too_old(found: dict[str, Any]) -> bool:
+    """Does the cloud ask for a newer version of the app?"""
+    return bool(found["connectivity"]["verdict"] == "schema_blocked")
+
+
 def _is_left(found: dict[str, Any]) -> bool:
     """Is there something to migrate, to send or to look at? What was skipped or rolled back is left, too."""
     outbox, migration = found["outbox"], found["migration"]
-    left = outbox["waiting"] + outbox["claimed"] + outbox["held"] + (migration["pending"] or 0) + migration["queued"]
+    left = outbox["unsent"] + (migration["pending"] or 0) + migration["queued"]
     reading = found["reading"]
-    left += reading["parked"] + (reading["at_head"] is False)
+    left += reading["parked"] + (reading["at_head"] is False) + _is_too_old(found)
     is_blocked = any(state["state"] == "blocked" for state in (found["collections"] or {}).values())
     return bool(left or found["quarantined"] or migration["superseded"] or migration["failed"] or is_blocked)
 
@@ -163,11 +169,19 @@ def _facts(found: dict[str, Any]) -> dict[str, object]:
         "quarantine": found["quarantined"],
         **_erased(found["erasures"]),
         "confirmed": outbox["confirmed"],
-        "network": found["connectivity"]["verdict"],
+        "network": _network(found["connectivity"]),
         "last success": found["sync"]["last_success_at"],
         "next try": found["sync"]["next_try_at"],
         "last error": found["sync"]["last_error"],
     }
+
+
+def _network(connectivity: dict[str, Any]) -> str:
+    told = {
+        "too_old_to_read": "schema_blocked: this app may send and not read; update it",
+        "app_too_old": "schema_blocked: the cloud refuses this version of the app; update it",
+    }
+    return told.get(connectivity["reason"], str(connectivity["verdict"]))
 
 
 def _read(reading: dict[str, Any]) -> dict[str, object]:
@@ -209,8 +223,10 @@ def _state(found: dict[str, Any]) -> str:
         return "superseded"
     if found["migration"]["pending"] or found["migration"]["failed"]:
         return "to be migrated"
-    if found["reading"]["parked"] and not any(found["outbox"][state] for state in ("waiting", "claimed", "held")):
+    if found["reading"]["parked"] and not found["outbox"]["unsent"]:
         return "parked"
+    if _is_too_old(found):
+        return "to be updated"
     if _is_left(found):
         return "waiting"
     return "synced" if found["sync"]["last_success_at"] else "local"

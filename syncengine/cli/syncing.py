@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from syncengine.migrate.registry import MigrationRegistry
     from syncengine.sync.drain import RoundReport
 
-DONE_WORDS = frozenset({"drained", "bounded", "held", "another_process", "time_is_over", "stopped", "paused"})
+DONE_WORDS = frozenset(
+    {"drained", "bounded", "held", "another_process", "time_is_over", "stopped", "paused", "too_old_to_read"}
+)
 """Ends of a round that are no errors."""
 RUN_AGAIN = "The queue is kept. Run the command again when the cloud can be reached."
 """An app tries again by itself; a command that has ended does not."""
@@ -149,6 +151,8 @@ def _show(outcome: _Outcome, *, as_json: bool) -> None:
     click.echo(f"{outcome.applied} sent, {outcome.remaining} left ({outcome.ended}).")
     if _status(outcome) is Exit.UNREACHABLE:
         click.echo(RUN_AGAIN)
+    if outcome.ended == "too_old_to_read":
+        click.echo("This app is too old for the cloud: what waited was sent, nothing is read. Update the app.")
     if outcome.held:
         items = ", ".join(map(str, outcome.held_behind))
         waits = counted(outcome.held, "entry waits", "entries wait")
@@ -162,4 +166,4 @@ def _status(outcome: _Outcome) -> Exit:
         return exit_of_code(outcome.ended)
     if outcome.quarantined:
         return Exit.QUARANTINE
-    return Exit.WAITING if outcome.remaining else Exit.DONE
+    return Exit.WAITING if outcome.remaining or outcome.ended == "too_old_to_read" else Exit.DONE

@@ -85,7 +85,12 @@ class Rest:
 
     @property
     def is_reachable(self) -> bool:
-        return self.verdict in REACHABLE
+        return self.verdict in REACHABLE or self.only_sends
+
+    @property
+    def only_sends(self) -> bool:
+        """The app is too old to read from the cloud, which takes what waits here."""
+        return self.reason == "too_old_to_read"
 
 
 def rest_of(moment: "Readable", owner: str | None, *, now: str) -> Rest:

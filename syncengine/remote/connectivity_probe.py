@@ -33,6 +33,9 @@ from syncengine.vocabulary import TimestampMs
 QUICK_TRIES_MS = (300, 1_000, 2_000)
 """Waits after a change of link: the first name look-ups on a new link often fail."""
 
+TOO_OLD_TO_READ = "too_old_to_read"
+"""The reason where the cloud takes what this app has queued, and lets it read nothing."""
+
 Heard = SyncEngineError | HelloAnswer | None
 """What a real call gave: an error, a hello's answer, or None for any other success."""
 
@@ -88,6 +91,8 @@ class ProbeState:
     limited_until_ms: int = 0
     auth_refused: bool = False
     schema_blocked: bool = False
+    only_sends: bool = False
+    """The app is too old to read; what it has queued is taken."""
     host_online: bool | None = None
     host_metered: bool | None = None
 
@@ -112,6 +117,8 @@ def verdict_of(state: ProbeState, *, now_ms: int) -> tuple[Verdict, str]:
         return Verdict.SCHEMA_BLOCKED, "app_too_old"
     if now_ms < state.limited_until_ms:
         return Verdict.RATE_LIMITED, RateLimited.code()
+    if state.only_sends:
+        return Verdict.SCHEMA_BLOCKED, TOO_OLD_TO_READ
     if state.host_metered:
         return Verdict.METERED, "host_says_metered"
     return Verdict.ONLINE, state.reason
@@ -144,8 +151,10 @@ def after_health(state: ProbeState, *, at: Moment, settings: Settings) -> ProbeS
 
 def after_call(state: ProbeState, heard: HelloAnswer | None, *, at: Moment, settings: Settings) -> ProbeState:
     """A real call succeeded, so the token is good and no limit holds; only a hello tells of the schema."""
-    blocked = state.schema_blocked if heard is None else heard.action is Action.UPGRADE_APP
-    known = replace(state, auth_refused=False, limited_until_ms=0, schema_blocked=blocked)
+    known = replace(state, auth_refused=False, limited_until_ms=0)
+    if heard is not None:
+        blocked, only_sends = heard.action is Action.UPGRADE_APP, heard.action is Action.DRAIN_ONLY
+        known = replace(known, schema_blocked=blocked, only_sends=only_sends)
     return after_health(known, at=at, settings=settings)
 
 

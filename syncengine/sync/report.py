@@ -10,11 +10,15 @@ from syncengine.events import Listener
 if TYPE_CHECKING:
     from syncengine.outbox.queue import Outbox
 
+ALL_SENT = frozenset({"drained", "too_old_to_read"})
+"""Endings of a round that has nothing left to send, but what is held."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundReport:
     """What a round did. `ended`: "drained" (all that may be sent was sent; see `held`), "bounded" (more is left for
-    the next round), "another_process" (it is sending), "upgrade_app", "stopped", or the code of `error`."""
+    the next round), "another_process" (it is sending), "too_old_to_read" (all was sent; the cloud lets only a newer
+    version of the app read), "upgrade_app" (and neither send), "stopped", or the code of `error`."""
 
     ended: str
     pushes: int = 0
@@ -62,8 +66,9 @@ class FlushReport:
 def flushed(outbox: "Outbox", user: str | None, *, delivered: int, ended: str) -> FlushReport:
     """The end of a flush, with what is left of the user's queue."""
     remaining, held = (0, ()) if user is None else (outbox.depth(user), tuple(outbox.held(user)))
-    reason = "held" if ended == "drained" and remaining else ended
-    return FlushReport(delivered=delivered, remaining=remaining, reason=reason, held_behind=held)
+    if ended in ALL_SENT:
+        ended = "held" if remaining else "drained"
+    return FlushReport(delivered=delivered, remaining=remaining, reason=ended, held_behind=held)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

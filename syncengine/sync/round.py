@@ -68,7 +68,8 @@ def _both_ways(draining: Draining, pull: Pulling | None) -> Generator[Call, Answ
     ended = yield from _read(draining, pull)
     if ended in NOTHING_MORE:
         return ended
-    return (yield from draining.send_all())
+    sent = yield from draining.send_all()
+    return "too_old_to_read" if ended == "drain_only" and sent == "drained" else sent
 
 
 def _read_first(draining: Draining, pull: Pulling) -> Generator[Call, Answer, str]:

@@ -35,7 +35,7 @@ from syncengine.sync.encoding import encoded_entries
 from syncengine.sync.line import Line
 from syncengine.sync.outlook import NO_USE_TRYING, Outlook
 from syncengine.sync.pull import Pulling, remember_policies
-from syncengine.sync.report import FlushReport, flushed
+from syncengine.sync.report import ALL_SENT, FlushReport, flushed
 from syncengine.sync.round import sync_round
 from syncengine.vocabulary import STORE_SCOPE
 
@@ -318,7 +318,7 @@ class SyncRunner:
             elif self._background and self._may_try():
                 self._outlook.came_back = False
                 report = self._run_round(self._woken_by)
-                if report.ended in {"drained", "another_process"} and report.sendable:
+                if report.ended in {*ALL_SENT, "another_process"} and report.sendable:
                     self._rest()  # what is left waits for something else than us
             else:
                 self._clock.wait(self._wakeup, self._wait_ms())

@@ -201,13 +201,20 @@ def test_a_device_that_is_too_old_hands_over_its_queue(
             device.install(version)
         new.write("INSERT INTO trips VALUES ('ann', 'n', 'new', 60, NULL, NULL, 'glad')")
         new.engine.sync_now()
-        assert old.engine.sync_now().applied == 2
+        told = old.engine.sync_now()
+        assert (told.applied, told.ended) == (2, "too_old_to_read")
         assert "n" not in old.trips(), "it may not read any more"
+        status = old.engine.status()
+        assert (status.connectivity.verdict, status.connectivity.reason) == ("schema_blocked", "too_old_to_read")
+        assert (status.outbox.unsent, status.synced) == (0, False)
+        assert "this app is too old for the cloud" in str(old.engine.explain("trips", "a"))
+        assert old.engine.flush().reason == "drained"
         settle(new)
         assert new.trips()["a"]["seconds"] == 31 * 60
         assert new.trips()["last"]["name"] == "last trip"
         old.install("2.0.0")
         settle(old, new)
         assert old.trips() == new.trips()
+        assert old.engine.status().connectivity.verdict == "online"
         old.close()
         new.close()

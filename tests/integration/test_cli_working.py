@@ -335,6 +335,22 @@ def test_sync_says_how_many_entries_wait_behind_which_item(
     assert (said["ended"], said["held"], said["held_behind"]) == ("held", 1, [1])
 
 
+def test_sync_and_status_of_an_app_that_is_too_old_to_read_say_so(queued: Command, tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "strict", "--schema-min", "notes=9.0.0") as strict:
+        ran = queued(*SYNC, *_address(strict), SYNCENGINE_TOKEN=strict.sign_in("ann"))
+    assert ran.status == 3
+    assert ran.out.splitlines()[-2:] == [
+        "3 sent, 0 left (too_old_to_read).",
+        "This app is too old for the cloud: what waited was sent, nothing is read. Update the app.",
+    ]
+    words = ("status", "--app", "notes_app:THREE", "--user", "ann")
+    said = queued(*words)
+    assert said.status == 3
+    assert "schema_blocked: this app may send and not read; update it" in said.out
+    found = queued(*words, "--json").json
+    assert (found["outbox"]["unsent"], found["synced"]) == (0, False)
+
+
 def test_a_cloud_that_cannot_be_reached_is_6_and_the_queue_is_kept(queued: Command) -> None:
     words = (*SYNC, "--cloud-url", "http://127.0.0.1:9", "--json")
     ran = queued(*words, SYNCENGINE_TOKEN="t")

@@ -11,7 +11,7 @@ import pytest
 
 from syncengine.clock import SystemClock
 from syncengine.engine import Engine
-from syncengine.errors import SyncEngineError
+from syncengine.errors import QuotaExceeded, SyncEngineError
 from syncengine.events import ProbeChanged, RoundEnded
 from syncengine.remote.http_backend import HttpBackend
 from syncengine.remote.wire import EntryKind, PushEntry
@@ -223,6 +223,19 @@ def test_on_a_metered_network_the_background_only_sends_where_the_app_says_so(
     assert len(watched.rounds) == 1
     watched.engine.set_network(metered=False)
     _until(lambda: watched.here() == ["a", "theirs"])
+
+
+def test_what_the_cloud_has_no_room_for_counts_as_unsent(open_engine: Callable[..., Engine], tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "full", "--user-rows-max", "1") as full:
+        token = full.sign_in("ann")
+        engine = open_engine(full.url, token=lambda: token)
+        with engine.write() as db:
+            db["plans"].insert({"user_id": "ann", "id": "b", "title": "no room"})
+        with pytest.raises(QuotaExceeded):
+            engine.sync_now()
+        found = engine.status().outbox
+        assert (found.unsent, found.waiting) == (2, 0)
+        assert found.unsent == found.claimed
 
 
 def test_status_shows_what_the_host_has_said_at_once_and_whatever_is_answered_then(

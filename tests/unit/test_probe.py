@@ -210,7 +210,10 @@ def test_an_app_that_is_too_old_is_blocked_until_a_hello_says_otherwise(bench: B
     assert bench.probe.heard(hello_answer(Action.UPGRADE_APP)).verdict is Verdict.SCHEMA_BLOCKED
     assert bench.probe.heard(None).verdict is Verdict.SCHEMA_BLOCKED
     assert bench.probe.look(force=True).verdict is Verdict.SCHEMA_BLOCKED
-    assert bench.probe.heard(hello_answer(Action.DRAIN_ONLY)).verdict is Verdict.ONLINE
+    only_sends = bench.probe.heard(hello_answer(Action.DRAIN_ONLY))
+    assert (only_sends.verdict, only_sends.reason) == (Verdict.SCHEMA_BLOCKED, "too_old_to_read")
+    assert bench.probe.heard(None).reason == "too_old_to_read"
+    assert bench.probe.heard(hello_answer(Action.OK)).verdict is Verdict.ONLINE
 
 
 def test_a_rate_limit_ends_by_itself_when_its_time_is_over(bench: Bench) -> None:
