@@ -557,9 +557,9 @@ def test_a_row_that_came_and_went_is_in_no_batch_so_it_may_come_and_go_again_whi
         ("still_as_sent", "_sync_outbox_by_sequence"),
         ("remember_versions", "_sync_outbox_by_sequence"),
         ("delete_run", "_sync_outbox_by_sequence"),
-        ("delete_squashed", "_sync_outbox_by_survivor"),
-        ("delete_squashed_of", "_sync_outbox_by_survivor"),
-        ("squash_again", "_sync_outbox_by_survivor"),
+        ("delete_squashed", "_sync_outbox_by_survivor_or_migration (squashed_into"),
+        ("delete_squashed_of", "_sync_outbox_by_survivor_or_migration (squashed_into"),
+        ("squash_again", "_sync_outbox_by_survivor_or_migration (squashed_into"),
         ("has_earlier", "_sync_outbox_by_row"),
         ("edits_after", "_sync_outbox_by_row"),
         ("sendable", "_sync_outbox_by_owner"),
@@ -573,16 +573,57 @@ def test_a_row_that_came_and_went_is_in_no_batch_so_it_may_come_and_go_again_whi
     ],
 )
 def test_no_statement_of_a_drain_reads_the_whole_queue(world, name, index):
-    # What leaves the outbox is noted before, and what stays is closed behind it, by statements of their own.
-    noted = r"^UPDATE _sync_last_entry\b.*?;"
-    closed = r"(?<=;)\s*UPDATE _sync_outbox\s+SET fresh = 2\b.*"
-    sql = re.sub(f"{noted}|{closed}", "", statement("outbox", name), flags=re.DOTALL | re.MULTILINE)
-    values = dict.fromkeys(re.findall(r":(\w+)", sql), 1)
-    plan = [detail for *_, detail in world.store.query("EXPLAIN QUERY PLAN " + sql, values)]
+    [plan] = plans(world, "outbox", name)
     assert any(index in step for step in plan), plan
     assert not [
         step for step in plan if step.startswith("SCAN _") or ("TEMP B-TREE" in step and name != "edits_after")
     ], plan
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("runs", "entries_waiting"), ("rollback", "entries_to_take_back"), ("rollback", "take_back_entries")],
+)
+def test_what_one_migration_has_queued_is_found_without_reading_the_queue(world, file, name):
+    steps = [step for plan in plans(world, file, name) for step in plan if "_sync_outbox" in step]
+    index = "_sync_outbox_by_survivor_or_migration"
+    found = [step.partition(index)[2].strip() for step in steps if index in step]
+    assert found == ["(squashed_into=? AND migration=? AND owner=?)", "(squashed_into>?)"], steps
+    assert len(steps) == len(found)
+
+
+def test_an_upload_that_travels_in_another_entry_counts_for_its_migration_and_is_taken_back(world):
+    world.put("a")
+    world.put("a")
+    of_migration = {"owner": "ann", "migration": "v9"}
+    with world.store.transaction():
+        world.store.query("UPDATE _sync_outbox SET migration = 'v9'")
+        world.store.query("UPDATE _sync_outbox SET state = 'squashed', squashed_into = 1 WHERE entry_id = 2")
+        assert world.store.value("runs", "entries_waiting", **of_migration) == 2
+        assert world.store.value("rollback", "entries_to_take_back", **of_migration) == 2
+        assert world.store.value("runs", "entries_waiting", owner="bob", migration="v9") == 0
+        world.store.run("rollback", "take_back_entries", **of_migration)
+    assert world.outbox.counts().depth == 0
+
+
+def plans(world, file, name):
+    """How SQLite does each statement under a name, but for those around a deletion.
+
+    What leaves the outbox is noted before, and what stays is closed behind it.
+    """
+    noted = r"^UPDATE _sync_last_entry\b.*?;"
+    closed = r"(?<=;)\s*UPDATE _sync_outbox\s+SET fresh = 2\b.*"
+    text = re.sub(f"--[^\\n]*|{noted}|{closed}", "", statement(file, name), flags=re.DOTALL | re.MULTILINE)
+    return [
+        [
+            detail
+            for *_, detail in world.store.query(
+                "EXPLAIN QUERY PLAN " + sql, dict.fromkeys(re.findall(r":(\w+)", sql), 1)
+            )
+        ]
+        for sql in text.split(";")
+        if sql.strip()
+    ]
 
 
 def test_an_answer_that_applies_all_is_read_quickly_and_any_other_is_left_to_the_models():

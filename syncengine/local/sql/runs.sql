@@ -89,10 +89,20 @@ WHERE name = :name;
 
 -- name: entries_waiting
 -- How many entries of an online migration have not been confirmed.
-SELECT count(*)
-FROM _sync_outbox
-WHERE migration = :migration
-  AND owner = :owner;
+SELECT
+  (
+    SELECT count(*)
+    FROM _sync_outbox
+    WHERE squashed_into IS NULL
+      AND migration = :migration
+      AND owner = :owner
+  ) + (
+    SELECT count(*)
+    FROM _sync_outbox
+    WHERE squashed_into > 0
+      AND migration = :migration
+      AND owner = :owner
+  );
 
 -- name: entries_refused
 -- How many entries of an online migration lie open in quarantine.
