@@ -7,7 +7,6 @@ same; what another device has said before is left as it is there.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from syncengine.clock import iso
 from syncengine.local.identifiers import quoted
 from syncengine.migrate.entries_body import Values
 from syncengine.migrate.entries_chain import Change
@@ -158,6 +157,6 @@ class _NewKeys:
             set_json=members_json(changes, collection=self._name),
             shape_version=self._executor.definition.to_version,
             group_id=self._store.value("outbox", "advance_groups", count=2) - 1,
-            now=iso(self._store.clock.now_ms()),
+            now_ms=self._store.clock.now_ms(),
         )
         self._queued += 1

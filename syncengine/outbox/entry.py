@@ -55,7 +55,8 @@ class Entry(NamedTuple):
     held_by: int | None
     attempts: int
     last_error: str | None
-    created_at: str
+    created_ms: int
+    """Since 1970."""
     claim_token: str | None = None
     """By chance, given with the number: a copy of the store that gives the same number gives it another token."""
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from syncengine.clock import iso
 from syncengine.local.identifiers import quoted
 from syncengine.outbox import claim as claiming
 from syncengine.outbox import numbering, set_aside, settlement
@@ -49,7 +48,7 @@ class Outbox:
                     "shape_version": shape_version,
                     "group": first_group,
                     "migration": migration,
-                    "now": iso(self.store.clock.now_ms()),
+                    "now_ms": self.store.clock.now_ms(),
                 },
             )
             queued: int = self.store.connection.changes()
@@ -81,7 +80,7 @@ class Outbox:
                 group_id=group_id,
                 migration=migration,
                 barrier_json=barrier.to_json(),
-                now=iso(self.store.clock.now_ms()),
+                now_ms=self.store.clock.now_ms(),
             )
 
     # Send.
@@ -252,11 +251,11 @@ def _upload_sql(collection: str, *, key_column: str, owner_column: str) -> str:
     key = quoted(key_column)
     return f"""
         INSERT INTO _sync_outbox (
-          entry_id, owner, kind, collection, row_key, shape_version, group_id, migration, created_at
+          entry_id, owner, kind, collection, row_key, shape_version, group_id, migration, created_ms
         )
         SELECT (SELECT entry_id FROM _sync_newest_entry) + row_number() OVER (ORDER BY live.{key}),
                :owner, 'put', :collection, live.{key}, :shape_version,
-               :group + row_number() OVER (ORDER BY live.{key}) - 1, :migration, :now
+               :group + row_number() OVER (ORDER BY live.{key}) - 1, :migration, :now_ms
         FROM {quoted(collection)} AS live
         WHERE live.{quoted(owner_column)} = :owner
           AND NOT EXISTS (

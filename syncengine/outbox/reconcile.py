@@ -8,7 +8,6 @@ it is sent.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from syncengine.clock import iso
 from syncengine.local.identifiers import quoted
 from syncengine.outbox.capture import captured_table, synced_collections
 from syncengine.outbox.capture_triggers import key_text
@@ -82,15 +81,15 @@ def _queue(store: "Store", collection: str, select: str) -> int:
     first_group = store.value("outbox", "advance_groups", count=1)
     _, _, shape_version = collection_columns(store, collection)
     store.query(
-        "INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, shape_version, group_id, created_at) "
+        "INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, shape_version, group_id, created_ms) "
         "SELECT (SELECT entry_id FROM _sync_newest_entry) + row_number() OVER (ORDER BY owner, row_key), "
         "owner, kind, :collection, row_key, :shape_version, "
-        f":group + row_number() OVER (ORDER BY owner, row_key) - 1, :now FROM ({select}) ORDER BY owner, row_key",
+        f":group + row_number() OVER (ORDER BY owner, row_key) - 1, :now_ms FROM ({select}) ORDER BY owner, row_key",
         {
             "collection": collection,
             "shape_version": shape_version,
             "group": first_group,
-            "now": iso(store.clock.now_ms()),
+            "now_ms": store.clock.now_ms(),
         },
     )
     queued = store.connection.changes()

@@ -72,7 +72,7 @@ def _queue_again(store: "Store", item: Item, *, group_id: int) -> int:
             fix="Sync once, then try again. Nothing was changed.",
         )
     next_state(State.QUARANTINED, Event.RETRIED)
-    store.run("quarantine", "queue_again", item_id=item.item_id, group_id=group_id, now=iso(store.clock.now_ms()))
+    store.run("quarantine", "queue_again", item_id=item.item_id, group_id=group_id, now_ms=store.clock.now_ms())
     _close(store, item, resolution="retried")
     return entry_id
 
@@ -90,8 +90,8 @@ def queue_row(store: "Store", *, owner: str, collection: str, row_key: str) -> N
     file_entries(store)
     _, _, shape_version = collection_columns(store, collection)
     group_id = store.value("outbox", "advance_groups", count=2) - 1
-    now = iso(store.clock.now_ms())
-    store.run("quarantine", "queue_row", shape_version=shape_version, group_id=group_id, now=now, **row)
+    now_ms = store.clock.now_ms()
+    store.run("quarantine", "queue_row", shape_version=shape_version, group_id=group_id, now_ms=now_ms, **row)
 
 
 def discard(store: "Store", item_id: int) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from syncengine.clock import iso
 from syncengine.local.sqlite_errors import ConstraintError, SQLError
 from syncengine.migrate.definition import Quarantine
 from syncengine.migrate.rejection import Rejection, rejection_for
@@ -348,7 +347,7 @@ class Landings:
             "collection": item.collection,
             "row_key": item.key,
             "group_id": self._store.value("outbox", "advance_groups", count=2) - 1,
-            "now": iso(self._store.clock.now_ms()),
+            "now_ms": self._store.clock.now_ms(),
         }
 
 

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from syncengine.clock import iso
 from syncengine.sync.calls import PulledRow
 from syncengine.sync.live_table import LiveTable
 from syncengine.sync.merge import WHOLE_ROW, Conflict, Edit, Fields
@@ -108,7 +107,7 @@ def queue_row(store: "Store", name: str, owner: str, table: LiveTable, key: str)
         row_key=key,
         shape_version=table.shape_text,
         group_id=store.value("outbox", "advance_groups", count=2) - 1,
-        now=iso(store.clock.now_ms()),
+        now_ms=store.clock.now_ms(),
     )
 
 

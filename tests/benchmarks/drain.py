@@ -142,9 +142,9 @@ def ours(path: str, url: str, *, entries: int, batch: int, delay_ms: int) -> dic
         store.connection.execute(TABLES).fetchall()
         store.query(
             f"{NUMBERS} INSERT INTO _sync_outbox"
-            " (owner, kind, collection, row_key, set_json, shape_version, group_id, created_at, fresh)"
+            " (owner, kind, collection, row_key, set_json, shape_version, group_id, created_ms, fresh)"
             f" SELECT 'ann', 'put', 'walks', 'w' || printf('%07d', n), {BODY}, '2.0.0', n,"
-            " '2025-01-01T00:00:00.000Z', 2 FROM numbers",
+            " 1735689600000, 2 FROM numbers",
             (entries,),
         )
         store.rows("outbox", "advance_groups", count=entries + 1)

@@ -113,7 +113,7 @@ def then_edited(engine: Engine) -> None:
             "UPDATE journeys SET minutes = 9.0 WHERE id < 'old-005'",
             "DELETE FROM journeys WHERE id = 'old-006'",
             "UPDATE _sync_outbox SET state = 'claimed', sequence = entry_id, epoch = 1 WHERE entry_id = 21",
-            "UPDATE _sync_outbox SET created_at = '2026'",  # by SQLite's own clock
+            "UPDATE _sync_outbox SET created_ms = 0",  # by SQLite's own clock
         ):
             store.query(sql)
 

@@ -169,8 +169,8 @@ class World:
             for kind, collection, key, set_json in edits:
                 self.store.query(
                     "INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, set_json, shape_version,"
-                    " group_id, created_at) VALUES ((SELECT entry_id + 1 FROM _sync_newest_entry), ?, ?, ?, ?, ?,"
-                    " '2.0.0', ?, '2025-01-01T00:00:00.000Z')",
+                    " group_id, created_ms) VALUES ((SELECT entry_id + 1 FROM _sync_newest_entry), ?, ?, ?, ?, ?,"
+                    " '2.0.0', ?, 1735689600000)",
                     (owner, kind, collection, key, set_json, group),
                 )
 
@@ -181,8 +181,8 @@ class World:
             for kind, collection, key, set_json, before_json in edits:
                 self.store.query(
                     "INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, set_json, before_json,"
-                    " shape_version, group_id, created_at) VALUES ((SELECT entry_id + 1 FROM _sync_newest_entry),"
-                    " ?, ?, ?, ?, ?, ?, '2.0.0', ?, '2025-01-01T00:00:00.000Z')",
+                    " shape_version, group_id, created_ms) VALUES ((SELECT entry_id + 1 FROM _sync_newest_entry),"
+                    " ?, ?, ?, ?, ?, ?, '2.0.0', ?, 1735689600000)",
                     (owner, kind, collection, key, set_json, before_json, group),
                 )
 

@@ -17,8 +17,8 @@ CREATE TABLE journeys (user_id TEXT NOT NULL, id TEXT NOT NULL, title TEXT, PRIM
 """
 OTHERS = "CREATE TABLE notes (user_id TEXT NOT NULL, id TEXT NOT NULL, text TEXT, PRIMARY KEY (user_id, id)) STRICT"
 INTO_OUTBOX = """
-INSERT INTO _sync_outbox (owner, kind, collection, row_key, shape_version, group_id, created_at)
-VALUES ('ann', 'delete', 'journeys', 'j', '2.0.0', 1, '2025')
+INSERT INTO _sync_outbox (owner, kind, collection, row_key, shape_version, group_id, created_ms)
+VALUES ('ann', 'delete', 'journeys', 'j', '2.0.0', 1, 2025)
 """
 
 

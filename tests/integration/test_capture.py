@@ -10,6 +10,7 @@ import orjson
 import pytest
 from capture_world import WALKS, CaptureWorld
 
+from syncengine.clock import SystemClock, iso
 from syncengine.outbox.capture import (
     capture_off,
     drop_capture,
@@ -429,6 +430,18 @@ def test_edits_by_the_command_line_are_captured(world):
     assert put == ("put", "ann", "w1", {**BODY, "title": "it's"}, None)
     assert patch[3:] == ({"title": "b", "meters": 1e308}, {"title": "it's", "meters": 0.1})
     assert delete[4] == {**BODY, "title": "b", "meters": 1e308}
+
+
+@needs_cli
+def test_an_entry_has_the_time_of_its_edit_to_the_millisecond_whichever_library_wrote_it(world):
+    begun_ms = SystemClock().now_ms()
+    world.insert(**WALK)
+    world.cli("INSERT INTO walks VALUES ('ann', 'w2', 'x', 0.1, 7, x'00ff')")
+    ended_ms = SystemClock().now_ms()
+    ours, theirs = (moment for (moment,) in world.raw("created_ms"))
+    assert begun_ms - 1 <= ours <= theirs <= ended_ms + 1
+    shown = world.store.query("SELECT since FROM sync_outbox ORDER BY entry")
+    assert shown == [(iso(ours),), (iso(theirs),)]
 
 
 @needs_cli

@@ -436,7 +436,7 @@ def test_doctor_warns_of_private_copies_that_a_killed_process_left(at_two: Comma
 
 def test_doctor_warns_of_what_has_waited_for_long_and_of_quarantine(with_quarantine: Command) -> None:
     assert _verdicts(with_quarantine) | {"outbox": "ok", "quarantine": "warn"} == _verdicts(with_quarantine)
-    with_quarantine.execute_many("UPDATE _sync_outbox SET created_at = ?", [("2025-01-01T00:00:00.000Z",)])
+    with_quarantine.execute_many("UPDATE _sync_outbox SET created_ms = ?", [(1_735_689_600_000,)])
     assert _verdicts(with_quarantine)["outbox"] == "warn"
 
 

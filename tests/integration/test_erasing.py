@@ -629,8 +629,8 @@ def queue(engine, key, *, state, sequence):
     with engine._store.transaction():
         engine._store.query(
             "INSERT INTO _sync_outbox (owner, sequence, epoch, kind, collection, row_key, set_json, before_json, "
-            "shape_version, group_id, state, created_at) "
-            "VALUES ('ann', ?, 1, 'put', 'notes', ?, ?, ?, '1.1.0', 1, ?, '2020-01-01T00:00:00.000Z')",
+            "shape_version, group_id, state, created_ms) "
+            "VALUES ('ann', ?, 1, 'put', 'notes', ?, ?, ?, '1.1.0', 1, ?, 1577836800000)",
             (sequence, key, json.dumps({"text": MARKER}), json.dumps({"text": MARKER}), state),
         )
 

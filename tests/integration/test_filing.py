@@ -7,8 +7,8 @@ from syncengine.outbox.filing import file_entries
 from syncengine.outbox.waiting import WINDOW_IDS
 
 WRITTEN = """
-    INSERT INTO _sync_outbox (owner, kind, collection, row_key, set_json, shape_version, group_id, created_at, fresh)
-    SELECT :owner, 'put', 'journeys', :prefix || value, '{}', '2.0.0', :group + value, '2026-01-01T00:00:00.000Z', 1
+    INSERT INTO _sync_outbox (owner, kind, collection, row_key, set_json, shape_version, group_id, created_ms, fresh)
+    SELECT :owner, 'put', 'journeys', :prefix || value, '{}', '2.0.0', :group + value, 1767225600000, 1
     FROM (WITH n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < :count) SELECT value FROM n)
 """
 

@@ -126,7 +126,7 @@ def test_what_another_user_wrote_in_the_same_transaction_is_cut_for_itself(world
         for number in range(12):
             world.store.query(
                 "INSERT INTO _sync_outbox (owner, kind, collection, row_key, set_json, shape_version, group_id,"
-                " created_at, fresh) VALUES (?, 'put', 'journeys', ?, '{}', '2.0.0', 1, '2025-01-01T00:00:00Z', 1)",
+                " created_ms, fresh) VALUES (?, 'put', 'journeys', ?, '{}', '2.0.0', 1, 1735689600000, 1)",
                 ("ann" if number % 2 else "bob", f"k{number:02}"),
             )
     world.claim()

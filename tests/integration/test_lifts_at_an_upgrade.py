@@ -10,8 +10,8 @@ from syncengine import Engine
 
 LIFT = (
     "INSERT INTO _sync_outbox (owner, kind, collection, row_key, set_json, before_json, base_version, shape_version,"
-    " group_id, created_at) VALUES ('ann', 'lift', 'journeys', 'a', ?, '[27]', 27, '2.0.0', 7,"
-    " '2025-01-01T00:00:00.000Z')"
+    " group_id, created_ms) VALUES ('ann', 'lift', 'journeys', 'a', ?, '[27]', 27, '2.0.0', 7,"
+    " 1735689600000)"
 )
 
 

@@ -38,7 +38,7 @@ def several(*changes):
         held_by=None,
         attempts=0,
         last_error=None,
-        created_at="2025-07-21T15:30:00.000Z",
+        created_ms=1_753_111_800_000,
     )
 
 

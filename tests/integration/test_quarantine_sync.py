@@ -141,8 +141,8 @@ def patch_of_a_row_that_is_not_there(engine):
         group = store.value("outbox", "advance_groups", count=2) - 1
         store.query(
             "INSERT INTO _sync_outbox (owner, kind, collection, row_key, set_json, before_json, shape_version,"
-            " group_id, created_at) VALUES ('ann', 'patch', 'notes', 'not-there', '{\"text\": 1}', '{\"text\": 2}',"
-            " '2.0.0', ?, '2026-01-01T00:00:00.000Z')",
+            " group_id, created_ms) VALUES ('ann', 'patch', 'notes', 'not-there', '{\"text\": 1}', '{\"text\": 2}',"
+            " '2.0.0', ?, 1767225600000)",
             (group,),
         )
 

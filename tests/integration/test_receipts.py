@@ -419,8 +419,8 @@ def test_it_names_the_quarantine_item_the_barrier_and_the_conflict(engine, line)
     with engine._store.transaction():
         engine._store.query(
             "INSERT INTO _sync_outbox (owner, kind, collection, row_key, shape_version, group_id, migration,"
-            " barrier_json, created_at) VALUES ('ann', 'migration', '', '', '2.0.0', 900, 'moving',"
-            " '{\"collections\": [\"notes\"]}', 'now')"
+            " barrier_json, created_ms) VALUES ('ann', 'migration', '', '', '2.0.0', 900, 'moving',"
+            ' \'{"collections": ["notes"]}\', 0)'
         )
     add_notes(engine, "behind")
     [entry] = engine.explain("notes", "behind").entries

@@ -114,8 +114,8 @@ def test_the_rescued_store_is_another_device_and_its_queue_waits_for_a_person(pa
             engine._store.query("INSERT INTO _sync_drain (owner, next_sequence) VALUES ('ann', 41)")
             engine._store.query(
                 "INSERT INTO _sync_outbox (owner, sequence, epoch, kind, collection, row_key, set_json,"
-                " shape_version, group_id, state, created_at) VALUES"
-                " ('ann', 40, 1, 'put', 'notes', 'n', '{\"a\": 1}', '2.0.0', 1, 'claimed', '')"
+                " shape_version, group_id, state, created_ms) VALUES"
+                " ('ann', 40, 1, 'put', 'notes', 'n', '{\"a\": 1}', '2.0.0', 1, 'claimed', 0)"
             )
         sealed = engine.migrations.make_restore_point().path
     path.write_bytes(zeros(path.read_bytes()))

@@ -318,8 +318,8 @@ def entry(engine, entry_id, *, sequence=None, state="waiting", kind="put", set_j
     statement(
         engine,
         "INSERT INTO _sync_outbox (entry_id, owner, sequence, epoch, kind, collection, row_key, set_json,"
-        " shape_version, group_id, migration, state, created_at)"
-        " VALUES (?, 'ann', ?, ?, ?, 'notes', ?, ?, '2.0.0', ?, ?, ?, '')",
+        " shape_version, group_id, migration, state, created_ms)"
+        " VALUES (?, 'ann', ?, ?, ?, 'notes', ?, ?, '2.0.0', ?, ?, ?, 0)",
         entry_id,
         sequence,
         None if sequence is None else 1,
@@ -347,8 +347,8 @@ def test_numbers_are_never_given_out_twice(engine):
     assert queue(engine) == []
     statement(
         engine,
-        "INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, shape_version, group_id, created_at)"
-        " VALUES ((SELECT entry_id + 1 FROM _sync_newest_entry), 'ann', 'put', 'notes', 'x', '1.1.0', 1, '')",
+        "INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, shape_version, group_id, created_ms)"
+        " VALUES ((SELECT entry_id + 1 FROM _sync_newest_entry), 'ann', 'put', 'notes', 'x', '1.1.0', 1, 0)",
     )
     assert queue(engine)[0][0] == 501
 

@@ -21,6 +21,7 @@ from syncengine.errors import (
     UnsentChanges,
 )
 from syncengine.events import RoundStarted
+from syncengine.outbox.queue import Outbox
 from syncengine.server.cloud import Cloud
 from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.settings import Settings
@@ -218,7 +219,7 @@ def test_signing_out_with_unsent_changes_is_refused_with_their_number(tmp_path):
         before = rows_of(engine, "ann")
         with pytest.raises(UnsentChanges) as refused:
             engine.logout()
-        oldest = engine._store.query("SELECT min(created_at) FROM _sync_outbox")[0][0]
+        oldest = engine._store.query("SELECT min(since) FROM sync_outbox")[0][0]
         assert (refused.value.count, refused.value.oldest_at) == (2, oldest)
         assert engine.status().user == "ann"
         assert rows_of(engine, "ann") == before
@@ -231,6 +232,41 @@ def test_a_row_that_was_never_queued_counts_as_unsent(tmp_path):
         with pytest.raises(UnsentChanges) as refused:
             engine.logout()
         assert refused.value.count == 1
+
+
+@pytest.mark.parametrize("millis", [0, 1, 123, 999])
+def test_everybody_is_shown_the_time_of_an_entry_as_the_same_date(tmp_path, millis):
+    date = f"2025-01-01T00:00:00.{millis:03}Z"
+    with opened(tmp_path) as engine:
+        add_notes(engine, "a1")
+        store, number = engine._store, engine.last_entries()[0]
+        with store.transaction():
+            store.query("UPDATE _sync_outbox SET created_ms = ?", (1_735_689_600_000 + millis,))
+        with pytest.raises(UnsentChanges) as refused:
+            engine.logout()
+        [waiting] = engine.export_diagnostics()["outbox"]
+        with store.transaction():
+            item_id = store.value(
+                "quarantine", "set_aside", entry_id=number, error_code="x", error_text="x", now="now"
+            )
+        [(set_aside,)] = store.query(
+            "SELECT json_extract(body, '$.created_at') FROM _sync_quarantine WHERE item_id = ?", (item_id,)
+        )
+        shown = {
+            "refused": refused.value.oldest_at,
+            "status": engine.status().outbox.oldest_at,
+            "outbox": Outbox(store).oldest_at(),
+            "receipt": engine.receipt(number).since,
+            "diagnostics": waiting["oldest_at"],
+            "command": store.row("looks", "queue", user=None)[3],
+            "set aside": set_aside,
+            "view of entries": store.query("SELECT since FROM sync_outbox")[0][0],
+            "view of all": store.query("SELECT oldest_waiting FROM sync_status")[0][0],
+        }
+        engine.logout(unsent="export", export_to=tmp_path / "left.jsonl")
+    left = [json.loads(line) for line in (tmp_path / "left.jsonl").read_text().splitlines()]
+    shown["export"] = next(each["written_at"] for each in left if each["what"] == "change")
+    assert shown == dict.fromkeys(shown, date)
 
 
 def test_rows_without_a_key_count_as_unsent_and_are_exported_before_they_go(tmp_path):

@@ -76,7 +76,7 @@ def entry(entry_id, kind, key, set_, before):
         held_by=None,
         attempts=0,
         last_error=None,
-        created_at="2025-01-01T00:00:00.000Z",
+        created_ms=1_735_689_600_000,
     )
 
 

@@ -29,7 +29,7 @@ def edit(entry_id, kind, key="a", set=None, before=None, shape="2.0.0", collecti
         held_by=None,
         attempts=0,
         last_error=None,
-        created_at="2025-01-01T00:00:00.000Z",
+        created_ms=1_735_689_600_000,
     )
 
 

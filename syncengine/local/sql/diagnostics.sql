@@ -54,7 +54,8 @@ LIMIT :rows_max;
 -- How much waits, by whose it is and what it is.
 SELECT
   owner, collection, kind, migration, state, shape_version, count(*) AS entries, max(attempts) AS attempts,
-  count(last_error) AS with_error, min(created_at) AS oldest_at
+  count(last_error) AS with_error,
+  strftime('%Y-%m-%dT%H:%M:%fZ', min(created_ms) / 1000.0, 'unixepoch') AS oldest_at
 FROM _sync_outbox
 GROUP BY owner, collection, kind, migration, state, shape_version
 ORDER BY min(entry_id)

@@ -348,11 +348,11 @@ WHERE item_id = :item_id;
 -- name: queue
 -- A change that follows from new keys, behind all that is queued.
 INSERT INTO _sync_outbox (
-  entry_id, owner, kind, collection, row_key, set_json, shape_version, group_id, created_at
+  entry_id, owner, kind, collection, row_key, set_json, shape_version, group_id, created_ms
 )
 VALUES (
   (SELECT entry_id + 1 FROM _sync_newest_entry),
-  :owner, 'changes', :collection, :row_key, :set_json, :shape_version, :group_id, :now
+  :owner, 'changes', :collection, :row_key, :set_json, :shape_version, :group_id, :now_ms
 );
 
 -- name: cloud_has

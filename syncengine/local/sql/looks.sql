@@ -4,7 +4,7 @@
 -- How full the outbox is.
 SELECT
   coalesce(sum(state = 'waiting'), 0), coalesce(sum(state = 'claimed'), 0), coalesce(sum(state = 'held'), 0),
-  min(created_at)
+  strftime('%Y-%m-%dT%H:%M:%fZ', min(created_ms) / 1000.0, 'unixepoch')
 FROM _sync_outbox
 WHERE :user IS NULL OR owner = :user;
 

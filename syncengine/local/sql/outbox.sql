@@ -177,20 +177,20 @@ WHERE entry_id IN (SELECT value FROM json_each(:entries));
 -- name: append_barrier
 -- Queue one step of an online migration, behind everything that is queued.
 INSERT INTO _sync_outbox (
-  entry_id, owner, kind, collection, row_key, shape_version, group_id, migration, barrier_json, created_at
+  entry_id, owner, kind, collection, row_key, shape_version, group_id, migration, barrier_json, created_ms
 )
 VALUES (
   (SELECT entry_id + 1 FROM _sync_newest_entry),
   :owner, 'migration', '', '',
   coalesce((SELECT schema_version FROM _sync_version WHERE scope = 'store'), '0.0.0'),
-  :group_id, :migration, :barrier_json, :now
+  :group_id, :migration, :barrier_json, :now_ms
 );
 
 -- name: entry
 -- One entry by its local id.
 SELECT
   entry_id, owner, sequence, epoch, kind, collection, row_key, set_json, before_json, base_version,
-  shape_version, original_json, group_id, migration, barrier_json, state, held_by, attempts, last_error, created_at,
+  shape_version, original_json, group_id, migration, barrier_json, state, held_by, attempts, last_error, created_ms,
   claim_token
 FROM _sync_outbox
 WHERE entry_id = :entry_id;
@@ -199,7 +199,7 @@ WHERE entry_id = :entry_id;
 -- The oldest entries of one queue, or of all, for people to look at.
 SELECT
   entry_id, owner, sequence, epoch, kind, collection, row_key, set_json, before_json, base_version,
-  shape_version, original_json, group_id, migration, barrier_json, state, held_by, attempts, last_error, created_at,
+  shape_version, original_json, group_id, migration, barrier_json, state, held_by, attempts, last_error, created_ms,
   claim_token
 FROM _sync_outbox
 WHERE :owner IS NULL
@@ -211,7 +211,7 @@ LIMIT :entries_max;
 -- The oldest entries that have a number: they may or may not be at the cloud.
 SELECT
   entry_id, owner, sequence, epoch, kind, collection, row_key, set_json, before_json, base_version,
-  shape_version, original_json, group_id, migration, barrier_json, state, held_by, attempts, last_error, created_at,
+  shape_version, original_json, group_id, migration, barrier_json, state, held_by, attempts, last_error, created_ms,
   claim_token
 FROM _sync_outbox
 WHERE owner = :owner
@@ -228,7 +228,7 @@ SELECT
   o.entry_id, o.owner, o.sequence, o.epoch, o.kind, o.collection, o.row_key, o.set_json, o.before_json,
   CASE WHEN o.kind IN ('put', 'patch', 'delete', 'changes') THEN r.version ELSE o.base_version END,
   o.shape_version, o.original_json, o.group_id, o.migration, o.barrier_json, o.state, o.held_by, o.attempts,
-  o.last_error, o.created_at, o.claim_token,
+  o.last_error, o.created_ms, o.claim_token,
   CASE WHEN r.deleted = 0 THEN r.extra END,
   o.last_error = 'conflict' AND o.base_version IS r.version,
   o.set_json IS NOT NULL
@@ -254,7 +254,7 @@ SELECT
   o.entry_id, o.owner, o.sequence, o.epoch, o.kind, o.collection, o.row_key, o.set_json, o.before_json,
   CASE WHEN o.kind IN ('put', 'patch', 'delete', 'changes') THEN r.version ELSE o.base_version END,
   o.shape_version, o.original_json, o.group_id, o.migration, o.barrier_json, o.state, o.held_by, o.attempts,
-  o.last_error, o.created_at, o.claim_token,
+  o.last_error, o.created_ms, o.claim_token,
   CASE WHEN r.deleted = 0 THEN r.extra END,
   o.last_error = 'conflict' AND o.base_version IS r.version,
   o.set_json IS NOT NULL
@@ -729,7 +729,7 @@ SELECT
 
 -- name: oldest_at
 -- Since when the oldest entry waits.
-SELECT min(created_at)
+SELECT strftime('%Y-%m-%dT%H:%M:%fZ', min(created_ms) / 1000.0, 'unixepoch')
 FROM _sync_outbox
 WHERE :owner IS NULL
    OR owner = :owner;

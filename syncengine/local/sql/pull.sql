@@ -185,28 +185,28 @@ WHERE fresh = 1
 
 -- name: queue_put
 -- Send a row as it is when its turn comes.
-INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, shape_version, group_id, created_at)
+INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, shape_version, group_id, created_ms)
 VALUES (
   (SELECT entry_id + 1 FROM _sync_newest_entry),
-  :owner, 'put', :collection, :row_key, :shape_version, :group_id, :now
+  :owner, 'put', :collection, :row_key, :shape_version, :group_id, :now_ms
 );
 
 -- name: queue_delete
 -- Tell the cloud again that a row is deleted.
-INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, shape_version, group_id, created_at)
+INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, shape_version, group_id, created_ms)
 VALUES (
   (SELECT entry_id + 1 FROM _sync_newest_entry),
-  :owner, 'delete', :collection, :row_key, :shape_version, :group_id, :now
+  :owner, 'delete', :collection, :row_key, :shape_version, :group_id, :now_ms
 );
 
 -- name: queue_patch
 -- Tell the cloud some columns of a row, and what it had in them.
 INSERT INTO _sync_outbox (
-  entry_id, owner, kind, collection, row_key, set_json, before_json, shape_version, group_id, created_at
+  entry_id, owner, kind, collection, row_key, set_json, before_json, shape_version, group_id, created_ms
 )
 VALUES (
   (SELECT entry_id + 1 FROM _sync_newest_entry),
-  :owner, 'patch', :collection, :row_key, :set_json, :before_json, :shape_version, :group_id, :now
+  :owner, 'patch', :collection, :row_key, :set_json, :before_json, :shape_version, :group_id, :now_ms
 );
 
 -- name: captured_since
@@ -240,21 +240,21 @@ WHERE entry_id IN (SELECT value FROM json_each(:entries));
 -- Hand a document with the patches that lay beside it back to the cloud, in one shape.
 INSERT INTO _sync_outbox (
   entry_id, owner, kind, collection, row_key, set_json, before_json, base_version, shape_version, group_id,
-  created_at
+  created_ms
 )
 VALUES (
   (SELECT entry_id + 1 FROM _sync_newest_entry),
-  :owner, 'lift', :collection, :row_key, :set_json, :lifts, :base_version, :shape_version, :group_id, :now
+  :owner, 'lift', :collection, :row_key, :set_json, :lifts, :base_version, :shape_version, :group_id, :now_ms
 );
 
 -- name: queue_changes
 -- Hand the rows that one document became back to the cloud, all at once.
 INSERT INTO _sync_outbox (
-  entry_id, owner, kind, collection, row_key, set_json, base_version, shape_version, group_id, created_at
+  entry_id, owner, kind, collection, row_key, set_json, base_version, shape_version, group_id, created_ms
 )
 VALUES (
   (SELECT entry_id + 1 FROM _sync_newest_entry),
-  :owner, 'changes', :collection, :row_key, :set_json, :base_version, :shape_version, :group_id, :now
+  :owner, 'changes', :collection, :row_key, :set_json, :base_version, :shape_version, :group_id, :now_ms
 );
 
 -- name: drop_lifts

@@ -19,7 +19,7 @@ SELECT
     'base_version', base_version,
     'shape_version', shape_version,
     'group_id', group_id,
-    'created_at', created_at
+    'created_at', strftime('%Y-%m-%dT%H:%M:%fZ', created_ms / 1000.0, 'unixepoch')
   ),
   :error_code, :error_text, max(attempts, 1), shape_version, :now
 FROM _sync_outbox
@@ -110,13 +110,13 @@ ORDER BY json_extract(mate.body, '$.entry_id');
 -- A new entry with the body of an item, at its old place in the order, without a number.
 INSERT INTO _sync_outbox (
   entry_id, owner, kind, collection, row_key, set_json, before_json, base_version, shape_version,
-  original_json, group_id, migration, barrier_json, created_at
+  original_json, group_id, migration, barrier_json, created_ms
 )
 SELECT
   json_extract(body, '$.entry_id'), owner, json_extract(body, '$.kind'), collection, row_key,
   json_extract(body, '$.set'), json_extract(body, '$.before'), json_extract(body, '$.base_version'),
   json_extract(body, '$.shape_version'), json_extract(body, '$.original'), :group_id, migration,
-  json_remove(json_extract(body, '$.barrier'), '$.page', '$.again'), :now
+  json_remove(json_extract(body, '$.barrier'), '$.page', '$.again'), :now_ms
 FROM _sync_quarantine
 WHERE item_id = :item_id;
 
@@ -205,10 +205,10 @@ WHERE collection = :collection
 
 -- name: queue_row
 -- One put that names only its row, unless one waits already.
-INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, shape_version, group_id, created_at)
+INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, shape_version, group_id, created_ms)
 SELECT
   (SELECT entry_id + 1 FROM _sync_newest_entry),
-  :owner, 'put', :collection, :row_key, :shape_version, :group_id, :now
+  :owner, 'put', :collection, :row_key, :shape_version, :group_id, :now_ms
 WHERE NOT EXISTS (
   SELECT 1
   FROM _sync_outbox

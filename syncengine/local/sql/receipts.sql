@@ -30,7 +30,7 @@ WHERE ended_at < :before;
 -- name: entry
 -- One entry of the outbox.
 SELECT entry_id, owner, kind, collection, row_key, state, sequence, squashed_into, held_by, last_error, attempts,
-       migration, created_at
+       migration, strftime('%Y-%m-%dT%H:%M:%fZ', created_ms / 1000.0, 'unixepoch')
 FROM _sync_outbox
 WHERE entry_id = :entry_id;
 

@@ -2,7 +2,7 @@
 
 -- name: outbox
 -- How many entries are in each state, and since when.
-SELECT state, count(*), min(created_at)
+SELECT state, count(*), strftime('%Y-%m-%dT%H:%M:%fZ', min(created_ms) / 1000.0, 'unixepoch')
 FROM _sync_outbox
 GROUP BY state;
 

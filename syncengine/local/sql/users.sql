@@ -2,7 +2,7 @@
 
 -- name: unsent_entries
 -- How many changes of a user the cloud does not have for good, and since when. Not the engine's own steps.
-SELECT count(*), min(created_at)
+SELECT count(*), strftime('%Y-%m-%dT%H:%M:%fZ', min(created_ms) / 1000.0, 'unixepoch')
 FROM _sync_outbox
 WHERE owner = :owner
   AND state <> 'squashed'
@@ -19,7 +19,8 @@ WHERE owner = :owner
 -- Each change of a user that was not sent; texts as bytes, for they may be no UTF-8.
 SELECT
   entry_id, kind, collection, CAST(row_key AS BLOB), CAST(set_json AS BLOB), CAST(before_json AS BLOB),
-  CAST(original_json AS BLOB), shape_version, group_id, state, created_at
+  CAST(original_json AS BLOB), shape_version, group_id, state,
+  strftime('%Y-%m-%dT%H:%M:%fZ', created_ms / 1000.0, 'unixepoch')
 FROM _sync_outbox
 WHERE owner = :owner
   AND state <> 'squashed'
