@@ -105,19 +105,20 @@ def check_order(ledger: Ledger, cloud: WorldCloud) -> None:
     """P4: the edits that one device made to one row took effect in the order in which they were made.
 
     So it is with what is said again, too, such as by an upload; but not over a deletion: behind it a row may be put
-    again that others refer to.
+    again that others refer to. What an upload says ahead of the entries that wait behind it counts when these come.
     """
+    ahead = _said_ahead(ledger, cloud)
     last: dict[tuple[str, ...], int] = {}
     since: dict[tuple[str, ...], int] = {}
     """The same since the row was deleted."""
     seen: set[str] = set()
-    for effect in cloud.effects:
+    for number, effect in enumerate(cloud.effects):
         if effect.life:
             break  # a later life begins with what nobody can tell
         if effect.kind == "delete":
             place = (effect.user, effect.collection, effect.key)
             since = {line: number for line, number in since.items() if line[:3] != place}
-        for found in effect.words - ledger.copied - ledger.sent_again - ledger.twofold:
+        for found in effect.words - ledger.copied - ledger.sent_again - ledger.twofold - ahead[number]:
             edit = ledger.by_word[found]
             line = (edit.user, edit.collection, edit.key, edit.device, field_of(found))
             newest = (since if found in seen else last).get(line, 0)
@@ -125,6 +126,18 @@ def check_order(ledger: Ledger, cloud: WorldCloud) -> None:
             if newest > edit.number:
                 raise PromiseBroken(f"P4: {found} of {edit.key} took effect after edit {newest} of that row")
             last[line], since[line] = max(edit.number, last.get(line, 0)), edit.number
+
+
+def _said_ahead(ledger: Ledger, cloud: WorldCloud) -> dict[int, set[str]]:
+    """By the place of an effect: values that the upload of a row has taken in, and whose own entries come later."""
+    to_come: set[tuple[str, str]] = set()
+    ahead: dict[int, set[str]] = defaultdict(set)
+    for place, effect in reversed(list(enumerate(cloud.effects))):
+        if effect.kind != "put":
+            to_come |= {(effect.device, found) for found in effect.words}
+        elif ledger.has_uploaded(effect.user, effect.collection):
+            ahead[place] = {found for found in effect.words if (effect.device, found) in to_come}
+    return ahead
 
 
 def check_groups(ledger: Ledger, cloud: WorldCloud, *, marks: str) -> None:

@@ -28,6 +28,7 @@ from simulator.world.outcome import Outcome
 from simulator.world.people import People
 from simulator.world.phone import leave_phone
 from simulator.world.plan import Plan, plan_of
+from simulator.world.rests import check_is_at_rest, check_wait
 from simulator.world.room import check_pace, make_room
 from simulator.world.words import words_in
 from syncengine import Settings
@@ -334,7 +335,7 @@ class World:
             left = [why for device in self.living for why in self._rounds_of_all_users(device)]
             if not left and self.cloud.pushes == pushed:
                 return
-        raise PromiseBroken(f"P10: {when}, {ROUNDS_TO_REST_MAX} rounds of everybody are not enough: {left[:3]}")
+        check_is_at_rest(left or ["pushes go on"], when=when, rounds=ROUNDS_TO_REST_MAX)
 
     def _rounds_of_all_users(self, device: Device) -> Iterator[str]:
         for user in device.users:
@@ -366,8 +367,7 @@ class World:
         """As soon as this device would try by itself; until it has ended."""
         self.ground.go_on(until=lambda: not device.is_busy)
         wait_ms = device.backoff_ms()
-        if wait_ms > BACKOFF_MS_MAX + 1_000:
-            raise PromiseBroken(f"P10: {device.name} wants to wait {wait_ms} ms before it tries again")
+        check_wait(device, wait_ms)
         self.ground.go_on(until=lambda: False, until_ms=self.ground.time.at_ms + wait_ms)
         self.ground.go_on(until=lambda: not device.is_busy)
         device.begin_round()

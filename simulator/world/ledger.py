@@ -77,6 +77,10 @@ class Ledger:
         place = (edit.user, edit.collection)
         return [times for (_, *uploaded), times in self.uploads.items() if tuple(uploaded) == place]
 
+    def has_uploaded(self, user: str, collection: str) -> bool:
+        """Some device has said all its rows of a collection again."""
+        return any(place == [user, collection] for (_, *place) in self.uploads)
+
     def sure(self) -> Iterator[Edit]:
         """Edits whose commit returned."""
         return (edit for edit in self.edits if edit.is_sure)

@@ -12,7 +12,7 @@ from syncengine.events import MigrationStarted
 
 if TYPE_CHECKING:
     from simulator.world.device import Device
-    from syncengine.migrate.results import MigrationReport
+    from syncengine.migrate.results import MigrationReport, MigrationResult
 
 Image = dict[str, list[tuple[object, ...]]]
 """Rows by table, and the texts that made the tables."""
@@ -58,8 +58,13 @@ def migrate(device: "Device", ground: Ground) -> None:
         if result.state == "queued":
             names = device.app.uploads.get(result.migration_id, ())
             device.ledger.uploads.update((device.name, device.user, name) for name in names)
-        if not result.success and not device.is_hurt(result.failure):
-            raise PromiseBroken(f"P6: {device.name} could not migrate: {result.migration_id}: {result.failure}")
+        check_migrated(device, result)
+
+
+def check_migrated(device: "Device", result: "MigrationResult") -> None:
+    """P6: no migration fails, but where the disk does, or the file is damaged."""
+    if not result.success and not device.is_hurt(result.failure):
+        raise PromiseBroken(f"P6: {device.name} could not migrate: {result.migration_id}: {result.failure}")
 
 
 def _migrated(device: "Device", ground: Ground) -> "MigrationReport | None":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from syncengine.clock import iso
 from syncengine.errors import CursorGone, ProtocolViolation
 from syncengine.events import EntryQuarantined, Listener, PagePulled
+from syncengine.local.version_table import read_installed
 from syncengine.outbox.numbering import has_doubtful
 from syncengine.settings import Settings
 from syncengine.sync.apply import Applied, Applier
@@ -22,6 +23,7 @@ from syncengine.sync.parking import UNTIL_OTHERS_CAME, UNTIL_READABLE
 from syncengine.sync.position import Position, move_cursor, standing
 from syncengine.sync.resync import settle_unseen
 from syncengine.sync.round import NoneArrived
+from syncengine.vocabulary import user_scope
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
@@ -72,7 +74,8 @@ class Pulling:
 
     def comes_first(self, said: HelloSaid) -> bool:
         """Whether the cloud was restored and has not been told yet what it lost: edits may stand on that. Or another
-        copy of this store may have sent them, which their rows tell.
+        copy of this store may have sent them, which their rows tell. Or rows that were read before are uploaded:
+        what others have made of them since must not be overwritten by what nobody here has changed.
         """
         if said.action == "drain_only":
             return False
@@ -80,8 +83,12 @@ class Pulling:
             return True
         at = standing(self._store, self._owner)
         if at.server_epoch == said.server_epoch:
-            return at.retells
+            return at.retells or (at.cursor is not None and self._uploads_wait())
         return at.cursor is not None or self._first_or_again(said) == "other_epoch"
+
+    def _uploads_wait(self) -> bool:
+        queued = read_installed(self._store).queued
+        return any(scope == user_scope(self._owner) for _, scope in queued)
 
     def _begin(self, said: HelloSaid) -> None:
         at = standing(self._store, self._owner)

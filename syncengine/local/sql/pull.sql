@@ -135,7 +135,8 @@ SELECT EXISTS (
 );
 
 -- name: pending
--- The entries for the rows of one page, in the order of writing.
+-- The entries for the rows of one page, in the order of writing. A migration's upload of a row that the cloud has had
+-- is no edit of it: it sends the row as it is then.
 SELECT o.entry_id, o.collection, o.row_key, o.kind, o.set_json, o.before_json, o.state
 FROM json_each(:keys) AS k
 JOIN _sync_outbox AS o
@@ -145,6 +146,18 @@ JOIN _sync_outbox AS o
   AND o.fresh IS NULL
 WHERE o.state <> 'squashed'
   AND o.kind IN ('put', 'patch', 'delete', 'changes', 'lift')
+  AND NOT (
+    o.migration IS NOT NULL
+    AND o.kind = 'put'
+    AND o.set_json IS NULL
+    AND EXISTS (
+      SELECT 1
+      FROM _sync_row AS r
+      WHERE r.owner = o.owner
+        AND r.collection = o.collection
+        AND r.row_key = o.row_key
+    )
+  )
 ORDER BY o.entry_id;
 
 -- name: refused_as_gone
