@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Row = Mapping[str, Any]
     Merge = Callable[[Row | None, Row | None, Row | None], Row | None]
 
+_RESERVED = ("sqlite_", "_sync_")
 MERGE_POLICIES = ("merge", "server_wins", "client_wins")
 
 
@@ -50,6 +51,16 @@ class Collection:
         labels: tuple[str, ...] = (),
         merge: str | Merge = "merge",
     ) -> None:
+        _check_name(name, of="A collection")
+        _check_name(key, of=f"The key column of collection {name}")
+        if owner is not None:
+            _check_name(owner, of=f"The owner column of collection {name}")
+        if name.lower().startswith(_RESERVED):
+            raise RegistryInvalid(
+                f"Collection {name} has a name that is taken.",
+                why=f"{' and '.join(_RESERVED)} begin the names of SQLite's own tables and of the engine's",
+                fix="Give the collection and its table another name.",
+            )
         if merge not in MERGE_POLICIES and not callable(merge):
             raise RegistryInvalid(
                 f"Collection {name} is merged in a way that is not known.",
@@ -256,6 +267,7 @@ class MigrationRegistry:
         self.check_graph()
 
     def _add(self, migration: ListedMigration) -> None:
+        _check_name(migration.id, of="A migration")
         if migration.id in self._listed:
             raise RegistryInvalid(f"Migration {migration.id} is listed twice.", fix="Give each its own id.")
         if migration.scope not in ("store", "user"):
@@ -376,6 +388,17 @@ class MigrationRegistry:
         if service is not None:
             executor.attach(service)
         return executor
+
+
+def _check_name(name: object, *, of: str) -> None:
+    """Raises RegistryInvalid for what cannot stand in SQL, in the store's texts or on a line."""
+    is_text = isinstance(name, str) and name != ""
+    if not is_text or any(letter < " " or letter == "\x7f" or "\ud800" <= letter <= "\udfff" for letter in str(name)):
+        raise RegistryInvalid(
+            f"{of} has a name that cannot be one: {name!r}.",
+            why="a name is a text of one letter or more, without control characters and halves of surrogate pairs",
+            fix="Give it another name.",
+        )
 
 
 def _is_squash(listed: ListedMigration) -> bool:

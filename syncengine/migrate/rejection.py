@@ -1,12 +1,16 @@
 """Is this failure one row's fault? Then it goes to quarantine with a reason; everything else stops the run."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from syncengine.local.identifiers import NameUnusable
 from syncengine.local.sqlite_errors import ConstraintError, MismatchError
 from syncengine.migrate.definition import Quarantine, WrongReturn
 from syncengine.migrate.policy import is_of_a_row
+
+_STANDARD_LIBRARY = str(Path(os.__file__).parent)
 
 CODE_FAILED = "conversion_failed"
 """The author's code raised, or gave back what it must not."""
@@ -65,7 +69,10 @@ def _of_code(error: Exception) -> Rejection:
 
 
 def name_of(error: Exception) -> str:
-    """Its kind, and where in the author's code it was raised; never its message."""
+    """Its kind, and where in the author's code it was raised; never its message, which may quote a row. A name that
+    no table can have is told: it is the author's."""
+    if isinstance(error, NameUnusable):
+        return str(error)
     place = _place_of(error)
     return f"{type(error).__name__} in the migration's code: {place}" if place else type(error).__name__
 
@@ -77,7 +84,7 @@ def _place_of(error: Exception) -> str:
     while trace is not None:
         code = trace.tb_frame.f_code
         is_ours = str(trace.tb_frame.f_globals.get("__name__", "")).startswith("syncengine.")
-        if not is_ours and "-packages" not in code.co_filename:
+        if not is_ours and "-packages" not in code.co_filename and not code.co_filename.startswith(_STANDARD_LIBRARY):
             found = f"{code.co_name}, {Path(code.co_filename).name} line {trace.tb_lineno}"
         trace = trace.tb_next
     return found

@@ -200,3 +200,11 @@ def test_a_row_that_fails_in_a_late_batch_leaves_each_row_counted_kept_and_writt
             (key,) for key in "abcdef"
         ]
         assert engine._store.query("SELECT row_key FROM _sync_quarantine WHERE origin = 'migration'") == [("g",)]
+
+
+@pytest.mark.parametrize("name", ["", "a\0b"])
+def test_a_column_that_cannot_be_called_so_is_named_where_the_migration_failed(world, name):
+    result, rows, *_ = world.fill(("ann", "n", "7", None, None)).change(rename("mood", name))
+    assert result.state == "failed"
+    assert result.why.endswith(f"an SQL name cannot be empty or hold a NUL, as {name!r}")
+    assert rows[0]["id"] == "n"

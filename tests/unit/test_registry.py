@@ -57,6 +57,35 @@ def test_a_scope_that_cannot_be_is_refused(scope, online):
         registry(ListedMigration("a", "1 > 2", "nowhere:x", scope, online=online))
 
 
+@pytest.mark.parametrize("name", ["", "a\0b", "a\nb", "\x7f", "\ud800", None, 5, b"notes"], ids=repr)
+@pytest.mark.parametrize(
+    ("of", "make"),
+    [
+        ("A collection", Collection),
+        ("The key column of collection notes", lambda name: Collection("notes", key=name)),
+        ("The owner column of collection notes", lambda name: Collection("notes", owner=name or "")),
+        ("A migration", lambda name: registry(ListedMigration(name, "1 > 2", "nowhere:x"))),
+    ],
+)
+def test_a_name_that_cannot_be_one_is_refused_and_told(of, make, name):
+    with pytest.raises(RegistryInvalid) as refused:
+        make(name)
+    assert refused.value.what.startswith(f"{of} has a name that cannot be one: ")
+    assert refused.value.what.endswith((f"{name!r}.", "''."))
+
+
+@pytest.mark.parametrize("name", ["_sync_outbox", "sqlite_sequence", "SQLite_x"])
+def test_a_collection_cannot_have_the_name_of_a_table_of_the_engines_or_of_sqlites(name):
+    with pytest.raises(RegistryInvalid, match=f"Collection {name} has a name that is taken"):
+        Collection(name)
+
+
+@pytest.mark.parametrize("name", ["my notes", "no.tes", "9", "select", "a'b", 'a"b', "%s", "{x}", "\N{SNOWMAN}"])
+def test_any_other_name_is_one(name):
+    found = registry(ListedMigration(name, "1 > 2", "nowhere:x"))
+    assert (found.listed(name).id, Collection(name, key=name, owner=name).name) == (name, name)
+
+
 def test_an_app_without_any_migration_is_at_its_target():
     assert path(registry(target="1.0.0"), "1.0.0", "1.0.0") == []
 
