@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from syncengine.clock import Clock, SystemClock
 from syncengine.errors import (
@@ -213,6 +214,12 @@ def _refusal(
 
 def _answer_errors_by_the_protocol(app: FastAPI, metrics: Metrics) -> None:
     """Every status other than 200 has an ErrorAnswer and the protocol's header."""
+
+    async def answer_nobody(_: Request, __: Exception) -> Response:
+        """Who has hung up before the body was whole hears nothing, and nothing has failed."""
+        return Response(status_code=400)
+
+    app.add_exception_handler(ClientDisconnect, answer_nobody)
 
     async def answer_error(_: Request, error: Exception) -> Response:
         metrics.refused(_code_of(error))

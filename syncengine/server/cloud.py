@@ -6,6 +6,7 @@ The server calls it from its request handlers and the simulator calls it directl
 import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import orjson
@@ -42,7 +43,7 @@ from syncengine.server.quota import Tally, refuse_over_quota
 from syncengine.server.receipts import Receipt, told
 from syncengine.server.rows_at_work import WAITING_BYTES_MAX, RowsAtWork
 from syncengine.server.settling import Settling, keys_of
-from syncengine.server.storage import Lane, Storage, Tenant, Transaction
+from syncengine.server.storage import Lane, Made, Storage, Tenant, Transaction, UserUnknown
 from syncengine.vocabulary import SchemaVersion, UserId
 
 FORGET_ROWS_MAX = 10_000
@@ -79,7 +80,8 @@ class Pushed:
 class Cloud:
     """All users' rows and receipts in one database. May be used from any thread.
 
-    `user` is whom the caller has authenticated. Raises AuthRequired, and does nothing, for another user's request.
+    `user` is whom the caller has authenticated; he is made when he comes first. Raises AuthRequired, and does
+    nothing, for another user's request.
     """
 
     def __init__(
@@ -102,10 +104,6 @@ class Cloud:
     def close(self) -> None:
         """Wait for the calls at work, then close the database."""
         self._storage.close()
-
-    def welcome(self, user: UserId) -> None:
-        """Make known a user whom somebody else vouches for; a known one stays as he is."""
-        self._storage.welcome(user)
 
     def add_token(self, user: UserId, *, chance: random.Random) -> str:
         """A fresh token of this user, who is made when new. Only its hash is kept: it cannot be shown again."""
@@ -146,7 +144,7 @@ class Cloud:
                     stored.raise_epoch(user)
             return device_seq, may_read_on and not has_lost, stored.tenant(user)
 
-        device_seq, may_read_on, tenant = self._storage.write(user, stand)
+        device_seq, may_read_on, tenant = self._write(user, stand)
         return HelloAnswer(
             request_id=request.request_id,
             server_time=self._now(),
@@ -196,7 +194,7 @@ class Cloud:
     def rows(self, user: UserId, request: RowsRequest) -> RowsAnswer:
         """One page of the user's living rows, without what lies beside them."""
         _refuse_other_user(user, request)
-        rows, more = self._storage.read(user, lambda stored: self._living(stored, user, request))
+        rows, more = self._read(user, lambda stored: self._living(stored, user, request))
         return RowsAnswer(
             request_id=request.request_id,
             server_time=self._now(),
@@ -205,7 +203,8 @@ class Cloud:
         )
 
     def _living(self, stored: Transaction, user: UserId, request: RowsRequest) -> tuple[list[CloudRow], bool]:
-        """Rows of a page, and whether others follow."""
+        """Rows of a page, and whether others follow. Raises UserUnknown."""
+        stored.tenant(user)
         rows: list[CloudRow] = []
         size_bytes = 0
         for found in stored.page(
@@ -241,8 +240,9 @@ class Cloud:
             return len(old)
 
         forgotten = 0
-        while some := self._storage.write(user, forget_some):
-            forgotten += some
+        with suppress(UserUnknown):  # gone since the users were listed
+            while some := self._storage.write(user, forget_some):
+                forgotten += some
         return forgotten
 
     def _action(self, request: HelloRequest, *, may_read_on: bool) -> Action:
@@ -271,7 +271,7 @@ class Cloud:
         if len(push.entries) > self.limits.entries_max:
             raise BatchRefused(f"A push holds at most {self.limits.entries_max} entries.", status=413)
         lane = Lane(user=user, device=push.device, epoch=push.epoch)
-        pushed = self._storage.write(user, lambda stored: self._push_in(stored, lane, push))
+        pushed = self._write(user, lambda stored: self._push_in(stored, lane, push))
         self._metrics.pushed(pushed.results)
         return pushed
 
@@ -381,11 +381,11 @@ class Cloud:
             page = self._page(stored, user, request, after=after, tenant=tenant) if found is Standing.GOOD else None
             return page, found
 
-        page, found = self._storage.read(user, read)
+        page, found = self._read(user, read)
         if page is not None:
             return page
         if found is Standing.CONTRADICTED:
-            self._storage.write(user, lambda stored: stored.raise_epoch(user))
+            self._write(user, lambda stored: stored.raise_epoch(user))
         raise cursor_gone("below_floor" if found is Standing.BELOW_FLOOR else "other_epoch")
 
     def _page(
@@ -430,6 +430,22 @@ class Cloud:
         mark = stored.mark_at(user, version=group_version)
         position = replace(begun, group_version=group_version, version=version, mark=mark)
         return written_cursor(position, user=user, key=self._cursor_key)
+
+    def _write(self, user: UserId, work: Callable[[Transaction], Made]) -> Made:
+        return self._known(user, lambda: self._storage.write(user, work))
+
+    def _read(self, user: UserId, work: Callable[[Transaction], Made]) -> Made:
+        return self._known(user, lambda: self._storage.read(user, work))
+
+    def _known(self, user: UserId, ask: Callable[[], Made]) -> Made:
+        """Whoever is authenticated is made known in the call that finds him missing, since a database may be put back
+        to before he came.
+        """
+        try:
+            return ask()
+        except UserUnknown:
+            self._storage.welcome(user)
+            return ask()
 
     def _now(self) -> str:
         return iso(self._clock.now_ms())

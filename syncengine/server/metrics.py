@@ -115,17 +115,23 @@ class Counted:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun_ms, status = self._clock.monotonic_ms(), 0
+        begun_ms, status, is_cut = self._clock.monotonic_ms(), 0, False
+
+        async def heard() -> Message:
+            nonlocal is_cut
+            message = await receive()
+            is_cut = is_cut or (message["type"] == "http.disconnect" and not status)
+            return message
 
         async def noted(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and not is_cut:
                 status = message["status"]
             await send(message)
 
         self._metrics.begun()
         try:
-            await self._app(scope, receive, noted)
+            await self._app(scope, heard, noted)
         finally:
             call = CALLS.get(scope["path"], "other")
             self._metrics.ended(call, status=status, took_ms=self._clock.monotonic_ms() - begun_ms)

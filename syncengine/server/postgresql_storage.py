@@ -14,7 +14,7 @@ from syncengine.clock import Clock, iso, system_random
 from syncengine.errors import DatabaseRefused
 from syncengine.server.postgresql_rows import PostgresqlTransaction, text_of
 from syncengine.server.postgresql_schema import refuse_mighty_role, upgrade
-from syncengine.server.storage import DatabaseFailed, DatabaseUnavailable, Made, Transaction
+from syncengine.server.storage import DatabaseFailed, DatabaseUnavailable, Made, Transaction, UserUnknown
 from syncengine.server.stored_forms import Columns
 from syncengine.vocabulary import UserId
 
@@ -140,7 +140,8 @@ class PostgresqlStorage:
     def write(self, user: UserId, work: Callable[[Transaction], Made]) -> Made:
         def write(connection: Connection) -> Made:
             connection.execute(text_of("be_tenant"), {"tenant": user})
-            connection.execute(text_of("lock_tenant"), {"tenant": user})
+            if connection.execute(text_of("lock_tenant"), {"tenant": user}).fetchone() is None:
+                raise UserUnknown
             return work(PostgresqlTransaction(connection, clock=self._clock, chance=self._chance))
 
         # Who waits for the same user's row waits here, and not with a connection that others could use.

@@ -8,7 +8,7 @@ from typing import Any
 from syncengine.clock import Clock, iso
 from syncengine.server.receipts import Receipt
 from syncengine.server.rules import Patch, Place, Row
-from syncengine.server.storage import BODY_READ_AHEAD_BYTES_MAX, UNREAD, Lane, Tenant, Tombstone
+from syncengine.server.storage import BODY_READ_AHEAD_BYTES_MAX, UNREAD, Lane, Tenant, Tombstone, UserUnknown
 from syncengine.server.stored_forms import Columns, patches_by_place, receipts_by_sequence
 from syncengine.vocabulary import UserId
 
@@ -39,8 +39,11 @@ class RowQuestions(ABC):
     # The user.
 
     def tenant(self, user: UserId) -> Tenant:
-        """Where the rows of a known user stand."""
-        server_epoch, epoch_head, head, floor, cloud_version, rows, size_bytes = self._ask("tenant", tenant=user)[0]
+        """Where the user's rows stand. Raises UserUnknown."""
+        found = self._ask("tenant", tenant=user)
+        if not found:
+            raise UserUnknown
+        server_epoch, epoch_head, head, floor, cloud_version, rows, size_bytes = found[0]
         return Tenant(
             server_epoch=server_epoch,
             epoch_head=epoch_head,

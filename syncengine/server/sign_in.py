@@ -6,8 +6,6 @@ from typing import Protocol
 from syncengine.server.cloud import Cloud
 from syncengine.vocabulary import UserId
 
-KNOWN_USERS_MAX = 100_000
-
 SignIn = Callable[[str], UserId | None]
 """Whose token it is; None for nobody's. Raises KeysUnavailable where that cannot be said now."""
 
@@ -21,18 +19,11 @@ class JudgesTokens(Protocol):
 
 
 def by_web_token(web_tokens: JudgesTokens, cloud: Cloud, *, device_tokens: bool = False) -> SignIn:
-    """Users of web tokens are made when they come first; with `device_tokens`, the cloud's own are taken, too."""
-    seen: dict[UserId, None] = {}
+    """Whom somebody else vouches for; with `device_tokens`, the cloud's own are taken, too."""
 
     def user_of(token: str) -> UserId | None:
         if token.count(".") != 2:  # a web token has three parts (RFC 7515, section 7.1), ours have one
             return cloud.user_of(token) if device_tokens else None
-        user = web_tokens.user_of(token)
-        if user is not None and user not in seen:
-            cloud.welcome(user)
-            if len(seen) >= KNOWN_USERS_MAX:
-                seen.clear()
-            seen[user] = None
-        return user
+        return web_tokens.user_of(token)
 
     return user_of

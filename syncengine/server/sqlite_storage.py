@@ -24,6 +24,7 @@ from syncengine.server.storage import (
     PageRow,
     Tombstone,
     Transaction,
+    UserUnknown,
     refuse_newer,
 )
 from syncengine.server.stored_forms import (
@@ -65,6 +66,8 @@ class SqliteStorage(RowQuestions):
 
     def write(self, user: UserId, work: Callable[[Transaction], Made]) -> Made:
         with self._writing():
+            if not self._ask("is_known", tenant=user):
+                raise UserUnknown
             return work(self)
 
     def read(self, user: UserId, work: Callable[[Transaction], Made]) -> Made:

@@ -87,6 +87,13 @@ class DatabaseUnavailable(Exception):
         super().__init__("The database cannot be reached now.")
 
 
+class UserUnknown(Exception):
+    """The database has no such user: new, gone, or made since the copy was taken that was put back."""
+
+    def __init__(self) -> None:
+        super().__init__("The database has no such user.")
+
+
 class DatabaseFailed(Exception):
     """The database refused what we asked, which is our mistake; nothing was changed. `sqlstate` is PostgreSQL's."""
 
@@ -129,7 +136,7 @@ class Transaction(RowStorage, Protocol):
     """What may be asked while one transaction of one user is open: of this user and of nobody else."""
 
     def tenant(self, user: UserId) -> Tenant:
-        """Where the rows of a known user stand."""
+        """Where the user's rows stand. Raises UserUnknown."""
         ...
 
     def write_tenant(
@@ -237,6 +244,7 @@ class Storage(Protocol):
 
         One user's writing transactions come one after the other, in the order in which they are committed, so no
         reader sees a version before all lower ones. `work` may be called again where the database asks for that.
+        Raises UserUnknown.
         """
         ...
 

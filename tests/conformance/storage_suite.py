@@ -19,6 +19,7 @@ from syncengine.server.storage import (
     Tenant,
     Tombstone,
     Transaction,
+    UserUnknown,
 )
 from syncengine.vocabulary import TimestampMs, UserId
 
@@ -119,6 +120,18 @@ class StorageSuite:
         storage.welcome(cleo)
         assert storage.read(cleo, lambda stored: stored.tenant(cleo)) == first
         assert read_at(storage, WALK) == {}
+
+    def test_a_user_whom_the_database_does_not_know_is_told_apart_and_nothing_is_written(
+        self, storage: Storage
+    ) -> None:
+        nobody = UserId("nobody")
+        with pytest.raises(UserUnknown):
+            written(storage, {WALK: row(1)}, user=nobody)
+        with pytest.raises(UserUnknown):
+            storage.read(nobody, lambda stored: stored.tenant(nobody))
+        assert storage.users() == [ANN, BOB]
+        storage.welcome(nobody)
+        assert read_at(storage, WALK, user=nobody) == {}
 
     def test_whoever_opens_the_database_signs_cursors_alike(
         self, storage: Storage, open_storage: OpenStorage

@@ -222,6 +222,10 @@ class SlowPush:
         self._socket.sendall(self._rest)
         return self.heard()
 
+    def hang_up(self) -> None:
+        """Without the other half."""
+        self._socket.close()
+
     def heard(self) -> bytes:
         """What comes until the server closes."""
         heard = b""
@@ -318,6 +322,17 @@ def test_a_body_that_comes_too_slowly_is_408_and_changes_nothing(
     cloud.close()
     assert (answer.status_code, answer.json()["error"]["code"]) == (408, "too_slow")
     assert 'syncengine_refusals_total{code="too_slow"} 1' in metrics.text()
+
+
+def test_an_upload_that_is_cut_off_is_counted_as_such_and_is_no_failure(server: ServerProcess) -> None:
+    token = server.sign_in("ann")
+    for _ in range(3):
+        SlowPush(server, token, push(put(1, "a", {"n": 1}))).hang_up()
+    cut_off = 'syncengine_requests_total{call="push",status="0"}'
+    until(lambda: numbers(server).get(cut_off) == 3)
+    assert not [name for name in numbers(server) if "refusals" in name or 'status="4' in name or 'status="5' in name]
+    server.stop()
+    assert server.stderr == ""
 
 
 # A user who asks too often -----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import jwt
 import pytest
 
 from syncengine.clock import SystemClock
-from syncengine.errors import AuthRequired, BackendAddressRefused
+from syncengine.errors import AuthRequired, BackendAddressRefused, CursorGone
 from syncengine.server.published_keys import (
     AGAIN_MS,
     FRESH_MS,
@@ -392,6 +392,50 @@ def test_the_first_request_of_a_user_works_whatever_it_is_and_leaves_no_token(tm
     with apsw.Connection(str(tmp_path / "cloud" / "cloud.db")) as database:
         assert database.execute("SELECT count(*) FROM token").get == 0
         assert database.execute("SELECT group_concat(tenant) FROM tenant").get == "hello,pull,push,rows"
+
+
+def test_a_user_whose_rows_were_taken_away_under_the_running_server_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_bytes(KEYS)
+    options = ("--jwks", str(tmp_path / "keys.json"), "--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE)
+    with (
+        ServerProcess(tmp_path / "cloud", *options) as running,
+        closing(apsw.Connection(running.address)) as database,
+    ):
+        database.set_busy_timeout(10_000)
+        begins_anew_when_gone(running, lambda table: database.execute(f"DELETE FROM {table} WHERE tenant = 'ann'"))
+
+
+def test_the_same_user_begins_anew_on_postgresql(database: str, tmp_path: Path) -> None:
+    psycopg = pytest.importorskip("psycopg")
+    (tmp_path / "keys.json").write_bytes(KEYS)
+    options = ("--jwks", str(tmp_path / "keys.json"), "--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE)
+    with (
+        ServerProcess(tmp_path / "cloud", *options, database=database) as running,
+        psycopg.connect(database, autocommit=True) as operator,
+    ):
+        operator.execute("SELECT set_config('app.tenant', 'ann', false)")
+        begins_anew_when_gone(running, lambda table: operator.execute(f"DELETE FROM {table}"))
+
+
+def begins_anew_when_gone(running: ServerProcess, take_away: Callable[[str], object]) -> None:
+    """Whatever the user's devices ask first, and however often."""
+    ann = running.backend(issuer.token())
+    calls: list[Callable[[], object]] = [
+        lambda: ann.hello(hello(epoch=2, ended=1, confirmed=1)),
+        lambda: ann.push(push(put(1, "b", {}))),
+        lambda: ann.pull(pull()),
+        lambda: ann.rows(rows()),
+    ]
+    for call in calls:
+        ann.push(push(put(1, "a", {})))
+        cursor = ann.pull(pull()).cursor
+        for table in ("document", "patch_beside", "commit_mark", "receipt", "ended_epoch", "token", "tenant"):
+            take_away(table)
+        call()
+        with pytest.raises(CursorGone):
+            ann.pull(pull(cursor))
+        take_away("receipt")
+        take_away("ended_epoch")
 
 
 def test_a_token_of_one_user_opens_nothing_of_another(server: ServerProcess) -> None:

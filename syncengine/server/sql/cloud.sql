@@ -28,6 +28,12 @@ SELECT tenant
 FROM token
 WHERE token_hash = :token_hash;
 
+-- name: is_known
+-- Whether there is such a user.
+SELECT 1
+FROM tenant
+WHERE tenant = :tenant;
+
 -- name: tenant
 -- Where a user's rows stand.
 SELECT server_epoch, epoch_head, row_version, floor, cloud_version, stored_rows, stored_bytes
