@@ -41,7 +41,10 @@ def _registry(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 
     found = _imported(value)
     if not isinstance(found, MigrationRegistry):
-        raise click.BadParameter(f"{value} is a {type(found).__name__}, not a MigrationRegistry.")
+        raise click.BadParameter(
+            f"{value} is a {type(found).__name__}, not a MigrationRegistry. Give it a name in that module, such as "
+            "REGISTRY = registry()."
+        )
     return found
 
 
