@@ -16,6 +16,7 @@ from syncengine.cli.showing import counted, printable, show_facts, show_json
 if TYPE_CHECKING:
     from syncengine.cli.looking import Look
     from syncengine.migrate.quarantine_desk import QuarantineDesk
+    from syncengine.migrate.quarantine_item import RetryOutcome
     from syncengine.migrate.registry import MigrationRegistry
 
 ITEM_NUMBER = click.IntRange(1, 2**63 - 1)
@@ -25,7 +26,7 @@ ITEM = (
     "reason",
 )
 WHOLE_ITEM = (
-    *("item", "origin", "migration", "owner", "collection", "key", "field", "error", "reason", "attempts"),
+    *("item", "origin", "migration", "owner", "collection", "key", "field", "error", "reason", "shape", "attempts"),
     *("resolution", "since", "resolved_at", "note", "body"),
 )
 
@@ -110,14 +111,28 @@ def retry(
 ) -> Exit:
     """Try items again: a row through its migrations, an entry at its old place. Exit status 4 when one stays."""
     with _desk(ctx, registry, user) as desk:
-        outcomes = [desk.retry(item) for item in items]
+        tried = _tried(desk, items)
+    outcomes = [outcome for outcome, _ in tried]
     if wants_json(ctx):
-        show_json([asdict(outcome) for outcome in outcomes])
+        show_json([{**asdict(outcome), "settled_with_it": others} for outcome, others in tried])
     else:
-        for outcome in outcomes:
+        for outcome, others in tried:
             said = "came back" if outcome.resolved else f"stays: {outcome.why}"
-            click.echo(printable(f"item {outcome.item_id} {said}"))
+            with_it = f", and settled what else was of it: item {', '.join(map(str, others))}" if others else ""
+            click.echo(printable(f"item {outcome.item_id} {said}{with_it}"))
     return Exit.DONE if all(outcome.resolved for outcome in outcomes) else Exit.QUARANTINE
+
+
+def _tried(desk: "QuarantineDesk", items: tuple[int, ...]) -> "list[tuple[RetryOutcome, list[int]]]":
+    """What came of each, with the other items that it settled; one of these is not tried once more."""
+    tried: list[tuple[RetryOutcome, list[int]]] = []
+    for item in items:
+        if any(item in others for _, others in tried):
+            continue
+        before = {each.item_id for each in desk.items()}
+        outcome = desk.retry(item)
+        tried.append((outcome, sorted(before - {each.item_id for each in desk.items()} - {item})))
+    return tried
 
 
 @quarantine.command(cls=EngineCommand)
@@ -138,8 +153,9 @@ def edit(
     except UnicodeDecodeError as error:
         raise click.BadParameter("the file is no UTF-8 text", ctx, param_hint="'--body'") from error
     with _desk(ctx, registry, user) as desk:
-        desk.edit(item, text)
-    click.echo(f"item {item} has a new body; see `syncengine quarantine retry {item}`")
+        shape = desk.edit(item, text).shape_version
+    of_shape = f" in the shape of {shape}" if shape else ""
+    click.echo(f"item {item} has a new body{of_shape}; see `syncengine quarantine retry {item}`")
     return Exit.DONE
 
 

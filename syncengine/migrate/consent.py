@@ -24,6 +24,7 @@ from syncengine.migrate.shape import table_exists
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
+    from syncengine.migrate.definition import MigrationDefinition
     from syncengine.migrate.plan import Plan, Step
     from syncengine.migrate.registry import Hop, MigrationRegistry
 
@@ -218,6 +219,12 @@ def _rows(store: "Store", name: str) -> int:
     return rows_of(store, name) if table_exists(store, name) else 0
 
 
+def _said_of(definition: "MigrationDefinition") -> str:
+    """Its author's words; an id alone tells a person nothing."""
+    named = definition.name if definition.name != definition.id else ""
+    return definition.description or named or f"changed by migration {definition.id}, which does not say how"
+
+
 def _preview(
     store: "Store",
     registry: "MigrationRegistry",
@@ -231,7 +238,7 @@ def _preview(
     return CollectionPreview(
         collection=name,
         rows=rows,
-        changes=tuple(one.description or one.name for one in mine),
+        changes=tuple(map(_said_of, mine)),
         imports_from=tuple(one.source for one in mine if one.source is not None and one.source in sources),
         labels=registry.collections[name].labels,
         erases=erases,

@@ -111,6 +111,8 @@ class RollbackReport:
         if self.plan is not None:
             lines.append(str(self.plan))
         lines += [f"  {_line(undone)}" for undone in self.undone]
+        if self.collisions:
+            lines.append(f"  {self.lost} {'row cannot' if self.lost == 1 else 'rows cannot'} go back as they are:")
         lines += [f"  collision: {collision}" for collision in self.collisions[:COLLISIONS_SHOWN_MAX]]
         if self.lost > COLLISIONS_SHOWN_MAX:
             lines.append(f"  and {self.lost - COLLISIONS_SHOWN_MAX} more collisions")

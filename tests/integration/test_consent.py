@@ -42,6 +42,12 @@ def test_a_store_without_rows_is_migrated_unasked(tmp_path):
     assert person.asked == []
 
 
+def test_a_migration_without_a_description_is_no_bare_id_in_the_question(tmp_path):
+    with Engine.open(filled(tmp_path / "app.db"), registry=asking(column("c")), consent=Person(False)) as engine:
+        asked = str(engine.migrations.consent_needed())
+    assert "    changed by migration c, which does not say how" in asked.splitlines()
+
+
 def test_a_major_version_asks_once_before_anything_is_run_and_says_what_becomes_of_what(tmp_path):
     path = filled(tmp_path / "app.db")
     steps = [

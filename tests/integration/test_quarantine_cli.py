@@ -45,6 +45,25 @@ def test_an_item_is_edited_and_tried_again(command: Command) -> None:
     assert [(item["item"], item["resolution"]) for item in listed] == [(2, None), (1, "edited")]
 
 
+def test_an_item_is_shown_and_edited_in_the_shape_that_it_was_written_in(command: Command) -> None:
+    assert command("quarantine", "show", "1", "--json").json["shape"] == "2.0.0"
+    (command.folder / "n2.json").write_text(body("n2", "4"))
+    ran = command("quarantine", "edit", "1", "--body", "n2.json", *APP)
+    assert ran.out == "item 1 has a new body in the shape of 2.0.0; see `syncengine quarantine retry 1`\n"
+
+
+def test_retry_says_which_other_items_it_settled_and_does_not_try_them_again(tmp_path: Path) -> None:
+    command = Command(tmp_path)
+    command.migrate("TWO")
+    command.execute_many("INSERT INTO notes VALUES ('ann', ?, 'text', 'many')", [("n1",)])  # queued as well
+    command.migrate("THREE", "--yes")
+    assert [item["origin"] for item in command("quarantine", "--json").json] == ["migration", "outbox"]
+    (tmp_path / "n1.json").write_text(body("n1", "4"))
+    command("quarantine", "edit", "1", "--body", "n1.json", *APP)
+    ran = command("quarantine", "retry", "1", "2", *APP)
+    assert (ran.status, ran.out) == (0, "item 1 came back, and settled what else was of it: item 2\n")
+
+
 def test_migrate_with_mended_code_brings_items_back_and_says_how_many(command: Command) -> None:
     app = command.folder / "notes_app.py"
     mended = 'changes=(cast("stars", int),), repairs=(using("stars", lambda text: len(text)),)'

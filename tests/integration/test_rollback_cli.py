@@ -58,7 +58,7 @@ def test_with_yes_it_goes_back(at_three: Command) -> None:
 def test_collisions_stop_it_and_say_what_to_do(at_three: Command) -> None:
     ran = at_three(*BACK, "--to", "1.0.0", "--yes")
     assert ran.status == 1
-    assert "collision: notes n1 of ann: its table goes" in ran.out
+    assert "  3 rows cannot go back as they are:\n  collision: notes n1 of ann: its table goes" in ran.out
     assert "--on-collision keep" in ran.out
     ran = at_three(*BACK, "--to", "1.0.0", "--yes", "--on-collision", "keep")
     assert ran.status == 4

@@ -78,8 +78,8 @@ LIMIT :rows_max;
 -- name: item
 -- One item, whole.
 SELECT
-  item_id, origin, migration, owner, collection, row_key, field, error_code, error_text, attempts, resolution,
-  created_at, resolved_at, note, body
+  item_id, origin, migration, owner, collection, row_key, field, error_code, error_text, shape_version, attempts,
+  resolution, created_at, resolved_at, note, body
 FROM _sync_quarantine
 WHERE item_id = :item;
 
