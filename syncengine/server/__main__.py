@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -25,13 +25,14 @@ from syncengine.errors import BackendAddressRefused, SyncEngineError
 from syncengine.server.app import create_app
 from syncengine.server.cloud import Cloud, CloudLimits
 from syncengine.server.databases import open_storage
+from syncengine.server.ending import Ending
 from syncengine.server.metrics import Metrics
 from syncengine.server.operations import OperationsPort, operations_app
 from syncengine.server.pace import Pace, paced
 from syncengine.server.retention import Retention
 from syncengine.server.sign_in import SignIn, by_web_token
 from syncengine.server.sqlite_storage import DATABASE_NAME
-from syncengine.server.storage import DatabaseUnavailable
+from syncengine.server.storage import DatabaseFailed, DatabaseUnavailable
 from syncengine.vocabulary import SchemaVersion, UserId
 
 _CONNECTIONS_WAITING_MAX = 128
@@ -62,6 +63,7 @@ class AnnouncedServer(uvicorn.Server):
 
     looked_around_ms: int | None = None
     also_says = ""
+    when_told_to_stop: Callable[[], None] | None = None
 
     @property
     def is_stopping(self) -> bool:
@@ -79,6 +81,11 @@ class AnnouncedServer(uvicorn.Server):
             _say(f"listening on {_address_of(each)}")
         if self.also_says:
             _say(self.also_says)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.when_told_to_stop is not None:
+            self.when_told_to_stop()
+        await super().shutdown(sockets=sockets)
 
 
 def _address_of(listener: socket.socket) -> str:
@@ -104,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("give --data or --database")
     try:
         return _command(asked, address=address, parser=parser)
-    except (SyncEngineError, DatabaseUnavailable) as error:
+    except (SyncEngineError, DatabaseUnavailable, DatabaseFailed) as error:
         sys.stderr.write(f"{error}\n")
         return 1
 
@@ -267,6 +274,8 @@ def _serve(cloud: Cloud, asked: argparse.Namespace, *, sign_in: SignIn | None, m
             place = at_the_end.enter_context(listening(asked.operations_host, asked.operations_port))
             _answer_operations(operations, place, until=at_the_end)
             server.also_says = f"operations on {_address_of(place)}"
+        ending = Ending(cloud.cut_off, clock=SystemClock())
+        server.when_told_to_stop = partial(ending.begin, stop_seconds_max=asked.stop_seconds_max)
         for each in (signal.SIGTERM, signal.SIGINT):
             # uvicorn ends its work first and then raises the signal again; so the database is closed too.
             signal.signal(each, _exit)

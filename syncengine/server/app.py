@@ -42,7 +42,7 @@ from syncengine.server.push_reading import read_push
 from syncengine.server.quota import RETRY_AFTER_MS
 from syncengine.server.request_body import RequestRefused, parse_body, query_of, read_body, unpacked, validated
 from syncengine.server.sign_in import SignIn
-from syncengine.server.storage import DatabaseUnavailable
+from syncengine.server.storage import DatabaseBusy, DatabaseUnavailable
 from syncengine.vocabulary import UserId
 
 PACKED_BYTES_MIN = 1_024
@@ -51,6 +51,7 @@ _HEADERS_OF_STATUS = {
     401: {"WWW-Authenticate": "Bearer"},  # RFC 9110, section 15.5.2, asks for it
     503: {"Retry-After": "10"},
 }
+_BUSY_RETRY_AFTER_S = 5
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -247,6 +248,8 @@ def _code_of(error: Exception) -> str:
             return WRONG_USER
         case SyncEngineError():
             return error.code()
+        case DatabaseBusy():
+            return "busy"
         case DatabaseUnavailable():
             return "database_unavailable"
         case HTTPException():
@@ -276,8 +279,10 @@ def _answer_to_error(error: Exception) -> Response:
                 reason="below_floor" if error.reason == "below_floor" else "other_epoch",
             )
         case DatabaseUnavailable():
-            answer = _refusal(503, code=code, message="The database cannot be reached now.")
+            answer = _refusal(503, code=code, message=error.what)
             answer.headers.update(_HEADERS_OF_STATUS[503])
+            if isinstance(error, DatabaseBusy):
+                answer.headers["Retry-After"] = str(_BUSY_RETRY_AFTER_S)
             return answer
         case BatchRefused():
             return _refusal(error.status, code=code, message=error.what)

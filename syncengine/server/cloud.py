@@ -105,6 +105,10 @@ class Cloud:
         """Wait for the calls at work, then close the database."""
         self._storage.close()
 
+    def cut_off(self) -> None:
+        """Refuse who comes, and end the calls that wait for the database. `close` is still to be called."""
+        self._storage.cut_off()
+
     def add_token(self, user: UserId, *, chance: random.Random) -> str:
         """A fresh token of this user, who is made when new. Only its hash is kept: it cannot be shown again."""
         token = f"{chance.getrandbits(256):064x}"
@@ -120,7 +124,7 @@ class Cloud:
         return self._storage.user_of_token(_hashed(token))
 
     def is_there(self) -> bool:
-        """Whether the database answers, and is still the one that was opened. Raises what the database raises."""
+        """Whether the database answers, takes writes and is still the one that was opened. Raises what it raises."""
         return self._storage.cursor_key() == self._cursor_key
 
     def health(self, nonce: str) -> HealthAnswer:

@@ -51,7 +51,10 @@ _MEANINGS = {
     "410": "The cursor cannot be read on from (cursor_gone, with `reason`).",
     "413": "The request is too large (too_large, batch_refused).",
     "429": "The user has made too many requests (rate_limited).",
-    "503": "Who signs tokens, or the database, cannot be asked now (sign_in_unavailable, database_unavailable).",
+    "503": (
+        "Who signs tokens, or the database, cannot be asked now (sign_in_unavailable, database_unavailable), or too "
+        "much is being done for the user at once (busy)."
+    ),
     "507": "The user has no room for what the push would add (quota_exceeded).",
 }
 _STYLE = """

@@ -1,30 +1,45 @@
 """The cloud's database in PostgreSQL, for several servers at once: each holds a few connections and nothing else."""
 
 import random
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
-from psycopg.errors import DeadlockDetected, SerializationFailure
-from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg.errors import (
+    DeadlockDetected,
+    IdleInTransactionSessionTimeout,
+    LockNotAvailable,
+    QueryCanceled,
+    ReadOnlySqlTransaction,
+    SerializationFailure,
+)
+from psycopg_pool import PoolTimeout
 
 from syncengine.clock import Clock, iso, system_random
-from syncengine.errors import DatabaseRefused
+from syncengine.server.lines import Lines
+from syncengine.server.postgresql_connections import (
+    CONNECTION_SECONDS_MAX,
+    WAITS,
+    NoAnswer,
+    Watch,
+    pool_at,
+)
 from syncengine.server.postgresql_rows import PostgresqlTransaction, text_of
-from syncengine.server.postgresql_schema import refuse_mighty_role, upgrade
-from syncengine.server.storage import DatabaseFailed, DatabaseUnavailable, Made, Transaction, UserUnknown
+from syncengine.server.postgresql_schema import quoted, refuse_unfit, schema_of, upgrade
+from syncengine.server.storage import (
+    DatabaseBusy,
+    DatabaseFailed,
+    DatabaseReadOnly,
+    DatabaseUnavailable,
+    Made,
+    Transaction,
+    UserUnknown,
+)
 from syncengine.server.stored_forms import Columns
 from syncengine.vocabulary import UserId
 
 CONNECTIONS_MAX = 10
 """Of one server process. PostgreSQL takes 100 of all (`max_connections`), unless its operator has said otherwise."""
-
-CONNECTION_SECONDS_MAX = 5.0
-"""To get a connection, from the pool or anew; then the request is answered with 503."""
-
-IDLE_SECONDS_MAX = 300.0
 
 ATTEMPTS_MAX = 12
 """Of one transaction that the database asks us to begin again; at twice the wait each, within `RETRY_WAIT_MS_MAX`."""
@@ -35,8 +50,10 @@ RETRY_WAIT_MS_MAX = 500
 RECONNECTIONS_MAX = 2
 """Of one transaction whose connection was lost, as all are when PostgreSQL was started again."""
 
-LINES = 256
-"""In which users stand for writing, several to a line."""
+CUT_OFF_SECONDS_MAX = 1.0
+"""For the pool's own threads, which may hang as well."""
+
+NOBODY = UserId("")
 
 Connection = psycopg.Connection[Columns]
 
@@ -62,70 +79,74 @@ class PostgresqlStorage:
         """
         self._clock = clock
         self._chance = chance or system_random()
-        self._lines = [threading.Lock() for _ in range(LINES)]
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
-            _checked(address),
-            min_size=1,
-            max_size=connections_max,
-            timeout=CONNECTION_SECONDS_MAX,
-            max_idle=IDLE_SECONDS_MAX,
-            kwargs={"connect_timeout": int(CONNECTION_SECONDS_MAX), "application_name": "syncengine"},
-            configure=_configured,
-            name="cloud",
-            open=False,
-        )
-        with _wrapped():
-            try:
-                self._pool.open(wait=True, timeout=CONNECTION_SECONDS_MAX)
-                self._begin_life(editions)
-            except BaseException:
-                self._pool.close()
-                raise
+        self._lines = Lines()
+        self._watch = Watch(clock=clock)
+        self._is_cut_off = False
+        self._begin: dict[str, str] = {}
+        self._pool = pool_at(address, connections_max=connections_max)
+        try:
+            self._begin_life(editions)
+        except ConnectionLost as error:
+            self._pool.close()
+            raise DatabaseUnavailable from error
+        except BaseException:
+            self._pool.close()
+            raise
+        self._watch.start()
 
     def _begin_life(self, editions: tuple[str, ...] | None) -> None:
-        with self._pool.connection() as connection:
-            refuse_mighty_role(connection)
-            upgrade(connection, editions=editions, cursor_key=f"{self._chance.getrandbits(256):064x}")
+        with _wrapped():
+            self._pool.open(wait=True, timeout=CONNECTION_SECONDS_MAX)
+        with _wrapped(), self._pool.connection() as connection:
+            refuse_unfit(connection)
+            schema = schema_of(connection)
+            upgrade(connection, schema=schema, editions=editions, cursor_key=f"{self._chance.getrandbits(256):064x}")
+        self._begin = {"schema": quoted(schema), **WAITS}
 
     def close(self) -> None:
         self._pool.close(timeout=CONNECTION_SECONDS_MAX)
+        self._watch.stop()
+
+    def cut_off(self) -> None:
+        self._is_cut_off = True
+        self._watch.cut_all()
+        self._pool.close(timeout=CUT_OFF_SECONDS_MAX)
 
     # Users.
 
     def cursor_key(self) -> bytes:
         def look(connection: Connection) -> str:
-            key: str = connection.execute(text_of("cursor_key")).fetchall()[0][0]
+            key: str
+            key, takes_no_writes = connection.execute(text_of("cursor_key")).fetchall()[0]
+            if takes_no_writes:
+                raise ReadOnlySqlTransaction
             return key
 
         return bytes.fromhex(self._again(look))
 
     def welcome(self, user: UserId) -> None:
         def add(connection: Connection) -> None:
-            connection.execute(text_of("be_tenant"), {"tenant": user})
             connection.execute(text_of("add_tenant"), {"tenant": user, "server_epoch": self._clock.now_ms()})
 
-        self._again(add)
+        self._again(add, user=user)
 
     def add_token(self, user: UserId, *, token_hash: str) -> None:
         def add(connection: Connection) -> None:
             now_ms = self._clock.now_ms()
-            connection.execute(text_of("be_tenant"), {"tenant": user})
-            connection.execute(text_of("hold_token"), {"token_hash": token_hash})
             connection.execute(text_of("add_tenant"), {"tenant": user, "server_epoch": now_ms})
             connection.execute(
                 text_of("add_token"), {"tenant": user, "token_hash": token_hash, "created_at": iso(now_ms)}
             )
 
-        self._again(add)
+        self._again(add, user=user, token_hash=token_hash)
 
     def user_of_token(self, token_hash: str) -> UserId | None:
         """None also for a token that was given to two users: nobody can say whose it is."""
 
         def look(connection: Connection) -> list[Columns]:
-            connection.execute(text_of("hold_token"), {"token_hash": token_hash})
             return connection.execute(text_of("tenant_of_token"), {"token_hash": token_hash}).fetchall()
 
-        found = self._again(look)
+        found = self._again(look, token_hash=token_hash)
         return UserId(found[0][0]) if len(found) == 1 else None
 
     def users(self) -> list[UserId]:
@@ -139,46 +160,61 @@ class PostgresqlStorage:
 
     def write(self, user: UserId, work: Callable[[Transaction], Made]) -> Made:
         def write(connection: Connection) -> Made:
-            connection.execute(text_of("be_tenant"), {"tenant": user})
             if connection.execute(text_of("lock_tenant"), {"tenant": user}).fetchone() is None:
                 raise UserUnknown
             return work(PostgresqlTransaction(connection, clock=self._clock, chance=self._chance))
 
         # Who waits for the same user's row waits here, and not with a connection that others could use.
-        with self._lines[hash(user) % LINES]:
-            return self._again(write)
+        with self._lines.turn(user):
+            return self._again(write, user=user)
 
     def read(self, user: UserId, work: Callable[[Transaction], Made]) -> Made:
         def read(connection: Connection) -> Made:
-            connection.execute(text_of("be_tenant"), {"tenant": user})
             return work(PostgresqlTransaction(connection, clock=self._clock, chance=self._chance))
 
-        return self._again(read, one_state=True)
+        return self._again(read, user=user, one_state=True)
 
-    def _again(self, work: Callable[[Connection], Made], *, one_state: bool = False) -> Made:
+    def _again(
+        self,
+        work: Callable[[Connection], Made],
+        *,
+        user: UserId = NOBODY,
+        token_hash: str = "",
+        one_state: bool = False,
+    ) -> Made:
         """What `work` makes in a transaction; begun again where the database asks for it or has let go of us.
 
         Beginning again is harmless also where a commit was done and its answer lost: everything that is written here
         looks first at what is there, and tells what it finds as it would a device that sends again.
         """
+        begin = {**self._begin, "tenant": user, "token_hash": token_hash}
         reconnections = 0
         for attempt in range(ATTEMPTS_MAX):
+            if self._is_cut_off:
+                break
             try:
                 with _wrapped():
-                    return self._once(work, one_state=one_state)
+                    return self._once(work, begin=begin, one_state=one_state)
             except (SerializationFailure, DeadlockDetected):
                 self._clock.pause(self._wait_ms(attempt))
+            except NoAnswer as error:
+                self._pool.drain()
+                raise DatabaseUnavailable from error
+            except DatabaseReadOnly:
+                self._pool.drain()
+                raise
             except ConnectionLost as lost:
+                self._pool.drain()
                 reconnections += 1
                 if reconnections > RECONNECTIONS_MAX:
                     raise DatabaseUnavailable from lost
-                self._pool.check()
         raise DatabaseUnavailable
 
-    def _once(self, work: Callable[[Connection], Made], *, one_state: bool) -> Made:
-        with self._pool.connection() as connection:
+    def _once(self, work: Callable[[Connection], Made], *, begin: dict[str, str], one_state: bool) -> Made:
+        with self._pool.connection() as connection, self._watch.over(connection):
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ if one_state else None
             connection.read_only = one_state or None
+            connection.execute(text_of("begin_work"), begin)
             return work(connection)
 
     def _wait_ms(self, attempt: int) -> int:
@@ -197,28 +233,13 @@ def _wrapped() -> Iterator[None]:
         yield
     except (SerializationFailure, DeadlockDetected):
         raise
-    except PoolTimeout as error:
+    except LockNotAvailable as error:
+        raise DatabaseBusy from error
+    except ReadOnlySqlTransaction as error:
+        raise DatabaseReadOnly from error
+    except (PoolTimeout, QueryCanceled) as error:
         raise DatabaseUnavailable from error
-    except psycopg.OperationalError as error:
+    except (psycopg.OperationalError, IdleInTransactionSessionTimeout) as error:
         raise ConnectionLost from error
     except psycopg.Error as error:
         raise DatabaseFailed(error.sqlstate or "", kind=type(error).__name__) from None
-
-
-def _checked(address: str) -> str:
-    """Raises DatabaseRefused; the address may hold a password, so nothing of it is told."""
-    try:
-        psycopg.conninfo.conninfo_to_dict(address)
-    except psycopg.ProgrammingError:
-        raise DatabaseRefused(
-            "The address of the database cannot be read.",
-            why="it is not like postgresql://user@host:5432/name",
-            fix="Correct --database; special letters in a name or password are written like %40.",
-        ) from None
-    return address
-
-
-def _configured(connection: Connection) -> None:
-    """Whole numbers always as 64 bit: as psycopg picks their sizes, each mixture would be another statement."""
-    connection.adapters.register_dumper(int, Int8Dumper)
-    connection.adapters.register_dumper(int, Int8BinaryDumper)

@@ -64,6 +64,9 @@ class SqliteStorage(RowQuestions):
         with self._lock:
             self._connection.close()
 
+    def cut_off(self) -> None:
+        """Nothing to do: no transaction of ours waits for another machine."""
+
     def write(self, user: UserId, work: Callable[[Transaction], Made]) -> Made:
         with self._writing():
             if not self._ask("is_known", tenant=user):

@@ -83,8 +83,22 @@ class Tombstone(NamedTuple):
 class DatabaseUnavailable(Exception):
     """The database cannot be reached now, or is too busy. What was asked may have been done; asking again is safe."""
 
+    what = "The database cannot be reached now."
+
     def __init__(self) -> None:
-        super().__init__("The database cannot be reached now.")
+        super().__init__(self.what)
+
+
+class DatabaseReadOnly(DatabaseUnavailable):
+    """It answers and takes no writes, as one that another has taken the place of; nothing was changed."""
+
+    what = "The database takes no writes now."
+
+
+class DatabaseBusy(DatabaseUnavailable):
+    """Somebody else works on this user's rows, for longer than a request may wait; nothing was changed."""
+
+    what = "Too much is being done for this user at once."
 
 
 class UserUnknown(Exception):
@@ -98,7 +112,7 @@ class DatabaseFailed(Exception):
     """The database refused what we asked, which is our mistake; nothing was changed. `sqlstate` is PostgreSQL's."""
 
     def __init__(self, sqlstate: str, *, kind: str) -> None:
-        super().__init__(f"{kind} {sqlstate}".strip())
+        super().__init__(f"The database refused a statement: {kind} {sqlstate}".strip())
         self.sqlstate = sqlstate
 
 
@@ -219,8 +233,12 @@ class Storage(Protocol):
         """Wait for the transactions at work, then let go of the database."""
         ...
 
+    def cut_off(self) -> None:
+        """Refuse who comes, and end the transactions at work if that takes long: their threads soon raise."""
+        ...
+
     def cursor_key(self) -> bytes:
-        """What signs this database's cursors; the same for whoever opens it."""
+        """What signs this database's cursors; the same for whoever opens it. Raises DatabaseReadOnly."""
         ...
 
     def welcome(self, user: UserId) -> None:

@@ -12,6 +12,16 @@ import pytest
 from syncengine.server.stored_forms import SERVER_SQL
 
 FILES = ("postgresql.sql", "postgresql_schema.sql")
+SETTINGS = {
+    "app.tenant",
+    "app.token_hash",
+    "app.upkeep",
+    "search_path",
+    "lock_timeout",
+    "statement_timeout",
+    "idle_in_transaction_session_timeout",
+}
+"""All of them have these, and take a name of one's own with a dot in it."""
 TABLES_OF_NOBODY = {"cloud_state", "cloud_edition"}
 
 FORBIDDEN = {
@@ -68,6 +78,15 @@ def test_the_sql_keeps_to_what_all_of_them_have(name: str) -> None:
 )
 def test_what_one_of_them_lacks_would_be_noticed(bad: str) -> None:
     assert faults(bad)
+
+
+def test_settings_are_those_that_all_of_them_have_and_end_with_the_transaction() -> None:
+    """Behind PgBouncer, what does not end with the transaction is the next one's."""
+    text = _text("postgresql.sql")
+    made = re.findall(r"set_config\('([\w.]+)', [^,()]+, true\)", text)
+    assert set(made) == SETTINGS
+    assert len(made) == text.count("set_config(")
+    assert not re.search(r"^\s*(set|reset|discard)\s+(?!\w+ = )", text, re.M)
 
 
 def test_the_user_is_first_in_every_key_and_unique_index() -> None:

@@ -36,6 +36,27 @@ SELECT rolsuper OR rolbypassrls
 FROM pg_roles
 WHERE rolname = current_user;
 
+-- name: surroundings
+-- How texts are kept, whether policies are obeyed, whether nothing can be written, and where a new table would be made.
+SELECT
+  current_setting('server_encoding'),
+  current_setting('row_security'),
+  current_setting('transaction_read_only'),
+  current_schema();
+
+-- name: schemas_with_tables
+-- Where tables of ours are, of the schemas that are looked into.
+SELECT schemaname
+FROM pg_tables
+WHERE tablename = 'cloud_edition' AND schemaname = ANY (current_schemas(false))
+ORDER BY schemaname;
+
+-- name: be_in_schema
+-- Until this transaction ends, tables are looked for and made here; if this server is frozen, it ends soon.
+SELECT
+  set_config('search_path', :schema, true),
+  set_config('idle_in_transaction_session_timeout', :idle_in_transaction_session_timeout, true);
+
 -- name: write_state
 -- Once, when the database is made.
 INSERT INTO cloud_state (only_row, cursor_key)
@@ -43,18 +64,20 @@ VALUES (1, :cursor_key)
 ON CONFLICT (only_row) DO NOTHING;
 
 -- name: cursor_key
--- What signs cursors.
-SELECT cursor_key
+-- What signs cursors, and whether nothing can be written.
+SELECT cursor_key, current_setting('transaction_read_only') = 'on'
 FROM cloud_state
 WHERE only_row = 1;
 
--- name: be_tenant
--- Until this transaction ends, nobody else's rows are there.
-SELECT set_config('app.tenant', :tenant, true);
-
--- name: hold_token
--- Until this transaction ends, this token can be looked up.
-SELECT set_config('app.token_hash', :token_hash, true);
+-- name: begin_work
+-- Until this transaction ends: the schema, how long it may hold up others, whose rows are there, and which token.
+SELECT
+  set_config('search_path', :schema, true),
+  set_config('lock_timeout', :lock_timeout, true),
+  set_config('statement_timeout', :statement_timeout, true),
+  set_config('idle_in_transaction_session_timeout', :idle_in_transaction_session_timeout, true),
+  set_config('app.tenant', :tenant, true),
+  set_config('app.token_hash', :token_hash, true);
 
 -- name: list_users
 -- Until this transaction ends, the users' own rows are there, and nothing else of theirs.
