@@ -351,6 +351,7 @@ def test_the_waits_are_by_the_chance_that_was_given(database: str) -> None:
     for _ in range(2):
         clock = PausedClock()
         opened = PostgresqlStorage(database, clock=clock, chance=random.Random(7))
+        opened.welcome(ANN)
         with pytest.raises(DatabaseUnavailable):
             opened.write(ANN, raise_serialization_failure)
         opened.close()
