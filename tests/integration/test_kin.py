@@ -5,11 +5,13 @@ conflict.
 """
 
 import itertools
+import json
 from typing import Any
 
 import pytest
 
-from tests.integration.kin_world import World
+from syncengine.vocabulary import UserId
+from tests.integration.kin_world import Device, World
 
 LISTS = """CREATE TABLE lists (
   user_id TEXT NOT NULL, id TEXT NOT NULL, name TEXT, code TEXT, PRIMARY KEY (user_id, id), UNIQUE (id), UNIQUE (code)
@@ -199,3 +201,51 @@ def test_a_column_that_rows_refer_to_stays_where_it_may_not_change(world_of, ord
     assert world.one.rows("items") == {"c": ("c-p", "text")}
     assert world.one.rows("lists")["p"] == ("renamed", "c-p")
     assert world.two.conflicts() == [("p", "code", "local")]
+
+
+# Across users, whose rows are read at different times.
+
+
+def as_user(device: Device, user: str) -> None:
+    device.line.user = UserId(user)
+    device.engine.switch_user(user)
+    device.sync()
+    device.sync()
+
+
+@pytest.fixture
+def of_two_users(world_of):
+    """An item of bob's refers to a list of ann's; it is made on the first device."""
+    world = world_of("ON UPDATE CASCADE ON DELETE CASCADE", columns="list", targets="id")
+    world.cloud.accept_token(UserId("bob"), token="a token of bob")
+    world.one.write(
+        "INSERT INTO lists VALUES ('ann', 'l', '', 'c')", "INSERT INTO items VALUES ('bob', 'b', 'l', 'x')"
+    )
+    as_user(world.one, "ann")
+    as_user(world.one, "bob")
+    return world
+
+
+def test_a_child_of_another_user_waits_until_the_user_of_its_parent_was_read(of_two_users):
+    two = of_two_users.two
+    as_user(two, "bob")
+    assert (two.rows("items"), two.waits()) == ({}, [("b", "parent_missing")])
+    as_user(two, "ann")
+    as_user(two, "bob")
+    assert (two.rows("items"), two.waits()) == ({"b": ("l", "x")}, [])
+
+
+def test_a_child_of_another_user_whose_parent_got_another_key_is_set_aside_whole_where_the_old_one_goes(of_two_users):
+    """A key that changes is a deletion and a new row; what it did to the child is the other user's to tell."""
+    one, two = of_two_users.one, of_two_users.two
+    for user in ("ann", "bob", "ann"):
+        as_user(two, user)
+    as_user(one, "ann")
+    one.write("UPDATE lists SET id = 'm'")
+    assert one.rows("items") == {"b": ("m", "x")}
+    one.sync()
+    two.sync()
+    two.sync()
+    assert two.rows("lists") == {"m": ("", "c")}
+    assert (two.rows("items"), two.open_items()) == ({}, [("b", "parent_deleted")])
+    assert [json.loads(body)["text"] for body in two.bodies()] == ["x"]
