@@ -51,6 +51,10 @@ class SchemaVersion(tuple[int, int, int]):
     def patch(self) -> int:
         return self[2]
 
+    def way_to(self, end: SchemaVersion) -> str:
+        """ "1.0.0 > 2.0.0"; the version alone where both are one."""
+        return str(self) if self == end else f"{self} > {end}"
+
     def __str__(self) -> str:
         return f"{self[0]}.{self[1]}.{self[2]}"
 

@@ -115,7 +115,7 @@ class Plan:
         if self.is_empty:
             waiting = f"; {len(self.queued)} queued for the cloud" if self.queued else ""
             return "\n".join([f"{self.current}: nothing to do{waiting}", *self._left_out()])
-        lines = [f"{self.current} > {self.target}" + (f" for {self.user}" if self.user else "")]
+        lines = [self.current.way_to(self.target) + (f" for {self.user}" if self.user else "")]
         for hop in self.hops:
             lines.append(f"  {hop}")
             lines.extend(f"    {step}" for step in self.steps if step.hop == hop)

@@ -131,7 +131,7 @@ class Rehearsal:
         return "\n".join(self._lines())
 
     def _lines(self) -> "Iterator[str]":
-        yield f"{self.plan.current} > {self.plan.target}, rehearsed on a copy"
+        yield f"{self.plan.current.way_to(self.plan.target)}, rehearsed on a copy"
         for result in self.results:
             yield f"  {result.migration_id}: {result.state}; {_sum_of(result)}"
             yield from (f"    {line}" for error in result.errors for line in error.splitlines())

@@ -98,11 +98,12 @@ class MigrationReport:
     """Rows that came back from quarantine, for the code that had refused them is another now."""
 
     def __repr__(self) -> str:
-        """What ran and how it ended, with the reason of what failed; of the rest, what is not empty."""
+        """Where the store is now, what ran and how it ended, why what failed did, and how much was left."""
         ran = ", ".join(_ended(result) for result in self.results)
         others = {"blocked": self.blocked, "deferred": self.deferred, "background": self.background}
         left = "".join(f", {name}={len(some)}" for name, some in others.items() if some)
-        return f"MigrationReport({self.current} > {self.target}, success={self.success}, ran=[{ran}]{left})"
+        at = f"at {self.current}" + (f", wanted {self.target}" if self.current != self.target else "")
+        return f"MigrationReport({at}, success={self.success}, ran=[{ran}]{left})"
 
     @property
     def success(self) -> bool:

@@ -121,7 +121,7 @@ class RollbackPlan:
         return tuple(step for step in self.steps if step.way.method == IMPOSSIBLE)
 
     def __str__(self) -> str:
-        lines = [f"rollback of {self.asked}: {self.current} > {self.target}"]
+        lines = [f"rollback of {self.asked}: {self.current.way_to(self.target)}"]
         lines += [f"  {step}" for step in self.steps]
         if any(step.scope == STORE_SCOPE for step in self.steps):
             lines.append(f"  goes back for all owners: {', '.join(self.users) or 'there are no rows'}")

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import pytest
 from drain_world import Line, MovableClock, refuses_key
@@ -14,7 +15,7 @@ from syncengine.errors import AuthRequired, BackendUnreachable, CalledFromInside
 from syncengine.outbox.receipts import Where
 from syncengine.server.cloud import Cloud
 from syncengine.server.sqlite_storage import SqliteStorage
-from syncengine.vocabulary import UserId
+from syncengine.vocabulary import SchemaVersion, UserId
 
 
 @pytest.fixture
@@ -390,7 +391,9 @@ def test_what_a_migration_did_is_short_where_it_is_printed(tmp_path):
 
     with Engine.open(tmp_path / "new.db", registry=registry(), user="ann") as new:
         report = new.migrate()
-    assert repr(report) == "MigrationReport(2.0.0 > 2.0.0, success=True, ran=[make completed])"
+    assert repr(report) == "MigrationReport(at 2.0.0, success=True, ran=[make completed])"
+    behind = replace(report, current=SchemaVersion.parse("1"), results=(), blocked=("make",))
+    assert repr(behind) == "MigrationReport(at 1.0.0, wanted 2.0.0, success=False, ran=[], blocked=1)"
     counts = "read=0, written=0, quarantined=0, errors=0, warnings=0"
     assert repr(report.results[0]) == f"MigrationResult('make', scope='store', state='completed', {counts})"
 

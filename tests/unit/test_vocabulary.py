@@ -38,3 +38,8 @@ def test_a_version_gives_its_parts_and_is_equal_to_itself_only():
 
 def test_no_user_has_the_stores_scope():
     assert user_scope("store") == "user:store"
+
+
+def test_a_way_that_leads_nowhere_is_one_version():
+    two, three = SchemaVersion.parse("2"), SchemaVersion.parse("3.0.1")
+    assert (two.way_to(three), three.way_to(two), two.way_to(two)) == ("2.0.0 > 3.0.1", "3.0.1 > 2.0.0", "2.0.0")
