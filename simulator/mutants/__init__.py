@@ -1,6 +1,6 @@
 """Bugs that the engine could have, put into it on purpose: worlds that do not notice one of them prove nothing."""
 
-from simulator.mutants import cloud, outbox, reading, stores, upgrades, users
+from simulator.mutants import cloud, outbox, reading, seen_by_one, stores, upgrades, users
 from simulator.mutants.surgery import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -10,6 +10,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *users.MUTANTS,
     *cloud.MUTANTS,
     *stores.MUTANTS,
+    *seen_by_one.MUTANTS,
 )
 
 _BY_NAME = {mutant.name: mutant for mutant in MUTANTS}
