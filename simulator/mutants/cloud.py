@@ -108,7 +108,7 @@ def does_not_know_that_it_was_restored(surgery: Surgery) -> None:
 
     surgery.replace(CLOUD_MODULE, "standing", lambda position, **more: Standing.GOOD)
     surgery.replace(CLOUD_MODULE, "_use_up", lambda stored, lane: None)
-    surgery.replace(QUESTIONS, "raise_epoch", lambda self, user: None)
+    surgery.replace(QUESTIONS, "raise_epoch", lambda self, user, **_: None)
 
 
 def takes_all_shapes_for_one(surgery: Surgery) -> None:

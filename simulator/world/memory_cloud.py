@@ -98,14 +98,18 @@ class MemoryUser:
         return version
 
     def is_of_earlier_life(self, cursor: str | None) -> bool:
+        return 0 < self.life_told_by(cursor) < self.epoch
+
+    def life_told_by(self, cursor: str | None) -> int:
+        """0 for what is no cursor of this user's."""
         try:
             name, epoch, *_ = json.loads(cursor or "")
         except (ValueError, TypeError):
-            return False
-        return bool(name == self.name and epoch < self.epoch)
+            return 0
+        return int(epoch) if name == self.name else 0
 
-    def begin_life(self) -> None:
-        self.epoch, self.epoch_head = next(_epochs), self.counter
+    def begin_life(self, *, above: int = 0) -> None:
+        self.epoch, self.epoch_head = max(next(_epochs), above + 1), self.counter
 
 
 class MemoryCloud:
@@ -170,6 +174,8 @@ class MemoryBackend:
             user.place(request.cursor)
         except CursorGone:
             action = Action.RESYNC
+        if user.life_told_by(request.cursor) > user.epoch:
+            user.begin_life(above=user.life_told_by(request.cursor))
         if request.confirmed_seq > device_seq:
             receipts[INTEGER_MAX] = (None, None)
             if not user.is_of_earlier_life(request.cursor):

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from syncengine.clock import Clock
@@ -42,14 +43,14 @@ class Account:
         found = read.found.pop(self.names.state, None)
         if found is not None:
             return state_of(found), read.read_time, read.found
-        self._begin()
+        self._begin(read.read_time)
         raise Contended("there was no state yet")
 
     def moment(self) -> tuple[State, str, str]:
         """The state, when, and a transaction in which everything else is read as it was then. Raises Contended."""
         read = self._rest.read([self.names.state], begin=True)
         if self.names.state not in read.found:
-            self._begin()
+            self._begin(read.read_time)
             raise Contended("there was no state yet")
         if read.transaction is None:
             raise violation("no transaction was begun")
@@ -74,9 +75,9 @@ class Account:
                 raise
             raise Contended("the rules compared with another state") from None
 
-    def begin_another_life(self, state: State) -> State:
-        """Raises Contended."""
-        after = state.in_another_life(now_ms=self._clock.now_ms())
+    def begin_another_life(self, state: State, *, read_time: str, above: int = 0) -> State:
+        """A later one than this state's and than `above`. Raises Contended."""
+        after = state.in_another_life(now_ms=_as_ms(read_time), above=above)
         self.write(after)
         return after
 
@@ -168,10 +169,21 @@ class Account:
         except Contended:
             return self.state()
 
-    def _begin(self) -> None:
-        """The first document of a user. Raises Contended when another device was quicker."""
+    def _begin(self, read_time: str) -> None:
+        """The first document of a user, in a life by Firestore's clock, which is one for all devices.
+
+        Raises Contended when another device was quicker.
+        """
         key = f"{self._chance.getrandbits(KEY_BITS):064x}"
-        self.write(State(epoch=self._clock.now_ms(), epoch_head=0, cursor_key=key))
+        self.write(State(epoch=_as_ms(read_time), epoch_head=0, cursor_key=key))
+
+
+def _as_ms(time: str) -> int:
+    """A time as Firestore tells it (RFC 3339). Raises ProtocolViolation for what is none."""
+    try:
+        return int(datetime.fromisoformat(time).timestamp() * 1000)
+    except ValueError as error:
+        raise violation("its time cannot be read") from error
 
 
 def _at(name: str) -> dict[str, object]:

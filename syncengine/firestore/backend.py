@@ -17,11 +17,11 @@ from typing import TypeVar
 import orjson
 
 from syncengine.clock import Clock, SystemClock, iso, system_random
-from syncengine.errors import BackendAddressRefused, BackendUnavailable, BatchRefused, SequenceGap
+from syncengine.errors import AuthRequired, BackendAddressRefused, BackendUnavailable, BatchRefused, SequenceGap
 from syncengine.firestore.account import Account
 from syncengine.firestore.answers import Contended, not_firestore
 from syncengine.firestore.commit import Commit, CommitTooLarge, make_commit
-from syncengine.firestore.names import health_name
+from syncengine.firestore.names import health_name, is_document_id
 from syncengine.firestore.older_tree import Bringing, BroughtOver, OlderTree
 from syncengine.firestore.pages import PAGE_BYTES_MAX, pages, read_page
 from syncengine.firestore.rest import PRODUCTION, Found, Rest
@@ -228,6 +228,13 @@ class FirestoreBackend:
         return Bringing(self._rest, account, tree, commit_bytes_max=self._commit_bytes_max)
 
     def _account_of(self, user: str) -> Account:
+        """Raises AuthRequired, with nothing sent, for a user whom the rules could not tell from the path."""
+        if not is_document_id(user):
+            raise AuthRequired(
+                "The id of the signed-in user cannot be the name of a document in Firestore.",
+                why="it holds a slash, is . or .. or like __this__, or is too long; the security rules compare both",
+                fix="Give this user another id at Firebase, without these; the queue is kept.",
+            )
         return Account(self._rest, UserId(user), clock=self._clock, chance=self._chance)
 
     def _account(self, request: RequestModel) -> Account:
@@ -253,8 +260,9 @@ class FirestoreBackend:
             state = state.with_sequence(lane, INTEGER_MAX)
         if has_lost and life is not None and life < state.epoch:
             account.write(state)  # another device told of this loss before, or all was lost: the life after has begun
-        elif has_lost or stands is Standing.CONTRADICTED:
-            state = account.begin_another_life(state)
+        elif has_lost or stands is Standing.CONTRADICTED or (life or 0) > state.epoch:
+            # Or the device knows a later life: this one is of an older copy.
+            state = account.begin_another_life(state, read_time=read_time, above=life or 0)
         elif has_ended:
             account.write(state)
         return HelloAnswer(
@@ -312,7 +320,7 @@ class FirestoreBackend:
         if request.cursor is not None:
             position, stands = account.stood(request.cursor, state=state, transaction=transaction)
             if stands is Standing.CONTRADICTED:
-                account.begin_another_life(state)
+                account.begin_another_life(state, read_time=read_time)
             if stands is not Standing.GOOD:
                 raise cursor_gone("below_floor" if stands is Standing.BELOW_FLOOR else "other_epoch")
             after = position or after

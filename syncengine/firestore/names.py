@@ -29,6 +29,12 @@ def document_id(key: str) -> str:
     return "%5F" + written[1:] if _RESERVED.fullmatch(written) else written
 
 
+def is_document_id(text: str) -> bool:
+    """Whether it can stand in a document's name as it is."""
+    is_plain = "/" not in text and text not in (".", "..") and not _RESERVED.fullmatch(text)
+    return is_plain and 0 < len(text.encode()) <= ID_BYTES_MAX
+
+
 def key_of(name: str) -> str:
     """The key of a row's document, from its full name."""
     written = name.rsplit("/", 1)[1]
@@ -43,7 +49,7 @@ class Names:
     def __init__(self, root: str, user: UserId) -> None:
         self.root = root
         """projects/{project}/databases/{database}/documents"""
-        self.user = f"{root}/users/{document_id(user)}"
+        self.user = f"{root}/users/{user}"
         self.state = f"{self.user}/~sync/state"
         self.receipts = f"{self.user}/~receipts"
 

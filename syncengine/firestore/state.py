@@ -57,9 +57,9 @@ class State:
             return INTEGER_MAX
         return self.lanes.get(lane.writer, 0)
 
-    def in_another_life(self, *, now_ms: int) -> "State":
-        """The rows were restored from an older copy: cursors of before are worthless."""
-        return replace(self, epoch=max(self.epoch + 1, now_ms), epoch_head=self.head)
+    def in_another_life(self, *, now_ms: int, above: int) -> "State":
+        """The rows were restored from an older copy: cursors of before, of lives up to `above`, are worthless."""
+        return replace(self, epoch=max(self.epoch + 1, above + 1, now_ms), epoch_head=self.head)
 
     def with_sequence(self, lane: Lane, sequence: int) -> "State":
         return replace(self, lanes={**self.lanes, lane.writer: sequence})

@@ -265,9 +265,11 @@ class Cloud:
     def _may_read_on(self, stored: Transaction, user: UserId, *, cursor: str | None) -> bool:
         if cursor is None:
             return True
-        _, found = self._stood(stored, user, cursor=cursor, tenant=stored.tenant(user))
-        if found is Standing.CONTRADICTED:
-            stored.raise_epoch(user)
+        tenant, life = stored.tenant(user), life_told_by(cursor) or 0
+        _, found = self._stood(stored, user, cursor=cursor, tenant=tenant)
+        # Or the device knows a later life: this one is an older copy, or was made anew by a clock that is behind.
+        if found is Standing.CONTRADICTED or life > tenant.server_epoch:
+            stored.raise_epoch(user, above=life)
         return found is Standing.GOOD
 
     def _pushed(self, user: UserId, push: Push) -> Pushed:

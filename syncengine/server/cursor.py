@@ -14,6 +14,9 @@ from enum import Enum, auto
 
 from syncengine.vocabulary import UserId
 
+LIFE_MAX = 2**62
+"""Lives are counted in milliseconds since 1970, so there is always a later one."""
+
 _NUMBERS = struct.Struct(">QQQQQ")
 _SEAL_BYTES = 8
 
@@ -63,11 +66,12 @@ def life_told_by(text: str) -> int | None:
     """The life of the rows that a cursor names, whoever wrote it; None for what is no cursor.
 
     A database that was made anew cannot check what the lost one has signed. A device may say what it likes here: it
-    changes nothing but how the rows of its own user are compared.
+    changes nothing but the life of its own user's rows, and how they are compared.
     """
     numbers, seal = _parts(text)
     is_whole = len(numbers) == _NUMBERS.size and len(seal) == _SEAL_BYTES
-    return int(_NUMBERS.unpack(numbers)[0]) if is_whole else None
+    life = int(_NUMBERS.unpack(numbers)[0]) if is_whole else None
+    return life if life is not None and life <= LIFE_MAX else None
 
 
 def _parts(text: str) -> tuple[bytes, bytes]:

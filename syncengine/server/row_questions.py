@@ -67,9 +67,12 @@ class RowQuestions(ABC):
             bytes_more=bytes_more,
         )
 
-    def raise_epoch(self, user: UserId) -> None:
-        """Begin another life of this user's rows: every cursor of the old one is worthless from now on."""
-        self._do("raise_epoch", tenant=user, server_epoch=self._clock.now_ms())
+    def raise_epoch(self, user: UserId, *, above: int = 0) -> None:
+        """Begin another life of this user's rows: every cursor of the old one is worthless from now on.
+
+        Its number is higher than that of the old one and than `above`, whatever the clock says.
+        """
+        self._do("raise_epoch", tenant=user, server_epoch=max(self._clock.now_ms(), above + 1))
 
     # Rows.
 

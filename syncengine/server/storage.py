@@ -170,8 +170,11 @@ class Transaction(RowStorage, Protocol):
         """Of living rows: how large each is with what lies beside it, without reading it."""
         ...
 
-    def raise_epoch(self, user: UserId) -> None:
-        """Begin another life of this user's rows: every cursor of the old one is worthless from now on."""
+    def raise_epoch(self, user: UserId, *, above: int = 0) -> None:
+        """Begin another life of this user's rows: every cursor of the old one is worthless from now on.
+
+        Its number is higher than that of the old one and than `above`, whatever the clock says.
+        """
         ...
 
     def page(self, user: UserId, *, collection: str, after: str, limit: int) -> Iterator[PageRow]:

@@ -930,6 +930,21 @@ class BackendSuite:
         assert said.server_epoch > before.server_epoch
         assert ann.pull(pull()).epoch_head == 1
 
+    def test_a_life_that_a_device_knows_and_that_is_later_than_the_clouds_is_followed_by_a_later_one_once(
+        self, sign_in: SignIn, cursor_of_another_cloud: CursorOf
+    ) -> None:
+        """Whatever the clocks say that lives are counted by."""
+        ann = sign_in("ann")
+        known = ann.hello(hello()).server_epoch + 1_000_000_000_000
+        said = ann.hello(hello(cursor=cursor_of_another_cloud(known)))
+        assert (said.action, said.server_epoch) == (Action.RESYNC, known + 1)
+        ann.push(push(put(1, "a", {})))
+        for device in ("laptop", "tablet"):
+            again = ann.hello(hello(confirmed=3, cursor=cursor_of_another_cloud(known), device=device))
+            assert (again.action, again.server_epoch) == (Action.RESYNC, known + 1)
+        page = ann.pull(pull())
+        assert (page.epoch_head, [item.version for item in page.items]) == (0, [1])
+
     def test_a_late_push_of_a_lane_whose_numbers_were_lost_does_nothing(
         self, sign_in: SignIn, operator: Operator
     ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from migrations import registry
 from simulator.emulator import PROJECT, FirestoreEmulator, id_token
 from syncengine import Engine
+from syncengine.clock import SystemClock
 from syncengine.errors import (
     AuthRequired,
     BackendAddressRefused,
@@ -25,6 +26,7 @@ from syncengine.errors import (
 )
 from syncengine.firestore.backend import ATTEMPTS_MAX, FirestoreBackend
 from syncengine.settings import Settings
+from syncengine.vocabulary import TimestampMs
 from tests.conformance.device_requests import change, changes, delete, hello, migration, patch, pull, push, put, rows
 from tests.firestore.between import Between
 
@@ -347,6 +349,42 @@ def test_googles_variable_for_the_emulator_counts(
     backend = FirestoreBackend(PROJECT, token=lambda: id_token("ann"))
     assert backend.hello(hello()).device_seq == 0
     backend.close()
+
+
+@pytest.mark.parametrize("user", ["a/b", ".", "..", "__x__", "/"])
+def test_a_user_who_cannot_be_a_documents_name_is_refused_before_anything_is_sent(opened: Open, user: str) -> None:
+    backend = opened("127.0.0.1:1", user=user)  # where nobody answers
+    for call in (
+        lambda: backend.hello(hello(user=user)),
+        lambda: backend.push(push(put(1, "a", {}), user=user)),
+        lambda: backend.forget_deleted(user, keep_days=1),
+    ):
+        with pytest.raises(AuthRequired, match="cannot be the name of a document") as refused:
+            call()
+        assert refused.value.status == 0
+
+
+@pytest.mark.parametrize("user", ["a%2Fb", "%", "...", "_x_", "~sync", "ü", "a b"])
+def test_any_other_user_has_rows_of_their_own(opened: Open, user: str) -> None:
+    backend = opened(user=user)
+    assert backend.hello(hello(user=user)).device_seq == 0
+    backend.push(push(put(1, "a", {"of": user}), user=user))
+    assert [row.body for row in backend.rows(rows(user=user)).rows] == [{"of": user}]
+
+
+class BehindClock(SystemClock):
+    """Of a device whose battery was empty."""
+
+    def now_ms(self) -> TimestampMs:
+        return TimestampMs(super().now_ms() - 400 * 24 * 60 * 60 * 1000)
+
+
+def test_lives_are_counted_by_firestores_clock_and_not_by_the_devices(opened: Open) -> None:
+    slow, now_ms = opened(clock=BehindClock()), SystemClock().now_ms()
+    first = slow.hello(hello()).server_epoch
+    assert abs(first - now_ms) < 60 * 60 * 1000
+    slow.push(push(put(1, "a", {}), epoch=3))
+    assert abs(slow.hello(hello(confirmed=2)).server_epoch - now_ms) < 60 * 60 * 1000
 
 
 def test_an_engine_reaches_firestore_by_its_address_alone(
