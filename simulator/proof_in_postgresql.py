@@ -3,7 +3,10 @@
 from simulator.processes import ProcessFailed
 from simulator.proof import CloudLedger
 from syncengine.clock import SystemClock
+from syncengine.errors import SyncEngineError
+from syncengine.server.console import tries_untold
 from syncengine.server.databases import open_storage
+from syncengine.server.storage import DatabaseUnavailable
 
 WITNESS_SQL = """
 CREATE TABLE witness (tenant TEXT, collection TEXT, key TEXT, version BIGINT);
@@ -23,10 +26,15 @@ CREATE TRIGGER witness_of_taken_back AFTER DELETE ON document FOR EACH ROW EXECU
 
 
 def place_witness_in(address: str) -> None:
-    """Triggers note each writing of each row. Raises ProcessFailed where somebody's rows are there already."""
+    """Triggers note each writing of each row. Raises ProcessFailed where somebody's rows are there already, and
+    where the database cannot be used."""
+    try:
+        with tries_untold():
+            storage = open_storage(address, clock=SystemClock())
+    except (SyncEngineError, DatabaseUnavailable) as error:
+        raise ProcessFailed(str(error)) from error
     import psycopg
 
-    storage = open_storage(address, clock=SystemClock())
     try:
         if storage.users():
             raise ProcessFailed("The database has users already: give the demo an empty one.")

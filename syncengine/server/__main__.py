@@ -10,20 +10,22 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.applications import Starlette
 
-from syncengine.clock import SystemClock, system_random
+from syncengine.clock import Clock, SystemClock, system_random
 from syncengine.errors import BackendAddressRefused, SyncEngineError
 from syncengine.server.app import create_app
 from syncengine.server.cloud import Cloud, CloudLimits
+from syncengine.server.console import CannotStart, listening, log_to_stderr, text_in, tries_untold, words_of
 from syncengine.server.databases import open_storage
 from syncengine.server.ending import Ending
 from syncengine.server.metrics import Metrics
@@ -32,10 +34,12 @@ from syncengine.server.pace import Pace, paced
 from syncengine.server.retention import Retention
 from syncengine.server.sign_in import SignIn, by_web_token
 from syncengine.server.sqlite_storage import DATABASE_NAME
-from syncengine.server.storage import DatabaseFailed, DatabaseUnavailable
+from syncengine.server.storage import DatabaseFailed, DatabaseUnavailable, Storage
 from syncengine.vocabulary import SchemaVersion, UserId
 
-_CONNECTIONS_WAITING_MAX = 128
+if TYPE_CHECKING:
+    from syncengine.server.published_keys import PublishedKeys
+
 _IDLE_CONNECTION_SECONDS_MAX = 75
 OBJECTS_BEFORE_COLLECTION = 100_000
 """A push makes some ten thousand objects and no cycles: to look for some at each 700 is a quarter of its cost."""
@@ -53,6 +57,8 @@ STOP_SECONDS_MAX = 10
 
 DATABASE_VARIABLE = "SYNCENGINE_DATABASE"
 """In the environment, in place of --database: other users of the machine can read a command line."""
+
+PORT_MAX = 65_535
 
 KEEP_DAYS = 90
 """A device that was away for longer reads everything anew."""
@@ -111,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("give --data or --database")
     try:
         return _command(asked, address=address, parser=parser)
-    except (SyncEngineError, DatabaseUnavailable, DatabaseFailed) as error:
+    except (SyncEngineError, DatabaseUnavailable, DatabaseFailed, CannotStart) as error:
         sys.stderr.write(f"{error}\n")
         return 1
 
@@ -120,7 +126,7 @@ def _command(asked: argparse.Namespace, *, address: str, parser: argparse.Argume
     clock, metrics = SystemClock(), Metrics()
     schema_min = dict(getattr(asked, "schema_min", None) or ())
     limits = CloudLimits(user_rows_max=asked.user_rows_max, user_bytes_max=asked.user_bytes_max)
-    storage = open_storage(address, clock=clock)
+    storage = _opened(address, clock=clock)
     cloud = Cloud(storage, clock=clock, limits=limits, schema_min=schema_min, metrics=metrics)
     try:
         if asked.command == "add-token":
@@ -132,10 +138,22 @@ def _command(asked: argparse.Namespace, *, address: str, parser: argparse.Argume
                 f"{forgotten} rows that were deleted more than {asked.keep_days} days ago are forgotten\n"
             )
         else:
-            _serve(cloud, asked, sign_in=_sign_in(cloud, asked, parser=parser), metrics=metrics)
+            keys = _keys(asked, parser=parser)
+            sign_in = None if keys is None else _sign_in(cloud, asked, keys, parser=parser)
+            _serve(cloud, asked, sign_in=sign_in, keys=keys, metrics=metrics)
     finally:
         cloud.close()
     return 0
+
+
+def _opened(address: str, *, clock: Clock) -> Storage:
+    try:
+        with tries_untold():
+            return open_storage(address, clock=clock)
+    except OSError as error:
+        raise CannotStart(
+            "The folder of the database cannot be used.", why=words_of(error), fix="Correct --data or --database."
+        ) from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -143,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command")
     _data_option(parser)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000, help="0: any free port, told on stdout")
+    parser.add_argument("--port", type=_port, default=8000, help="0: any free port, told on stdout")
     parser.add_argument("--token-file", help="lines of `user token` that are accepted from now on")
     parser.add_argument(
         "--schema-min",
@@ -191,7 +209,9 @@ def _operations_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="requests at work may take so long to end at SIGTERM: %(default)s",
     )
-    parser.add_argument("--operations-port", type=int, metavar="PORT", help="/metrics, /healthz and /readyz; 0: any")
+    parser.add_argument(
+        "--operations-port", type=_port, metavar="PORT", help="/metrics, /healthz and /readyz; 0: any"
+    )
     parser.add_argument("--operations-host", default="127.0.0.1", metavar="HOST", help="where: %(default)s")
 
 
@@ -207,20 +227,30 @@ def _web_token_options(parser: argparse.ArgumentParser) -> None:
 
 def _lowest_schema(text: str) -> tuple[str, SchemaVersion]:
     app, _, version = text.partition("=")
-    if not app:
-        raise ValueError(text)
-    return app, SchemaVersion.parse(version)
+    try:
+        if app:
+            return app, SchemaVersion.parse(version)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"give an app and a version, such as notebook=2.0.0, and not {text!r}")
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 0:
-        raise ValueError(text)
-    return count
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"give a whole number from 0, and not {text!r}")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= PORT_MAX):
+        raise argparse.ArgumentTypeError(f"give a port from 0 (any free one) to {PORT_MAX}, and not {text!r}")
+    return int(text)
 
 
 def _days_or_never(text: str) -> int | None:
-    return None if text == "never" else _count(text)
+    if text != "never" and not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"give a number of days from 0, or never, and not {text!r}")
+    return None if text == "never" else int(text)
 
 
 def _data_option(parser: argparse.ArgumentParser) -> None:
@@ -232,33 +262,55 @@ def _data_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _sign_in(cloud: Cloud, asked: argparse.Namespace, *, parser: argparse.ArgumentParser) -> SignIn | None:
-    """By web tokens where keys for them are given; else None: by the cloud's own."""
+def _keys(asked: argparse.Namespace, *, parser: argparse.ArgumentParser) -> "PublishedKeys | None":
+    """The keys for web tokens; None: there are none, and users sign in by the cloud's own tokens.
+
+    A file has to be there from the start on; an address may answer later.
+    """
     if asked.jwks is None:
         return None
     if not asked.jwt_issuer or not asked.jwt_audience:
         parser.error("--jwks needs --jwt-issuer and --jwt-audience")
-    from syncengine.server.published_keys import keys_at
+    from syncengine.server.published_keys import is_file, keys_at
+
+    try:
+        keys = keys_at(asked.jwks, clock=SystemClock())
+    except BackendAddressRefused as error:
+        parser.error(f"argument --jwks: give an https address, one of this machine, or a file: {error.why}")
+    why = keys.why_none() if is_file(asked.jwks) else None
+    if why is not None:
+        parser.error(f"argument --jwks: {why}")
+    return keys
+
+
+def _sign_in(
+    cloud: Cloud, asked: argparse.Namespace, keys: "PublishedKeys", *, parser: argparse.ArgumentParser
+) -> SignIn:
+    """By web tokens."""
     from syncengine.server.web_tokens import ALGORITHMS, WebTokens
 
     try:
         web_tokens = WebTokens(
-            keys_at(asked.jwks, clock=SystemClock()),
+            keys,
             issuer=asked.jwt_issuer,
             audience=asked.jwt_audience,
             algorithms=tuple(asked.jwt_algorithm or ALGORITHMS),
             user_claim=asked.jwt_user_claim,
         )
-    except (ValueError, BackendAddressRefused) as error:
-        parser.error(str(error).splitlines()[0])
+    except ValueError as error:
+        parser.error(f"argument --jwt-algorithm: {error}")
     return by_web_token(web_tokens, cloud, device_tokens=asked.device_tokens)
 
 
-def _serve(cloud: Cloud, asked: argparse.Namespace, *, sign_in: SignIn | None, metrics: Metrics) -> None:
+def _serve(
+    cloud: Cloud, asked: argparse.Namespace, *, sign_in: SignIn | None, keys: "PublishedKeys | None", metrics: Metrics
+) -> None:
     """Until SIGTERM or SIGINT; then requests at work end, within a bound."""
+    log_to_stderr()
+    why_no_keys: Callable[[], str | None] = keys.why_none if keys is not None else lambda: None
     gc.set_threshold(OBJECTS_BEFORE_COLLECTION)
     if asked.token_file:
-        _accept_tokens(cloud, Path(asked.token_file).read_text(encoding="utf-8"))
+        _accept_tokens(cloud, text_in(asked.token_file, option="--token-file"))
     if asked.user_requests_per_minute_max:
         pace = Pace(asked.user_requests_per_minute_max, clock=SystemClock())
         sign_in = paced(sign_in or cloud.user_of, pace)
@@ -270,12 +322,14 @@ def _serve(cloud: Cloud, asked: argparse.Namespace, *, sign_in: SignIn | None, m
         if asked.keep_days is not None:
             _forgetting(cloud, keep_days=asked.keep_days, until=at_the_end)
         if asked.operations_port is not None:
-            operations = operations_app(server, cloud, metrics=metrics, clock=SystemClock())
+            operations = operations_app(server, cloud, metrics=metrics, clock=SystemClock(), why_no_keys=why_no_keys)
             place = at_the_end.enter_context(listening(asked.operations_host, asked.operations_port))
             _answer_operations(operations, place, until=at_the_end)
             server.also_says = f"operations on {_address_of(place)}"
         ending = Ending(cloud.cut_off, clock=SystemClock())
         server.when_told_to_stop = partial(ending.begin, stop_seconds_max=asked.stop_seconds_max)
+        # Whoever starts it hears at once that the keys cannot be had.
+        threading.Thread(target=why_no_keys, name="keys", daemon=True).start()
         for each in (signal.SIGTERM, signal.SIGINT):
             # uvicorn ends its work first and then raises the signal again; so the database is closed too.
             signal.signal(each, _exit)
@@ -292,15 +346,6 @@ def _answer_operations(app: Starlette, listener: socket.socket, *, until: ExitSt
     port = OperationsPort(app, how=SERVING)
     port.start(listener)
     until.callback(port.stop)
-
-
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that waits for connections; port 0 is any free one."""
-    listener = socket.create_server((host, port), backlog=_CONNECTIONS_WAITING_MAX)
-    # Head and body of an answer are two writes: without this the second waits 40 ms for a delayed ACK.
-    # asyncio sets it only where the socket names its protocol; accepted sockets inherit it from here.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
 
 
 def _exit(_number: int, _frame: FrameType | None) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import uvicorn
@@ -19,6 +19,7 @@ SILENT_MS_MAX = 10_000
 """A server looks around ten times a second; one that has not for so long hangs."""
 READY_SECONDS_MAX = 5
 STOP_SECONDS_MAX = 2
+NO_DATABASE = "the database does not answer"
 
 
 class Serving(Protocol):
@@ -43,9 +44,22 @@ class Database(Protocol):
         ...
 
 
-def operations_app(serving: Serving, database: Database, *, metrics: Metrics, clock: Clock) -> Starlette:
-    """No token is needed, and no user's data is in any answer; still it is nobody else's business."""
-    looks = _Looks(database)
+def operations_app(
+    serving: Serving,
+    database: Database,
+    *,
+    metrics: Metrics,
+    clock: Clock,
+    why_no_keys: Callable[[], str | None] = lambda: None,
+) -> Starlette:
+    """No token is needed, and no user's data is in any answer; still it is nobody else's business.
+
+    `why_no_keys` says why no user's token can be judged now; None: it can.
+    """
+    looks = (
+        _Look(lambda: _why_no_database(database), too_slow=NO_DATABASE),
+        _Look(why_no_keys, too_slow="the keys for web tokens take too long to come"),
+    )
 
     async def tell_metrics(_: Request) -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
@@ -58,7 +72,9 @@ def operations_app(serving: Serving, database: Database, *, metrics: Metrics, cl
     async def tell_ready(_: Request) -> Response:
         if serving.is_stopping or serving.looked_around_ms is None:
             return _said("stopping" if serving.is_stopping else "starting", 503)
-        return _said("ready", 200) if await looks.finds_it() else _said("the database does not answer", 503)
+        reasons = await asyncio.gather(*(look.why_not() for look in looks))
+        lacking = [reason for reason in reasons if reason is not None]
+        return _said("; ".join(lacking), 503) if lacking else _said("ready", 200)
 
     return Starlette(
         routes=[
@@ -69,26 +85,29 @@ def operations_app(serving: Serving, database: Database, *, metrics: Metrics, cl
     )
 
 
-class _Looks:
-    """One look at the database at a time: one that hangs must not use up all threads."""
+class _Look:
+    """One look at a time: one that hangs must not use up all threads."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._look: asyncio.Task[bool] | None = None
+    def __init__(self, why_not: Callable[[], str | None], *, too_slow: str) -> None:
+        self._ask = why_not
+        self._too_slow = too_slow
+        self._look: asyncio.Task[str | None] | None = None
 
-    async def finds_it(self) -> bool:
+    async def why_not(self) -> str | None:
+        """What is lacking; None for nothing."""
         if self._look is None or self._look.done():
-            self._look = asyncio.create_task(run_in_threadpool(self._is_there))
+            self._look = asyncio.create_task(run_in_threadpool(self._ask))
         try:
             return await asyncio.wait_for(asyncio.shield(self._look), READY_SECONDS_MAX)
         except TimeoutError:
-            return False
+            return self._too_slow
 
-    def _is_there(self) -> bool:
-        try:
-            return self._database.is_there()
-        except Exception:  # noqa: BLE001 - whatever a database raises, it is not there
-            return False
+
+def _why_no_database(database: Database) -> str | None:
+    try:
+        return None if database.is_there() else NO_DATABASE
+    except Exception:  # noqa: BLE001 - whatever a database raises, it is not there
+        return NO_DATABASE
 
 
 def _said(text: str, status: int) -> Response:

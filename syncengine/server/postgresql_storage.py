@@ -85,6 +85,7 @@ class PostgresqlStorage:
         self._begin: dict[str, str] = {}
         self._pool = pool_at(address, connections_max=connections_max)
         try:
+            self._open(address)
             self._begin_life(editions)
         except ConnectionLost as error:
             self._pool.close()
@@ -94,9 +95,13 @@ class PostgresqlStorage:
             raise
         self._watch.start()
 
-    def _begin_life(self, editions: tuple[str, ...] | None) -> None:
-        with _wrapped():
+    def _open(self, address: str) -> None:
+        try:
             self._pool.open(wait=True, timeout=CONNECTION_SECONDS_MAX)
+        except PoolTimeout as error:
+            raise DatabaseUnavailable(_why_not(address)) from error
+
+    def _begin_life(self, editions: tuple[str, ...] | None) -> None:
         with _wrapped(), self._pool.connection() as connection:
             refuse_unfit(connection)
             schema = schema_of(connection)
@@ -243,3 +248,12 @@ def _wrapped() -> Iterator[None]:
         raise ConnectionLost from error
     except psycopg.Error as error:
         raise DatabaseFailed(error.sqlstate or "", kind=type(error).__name__) from None
+
+
+def _why_not(address: str) -> str | None:
+    """What PostgreSQL, or the way to it, says to one more try; it never repeats a password."""
+    try:
+        psycopg.connect(address, connect_timeout=int(CONNECTION_SECONDS_MAX)).close()
+    except psycopg.OperationalError as error:
+        return str(error).partition("\n")[0].removeprefix("connection failed: ")
+    return None

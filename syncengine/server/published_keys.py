@@ -1,5 +1,6 @@
 """The keys that our users' tokens are signed with elsewhere: a JSON Web Key Set (RFC 7517), by address or file."""
 
+import logging
 import ssl
 import threading
 from collections.abc import Callable, Mapping
@@ -32,6 +33,9 @@ Key = Mapping[str, JsonValue]
 Fetch = Callable[[], bytes]
 
 
+_log = logging.getLogger("syncengine.server")
+
+
 class KeysUnavailable(Exception):
     """There are no keys to judge by: nobody's token is known to be good or bad now."""
 
@@ -53,6 +57,8 @@ class PublishedKeys:
         """Held by who looks, for as long as that takes."""
         self._known: _Known | None = None
         self._looked_at_ms: int | None = None
+        self._failure: str | None = None
+        """Why the last look found none."""
 
     def find(self, kid: str | None) -> tuple[Key, ...]:
         """The keys of this name, several where each is of another kind; without a name the only one there is.
@@ -67,6 +73,12 @@ class PublishedKeys:
         if not self._are_younger_than(STALE_MS) or (others_look and not found):
             raise KeysUnavailable
         return found
+
+    def why_none(self) -> str | None:
+        """Why no token can be judged now, after a look if one is due; None: there are keys."""
+        if not self._are_younger_than(STALE_MS):
+            self._look_or_wait()
+        return None if self._are_younger_than(STALE_MS) else f"no keys for web tokens: {self._failure}"
 
     def _are_younger_than(self, age_ms: int) -> bool:
         return self._known is not None and self._clock.monotonic_ms() - self._known.at_ms < age_ms
@@ -101,10 +113,24 @@ class PublishedKeys:
         self._looked_at_ms = now_ms
         try:
             self._known = _Known(_keys_in(self._fetch()), now_ms)
-        except (OSError, httpx.HTTPError, httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
-            return
-        except JsonRefused:
-            return
+        except (
+            OSError,
+            httpx.HTTPError,
+            httpcore.TimeoutException,
+            httpcore.NetworkError,
+            httpcore.ProtocolError,
+        ) as e:
+            self._failed(_words_of(e))
+        except JsonRefused as error:
+            self._failed(str(error))
+        else:
+            self._failure = None
+
+    def _failed(self, why: str) -> None:
+        """Said once, not at each look."""
+        if why != self._failure:
+            _log.warning("no keys for web tokens: %s; the last ones count for a day", why)
+        self._failure = why
 
 
 def _keys_in(raw: bytes) -> tuple[Key, ...]:
@@ -116,9 +142,22 @@ def _keys_in(raw: bytes) -> tuple[Key, ...]:
     return tuple(key for key in keys if isinstance(key, dict) and key.get("use", "sig") == "sig")
 
 
+def _words_of(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"the address does not answer ({type(error).__name__})"
+
+
+def is_file(place: str) -> bool:
+    """Whether the keys are in a file, and not at an address."""
+    return "://" not in place
+
+
 def keys_at(place: str, *, clock: Clock, tls: ssl.SSLContext | None = None) -> PublishedKeys:
     """From an address (https, or this machine) or a file. Raises BackendAddressRefused for another address."""
-    if "://" not in place:
+    if is_file(place):
         return PublishedKeys(Path(place).read_bytes, clock=clock)
     address = checked_address(place, allow_plain_http=False)
     return PublishedKeys(_Address(address, clock=clock, tls=tls), clock=clock)

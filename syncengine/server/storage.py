@@ -85,8 +85,10 @@ class DatabaseUnavailable(Exception):
 
     what = "The database cannot be reached now."
 
-    def __init__(self) -> None:
-        super().__init__(self.what)
+    def __init__(self, why: str | None = None) -> None:
+        """`why`: in the database's words, for whoever runs the server."""
+        told = f"{self.what}\n  why:  {why}\n  fix:  Start it, or correct --database; nothing was changed."
+        super().__init__(told if why else self.what)
 
 
 class DatabaseReadOnly(DatabaseUnavailable):

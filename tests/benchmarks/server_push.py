@@ -30,6 +30,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from syncengine.server import __main__ as shipped
+from syncengine.server.console import listening
 from tests.benchmarks.drain import TOKEN, server, started
 
 TABLES = """
@@ -139,7 +140,7 @@ def serve(pushed: Callable[[bytes], bytes], pulled: Callable[[str, int, int], by
 
     gc.set_threshold(shipped.OBJECTS_BEFORE_COLLECTION)
     app = Starlette(routes=[Route("/v1/push", push, methods=["POST"]), Route("/v1/pull", pull)])
-    with shipped.listening("127.0.0.1", 0) as listener:
+    with listening("127.0.0.1", 0) as listener:
         shipped.AnnouncedServer(uvicorn.Config(app, **shipped.SERVING)).run(sockets=[listener])
 
 

@@ -80,3 +80,13 @@ def hello_answer(request: bytes, **changes: object) -> dict[str, object]:
         "limits": {"entries_max": 500, "bytes_max": 1_000_000},
         **changes,
     }
+
+
+class Turning:
+    """A way to answer that can be exchanged."""
+
+    def __init__(self, talk: Talk) -> None:
+        self.talk = talk
+
+    def __call__(self, connection: socket.socket, request: bytes) -> None:
+        self.talk(connection, request)

@@ -22,7 +22,7 @@ from syncengine.vocabulary import UserId
 from tests.conformance.device_requests import push
 from tests.conformance.server_process import ServerProcess
 from tests.integration.certificates import Authority
-from tests.integration.hostile_server import HostileServer, Talk, answering
+from tests.integration.hostile_server import HostileServer, Talk, Turning, answering
 from tests.integration.sync_world import registry
 
 QUICK = {"request_wait_ms_max": 500, "connect_wait_ms_max": 400, "probe_wait_ms_max": 400}
@@ -120,16 +120,6 @@ def test_a_certificate_of_a_stranger_is_told_from_a_login_page(
     fixes = [obstacle.fix for obstacle in engine.explain("plans", "a").obstacles]
     assert any(fix.startswith("Check the clock of the device") for fix in fixes)
     server.close()
-
-
-class Turning:
-    """A way to answer that can be exchanged."""
-
-    def __init__(self, talk: Talk) -> None:
-        self.talk = talk
-
-    def __call__(self, connection: socket.socket, request: bytes) -> None:
-        self.talk(connection, request)
 
 
 def test_the_background_tells_another_reason_for_the_same_verdict(open_engine: Callable[..., Engine]) -> None:

@@ -675,6 +675,57 @@ def test_an_option_that_makes_no_sense_is_refused(tmp_path: Path, options: list[
     assert not (tmp_path / "never").exists()
 
 
+def told_at_start(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, str]:
+    """The exit status, and what stands on stderr after the usage."""
+    try:
+        status: object = main(options)
+    except SystemExit as ended:
+        status = ended.code
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    return int(str(status)), err[err.find("error: ") + 7 :] if err.startswith("usage:") else err
+
+
+WEB_TOKENS = ("--jwt-issuer", "https://id.example", "--jwt-audience", "a")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--user-rows-max", "x"], "argument --user-rows-max: give a whole number from 0, and not 'x'"),
+        (["--schema-min", "x"], "argument --schema-min: give an app and a version, such as notebook=2.0.0"),
+        (["--keep-days", "-1"], "argument --keep-days: give a number of days from 0, or never, and not '-1'"),
+        (["--port", "99999"], "argument --port: give a port from 0 (any free one) to 65535"),
+        (["--jwks", "http://id.example/keys", *WEB_TOKENS], "argument --jwks: give an https address, one of this"),
+        (["--jwks", "nowhere.json", *WEB_TOKENS], "argument --jwks: no keys for web tokens: there is no such file"),
+        (["--jwks", __file__, *WEB_TOKENS], "argument --jwks: no keys for web tokens: "),
+    ],
+)
+def test_a_wrong_option_is_named_in_words_for_people(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], told: str
+) -> None:
+    status, said = told_at_start(capsys, "--data", str(tmp_path / "cloud"), *options)
+    assert (status, said[: len(told)]) == (2, told)
+
+
+def test_what_keeps_the_server_from_starting_is_said_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ("--data", str(tmp_path / "cloud"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        status, said = told_at_start(capsys, *data, "--port", port)
+    assert (status, said.splitlines()[:2]) == (
+        1,
+        [f"The server cannot listen on 127.0.0.1, port {port}.", "  why:  Address already in use"],
+    )
+    status, said = told_at_start(capsys, *data, "--port", "0", "--token-file", str(tmp_path / "none"))
+    assert (status, said.splitlines()[0]) == (1, "The file of --token-file cannot be read.")
+    (tmp_path / "file").write_text("x")
+    status, said = told_at_start(capsys, "--data", str(tmp_path / "file" / "cloud"), "--port", "0")
+    assert (status, said.splitlines()[0]) == (1, "The folder of the database cannot be used.")
+
+
 def test_a_page_of_changes_ends_at_its_bytes_between_groups(cloud: Cloud) -> None:
     sizes = (600, 300, 600, 600, 600)
     cloud.push(ANN, push(*(put(n, f"k{n}", {"x": "y" * size}, group=n // 3) for n, size in enumerate(sizes, 1))))

@@ -30,6 +30,8 @@ from syncengine.vocabulary import UserId
 from tests.conformance.device_requests import delete, hello, patch, pull, push, put, rows
 from tests.conformance.server_process import ServerProcess
 from tests.conformance.waiting import until
+from tests.integration.hostile_server import HostileServer, Turning, answering
+from tests.integration.token_issuer import AUDIENCE, ISSUER, Issuer, jwks
 
 OPERATIONS = ("--operations-port", "0")
 
@@ -183,6 +185,32 @@ def test_a_server_without_its_database_is_alive_and_not_ready(answer: Callable[[
     }
 
 
+def test_a_database_that_does_not_exist_is_said_once_and_plainly(database: str, tmp_path: Path) -> None:
+    name = urlsplit(database).path.removeprefix("/")
+    with pytest.raises(AssertionError) as failed:
+        ServerProcess(tmp_path, database=database.replace(name, "nowhere", 1))
+    said = str(failed.value)
+    assert said.count('database "nowhere" does not exist') == 1
+    assert "The database cannot be reached now." in said
+    assert "Traceback" not in said
+
+
+def test_a_server_whose_keys_cannot_be_had_says_so_and_is_ready_once_they_are_there(tmp_path: Path) -> None:
+    way = Turning(answering(b"<html>", status="404 Not Found"))
+    keys = HostileServer(way)
+    options = ("--jwks", keys.url, "--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE)
+    with ServerProcess(tmp_path / "cloud", *OPERATIONS, *options) as server:
+        answer = asked(server, "/readyz")
+        assert (answer.status_code, answer.text) == (503, "no keys for web tokens: the keys are not there\n")
+        assert asked(server, "/healthz").status_code == 200
+        assert server.stop() == 0
+        assert server.stderr.count("no keys for web tokens: the keys are not there") == 1
+        way.talk = answering(jwks(Issuer().public()))
+        server.start()
+        assert asked(server, "/readyz").text == "ready\n"
+    keys.close()
+
+
 def test_a_database_that_hangs_is_asked_once_and_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("syncengine.server.operations.READY_SECONDS_MAX", 0.1)
     serving, database, goes_on = Serving(), Database(), threading.Event()
@@ -290,6 +318,8 @@ def test_a_push_that_takes_too_long_is_cut_off_and_is_done_once_when_it_comes_ag
         assert server.wait() == 0
         assert slow.heard().startswith(b"HTTP/1.1 500 ")  # a device waits, and sends it again
         assert "canary" not in server.stderr
+        assert "a request was cut off: it took longer than --stop-seconds-max" in server.stderr
+        assert "Traceback" not in server.stderr
         assert [file.name for file in server.folder.iterdir()] == ["cloud.db"], "it was not closed"
         server.start()
         assert server.backend(token).hello(hello()).device_seq == 0
