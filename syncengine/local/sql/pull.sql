@@ -135,8 +135,8 @@ SELECT EXISTS (
 );
 
 -- name: pending
--- The entries for the rows of one page, in the order of writing. A migration's upload of a row that the cloud has had
--- is no edit of it: it sends the row as it is then.
+-- The entries for the rows of one page, in the order of writing.
+-- A migration's upload of a row that the cloud has had is no edit of it: it sends the row as it is then.
 SELECT o.entry_id, o.collection, o.row_key, o.kind, o.set_json, o.before_json, o.state
 FROM json_each(:keys) AS k
 JOIN _sync_outbox AS o
