@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from syncengine.clock import Clock
     from syncengine.events import StoreChanged
-    from syncengine.local.hosting import Bars
+    from syncengine.local.bars import Bars
     from syncengine.local.keys import KeyProvider
     from syncengine.local.read_only import ReadOnlyReason
     from syncengine.local.restore_points import RestorePoint

@@ -1,15 +1,14 @@
 """How an app reads and writes its own rows: a sqlite_utils.Database on the engine's terms."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from syncengine.errors import CalledFromInside, GroupTooLarge, MigrationDenied, SyncEngineError
+from syncengine.errors import CalledFromInside, GroupTooLarge, MigrationDenied
 from syncengine.local.authorizer import (
     AUTHORIZED,
     READING,
@@ -20,6 +19,7 @@ from syncengine.local.authorizer import (
     guarded_database,
     table_of,
 )
+from syncengine.local.bars import Bars
 from syncengine.local.savepoint import raise_translated
 from syncengine.local.sqlite_errors import CantOpenError, CorruptError, IOError, NotADBError, ReadOnlyError, SQLError  # noqa: A004
 from syncengine.local.sqlite_utils_adapter import utils_database
@@ -34,18 +34,6 @@ if TYPE_CHECKING:
 
 NO_MORE_FILES = "too many attached databases"
 """SQLite's words for its limit: sqlite.org/limits.html."""
-
-Errors = Mapping[str, SyncEngineError]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bars:
-    """What a block of the app's must not do, by table: `touch` neither reads nor writes, `write` only reads. What is
-    raised when it tries."""
-
-    touch: Errors = field(default_factory=dict)
-    write: Errors = field(default_factory=dict)
-
 
 Check = Callable[["Readable"], Bars | None]
 """Gets the moment of the store that the block sees; None bars nothing."""

@@ -4,9 +4,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from syncengine.local.identifiers import quoted
+from syncengine.local.whole_row import row_as_json
 from syncengine.migrate.references import Link, broken_links
 from syncengine.migrate.rejection import Rejection
-from syncengine.migrate.row_codec import row_as_json
 from syncengine.migrate.shape import columns_of
 from syncengine.migrate.work import key_columns
 

@@ -19,7 +19,6 @@ from syncengine.local.restore_points import forget_erased_points
 from syncengine.local.sqlite_errors import SqliteError
 from syncengine.logs import log_event
 from syncengine.migrate.kept_tables import drop_kept_tables
-from syncengine.migrate.rebuild import RebuildingExecutor
 from syncengine.migrate.shadow_state import filling
 from syncengine.vocabulary import STORE_SCOPE
 
@@ -81,6 +80,8 @@ def forget_before(store: "Store", executor: "BaseMigrationExecutor") -> None:
     definition = executor.definition
     if not definition.erases:
         return
+    from syncengine.migrate.rebuild import RebuildingExecutor
+
     # Queued entries go through a migration that rebuilds tables; after any other, all of them have old values.
     converted = definition.to_version if isinstance(executor, RebuildingExecutor) else ""
     names = _json(definition.collections)

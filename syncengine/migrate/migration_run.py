@@ -13,6 +13,7 @@ from syncengine.clock import iso
 from syncengine.errors import DiskFull, MigrationFailed, StoreDamaged, StoreUnusable, SyncEngineError
 from syncengine.local.savepoint import translated
 from syncengine.local.sqlite_errors import SqliteError
+from syncengine.local.whole_row import row_as_json
 from syncengine.logs import log_event
 from syncengine.migrate.batches import Batch, RangeBatch, UnitsBatch, log_batch
 from syncengine.migrate.checks import (
@@ -40,7 +41,6 @@ from syncengine.migrate.rejection import Rejection, name_of
 from syncengine.migrate.repair import sentences
 from syncengine.migrate.results import MigrationResult
 from syncengine.migrate.row_by_row import RowByRow
-from syncengine.migrate.row_codec import row_as_json
 from syncengine.migrate.shape import fingerprint, table_exists
 from syncengine.migrate.taken import take, taken_by
 from syncengine.migrate.unique_rows import UniqueRows

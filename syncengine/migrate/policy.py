@@ -4,8 +4,6 @@ import errno
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from syncengine.errors import (
     DiskFull,
     OtherUsersRowsChanged,
@@ -64,7 +62,7 @@ _KINDS: tuple[tuple[tuple[type[Exception], ...], Kind], ...] = (
     ((OtherUsersRowsChanged,), Kind.CRITICAL),
     ((FullError, CorruptError, NotADBError, IOError, ReadOnlyError, NoMemError, InterruptError), Kind.CRITICAL),
     ((MemoryError,), Kind.CRITICAL),
-    ((Quarantine, ValidationError, ConstraintError, MismatchError), Kind.DATA),
+    ((Quarantine, ConstraintError, MismatchError), Kind.DATA),
 )
 
 _MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
@@ -78,7 +76,13 @@ def kind_of(error: BaseException) -> Kind:
             return kind
     if isinstance(error, OSError) and error.errno in _MACHINE:
         return Kind.CRITICAL
-    return Kind.CODE
+    return Kind.DATA if _is_of_a_model(error) else Kind.CODE
+
+
+def _is_of_a_model(error: BaseException) -> bool:
+    from pydantic import ValidationError  # whoever only looks how far a migration is needs no models
+
+    return isinstance(error, ValidationError)
 
 
 def is_of_a_row(error: Exception) -> bool:

@@ -17,7 +17,6 @@ from syncengine.errors import (
     SyncEngineError,
 )
 from syncengine.local.version_table import read_installed
-from syncengine.migrate.editing import check_new_body, refused
 from syncengine.migrate.erasing import ZeroedPages, finish_erasures, forget_resolved, holds_erased
 from syncengine.migrate.history import code_hash
 from syncengine.migrate.pace import Pace
@@ -214,6 +213,8 @@ class QuarantineDesk:
         a row of the user that the engine was opened for. Raises QuarantineEditRefused with the field and the reason,
         QuarantineItemUnknown, StoreBusy while the collection is being rewritten; the item is then as it was.
         """
+        from syncengine.migrate.editing import check_new_body
+
         with self._alone():
             item = self._open_item(item_id)
             check_new_body(item, body, owner=self._owner_of(item), store=self._store, registry=self._registry)
@@ -225,6 +226,8 @@ class QuarantineDesk:
 
     def _rehearse(self, item: QuarantineItem) -> None:
         """Values that the item's migration would not take are refused now; what else is in the way may pass."""
+        from syncengine.migrate.editing import refused
+
         try:
             with self._store.savepoint("rehearsal"):
                 self._bring_back_for_nothing(item)

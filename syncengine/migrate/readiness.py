@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from syncengine.errors import CollectionNotReady, SyncEngineError
-from syncengine.local.hosting import Bars
+from syncengine.local.bars import Bars
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.lease import is_held
 from syncengine.migrate.planning import plan_of

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from syncengine.errors import MigrationInvalid
 from syncengine.local.identifiers import quoted
 from syncengine.local.stored import stored_ddl
+from syncengine.local.whole_row import row_as_json
 from syncengine.migrate.batches import Batch, of_ranges, of_row_ids, of_rows
 from syncengine.migrate.definition import Counts, Item, MigrationDefinition
 from syncengine.migrate.executor import BaseMigrationExecutor
 from syncengine.migrate.paging import pages, rows_of
-from syncengine.migrate.row_codec import row_as_json
 from syncengine.migrate.shape import TableSql, attached, columns_of, parse_table, swap_in, table_exists
 from syncengine.migrate.work import insert_sql, key_columns
 

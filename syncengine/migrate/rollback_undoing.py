@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from syncengine.clock import iso
+from syncengine.local.whole_row import row_as_json
 from syncengine.migrate.definition import MigrationDefinition
 from syncengine.migrate.rejection import Rejection
 from syncengine.migrate.rollback_report import Collision
-from syncengine.migrate.row_codec import row_as_json
 from syncengine.migrate.work import Work
 
 if TYPE_CHECKING:

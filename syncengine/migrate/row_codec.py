@@ -12,11 +12,12 @@ from sys import intern
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import orjson
-from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from syncengine.local.whole_row import row_as_json
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
+
     from syncengine.local.store import Row
     from syncengine.migrate.row_function import RowShape
 
@@ -33,7 +34,9 @@ class RowCodec:
     A field whose type is no str, int, float, bool or bytes is kept as JSON text.
     """
 
-    def __init__(self, model: type[BaseModel]) -> None:
+    def __init__(self, model: "type[BaseModel]") -> None:
+        from pydantic import TypeAdapter
+
         self.model = self.row_type = model
         self.name = model.__name__
         self.columns: tuple[str, ...] = tuple(model.model_fields)
@@ -65,11 +68,11 @@ class RowCodec:
             return json_or_text(value)
         return bool(value) if column in self._bool and value in (0, 1) else value
 
-    def encode(self, row: BaseModel) -> tuple[ColumnValue, ...]:
+    def encode(self, row: "BaseModel") -> tuple[ColumnValue, ...]:
         """The column values of a model, in the order of `columns`."""
         return self.encode_rows([row])[0]
 
-    def encode_rows(self, rows: Sequence[BaseModel]) -> list[tuple[ColumnValue, ...]]:
+    def encode_rows(self, rows: "Sequence[BaseModel]") -> list[tuple[ColumnValue, ...]]:
         """The same for many models."""
         values = [self._values(row.__dict__) for row in rows]
         return columns_encoded(values, json_places=self._json_places, other=_scalar)
@@ -89,10 +92,10 @@ class RowCodec:
         return columns_encoded(made, json_places=self._json_places, other=_scalar, trusting=True)
 
 
-_codecs: dict[type[BaseModel], RowCodec] = {}
+_codecs: "dict[type[BaseModel], RowCodec]" = {}
 
 
-def codec_of(model: type[BaseModel]) -> RowCodec:
+def codec_of(model: "type[BaseModel]") -> RowCodec:
     """The codec of a model, made once."""
     codec = _codecs.get(model)
     if codec is None:
@@ -157,7 +160,15 @@ def columns_encoded(
 
 def scalar_or_json(value: Any) -> ColumnValue:
     """A value as a column keeps it: lists and mappings as JSON text."""
-    return _json_text(value) if isinstance(value, list | tuple | dict | BaseModel) else _scalar(value)
+    if type(value) in _KEPT_AS_THEY_ARE:
+        return _scalar(value)
+    return _json_text(value) if isinstance(value, list | tuple | dict) or _is_model(value) else _scalar(value)
+
+
+def _is_model(value: Any) -> bool:
+    from pydantic import BaseModel  # most migrations have none
+
+    return isinstance(value, BaseModel)
 
 
 def column_kinds(hints: Mapping[str, Any]) -> dict[str, str]:
@@ -170,7 +181,7 @@ def encode_mapping(row: Mapping[str, Any]) -> dict[str, ColumnValue]:
     return {name: scalar_or_json(value) for name, value in row.items()}
 
 
-def why_invalid(error: ValidationError) -> tuple[str, str]:
+def why_invalid(error: "ValidationError") -> tuple[str, str]:
     """What is wrong, and the path of the field; without the value, so that it may be logged.
 
     The message of an app's own validator may quote the value: it is replaced.
@@ -222,7 +233,7 @@ def _json_text(value: Any) -> str | None:
 def _has_unwritable_number(value: Any) -> bool:
     if isinstance(value, float):
         return not math.isfinite(value)
-    if isinstance(value, BaseModel):
+    if _is_model(value):
         value = value.__dict__
     if isinstance(value, Mapping):
         value = value.values()
@@ -236,7 +247,7 @@ def _dump(value: Any) -> bytes:
 
 
 def _plain_object(value: Any) -> Any:
-    if isinstance(value, BaseModel):
+    if _is_model(value):
         return value.model_dump()
     if isinstance(value, bytes):
         return {"$blob": base64.b64encode(value).decode()}

@@ -2,9 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints, is_typeddict
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Any, TypeGuard, get_args, get_origin, get_type_hints, is_typeddict
 
 from syncengine.errors import MigrationInvalid
 from syncengine.migrate.definition import Item, MigrationDefinition, way_down_refused
@@ -15,10 +13,18 @@ from syncengine.migrate.row_function import RowFunction, RowFunctionExecutor, Ro
 from syncengine.migrate.shape import columns_of
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from syncengine.local.store import Store
     from syncengine.migrate.registry import MigrationRegistry
     from syncengine.migrate.repair import Repair
     from syncengine.migrate.work import Work
+
+
+def _is_model(hint: Any) -> "TypeGuard[type[BaseModel]]":
+    from pydantic import BaseModel  # a run of other migrations needs none
+
+    return isinstance(hint, type) and issubclass(hint, BaseModel)
 
 
 class HintedRowExecutor(RowFunctionExecutor):
@@ -42,7 +48,7 @@ class HintedRowExecutor(RowFunctionExecutor):
         return self._shape(self.new_hint, self.new_table, work)
 
     def _shape(self, hint: Any, table: str, work: "Work") -> RowShape:
-        if isinstance(hint, type) and issubclass(hint, BaseModel):
+        if _is_model(hint):
             return codec_of(hint)
         known = work.notes.get((hint, table))
         if not isinstance(known, PlainShape):
@@ -77,16 +83,16 @@ class HintedRowExecutor(RowFunctionExecutor):
 class RowExecutor(HintedRowExecutor):
     """A row function from one pydantic model to another: each row is validated before and after."""
 
-    old_hint: type[BaseModel]
-    new_hint: type[BaseModel]
+    old_hint: "type[BaseModel]"
+    new_hint: "type[BaseModel]"
 
     @property
-    def old_model(self) -> type[BaseModel]:
+    def old_model(self) -> "type[BaseModel]":
         """What the function reads."""
         return self.old_hint
 
     @property
-    def new_model(self) -> type[BaseModel]:
+    def new_model(self) -> "type[BaseModel]":
         """What the function returns."""
         return self.new_hint
 
@@ -106,7 +112,7 @@ def executor_of(
     function: RowFunction, definition: MigrationDefinition, *, table: str | None, group_by: str | None
 ) -> HintedRowExecutor:
     """The executor for a function by its hints. Raises MigrationInvalid for missing ones."""
-    both = all(isinstance(hint, type) and issubclass(hint, BaseModel) for hint in _hints(function, definition.id))
+    both = all(_is_model(hint) for hint in _hints(function, definition.id))
     kind = RowExecutor if both else PlainRowExecutor
     return kind(definition, function, table=table, group_by=group_by)
 
@@ -185,7 +191,7 @@ def _hints(function: RowFunction, migration_id: str) -> tuple[Any, Any]:
 
 
 def _shape_in(hint: Any) -> Any:
-    if is_typeddict(hint) or (isinstance(hint, type) and issubclass(hint, BaseModel)):
+    if is_typeddict(hint) or _is_model(hint):
         return hint
     if hint is dict or get_origin(hint) is dict:
         return dict

@@ -23,7 +23,6 @@ from syncengine.migrate.service_frame import ServiceFrame
 from syncengine.migrate.shadow_state import filling
 from syncengine.migrate.statistics import HistoryLine, MigrationStatistics, history_of, statistics_of
 from syncengine.migrate.status import status_of
-from syncengine.migrate.validation import validate_collection
 from syncengine.vocabulary import STORE_SCOPE, SchemaVersion, user_scope
 
 if TYPE_CHECKING:
@@ -120,6 +119,8 @@ class Looking(ServiceFrame):
         `data_type` is a collection, or a migration's id for all of its collections. Errors name key and field,
         never values. Raises RegistryInvalid for another name.
         """
+        from syncengine.migrate.validation import validate_collection
+
         names: tuple[str, ...]
         if data_type in self._registry.collections:
             names = (data_type,)

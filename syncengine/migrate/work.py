@@ -6,12 +6,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from pydantic import BaseModel
 
 from syncengine.errors import MigrationInvalid, SourceMissing, TransactionEnded
 from syncengine.local.identifiers import quoted
 from syncengine.migrate.definition import Item, MigrationDefinition, Put, Quarantine
-from syncengine.migrate.row_codec import codec_of, encode_mapping
 from syncengine.migrate.shape import columns_of
 from syncengine.migrate.taken import name_of_value, taken_by
 
@@ -165,12 +163,7 @@ class Work:
                 f"Migration {self.definition.id} writes to {put.collection}, which it does not declare.",
                 fix="Name the collection in its definition.",
             )
-        values: Mapping[str, Any]
-        if isinstance(put.row, BaseModel):
-            codec = codec_of(type(put.row))
-            values = dict(zip(codec.columns, codec.encode(put.row), strict=True))
-        else:
-            values = encode_mapping(put.row)
+        values = _column_values(put)
         connection = self.store.connection
         if not connection.in_transaction:
             raise TransactionEnded(
@@ -209,6 +202,17 @@ class Work:
     def columns(self, collection: str) -> tuple[str, ...]:
         """The columns of a collection's table, in order."""
         return columns_of(self.store, collection)
+
+
+def _column_values(put: Put) -> Mapping[str, Any]:
+    from pydantic import BaseModel  # most migrations convert rows without models
+
+    from syncengine.migrate.row_codec import codec_of, encode_mapping
+
+    if isinstance(put.row, BaseModel):
+        codec = codec_of(type(put.row))
+        return dict(zip(codec.columns, codec.encode(put.row), strict=True))
+    return encode_mapping(put.row)
 
 
 def key_columns(collection: "Collection") -> tuple[str, ...]:

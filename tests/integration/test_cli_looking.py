@@ -139,6 +139,17 @@ def test_status_of_a_store_that_no_cloud_has_confirmed_is_local_and_0(at_two: Co
     assert "version        2.0.0 of 2.0.0, 0 migrations pending\n" in ran.out
 
 
+def test_who_only_looks_and_who_has_nothing_to_migrate_waits_for_no_library_of_models_or_tables(
+    at_two: Command,
+) -> None:
+    app = ("--app", "notes_app:TWO", "--user", "ann")
+    for words in (("status",), ("status", *app), ("plan", *app), ("migrate", *app)):
+        told = at_two(*words, PYTHONPROFILEIMPORTTIME="1").err
+        loaded = {line.rpartition("|")[2].strip() for line in told.splitlines()}
+        assert "apsw" in loaded
+        assert not loaded & {"pydantic", "sqlite_utils"}, words
+
+
 def test_status_says_3_while_an_edit_waits(at_two: Command) -> None:
     edit = (
         "import notes_app, syncengine, sys\n"
