@@ -1,6 +1,7 @@
 """What only PostgreSQL can get wrong: who may see what, transactions to begin again, servers that start at once."""
 
 import random
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +32,7 @@ from syncengine.server.storage import (  # noqa: E402
 )
 from syncengine.server.stored_forms import SERVER_SQL  # noqa: E402
 from syncengine.vocabulary import UserId  # noqa: E402
-from tests.conformance.server_process import ServerProcess  # noqa: E402
+from tests.conformance.server_process import ROOT, ServerProcess  # noqa: E402
 
 ANN, BOB = UserId("ann"), UserId("bob")
 CANARY = "bobs-canary"
@@ -173,6 +174,34 @@ def test_every_table_with_users_in_it_has_its_policy_and_forces_it_on_its_owner(
             """
         ).fetchall()
     assert sorted(found) == sorted((table, True, 1) for table in TABLES_OF_USERS)
+
+
+def of_the_guide(word: str) -> list[str]:
+    """The statements of the block for operators that has this word in it."""
+    blocks = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "server.md").read_text(), flags=re.DOTALL)
+    [found] = [block for block in blocks if word in block]
+    return [statement.strip() for statement in found.split(";") if statement.strip()]
+
+
+def test_the_statements_of_the_guide_take_a_user_out_of_every_table_and_nobody_else(
+    storage: PostgresqlStorage, database: str
+) -> None:
+    taken_out: Any = psycopg.connect(database, autocommit=True)
+    with taken_out:
+        for statement in of_the_guide("DELETE FROM receipt"):
+            taken_out.execute(statement)
+    for user, rows_left in ((ANN, 1), (BOB, 0)):
+        with connected(database, tenant=user) as connection:
+            seen = {table: len(connection.execute(f"SELECT * FROM {table}").fetchall()) for table in TABLES_OF_USERS}
+            assert seen == dict.fromkeys(TABLES_OF_USERS, rows_left)
+
+
+def test_the_statements_of_the_guide_tell_what_each_user_has(storage: PostgresqlStorage, database: str) -> None:
+    begin, upkeep, select, commit = of_the_guide("stored_bytes FROM tenant")
+    assert (begin, commit) == ("BEGIN", "COMMIT")
+    with connected(database) as connection:
+        connection.execute(upkeep)
+        assert [row[0] for row in connection.execute(select).fetchall()] == [ANN, BOB]
 
 
 def test_who_lists_users_sees_their_names_and_none_of_their_rows(storage: PostgresqlStorage, database: str) -> None:
