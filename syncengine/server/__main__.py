@@ -30,12 +30,13 @@ from syncengine.server.databases import open_storage
 from syncengine.server.ending import Ending
 from syncengine.server.metrics import Metrics
 from syncengine.server.operations import OperationsPort, operations_app
+from syncengine.server.options import count, days, days_or_never, port, tokens_in, user
 from syncengine.server.pace import Pace, paced
 from syncengine.server.retention import Retention
 from syncengine.server.sign_in import SignIn, by_web_token
 from syncengine.server.sqlite_storage import DATABASE_NAME
-from syncengine.server.storage import DatabaseFailed, DatabaseUnavailable, Storage
-from syncengine.vocabulary import SchemaVersion, UserId
+from syncengine.server.storage import DatabaseFailed, DatabaseUnavailable, Storage, TokenTaken
+from syncengine.vocabulary import SchemaVersion
 
 if TYPE_CHECKING:
     from syncengine.server.published_keys import PublishedKeys
@@ -58,7 +59,6 @@ STOP_SECONDS_MAX = 10
 DATABASE_VARIABLE = "SYNCENGINE_DATABASE"
 """In the environment, in place of --database: other users of the machine can read a command line."""
 
-PORT_MAX = 65_535
 
 KEEP_DAYS = 90
 """A device that was away for longer reads everything anew."""
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("give --data or --database")
     try:
         return _command(asked, address=address, parser=parser)
-    except (SyncEngineError, DatabaseUnavailable, DatabaseFailed, CannotStart) as error:
+    except (SyncEngineError, DatabaseUnavailable, DatabaseFailed, CannotStart, TokenTaken) as error:
         sys.stderr.write(f"{error}\n")
         return 1
 
@@ -130,7 +130,7 @@ def _command(asked: argparse.Namespace, *, address: str, parser: argparse.Argume
     cloud = Cloud(storage, clock=clock, limits=limits, schema_min=schema_min, metrics=metrics)
     try:
         if asked.command == "add-token":
-            token = cloud.add_token(UserId(asked.user), chance=system_random())
+            token = cloud.add_token(asked.user, chance=system_random())
             sys.stdout.write(token + "\n")
         elif asked.command == "compact":
             forgotten = cloud.compact(keep_days=asked.keep_days)
@@ -161,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command")
     _data_option(parser)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=_port, default=8000, help="0: any free port, told on stdout")
+    parser.add_argument("--port", type=port, default=8000, help="0: any free port, told on stdout")
     parser.add_argument("--token-file", help="lines of `user token` that are accepted from now on")
     parser.add_argument(
         "--schema-min",
@@ -171,12 +171,12 @@ def _parser() -> argparse.ArgumentParser:
         help="older installations of this app hand over what they have, and read no more; may be given again",
     )
     parser.add_argument(
-        "--user-rows-max", type=_count, metavar="N", help="a user may have so many rows; else no limit"
+        "--user-rows-max", type=count, metavar="N", help="a user may have so many rows; else no limit"
     )
-    parser.add_argument("--user-bytes-max", type=_count, metavar="N", help="and so many bytes of them, as JSON")
+    parser.add_argument("--user-bytes-max", type=count, metavar="N", help="and so many bytes of them, as JSON")
     parser.add_argument(
         "--user-requests-per-minute-max",
-        type=_count,
+        type=count,
         default=0,
         metavar="N",
         help="a user may make so many requests to this process; 0: no limit",
@@ -185,11 +185,11 @@ def _parser() -> argparse.ArgumentParser:
     _web_token_options(parser)
     add_token = commands.add_parser("add-token", help="print a fresh token; it cannot be shown again")
     _data_option(add_token)
-    add_token.add_argument("--user", required=True)
+    add_token.add_argument("--user", type=user, required=True)
     compact = commands.add_parser("compact", help="forget rows that were deleted long ago; the server may run")
     _data_option(compact)
     compact.add_argument(
-        "--keep-days", type=_count, default=KEEP_DAYS, help="so long devices may stay away: %(default)s"
+        "--keep-days", type=days, default=KEEP_DAYS, help="so long devices may stay away: %(default)s"
     )
     return parser
 
@@ -197,21 +197,19 @@ def _parser() -> argparse.ArgumentParser:
 def _operations_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-days",
-        type=_days_or_never,
+        type=days_or_never,
         default=KEEP_DAYS,
         metavar="DAYS",
         help="rows that were deleted are remembered for so long: %(default)s; `never`: they are never forgotten",
     )
     parser.add_argument(
         "--stop-seconds-max",
-        type=_count,
+        type=count,
         default=STOP_SECONDS_MAX,
         metavar="N",
         help="requests at work may take so long to end at SIGTERM: %(default)s",
     )
-    parser.add_argument(
-        "--operations-port", type=_port, metavar="PORT", help="/metrics, /healthz and /readyz; 0: any"
-    )
+    parser.add_argument("--operations-port", type=port, metavar="PORT", help="/metrics, /healthz and /readyz; 0: any")
     parser.add_argument("--operations-host", default="127.0.0.1", metavar="HOST", help="where: %(default)s")
 
 
@@ -233,24 +231,6 @@ def _lowest_schema(text: str) -> tuple[str, SchemaVersion]:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"give an app and a version, such as notebook=2.0.0, and not {text!r}")
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"give a whole number from 0, and not {text!r}")
-    return int(text)
-
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= PORT_MAX):
-        raise argparse.ArgumentTypeError(f"give a port from 0 (any free one) to {PORT_MAX}, and not {text!r}")
-    return int(text)
-
-
-def _days_or_never(text: str) -> int | None:
-    if text != "never" and not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"give a number of days from 0, or never, and not {text!r}")
-    return None if text == "never" else int(text)
 
 
 def _data_option(parser: argparse.ArgumentParser) -> None:
@@ -310,7 +290,8 @@ def _serve(
     why_no_keys: Callable[[], str | None] = keys.why_none if keys is not None else lambda: None
     gc.set_threshold(OBJECTS_BEFORE_COLLECTION)
     if asked.token_file:
-        _accept_tokens(cloud, text_in(asked.token_file, option="--token-file"))
+        for user_of_token, token in tokens_in(text_in(asked.token_file, option="--token-file")):
+            cloud.accept_token(user_of_token, token=token)
     if asked.user_requests_per_minute_max:
         pace = Pace(asked.user_requests_per_minute_max, clock=SystemClock())
         sign_in = paced(sign_in or cloud.user_of, pace)
@@ -350,13 +331,6 @@ def _answer_operations(app: Starlette, listener: socket.socket, *, until: ExitSt
 
 def _exit(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)
-
-
-def _accept_tokens(cloud: Cloud, text: str) -> None:
-    for line in text.splitlines():
-        user, _, token = line.strip().partition(" ")
-        if user and token and not user.startswith("#"):
-            cloud.accept_token(UserId(user), token=token.strip())
 
 
 if __name__ == "__main__":

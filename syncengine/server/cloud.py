@@ -43,7 +43,7 @@ from syncengine.server.quota import Tally, refuse_over_quota
 from syncengine.server.receipts import Receipt, told
 from syncengine.server.rows_at_work import WAITING_BYTES_MAX, RowsAtWork
 from syncengine.server.settling import Settling, keys_of
-from syncengine.server.storage import Lane, Made, Storage, Tenant, Transaction, UserUnknown
+from syncengine.server.storage import Lane, Made, Storage, Tenant, TokenTaken, Transaction, UserUnknown
 from syncengine.vocabulary import SchemaVersion, UserId
 
 FORGET_ROWS_MAX = 10_000
@@ -116,8 +116,11 @@ class Cloud:
         return token
 
     def accept_token(self, user: UserId, *, token: str) -> None:
-        """Let `token` stand for this user from now on."""
-        self._storage.add_token(user, token_hash=_hashed(token))
+        """Let `token` stand for this user from now on. Raises TokenTaken where it stands for another."""
+        token_hash = _hashed(token)
+        if self._storage.user_of_token(token_hash) not in (None, user):
+            raise TokenTaken(user)
+        self._storage.add_token(user, token_hash=token_hash)
 
     def user_of(self, token: str) -> UserId | None:
         """Whose token it is; None for nobody's."""

@@ -14,12 +14,14 @@ from starlette.routing import Route
 
 from syncengine.clock import Clock
 from syncengine.server.metrics import CONTENT_TYPE, Metrics
+from syncengine.server.storage import DatabaseReadOnly
 
 SILENT_MS_MAX = 10_000
 """A server looks around ten times a second; one that has not for so long hangs."""
 READY_SECONDS_MAX = 5
 STOP_SECONDS_MAX = 2
 NO_DATABASE = "the database does not answer"
+NO_WRITES = "the database takes no writes"
 
 
 class Serving(Protocol):
@@ -106,6 +108,8 @@ class _Look:
 def _why_no_database(database: Database) -> str | None:
     try:
         return None if database.is_there() else NO_DATABASE
+    except DatabaseReadOnly:
+        return NO_WRITES
     except Exception:  # noqa: BLE001 - whatever a database raises, it is not there
         return NO_DATABASE
 

@@ -50,7 +50,7 @@ def schema_of(connection: psycopg.Connection[Columns]) -> str:
 
     Raises DatabaseRefused where there is none, and where two have such tables.
     """
-    found = [schema for (schema,) in connection.execute(text_of("schemas_with_tables")).fetchall()]
+    found = _schemas_with_tables(connection)
     *_, first = connection.execute(text_of("surroundings")).fetchall()[0]
     connection.rollback()
     if len(found) > 1:
@@ -66,6 +66,10 @@ def schema_of(connection: psycopg.Connection[Columns]) -> str:
         why="search_path names no schema that is there and that the role may use",
         fix="Correct search_path in --database, or CREATE SCHEMA … AUTHORIZATION syncengine.",
     )
+
+
+def _schemas_with_tables(connection: psycopg.Connection[Columns]) -> list[str]:
+    return [str(schema) for (schema,) in connection.execute(text_of("schemas_with_tables")).fetchall()]
 
 
 def quoted(name: str) -> str:
@@ -106,7 +110,14 @@ def _bring_up(connection: psycopg.Connection[Columns], *, editions: Sequence[str
 
 
 def _make_count(connection: psycopg.Connection[Columns], *, schema: str) -> None:
-    """Two who make the same table at once: PostgreSQL lets IF NOT EXISTS of the second fail after all."""
+    """Two who make the same table at once: PostgreSQL lets IF NOT EXISTS of the second fail after all.
+
+    Where it is there, nothing is made: a role that may not make tables may work with those that it has.
+    """
+    found = _schemas_with_tables(connection)
+    connection.rollback()
+    if schema in found:
+        return
     with suppress(UniqueViolation, DuplicateTable, DuplicateObject), _in_schema(connection, schema):
         connection.execute(text_of("make_edition_count"))
 

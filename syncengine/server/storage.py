@@ -110,6 +110,13 @@ class UserUnknown(Exception):
         super().__init__("The database has no such user.")
 
 
+class TokenTaken(Exception):
+    """A token was to stand for a second user; nothing was changed."""
+
+    def __init__(self, user: UserId) -> None:
+        super().__init__(f"The token for {user} is another user's: whose it is could not be said of either.")
+
+
 class DatabaseFailed(Exception):
     """The database refused what we asked, which is our mistake; nothing was changed. `sqlstate` is PostgreSQL's."""
 
