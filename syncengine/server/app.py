@@ -37,11 +37,10 @@ from syncengine.remote.wire import (
 from syncengine.server.cloud import Cloud
 from syncengine.server.metrics import Counted, Metrics
 from syncengine.server.openapi import openapi_text, page_html
-from syncengine.server.published_keys import KeysUnavailable
 from syncengine.server.push_reading import read_push
 from syncengine.server.quota import RETRY_AFTER_MS
 from syncengine.server.request_body import RequestRefused, parse_body, query_of, read_body, unpacked, validated
-from syncengine.server.sign_in import SignIn
+from syncengine.server.sign_in import KeysUnavailable, SignIn
 from syncengine.server.storage import DatabaseBusy, DatabaseUnavailable
 from syncengine.vocabulary import UserId
 

@@ -17,6 +17,7 @@ from syncengine.remote.bandwidth import Bandwidth
 from syncengine.remote.bounded_network import BoundedNetwork, BoundedTransport, Deadlines
 from syncengine.remote.json_text import JsonRefused, read_json
 from syncengine.remote.name_lookup import NameLookup
+from syncengine.server.sign_in import KeysUnavailable
 
 FRESH_MS = 10 * 60 * 1000
 """So long keys count without a look; a key that was withdrawn is believed no longer."""
@@ -34,10 +35,6 @@ Fetch = Callable[[], bytes]
 
 
 _log = logging.getLogger("syncengine.server")
-
-
-class KeysUnavailable(Exception):
-    """There are no keys to judge by: nobody's token is known to be good or bad now."""
 
 
 class _Known(NamedTuple):

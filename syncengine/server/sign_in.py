@@ -10,6 +10,10 @@ SignIn = Callable[[str], UserId | None]
 """Whose token it is; None for nobody's. Raises KeysUnavailable where that cannot be said now."""
 
 
+class KeysUnavailable(Exception):
+    """There are no keys to judge by: nobody's token is known to be good or bad now."""
+
+
 class JudgesTokens(Protocol):
     """What knows whose a token is."""
 

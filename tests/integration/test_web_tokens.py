@@ -25,10 +25,10 @@ from syncengine.server.published_keys import (
     FRESH_MS,
     KEYS_BYTES_MAX,
     STALE_MS,
-    KeysUnavailable,
     PublishedKeys,
     keys_at,
 )
+from syncengine.server.sign_in import KeysUnavailable
 from syncengine.server.web_tokens import WebTokens
 from tests.conformance.device_requests import hello, pull, push, put, rows
 from tests.conformance.server_process import ServerProcess

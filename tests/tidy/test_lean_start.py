@@ -42,3 +42,11 @@ def test_importing_the_package_imports_none_of_its_modules() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )
     assert ran.stdout.strip() == "[]"
+
+
+def test_a_server_loads_what_calls_others_only_when_it_has_to_call_them() -> None:
+    code = "import sys, syncengine.server.__main__; print('fastapi' in sys.modules, 'httpx' in sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ran.stdout.strip() == "True False"
