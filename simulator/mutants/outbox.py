@@ -292,7 +292,7 @@ MUTANTS = (
         name="a lost answer makes new numbers",
         put_in=numbers_anew_after_a_lost_answer,
         caught_by=("P3",),
-        plan=STORMY,
+        plan={**STORMY, "edits_per_device": 2},
     ),
     Mutant(
         name="a lost answer is taken for a yes",

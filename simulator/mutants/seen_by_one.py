@@ -210,6 +210,19 @@ def keeps_a_copy_of_who_is_wiped(surgery: Surgery) -> None:
     surgery.around(ENGINE, "wipe", copied)
 
 
+def calls_every_write_a_merge(surgery: Surgery) -> None:
+    """The cloud does what it should, and says that others have written, too."""
+
+    def merged(judged: Part) -> Part:
+        def made(*told: Any, **more: Any) -> Any:
+            found = judged(*told, **more)
+            return found._replace(status="merged") if found.status == "applied" else found
+
+        return made
+
+    surgery.around("syncengine.server.rows_at_work", "judged", merged)
+
+
 UPGRADED: dict[str, Any] = {**QUIET, "upgrades": True}
 
 MUTANTS = (
@@ -288,4 +301,5 @@ MUTANTS = (
         caught_by=("P11",),
         plan={**QUIET, "leaves": True},
     ),
+    Mutant(name="every write is called a merge", put_in=calls_every_write_a_merge, caught_by=("P3",), plan=QUIET),
 )

@@ -117,7 +117,8 @@ def third_update(plan: Plan) -> Plan:
 
 
 def upgrade_with_a_queue(plan: Plan) -> Plan:
-    """amplify-swift 3746, WatermelonDB 1609, tutanota 4129, offix 686 and 187: an upgrade takes what was not sent."""
+    """amplify-swift 3746, WatermelonDB 1609, tutanota 4129, offix 686 and 187, flutter_data 279: an upgrade takes
+    what was not sent."""
     return replace(
         _only(plan),
         partitions=True,

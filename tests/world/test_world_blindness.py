@@ -37,9 +37,9 @@ def test_without_the_judge_of_a_promise_a_bug_survives(promise, tmp_path):
 SEEN_BY_ONE = {
     RAISED: "a migration is done and not marked",
     "check_agreement": "deletions are not read",
-    "check_answers": "rows that are deleted count for ever",
+    "check_answers": "every write is called a merge",
     "check_bytes_stay": "an older app tidies a newer store",
-    "check_conversion": "an entry is dropped at conversion",
+    "check_conversion": "an upgrade takes waiting edits back",
     "check_copies": "no copy is made before a risky step",
     "check_copy_opens": "the copy before a risky step is empty",
     "check_damage_is_told": "damage is called by another name",

@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from simulator.mutants import mutant_of
 from simulator.world.history import live
 from simulator.world.plan import Plan, plan_of
 from simulator.world.profiles import PROFILES
@@ -67,6 +69,16 @@ def test_every_promise_holds_in_worlds_of_each_profile(profile):
     for seed in range(2):
         outcome = live(seed, profile=profile)
         assert not outcome.broken, str(outcome)
+
+
+def test_each_report_of_the_field_has_a_profile_and_mutants_that_there_are():
+    page = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text(encoding="utf-8")
+    part = page.partition("## What broke other engines")[2].partition("##")[0]
+    rows = [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("|")][2:]
+    assert len(rows) == 7
+    for _, profile, mutants in rows:
+        assert profile.strip("`") in PROFILES
+        assert all(mutant_of(name) for name in mutants.split("; "))
 
 
 def test_a_plan_goes_into_json_and_comes_back():
