@@ -119,19 +119,21 @@ class Engine:
         """Open the store at `path`, made (0600) if it is not there. Never waits for the network.
 
         `user` is who is signed in; None works on the store alone. `sources` names legacy stores to import from,
-        by path. The cloud is `cloud_url` with a `token` callback, or a `backend`; without either the engine works
-        offline and keeps its queue. `guard` makes Python's own `sqlite3.connect` and `open` of the store fail in this
-        process (SecondLibrary): a second SQLite library would drop the first one's locks. `keys` keeps the key that
-        seals restore points: KeyFile, KeyringKey or HostKey; None is KeyFile("<path>.key").
+        by path. The cloud is `cloud_url` with a `token` callback, or a `backend`, which is closed with the engine;
+        without either the engine works offline and keeps its queue. `guard` makes Python's own `sqlite3.connect` and
+        `open` of the store fail in this process (SecondLibrary): a second SQLite library would drop the first one's
+        locks. `keys` keeps the key that seals restore points: KeyFile, KeyringKey or HostKey; None is
+        KeyFile("<path>.key").
 
         `consent` is asked before a major version changes or imports rows that are there (ConsentRequest); without it
         such migrations wait. `analytics` hears what runs cost and how people answered, without user, key or row.
 
         A store that must not be written opens all the same, for reading, and `read_only` says why: it is damaged,
         newer than this app, of a version that leads nowhere, or in a place that takes no writes. Nothing is written.
-        Raises StoreForeign, StoreAlreadyOpen, StoreBusy, PragmaRefused; the file is then unchanged.
+        Raises StoreForeign, StoreAlreadyOpen, StoreBusy, PragmaRefused, and RegistryInvalid, AuthRequired or
+        BackendAddressRefused for what it was given; the file is then unchanged.
         """
-        check_given(registry, user)
+        check_given(registry, user, cloud_url)
         settings = settings or Settings()
         clock = clock or SystemClock()
         judge = judge_of(registry, user)
@@ -549,7 +551,11 @@ class Engine:
         return document
 
     def close(self) -> None:
-        """Stop and close the file, in bounded time; safe to repeat. What is queued stays queued."""
+        """Stop and close the file, in bounded time; safe to repeat. What is queued stays queued.
+
+        A `backend` that `open` was given is closed with it, if a round or `start()` has used it: the next engine
+        needs one of its own.
+        """
         if self._subscriptions is not None:
             self._subscriptions.close()
         self._session.close()

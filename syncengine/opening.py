@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from syncengine.errors import AuthRequired, RegistryInvalid, StoreSuperseded, StoreUnknown, SyncEngineError, WillRetry
+from syncengine.errors import (
+    AuthRequired,
+    BackendAddressRefused,
+    RegistryInvalid,
+    StoreSuperseded,
+    StoreUnknown,
+    SyncEngineError,
+    WillRetry,
+)
 from syncengine.migrate.registry import MigrationRegistry
 from syncengine.vocabulary import STORE_SCOPE, user_scope
 
 USER_LETTERS_MAX = 200
 FIRESTORE = "firestore://"
 """A cloud_url that begins so names a project, and perhaps its database: firestore://herospath-prod/eu."""
+
+_NAME_SIGNS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:()")
+"""Of ids of projects and databases."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +36,9 @@ if TYPE_CHECKING:
     """A way to the cloud of its own for each user; None is the token callback that `open` was given."""
 
 
-def check_given(registry: MigrationRegistry, user: str | None) -> None:
-    """Raises RegistryInvalid for what is no registry, AuthRequired for what can be no user."""
+def check_given(registry: MigrationRegistry, user: str | None, url: str | None = None) -> None:
+    """Raises RegistryInvalid for what is no registry, AuthRequired for what can be no user, BackendAddressRefused for
+    what names no project of Firestore."""
     if not isinstance(registry, MigrationRegistry):
         raise RegistryInvalid(
             "The engine was opened without a registry of migrations.",
@@ -39,6 +51,20 @@ def check_given(registry: MigrationRegistry, user: str | None) -> None:
             why=f"an id is 1 to {USER_LETTERS_MAX} printable characters",
             fix="Give user=None when nobody is signed in.",
         )
+    if url is not None and url.startswith("firestore:"):
+        _project_and_database(url)
+
+
+def _project_and_database(url: str) -> tuple[str, str]:
+    project, slash, database = url.removeprefix(FIRESTORE).removesuffix("/").partition("/")
+    names = [project, database] if slash else [project]
+    if not url.startswith(FIRESTORE) or not all(name and not set(name) - _NAME_SIGNS for name in names):
+        raise BackendAddressRefused(
+            "The address of the cloud names no project of Firestore.",
+            why="it is not like firestore://PROJECT or firestore://PROJECT/DATABASE",
+            fix="Give firestore:// with the id of the project, such as firestore://herospath-prod.",
+        )
+    return project, database or "(default)"
 
 
 def watch_shapes(store: Store, listener: Callable[[object], None] | None) -> None:
@@ -104,10 +130,8 @@ def way_to_the_cloud(
         if url.startswith(FIRESTORE):
             from syncengine.firestore.backend import FirestoreBackend
 
-            project, _, database = url.removeprefix(FIRESTORE).rstrip("/").partition("/")
-            return FirestoreBackend(
-                project, database=database or "(default)", token=present, settings=settings, clock=clock
-            )
+            project, database = _project_and_database(url)
+            return FirestoreBackend(project, database=database, token=present, settings=settings, clock=clock)
         from syncengine.remote.http_backend import HttpBackend
 
         return HttpBackend(url, token=present, settings=settings, clock=clock)

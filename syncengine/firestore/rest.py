@@ -26,7 +26,7 @@ from syncengine.remote.bandwidth import Bandwidth
 from syncengine.remote.bounded_network import BoundedNetwork, BoundedTransport, Deadlines
 from syncengine.remote.http_answer import UNAUTHORIZED
 from syncengine.remote.json_text import JsonRefused, read_json
-from syncengine.remote.lost_call import no_answer
+from syncengine.remote.lost_call import closed, no_answer
 from syncengine.remote.name_lookup import NameLookup
 from syncengine.remote.tokens import Tokens
 from syncengine.remote.wire import wrong_user
@@ -279,7 +279,7 @@ class Rest:
             # httpx: "Cannot send a request, as the client has been closed."
             if not self._closed:
                 raise
-            raise no_answer(error, address=self._origin()) from error
+            raise closed(error) from error
 
     def _capped(self, answer: httpx.Response) -> bytes:
         raw = bytearray()

@@ -30,7 +30,7 @@ from syncengine.remote.http_answer import (
     violation,
 )
 from syncengine.remote.json_text import JsonRefused, write_json
-from syncengine.remote.lost_call import no_answer
+from syncengine.remote.lost_call import closed, no_answer
 from syncengine.remote.name_lookup import NameLookup
 from syncengine.remote.plain_page import PlainPage, plain_page
 from syncengine.remote.tokens import Tokens
@@ -296,7 +296,7 @@ class HttpBackend:
             # httpx: "Cannot send a request, as the client has been closed."
             if not self._closed:
                 raise
-            raise no_answer(error, address=self._origin()) from error
+            raise closed(error) from error
 
     def _exchange(self, request: httpx.Request, *, user: str | None) -> tuple[int, bytes]:
         """Send, and read no more than the head of what is no answer of ours."""

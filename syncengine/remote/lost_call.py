@@ -34,6 +34,16 @@ def no_answer(error: BaseException, *, address: str) -> BackendUnreachable | Not
     )
 
 
+def closed(error: BaseException) -> BackendUnreachable:
+    """The backend itself was closed: by its host, or by the engine that it was given to."""
+    return BackendUnreachable(
+        "The backend is closed.",
+        why=f"{type(error).__name__}: close() was called on it, or on an engine that it was given to",
+        fix="Make another one for the next engine; the queue is kept.",
+        reason="cut",
+    )
+
+
 def _reason(chain: list[BaseException]) -> str:
     if any(isinstance(each, socket.gaierror) for each in chain):
         return "name_not_found"

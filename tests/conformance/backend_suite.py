@@ -325,7 +325,7 @@ class BackendSuite:
     def test_a_closed_backend_says_that_it_is_unreachable(self, sign_in: SignIn) -> None:
         ann = sign_in("ann")
         ann.close()
-        with pytest.raises(BackendUnreachable):
+        with pytest.raises(BackendUnreachable, match="closed"):
             ann.hello(hello())
 
     # Two writers.

@@ -11,7 +11,7 @@ import pytest
 
 from syncengine.clock import SystemClock
 from syncengine.engine import Engine
-from syncengine.errors import QuotaExceeded, SyncEngineError
+from syncengine.errors import BackendAddressRefused, QuotaExceeded, SyncEngineError
 from syncengine.events import ProbeChanged, RoundEnded
 from syncengine.remote.http_backend import HttpBackend
 from syncengine.remote.wire import EntryKind, PushEntry
@@ -142,6 +142,19 @@ def _until(found: Callable[[], bool]) -> None:
     while not found():
         assert time.monotonic() < over
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    "url", ["firestore://", "firestore:demo", "firestore://a/b/c", "firestore://a b", "firestore:///x"]
+)
+def test_an_address_that_names_no_project_of_firestore_is_refused_before_the_store_is_made(
+    tmp_path: Path, url: str
+) -> None:
+    with pytest.raises(BackendAddressRefused, match="firestore://PROJECT"):
+        Engine.open(tmp_path / "app.db", registry=registry("1.0.0"), user="ann", cloud_url=url, token=lambda: "t")
+    assert not list(tmp_path.iterdir())
+    for good in ("firestore://herospath-prod", "firestore://herospath-prod/eu", "firestore://example.com:old/"):
+        Engine.open(tmp_path / "app.db", registry=registry("1.0.0"), user="ann", cloud_url=good).close()
 
 
 @pytest.fixture
