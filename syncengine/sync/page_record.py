@@ -31,6 +31,11 @@ DELETED_AT_CLOUD = "deleted_at_cloud"
 """The code of a local edit whose row another device deleted."""
 PARENT_DELETED = "parent_deleted"
 """The code of a row that went with the row that it refers to."""
+LeftBehind = tuple[int, int, int]
+"""Is anything of this user parked, from the cloud in quarantine, of a migration in quarantine?"""
+NOTHING_LEFT: LeftBehind = (0, 0, 0)
+MENDED = "another device mended the row, and it came from the cloud"
+"""What an item says that was settled by this."""
 OF_ROWS_HERE = (DELETED_AT_CLOUD, PARENT_DELETED)
 """What was set aside with these codes is what a person wrote: nothing that comes later takes its place."""
 
@@ -78,12 +83,14 @@ class PageRecord:
             "server_epoch": position.server_epoch,
             "resync": position.resync,
         }
+        left = self._left_behind()
+        self._settle_mended(items, left)
         for first in range(0, len(items), ROWS_AT_ONCE):
             some = items[first : first + ROWS_AT_ONCE]
             versions = orjson.dumps(dict(map(_KEY_AND_VERSION, some))).decode()
             self._remember("remember_rows", **facts, versions=versions)
         self.applied.rows += len(items)
-        self._let_go(items)
+        self._let_go(items, left)
 
     def came(self, table: LiveTable, item: PulledRow, body: Fields | None, *, is_whole: bool) -> None:
         """One row. Fields that the table does not have are kept beside it; where not `is_whole`, a part of it is
@@ -91,9 +98,10 @@ class PageRecord:
         extra = None
         if body is not None and not body.keys() <= table.known:
             extra = json.dumps({name: value for name, value in body.items() if name not in table.known})
+        left = self._left_behind() if is_whole else NOTHING_LEFT
+        self._settle_mended([item], left)
         self._remember("remember_row", **self._facts(item), extra=extra)
-        if is_whole:
-            self._let_go([item])
+        self._let_go([item], left)
 
     def saw(self, item: PulledRow) -> None:
         """Its version is known, but it was not taken."""
@@ -117,9 +125,23 @@ class PageRecord:
             "resync": self._position.resync,
         }
 
-    def _let_go(self, items: Sequence[PulledRow]) -> None:
+    def _left_behind(self) -> LeftBehind:
+        found: LeftBehind = self._store.rows("pull", "any_left_behind", owner=self._owner)[0]
+        return found
+
+    def _settle_mended(self, items: Sequence[PulledRow], left: LeftBehind) -> None:
+        """Another device has mended what this one's migration had set aside, and nobody had changed it here.
+
+        Before its new version is noted: a row that the cloud has never had from anybody is not known to be the same.
+        """
+        for item in items if left[2] else ():
+            if item.body is not None:
+                row = {"collection": item.collection, "owner": self._owner, "row_key": item.key}
+                self._store.run("pull", "resolve_mended", **row, version=item.version, note=MENDED, now=self._now)
+
+    def _let_go(self, items: Sequence[PulledRow], left: LeftBehind) -> None:
         """Earlier copies of these rows wait for nothing any more."""
-        is_parked, is_aside = self._store.rows("pull", "any_left_behind", owner=self._owner)[0]
+        is_parked, is_aside, _ = left
         if is_parked:
             for item in items:
                 unpark(self._store, item, owner=self._owner)

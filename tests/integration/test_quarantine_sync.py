@@ -4,9 +4,10 @@ import json
 
 import pytest
 from drain_world import Line, MovableClock
+from migrate_world import registry_of
 from users_world import opened, registry
 
-from syncengine import Collection, Settings, tables
+from syncengine import Collection, Engine, Settings, cast, declared, tables
 from syncengine.errors import BackendUnavailable, BatchRefused
 from syncengine.server.cloud import Cloud
 from syncengine.server.sqlite_storage import SqliteStorage
@@ -84,6 +85,105 @@ def at_the_cloud(cloud, collection="stars"):
 
 def items(engine):
     return {item.key: item for item in engine.quarantine.items()}
+
+
+# Two devices set the same row aside, and one of them mends it.
+
+
+WALKS = """CREATE TABLE walks (
+  user_id TEXT NOT NULL, id TEXT NOT NULL, steps TEXT NOT NULL, PRIMARY KEY (user_id, id)
+) STRICT;"""
+make_walks = tables(id="walks", from_version="1.0.0", to_version="2.0.0", create=(WALKS,))
+count_steps = declared(
+    id="count", collection="walks", from_version="2.0.0", to_version="3.0.0", changes=(cast("steps", int),)
+)
+
+
+def walker(tmp_path, name, cloud, version="3.0.0"):
+    known = registry_of(
+        make_walks, count_steps, target=version, collections=[Collection("walks")], asks_for_major=False
+    )
+    return Engine.open(tmp_path / name, registry=known, user="ann", backend=Line(cloud, "ann"), settings=QUICK)
+
+
+def walk(engine, key, steps):
+    with engine.write() as db:
+        db["walks"].upsert({"user_id": "ann", "id": key, "steps": steps}, pk=("user_id", "id"))
+
+
+def with_a_walk_that_both_know(tmp_path, cloud, *, synced=True):
+    """Phone and tablet at 2.0.0, each with a walk whose steps are no number."""
+    for name in ("phone", "tablet"):
+        with walker(tmp_path, name, cloud, "2.0.0") as engine:
+            engine.migrate()
+            if name == "phone":
+                walk(engine, "w1", "many")
+            if name == "phone" or synced:
+                engine.sync_now()
+
+
+def mend_on_the_phone(tmp_path, cloud):
+    with walker(tmp_path, "phone", cloud) as phone:
+        phone.migrate()
+        [item] = phone.quarantine.items()
+        phone.quarantine.edit(item.item_id, json.dumps({"user_id": "ann", "id": "w1", "steps": "4"}))
+        assert phone.quarantine.retry(item.item_id).resolved
+        phone.sync_now()
+
+
+def walks(engine):
+    return engine._store.query("SELECT id, steps FROM walks")
+
+
+def test_a_row_that_another_device_mended_leaves_quarantine_here_with_a_record(tmp_path, cloud):
+    with_a_walk_that_both_know(tmp_path, cloud)
+    with walker(tmp_path, "tablet", cloud) as tablet:
+        tablet.migrate()
+        [item] = tablet.quarantine.items()
+        mend_on_the_phone(tmp_path, cloud)
+        tablet.sync_now()
+        assert walks(tablet) == [("w1", 4)]
+        assert tablet.quarantine.items() == ()
+        assert tablet.status().synced
+        [settled] = tablet.quarantine.items(resolved=True)
+        assert (settled.item_id, settled.resolution, settled.body) == (item.item_id, "retried", item.body)
+        noted = tablet._store.query("SELECT note, resolved_at IS NOT NULL FROM _sync_quarantine")
+    assert noted == [("another device mended the row, and it came from the cloud", 1)]
+
+
+def test_what_was_written_here_and_nowhere_else_stays_for_a_person_whatever_another_device_mended(tmp_path, cloud):
+    with_a_walk_that_both_know(tmp_path, cloud)
+    with walker(tmp_path, "tablet", cloud, "2.0.0") as tablet:
+        walk(tablet, "w1", "lots")
+    with walker(tmp_path, "tablet", cloud) as tablet:
+        tablet.migrate()
+        mend_on_the_phone(tmp_path, cloud)
+        tablet.sync_now()
+        assert walks(tablet) == [("w1", 4)]
+        assert [(item.origin, "lots" in item.body) for item in tablet.quarantine.items()] == [
+            ("migration", True),
+            ("outbox", True),
+        ]
+        for item in tablet.quarantine.items():
+            tablet.quarantine.discard(item.item_id, reason="the phone's is right")
+        tablet.sync_now()
+        assert walks(tablet) == [("w1", 4)]
+        assert tablet.status().synced
+    assert at_the_cloud(cloud, "walks") == {"w1": {"id": "w1", "steps": 4}}
+
+
+def test_a_row_that_the_cloud_never_had_from_here_stays_for_a_person(tmp_path, cloud):
+    """Such as one that an import brought: nothing says that the other device's is the same."""
+    with_a_walk_that_both_know(tmp_path, cloud, synced=False)
+    with walker(tmp_path, "tablet", cloud, "2.0.0") as tablet, tablet._store.without_triggers():
+        walk(tablet, "w1", "only here")
+    with walker(tmp_path, "tablet", cloud) as tablet:
+        tablet.migrate()
+        mend_on_the_phone(tmp_path, cloud)
+        tablet.sync_now()
+        assert walks(tablet) == [("w1", 4)]
+        [item] = tablet.quarantine.items()
+        assert "only here" in item.body
 
 
 # One poisoned entry of each kind among a thousand.

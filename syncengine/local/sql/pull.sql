@@ -379,7 +379,7 @@ WHERE item_id = (
 RETURNING item_id;
 
 -- name: any_left_behind
--- Whether any row of this user from the cloud is parked, and whether any lies open in quarantine.
+-- Whether rows of this user wait: from the cloud parked, from the cloud in quarantine, of a migration in quarantine.
 SELECT
   EXISTS (SELECT 1 FROM _sync_parked WHERE owner = :owner),
   EXISTS (
@@ -389,6 +389,14 @@ SELECT
       AND owner = :owner
       AND resolution IS NULL
       AND error_code NOT IN ('deleted_at_cloud', 'parent_deleted')
+  ),
+  EXISTS (
+    SELECT 1
+    FROM _sync_quarantine
+    WHERE origin = 'migration'
+      AND owner = :owner
+      AND shape_version IS NOT NULL
+      AND resolution IS NULL
   );
 
 -- name: resolve_pulled
@@ -402,6 +410,52 @@ WHERE collection = :collection
   AND resolution IS NULL
   AND origin = 'pull'
   AND error_code NOT IN ('deleted_at_cloud', 'parent_deleted');
+
+-- name: resolve_mended
+-- A newer version of a row comes in whole that a migration had set aside here: it was mended elsewhere.
+-- Where an edit of it waits or lies in quarantine, or values of it were erased, or nobody has sent it, a person decides.
+UPDATE _sync_quarantine
+SET resolution = 'retried',
+    resolved_at = :now,
+    note = :note
+WHERE collection = :collection
+  AND owner = :owner
+  AND row_key = :row_key
+  AND resolution IS NULL
+  AND origin = 'migration'
+  AND shape_version IS NOT NULL
+  AND body_original IS NULL
+  AND EXISTS (
+    SELECT 1
+    FROM _sync_row AS known
+    WHERE known.collection = :collection
+      AND known.owner = :owner
+      AND known.row_key = :row_key
+      AND NOT known.deleted
+      AND known.version < :version
+  )
+  AND NOT EXISTS (
+    SELECT 1
+    FROM _sync_quarantine AS edit
+    WHERE edit.collection = :collection
+      AND edit.owner = :owner
+      AND edit.row_key = :row_key
+      AND edit.resolution IS NULL
+      AND edit.origin <> 'migration'
+  )
+  AND NOT EXISTS (
+    SELECT 1
+    FROM _sync_outbox AS waiting
+    WHERE waiting.collection = :collection
+      AND waiting.owner = :owner
+      AND waiting.row_key = :row_key
+      AND waiting.fresh IS NULL
+  )
+  AND NOT EXISTS (
+    SELECT 1
+    FROM _sync_erasure AS e, json_each(e.collections) AS erased
+    WHERE erased.value = :collection
+  );
 
 -- name: unseen_rows
 -- A page of rows that the cloud had, and that a reading from the start did not meet.

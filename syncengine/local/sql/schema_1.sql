@@ -305,7 +305,7 @@ CREATE TABLE _sync_quarantine (
   shape_version TEXT,         -- the shape that body is written in; NULL: an element of a legacy store
   body_original TEXT,         -- as it was set aside, when a person has edited the body since
   code_hash   TEXT,           -- of the migration's code that refused it last: other code tries it once by itself
-  note        TEXT,           -- why a person gave it up
+  note        TEXT,           -- why a person gave it up, or what settled it without one
   resolution  TEXT
     CONSTRAINT resolution_is_known CHECK (
       resolution IS NULL OR resolution IN ('retried', 'edited', 'discarded', 'restored')
