@@ -51,6 +51,8 @@ class AnsweredLandings(Landings):
         self._puts: list[Landing] = []
         """The rows of the page as they are to be, once their edits are merged; the last one of each counts."""
         self._captured: list[_Captured] = []
+        self._newest_known: int | None = None
+        """An entry behind which triggers have written nothing yet."""
 
     def is_captured(self, involved: tuple[str, ...]) -> bool:
         return self._fires(involved).app
@@ -82,16 +84,14 @@ class AnsweredLandings(Landings):
             self._put_and_note(table, key, body)
 
     def _put_and_note(self, table: LiveTable, key: str, body: Fields | None) -> None:
-        row, newest = (table.name, key), self._newest()
+        row = (table.name, key)
+        if self._newest_known is None:
+            self._newest_known = int(self._store.value("outbox", "newest"))
         super()._put(table, key, body)
-        written = self._note_captured(newest, row)
+        written = self._note_captured(self._newest_known, row)
         if body is None or written > 1:
-            newest = self._newest()
             self._insist(table, key, body)
-            self._note_captured(newest, row)
-
-    def _newest(self) -> int:
-        return int(self._store.value("outbox", "newest"))
+            self._note_captured(self._newest_known, row)
 
     def _note_captured(self, newest: int, row: Key) -> int:
         """How often the row itself was changed."""
@@ -100,12 +100,14 @@ class AnsweredLandings(Landings):
             for entry_id, owner, _, collection, key, *_ in self._store.rows("pull", "captured_since", after=newest)
         ]
         self._captured += [_Captured(entry_id=entry_id, row=of, by_other=of != row) for entry_id, of in rows]
+        self._newest_known = max((entry_id for entry_id, _ in rows), default=newest)
         return sum(of == row for _, of in rows)
 
     def _tried(self, landings: list[Landing], *, making_room: bool = False) -> Exception | None:
         puts, captured, self._item = len(self._puts), len(self._captured), landings[0].item
         error = super()._tried(landings, making_room=making_room)
         if error is not None:
+            self._newest_known = None  # the numbers behind the last good one are given anew
             del self._puts[puts:], self._captured[captured:]
         return error
 

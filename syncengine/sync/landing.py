@@ -40,6 +40,18 @@ class Landing:
     others: bool = False
     """Other rows came of the same document: they are handed back together."""
 
+    @property
+    def is_plain(self) -> bool:
+        """A whole row of the present shape, and no more than the table has."""
+        body, item, table = self.body, self.item, self.table
+        return (
+            body is not None
+            and self.lifted is None
+            and self.key == item.key
+            and item.shape_version == table.shape_text
+            and body.keys() <= table.known
+        )
+
 
 class PageUndone(Exception):
     """The transaction of the page has to be undone, and the page written anew: `one_by_one`, or together again.
@@ -108,8 +120,15 @@ class Landings:
         for name, items in self.many.items():
             if items:
                 self._record.came_together(self._tables[name], items)
+        together: dict[str, list[PulledRow]] = defaultdict(list)
         for landing in landed:
-            self._note(landing)
+            if landing.is_plain:
+                self._tables[landing.table.name] = landing.table
+                together[landing.table.name].append(landing.item)
+            else:
+                self._note(landing)
+        for name, items in together.items():
+            self._record.came_together(self._tables[name], items)
 
     def _note(self, landing: Landing) -> None:
         made = landing.lifted

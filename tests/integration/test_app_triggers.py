@@ -400,3 +400,32 @@ def test_each_row_that_a_trigger_wrote_can_be_refused_without_the_others(reader)
     with reader.store.transaction():
         reader.store.query(make, ("later",))
     assert len(reader.store.query("SELECT DISTINCT group_id FROM _sync_outbox")) == 6
+
+
+def test_what_triggers_wrote_after_a_row_was_undone_is_known_for_theirs(reader):
+    """Its entries are undone with it, and their numbers are given again."""
+    reader.app("CREATE TRIGGER app AFTER INSERT ON notes BEGIN SELECT 1; END")
+    reader.page(note("n1", journey="missing"), note("n2"), note("n3", journey="missing"), note("n4"))
+    assert (list(reader.rows("notes")), list(reader.parked())) == (["n2", "n4"], ["n1", "n3"])
+    assert reader.outbox() == []
+
+
+def test_a_row_that_fires_triggers_costs_three_statements_and_the_page_the_rest(reader):
+    """Is it so already, its write, and what was captured; SQLite does what the triggers say besides."""
+    reader.app("CREATE TRIGGER app AFTER UPDATE ON notes BEGIN SELECT 1; END")
+    reader.page(*[note(f"n{number:03}") for number in range(200)])
+    ran: list[int] = []
+    for version, rows in ((2, 100), (3, 200)):
+        count = 0
+
+        def counted(*_: object) -> bool:
+            nonlocal count
+            count += 1
+            return True
+
+        reader.store.connection.exec_trace = counted
+        reader.page(*[note(f"n{number:03}", version, text=f"text {version}") for number in range(rows)])
+        reader.store.connection.exec_trace = None
+        ran.append(count)
+    assert ran[1] - ran[0] <= 3 * 100 + 5
+    assert reader.known()["n199"] == (3, 0)

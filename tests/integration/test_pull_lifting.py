@@ -354,6 +354,22 @@ def test_an_older_patch_beside_a_newer_document_is_lifted_and_handed_back_once(d
     assert len(one.outbox()) == 1, "the same again is one lift"
 
 
+def test_what_is_handed_back_is_not_taken_for_what_a_trigger_wrote(device):
+    """What triggers of the app queue of the page's own rows is dropped; not so what the engine queues."""
+    one = device("3.0.0")
+    with one.store.transaction():
+        one.store.query("CREATE TRIGGER app AFTER INSERT ON walks BEGIN UPDATE walks SET mood = 'mine'; END")
+    body = {"label": "newer", "seconds": 200.0, "mood": "glad"}
+    lifted = [
+        pulled("walks", key, 9, {"id": key, **body}, shape="3.0.0", patches=(beside(8, "1.0.0", title="older"),))
+        for key in ("b", "d")
+    ]
+    plain = [pulled("walks", key, 9, {"id": key, **body}, shape="3.0.0") for key in ("a", "c", "e")]
+    one.page(plain[0], lifted[0], plain[1], lifted[1], plain[2])
+    assert [(kind, key) for kind, key, *_ in one.outbox()] == [("lift", "b"), ("lift", "d")]
+    assert {row["mood"] for row in one.rows().values()} == {"glad"}
+
+
 def test_a_newer_patch_beside_an_older_document_lifts_the_document(device):
     one = device("3.0.0")
     one.page(old_walk("a", 5, beside(4, "2.0.0", seconds=33), beside(5, "1.0.0", title="later")))
