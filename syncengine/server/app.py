@@ -15,6 +15,7 @@ from syncengine.errors import (
     CursorGone,
     QuotaExceeded,
     SequenceGap,
+    StoreSuperseded,
     SyncEngineError,
 )
 from syncengine.remote.json_text import write_json
@@ -232,6 +233,7 @@ def _answer_errors_by_the_protocol(app: FastAPI, metrics: Metrics) -> None:
         CursorGone,
         BatchRefused,
         QuotaExceeded,
+        StoreSuperseded,
         DatabaseUnavailable,
         HTTPException,
         Exception,
@@ -282,6 +284,10 @@ def _answer_to_error(error: Exception) -> Response:
             answer.headers.update(_HEADERS_OF_STATUS[503])
             if isinstance(error, DatabaseBusy):
                 answer.headers["Retry-After"] = str(_BUSY_RETRY_AFTER_S)
+            return answer
+        case StoreSuperseded():
+            answer = _refusal(503, code=code, message="This server has to be started anew as the newer one.")
+            answer.headers.update(_HEADERS_OF_STATUS[503])
             return answer
         case BatchRefused():
             return _refusal(error.status, code=code, message=error.what)

@@ -72,22 +72,32 @@ def _schemas_with_tables(connection: psycopg.Connection[Columns]) -> list[str]:
     return [str(schema) for (schema,) in connection.execute(text_of("schemas_with_tables")).fetchall()]
 
 
+def our_editions() -> tuple[str, ...]:
+    """All that this server knows, oldest first."""
+    return tuple(statements("postgresql_schema", directory=SERVER_SQL).values())
+
+
 def quoted(name: str) -> str:
     """As search_path takes a schema of any name."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def upgrade(
-    connection: psycopg.Connection[Columns], *, schema: str, editions: Sequence[str] | None, cursor_key: str
+    connection: psycopg.Connection[Columns], *, schema: str, editions: Sequence[str], cursor_key: str
 ) -> None:
     """Every edition that is not there yet, in one transaction; whoever else wants to do so waits for the row.
 
+    What older servers are writing is waited for; what they write afterwards finds an edition that they do not know.
+
     Raises DatabaseRefused where the role must not make or change tables there.
     """
-    editions = editions or list(statements("postgresql_schema", directory=SERVER_SQL).values())
     try:
         _make_count(connection, schema=schema)
         with _in_schema(connection, schema):
+            (found,) = connection.execute(text_of("present_edition")).fetchone() or (0,)
+        with _in_schema(connection, schema):
+            if found < len(editions):
+                connection.execute(text_of("wait_for_work"))
             _bring_up(connection, editions=editions, cursor_key=cursor_key)
     except InsufficientPrivilege:
         raise DatabaseRefused(

@@ -25,7 +25,7 @@ from syncengine.server.postgresql_connections import (
     pool_at,
 )
 from syncengine.server.postgresql_rows import PostgresqlTransaction, text_of
-from syncengine.server.postgresql_schema import quoted, refuse_unfit, schema_of, upgrade
+from syncengine.server.postgresql_schema import our_editions, quoted, refuse_unfit, schema_of, upgrade
 from syncengine.server.storage import (
     DatabaseBusy,
     DatabaseFailed,
@@ -34,6 +34,7 @@ from syncengine.server.storage import (
     Made,
     Transaction,
     UserUnknown,
+    refuse_newer,
 )
 from syncengine.server.stored_forms import Columns
 from syncengine.vocabulary import UserId
@@ -83,10 +84,11 @@ class PostgresqlStorage:
         self._watch = Watch(clock=clock)
         self._is_cut_off = False
         self._begin: dict[str, str] = {}
+        self._editions = editions or our_editions()
         self._pool = pool_at(address, connections_max=connections_max)
         try:
             self._open(address)
-            self._begin_life(editions)
+            self._begin_life()
         except ConnectionLost as error:
             self._pool.close()
             raise DatabaseUnavailable from error
@@ -101,11 +103,12 @@ class PostgresqlStorage:
         except PoolTimeout as error:
             raise DatabaseUnavailable(_why_not(address)) from error
 
-    def _begin_life(self, editions: tuple[str, ...] | None) -> None:
+    def _begin_life(self) -> None:
         with _wrapped(), self._pool.connection() as connection:
             refuse_unfit(connection)
             schema = schema_of(connection)
-            upgrade(connection, schema=schema, editions=editions, cursor_key=f"{self._chance.getrandbits(256):064x}")
+            cursor_key = f"{self._chance.getrandbits(256):064x}"
+            upgrade(connection, schema=schema, editions=self._editions, cursor_key=cursor_key)
         self._begin = {"schema": quoted(schema), **WAITS}
 
     def close(self) -> None:
@@ -122,7 +125,8 @@ class PostgresqlStorage:
     def cursor_key(self) -> bytes:
         def look(connection: Connection) -> str:
             key: str
-            key, takes_no_writes = connection.execute(text_of("cursor_key")).fetchall()[0]
+            key, takes_no_writes, edition = connection.execute(text_of("cursor_key")).fetchall()[0]
+            refuse_newer(edition, known=len(self._editions))
             if takes_no_writes:
                 raise ReadOnlySqlTransaction
             return key
@@ -165,8 +169,11 @@ class PostgresqlStorage:
 
     def write(self, user: UserId, work: Callable[[Transaction], Made]) -> Made:
         def write(connection: Connection) -> Made:
-            if connection.execute(text_of("lock_tenant"), {"tenant": user}).fetchone() is None:
+            found = connection.execute(text_of("lock_tenant"), {"tenant": user}).fetchone()
+            if found is None:
                 raise UserUnknown
+            _, edition = found
+            refuse_newer(edition, known=len(self._editions))
             return work(PostgresqlTransaction(connection, clock=self._clock, chance=self._chance))
 
         # Who waits for the same user's row waits here, and not with a connection that others could use.

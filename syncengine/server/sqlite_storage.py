@@ -58,7 +58,8 @@ class SqliteStorage(RowQuestions):
         super().__init__(clock=clock, chance=chance or system_random())
         self._lock = threading.Lock()
         self._connection = open_server_db(str(Path(folder) / name))
-        self._upgrade(editions or list(statements("schema", directory=SERVER_SQL).values()))
+        self._editions = editions or list(statements("schema", directory=SERVER_SQL).values())
+        self._upgrade()
 
     def close(self) -> None:
         with self._lock:
@@ -69,8 +70,10 @@ class SqliteStorage(RowQuestions):
 
     def write(self, user: UserId, work: Callable[[Transaction], Made]) -> Made:
         with self._writing():
-            if not self._ask("is_known", tenant=user):
+            found = self._ask("edition_of_known", tenant=user)
+            if not found:
                 raise UserUnknown
+            refuse_newer(found[0][0], known=len(self._editions))
             return work(self)
 
     def read(self, user: UserId, work: Callable[[Transaction], Made]) -> Made:
@@ -93,21 +96,27 @@ class SqliteStorage(RowQuestions):
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
 
-    def _upgrade(self, editions: Sequence[str]) -> None:
+    def _upgrade(self) -> None:
         with self._writing():
-            found = int(self._connection.execute("PRAGMA user_version").get)
-            refuse_newer(found, known=len(editions))
-            for edition in editions[found:]:
+            found = self._found_edition()
+            for edition in self._editions[found:]:
                 self._connection.execute(edition).fetchall()
             if found == 0:
                 self._do("write_state", cursor_key=f"{self._chance.getrandbits(256):064x}")
-            self._connection.execute(f"PRAGMA user_version = {len(editions)}").fetchall()
+            self._connection.execute(f"PRAGMA user_version = {len(self._editions)}").fetchall()
+
+    def _found_edition(self) -> int:
+        """Raises StoreSuperseded, also while a newer server has come under this one."""
+        found = int(self._connection.execute("PRAGMA user_version").get)
+        refuse_newer(found, known=len(self._editions))
+        return found
 
     # Users.
 
     def cursor_key(self) -> bytes:
         """What signs this database's cursors."""
         with self._lock:
+            self._found_edition()
             return bytes.fromhex(self._ask("cursor_key")[0][0])
 
     def welcome(self, user: UserId) -> None:

@@ -131,7 +131,7 @@ def refuse_newer(found: int, *, known: int) -> None:
         raise StoreSuperseded(
             "The cloud's database was written by a newer server.",
             why=f"it is edition {found}; this server knows {known}",
-            fix="Start the newer server; nothing was changed.",
+            fix="Stop this server and start the newer one; nothing was changed.",
         )
 
 
@@ -250,7 +250,10 @@ class Storage(Protocol):
         ...
 
     def cursor_key(self) -> bytes:
-        """What signs this database's cursors; the same for whoever opens it. Raises DatabaseReadOnly."""
+        """What signs this database's cursors; the same for whoever opens it.
+
+        Raises DatabaseReadOnly, and StoreSuperseded where a newer server has changed the tables meanwhile.
+        """
         ...
 
     def welcome(self, user: UserId) -> None:
@@ -274,7 +277,7 @@ class Storage(Protocol):
 
         One user's writing transactions come one after the other, in the order in which they are committed, so no
         reader sees a version before all lower ones. `work` may be called again where the database asks for that.
-        Raises UserUnknown.
+        Raises UserUnknown, and StoreSuperseded where a newer server has changed the tables meanwhile.
         """
         ...
 

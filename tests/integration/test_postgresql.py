@@ -5,6 +5,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from psycopg.errors import DeadlockDetected, InsufficientPrivilege, Serializatio
 
 from simulator.postgresql import PLAIN_ROLE, SUPERUSER, PostgresqlCluster  # noqa: E402
 from syncengine.clock import SystemClock  # noqa: E402
-from syncengine.errors import DatabaseRefused, StoreSuperseded  # noqa: E402
+from syncengine.errors import BackendUnavailable, DatabaseRefused, StoreSuperseded  # noqa: E402
+from syncengine.local.connection import open_server_db  # noqa: E402
 from syncengine.local.statements import statements  # noqa: E402
 from syncengine.server.databases import open_storage  # noqa: E402
 from syncengine.server.postgresql_rows import PostgresqlTransaction, text_of  # noqa: E402
+from syncengine.server.postgresql_schema import our_editions  # noqa: E402
 from syncengine.server.postgresql_storage import ATTEMPTS_MAX, RETRY_WAIT_MS_MAX, PostgresqlStorage  # noqa: E402
 from syncengine.server.receipts import Receipt  # noqa: E402
 from syncengine.server.rules import Patch, Row  # noqa: E402
@@ -32,7 +35,9 @@ from syncengine.server.storage import (  # noqa: E402
 )
 from syncengine.server.stored_forms import SERVER_SQL  # noqa: E402
 from syncengine.vocabulary import UserId  # noqa: E402
+from tests.conformance.device_requests import hello, push, put, rows  # noqa: E402
 from tests.conformance.server_process import ROOT, ServerProcess  # noqa: E402
+from tests.conformance.waiting import until  # noqa: E402
 
 ANN, BOB = UserId("ann"), UserId("bob")
 CANARY = "bobs-canary"
@@ -282,6 +287,69 @@ def test_servers_that_bring_the_tables_up_to_date_at_once_wait_for_each_other(
     with ThreadPoolExecutor(3) as servers:
         for each in [servers.submit(start) for _ in range(3)]:
             each.result()
+
+
+def test_a_newer_server_waits_for_what_older_ones_write_and_then_they_write_nothing(
+    storage: PostgresqlStorage, database: str, clock: PausedClock
+) -> None:
+    newer = (*our_editions(), "CREATE TABLE of_the_newer_one (n BIGINT)")
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slowly(stored: Transaction) -> int:
+        begun.set()
+        assert may_end.wait(20)
+        return one_more(stored)
+
+    with ThreadPoolExecutor(2) as threads:
+        old = threads.submit(storage.write, ANN, slowly)
+        assert begun.wait(20)
+        new = threads.submit(PostgresqlStorage, database, clock=clock, editions=newer)
+        until(lambda: waits_for_a_lock(database))
+        assert not new.done()
+        may_end.set()
+        assert old.result() == 2
+        opened = new.result()
+    for asked in (lambda: storage.write(ANN, one_more), storage.cursor_key):
+        with pytest.raises(StoreSuperseded, match="newer server"):
+            asked()
+    assert opened.write(ANN, one_more) == 3
+    opened.close()
+
+
+def waits_for_a_lock(database: str) -> bool:
+    with connected(database) as connection:
+        found = connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()
+    return bool(found[0])
+
+
+def test_a_server_that_was_overtaken_says_so_and_changes_nothing(database: str, tmp_path: Path) -> None:
+    with (
+        ServerProcess(tmp_path, "--operations-port", "0", database=database) as server,
+        connected(database) as operator,
+    ):
+        is_told_when_overtaken(server, lambda: operator.execute("UPDATE cloud_edition SET edition = edition + 1"))
+
+
+def test_a_server_on_sqlite_that_was_overtaken_says_so_and_changes_nothing(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, "--operations-port", "0") as server, closing(open_server_db(server.address)) as file:
+        is_told_when_overtaken(server, lambda: file.execute("PRAGMA user_version = 1000").fetchall())
+
+
+def is_told_when_overtaken(server: ServerProcess, overtake: Callable[[], Any]) -> None:
+    token = server.sign_in("ann")
+    ann = server.backend(token)
+    ann.push(push(put(1, "a", {})))
+    changed = overtake()
+    if hasattr(changed, "connection"):
+        changed.connection.commit()
+    for asked in (lambda: ann.hello(hello(epoch=2, ended=1)), lambda: ann.push(push(put(2, "b", {})))):
+        with pytest.raises(BackendUnavailable) as refused:
+            asked()
+        assert refused.value.retry_after_ms == 10_000
+    assert httpx.get(f"{server.operations_url}/readyz", trust_env=False).status_code == 503
+    assert [row.key for row in ann.rows(rows()).rows] == ["a"]
+    server.stop()
+    assert "Traceback" not in server.stderr
 
 
 def test_an_edition_that_fails_changes_nothing_and_a_newer_one_is_left_alone(

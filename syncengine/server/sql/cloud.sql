@@ -28,9 +28,9 @@ SELECT tenant
 FROM token
 WHERE token_hash = :token_hash;
 
--- name: is_known
--- Whether there is such a user.
-SELECT 1
+-- name: edition_of_known
+-- Which edition of the tables is there, if there is such a user.
+SELECT (SELECT user_version FROM pragma_user_version)
 FROM tenant
 WHERE tenant = :tenant;
 

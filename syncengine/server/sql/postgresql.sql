@@ -17,6 +17,16 @@ INSERT INTO cloud_edition (only_row, edition)
 VALUES (1, 0)
 ON CONFLICT (only_row) DO NOTHING;
 
+-- name: present_edition
+-- Which edition is there, for a look.
+SELECT edition
+FROM cloud_edition
+WHERE only_row = 1;
+
+-- name: wait_for_work
+-- Changes nothing: it waits for every transaction that has read the edition, and whoever begins one waits for us.
+ALTER TABLE cloud_edition ALTER COLUMN edition SET NOT NULL;
+
 -- name: edition
 -- Which edition is there; whoever else wants to raise it waits.
 SELECT edition
@@ -64,8 +74,11 @@ VALUES (1, :cursor_key)
 ON CONFLICT (only_row) DO NOTHING;
 
 -- name: cursor_key
--- What signs cursors, and whether nothing can be written.
-SELECT cursor_key, current_setting('transaction_read_only') = 'on'
+-- What signs cursors, whether nothing can be written, and which edition of the tables is there.
+SELECT
+  cursor_key,
+  current_setting('transaction_read_only') = 'on',
+  (SELECT edition FROM cloud_edition WHERE only_row = 1)
 FROM cloud_state
 WHERE only_row = 1;
 
@@ -103,7 +116,8 @@ WHERE token_hash = :token_hash;
 
 -- name: lock_tenant
 -- Whoever else writes for this user waits until this transaction ends: the order of versions is that of commits.
-SELECT row_version
+-- And which edition of the tables is there, which stays so until then: who raises it waits for whoever has read it.
+SELECT row_version, (SELECT edition FROM cloud_edition WHERE only_row = 1)
 FROM tenant
 WHERE tenant = :tenant
 FOR UPDATE;
