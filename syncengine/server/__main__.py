@@ -32,6 +32,7 @@ from syncengine.server.metrics import Metrics
 from syncengine.server.operations import OperationsPort, operations_app
 from syncengine.server.options import count, days, days_or_never, port, tokens_in, user
 from syncengine.server.pace import Pace, paced
+from syncengine.server.quiet_connections import QuietConnections
 from syncengine.server.retention import Retention
 from syncengine.server.sign_in import SignIn, by_web_token
 from syncengine.server.sqlite_storage import DATABASE_NAME
@@ -71,6 +72,10 @@ class AnnouncedServer(uvicorn.Server):
     also_says = ""
     when_told_to_stop: Callable[[], None] | None = None
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._quiet = QuietConnections()
+
     @property
     def is_stopping(self) -> bool:
         """Whether it takes no new connections any more."""
@@ -78,7 +83,8 @@ class AnnouncedServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn calls it ten times a second, until it is to stop."""
-        self.looked_around_ms = SystemClock().monotonic_ms()
+        self.looked_around_ms = now_ms = SystemClock().monotonic_ms()
+        self._quiet.close_overdue(self.server_state.connections, now_ms=now_ms)
         return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

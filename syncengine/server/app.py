@@ -35,6 +35,7 @@ from syncengine.remote.wire import (
     lean,
     user_mark,
 )
+from syncengine.server.body_room import BodyRoom
 from syncengine.server.cloud import Cloud
 from syncengine.server.metrics import Counted, Metrics
 from syncengine.server.openapi import openapi_text, page_html
@@ -56,14 +57,21 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def create_app(
-    cloud: Cloud, *, sign_in: SignIn | None = None, metrics: Metrics | None = None, clock: Clock | None = None
+    cloud: Cloud,
+    *,
+    sign_in: SignIn | None = None,
+    metrics: Metrics | None = None,
+    clock: Clock | None = None,
+    room: BodyRoom | None = None,
 ) -> FastAPI:
     """The cloud as an ASGI app. The caller closes the cloud after the app has stopped.
 
-    `sign_in` says whose a token is; without it, the cloud's own device tokens. `metrics` counts the requests.
+    `sign_in` says whose a token is; without it, the cloud's own device tokens. `metrics` counts the requests;
+    `room` bounds how much of them is in memory at once.
     """
     user_of = sign_in or cloud.user_of
     metrics = metrics or Metrics()
+    room = room or BodyRoom()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Counted, metrics=metrics, clock=clock or SystemClock())
     _answer_errors_by_the_protocol(app, metrics)
@@ -86,11 +94,11 @@ def create_app(
 
     @app.post("/v1/hello")
     async def hello(request: Request) -> Response:
-        return await _answer_post(request, cloud=cloud, user_of=user_of, work=answer_hello)
+        return await _answer_post(request, cloud=cloud, user_of=user_of, work=answer_hello, room=room)
 
     @app.post("/v1/push")
     async def push(request: Request) -> Response:
-        return await _answer_post(request, cloud=cloud, user_of=user_of, work=answer_push)
+        return await _answer_post(request, cloud=cloud, user_of=user_of, work=answer_push, room=room)
 
     @app.get("/v1/rows")
     async def rows(request: Request) -> Response:
@@ -118,19 +126,22 @@ def create_app(
 
 
 async def _answer_post(
-    request: Request, *, cloud: Cloud, user_of: SignIn, work: Callable[[UserId, bytes], bytes]
+    request: Request, *, cloud: Cloud, user_of: SignIn, work: Callable[[UserId, bytes], bytes], room: BodyRoom
 ) -> Response:
     user = await _signed_in(request, user_of=user_of)
     bytes_max = cloud.limits.body_bytes_max
-    raw = await read_body(request, bytes_max=bytes_max)
     encoding = request.headers.get("Content-Encoding", "")
+    with room.share(user) as share:
+        raw = await read_body(request, bytes_max=bytes_max, room=share)
 
-    def answered() -> Response:
-        body = unpacked(raw, encoding=encoding, bytes_max=bytes_max)
-        return _text_answer(work(user, body), request=request, user=user)
+        def answered() -> Response:
+            body = unpacked(raw, encoding=encoding, bytes_max=bytes_max)
+            if body is not raw:
+                share.take(len(body))
+            return _text_answer(work(user, body), request=request, user=user)
 
-    # Unpacking, parsing, storing and writing JSON all leave the event loop free for others.
-    return await run_in_threadpool(answered)
+        # Unpacking, parsing, storing and writing JSON all leave the event loop free for others.
+        return await run_in_threadpool(answered)
 
 
 async def _signed_in(request: Request, *, user_of: SignIn) -> UserId:

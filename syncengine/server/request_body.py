@@ -2,7 +2,7 @@
 
 import asyncio
 import zlib
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 from fastapi import Request
@@ -32,28 +32,62 @@ class RequestRefused(Exception):
         self.message = message
 
 
-async def read_body(request: Request, *, bytes_max: int) -> bytes:
-    """The whole body. Raises RequestRefused (413, 408)."""
+class Room(Protocol):
+    """What counts how much is held at once."""
+
+    def take(self, size_bytes: int) -> None:
+        """Raises RequestRefused where there is no room for so many bytes more."""
+        ...
+
+    def give_back(self) -> None:
+        """All that was taken."""
+        ...
+
+
+async def read_body(request: Request, *, bytes_max: int, room: Room) -> bytes:
+    """The whole body. Raises RequestRefused (413, 408), and what `room` raises."""
+    body = _Body(bytes_max=bytes_max, room=room)
     try:
         async with asyncio.timeout(BODY_WAIT_SECONDS_MAX):
-            return await _read_capped(request, bytes_max=bytes_max)
+            async for chunk in request.stream():
+                body.add(chunk)
+                if body.size > DISCARD_BYTES_MAX:
+                    break
     except TimeoutError as error:
-        raise RequestRefused(408, code="too_slow", message="The request's body came too slowly.") from error
+        too_slow = RequestRefused(408, code="too_slow", message="The request's body came too slowly.")
+        raise body.refusal or too_slow from error
+    if body.refusal is not None:
+        raise body.refusal
+    return bytes(body.kept)
 
 
-async def _read_capped(request: Request, *, bytes_max: int) -> bytes:
-    body = bytearray()
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size <= bytes_max:
-            body += chunk
-        elif size > DISCARD_BYTES_MAX:
-            break
-    # The rest was read and thrown away: closing on a sender that still writes would lose our answer.
-    if size > bytes_max:
-        raise RequestRefused(413, code="too_large", message=f"A request holds at most {bytes_max} bytes.")
-    return bytes(body)
+class _Body:
+    """What has come. Once it is refused, the rest is read and thrown away: closing on a sender that still writes
+    would lose our answer.
+    """
+
+    def __init__(self, *, bytes_max: int, room: Room) -> None:
+        self.kept = bytearray()
+        self.size = 0
+        self.refusal: RequestRefused | None = None
+        self._bytes_max = bytes_max
+        self._room = room
+
+    def add(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        if self.refusal is not None:
+            return
+        try:
+            self._refuse_too_large()
+            self._room.take(len(chunk))
+            self.kept += chunk
+        except RequestRefused as refusal:
+            self.refusal, self.kept = refusal, bytearray()
+            self._room.give_back()
+
+    def _refuse_too_large(self) -> None:
+        if self.size > self._bytes_max:
+            raise RequestRefused(413, code="too_large", message=f"A request holds at most {self._bytes_max} bytes.")
 
 
 def unpacked(raw: bytes, *, encoding: str, bytes_max: int) -> bytes:

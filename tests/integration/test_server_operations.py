@@ -1,6 +1,8 @@
 """What whoever runs a server needs: numbers without anybody's data, health, an end in order, and forgetting."""
 
 import asyncio
+import contextlib
+import gzip
 import json
 import logging
 import random
@@ -14,16 +16,20 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import uvicorn
 from starlette.applications import Starlette
 
 from syncengine.clock import SystemClock
 from syncengine.errors import BackendUnreachable, RateLimited, SyncEngineError
+from syncengine.server.__main__ import SERVING, AnnouncedServer, listening
 from syncengine.server.app import create_app
+from syncengine.server.body_room import BodyRoom
 from syncengine.server.cloud import Cloud
 from syncengine.server.metrics import CONTENT_TYPE, Metrics
 from syncengine.server.operations import SILENT_MS_MAX, operations_app
 from syncengine.server.pace import Pace
 from syncengine.server.receipts import Receipt
+from syncengine.server.request_body import RequestRefused
 from syncengine.server.retention import EVERY_MS, Retention
 from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.vocabulary import UserId
@@ -363,6 +369,104 @@ def test_an_upload_that_is_cut_off_is_counted_as_such_and_is_no_failure(server: 
     assert not [name for name in numbers(server) if "refusals" in name or 'status="4' in name or 'status="5' in name]
     server.stop()
     assert server.stderr == ""
+
+
+# Memory and connections that are held ------------------------------------------------------------------------------
+
+
+def test_what_is_held_of_one_user_and_of_all_is_bounded_and_free_again_at_the_end() -> None:
+    room, ann, bob = BodyRoom(user_bytes_max=10, all_bytes_max=15), UserId("ann"), UserId("bob")
+    with room.share(ann) as first, room.share(ann) as second, room.share(bob) as third:
+        first.take(6)
+        second.take(4)
+        with pytest.raises(RequestRefused):
+            second.take(1)
+        third.take(5)
+        with pytest.raises(RequestRefused):
+            third.take(1)
+        first.give_back()
+        third.take(5)
+    with room.share(ann) as again:
+        again.take(10)
+
+
+def test_who_sends_too_much_at_once_is_asked_to_wait_and_the_others_are_served(tmp_path: Path) -> None:
+    clock, metrics = SystemClock(), Metrics()
+    cloud = Cloud(SqliteStorage(str(tmp_path), clock=clock), clock=clock)
+    app = create_app(cloud, metrics=metrics, room=BodyRoom(user_bytes_max=1_000, all_bytes_max=10_000))
+    tokens = {user: cloud.add_token(UserId(user), chance=random.Random(user)) for user in ("ann", "bob")}
+
+    async def ask() -> list[httpx.Response]:
+        holds, may_end = asyncio.Event(), asyncio.Event()
+
+        async def held() -> AsyncIterator[bytes]:
+            yield text("ann")[:600]
+            holds.set()
+            await may_end.wait()
+            yield text("ann")[600:]
+
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://cloud") as client:
+
+            async def hear(user: str, content: bytes | AsyncIterator[bytes], **more: str) -> httpx.Response:
+                head = {"Authorization": f"Bearer {tokens[user]}", **more}
+                return await client.post("/v1/hello", content=content, headers=head)
+
+            first = asyncio.create_task(hear("ann", held()))
+            await holds.wait()
+            packed = await hear("ann", gzip.compress(text("ann")), **{"Content-Encoding": "gzip"})
+            meanwhile = [await hear("ann", text("ann")), packed, await hear("bob", text("bob"))]
+            may_end.set()
+            return [await first, *meanwhile, await hear("ann", text("ann"))]
+
+    answers = asyncio.run(ask())
+    cloud.close()
+    assert [each.status_code for each in answers] == [200, 503, 503, 200, 200]
+    assert (answers[1].headers["Retry-After"], answers[1].json()["error"]["code"]) == ("5", "busy")
+
+
+def text(user: str) -> bytes:
+    """A hello of 800 bytes."""
+    return hello(user=user).model_dump_json(exclude_none=True).encode().ljust(800)
+
+
+def test_a_connection_on_which_nobody_asks_anything_is_closed_and_one_at_work_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncengine.server.quiet_connections.HEAD_MS_MAX", 300)
+    monkeypatch.setattr("syncengine.server.quiet_connections.NEXT_HEAD_MS_MAX", 600)
+    clock = SystemClock()
+    cloud = Cloud(SqliteStorage(str(tmp_path), clock=clock), clock=clock)
+    token = cloud.add_token(UserId("ann"), chance=random.Random(1))
+    serving = AnnouncedServer(uvicorn.Config(create_app(cloud), **SERVING))
+    listener = listening("127.0.0.1", 0)
+    thread = threading.Thread(target=serving.run, kwargs={"sockets": [listener]})
+    thread.start()
+    body = hello().model_dump_json(exclude_none=True).encode()
+    whole = b"GET /v1/health?nonce=a HTTP/1.1\r\nHost: cloud\r\n\r\n"
+    head = f"POST /v1/hello HTTP/1.1\r\nHost: cloud\r\nAuthorization: Bearer {token}\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
+    try:
+        silent, half, next_half, at_work = (socket.create_connection(listener.getsockname(), 20) for _ in range(4))
+        half.sendall(whole[:20])
+        next_half.sendall(whole + whole[:20])
+        at_work.sendall(head.encode() + body[:10])
+        assert heard(silent) == heard(half) == b""
+        assert heard(next_half).count(b" 200 OK") == 1
+        at_work.sendall(body[10:])
+        assert heard(at_work).startswith(b"HTTP/1.1 200 OK")
+    finally:
+        serving.should_exit = True
+        thread.join(20)
+        cloud.close()
+
+
+def heard(connection: socket.socket) -> bytes:
+    """Until the server closes."""
+    said = b""
+    with connection, contextlib.suppress(ConnectionResetError):
+        while part := connection.recv(65_536):
+            said += part
+    return said
 
 
 # A user who asks too often -----------------------------------------------------------------------------------------
