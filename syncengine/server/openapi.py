@@ -53,7 +53,7 @@ _MEANINGS = {
     "429": "The user has made too many requests (rate_limited).",
     "503": (
         "Who signs tokens, or the database, cannot be asked now (sign_in_unavailable, database_unavailable), or too "
-        "much is being done for the user at once (busy)."
+        "much is being done or sent at once (busy), or a newer server has changed the tables (store_superseded)."
     ),
     "507": "The user has no room for what the push would add (quota_exceeded).",
 }
