@@ -3,6 +3,7 @@
 The directory is watched, not the file: the -wal comes and goes, and watching opens no file, so it drops no locks.
 """
 
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -27,6 +28,10 @@ SETTLE_MS = 20
 5 ms later, so the second look comes after it."""
 
 STOP_WAIT_MS_MAX = 2_000
+
+# Of a watch that is stopped between two events watchdog logs an error; without a handler Python prints it on stderr.
+# A host that has handlers of its own still gets it.
+logging.getLogger("watchdog").addHandler(logging.NullHandler())
 
 
 class StoreWatcher:

@@ -33,6 +33,21 @@ def in_another_process(path: str, sql: str) -> None:
     subprocess.run([sys.executable, "-c", code, path, sql], check=True)
 
 
+def test_what_watchdog_logs_of_a_watch_that_stops_is_not_printed_by_an_app_that_has_no_logging(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import logging, sys; from syncengine.local.watch import StoreWatcher\n"
+        "watcher = StoreWatcher(sys.argv[1], on_commit=lambda: None); watcher.start()\n"
+        "logging.getLogger('watchdog.observers.inotify').error('called when the thread is inactive')\n"
+        "watcher.stop()"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "app.db")], capture_output=True, text=True, check=True
+    )
+    assert (ran.stdout, ran.stderr) == ("", "")
+
+
 def rows_of(path: str) -> int:
     """Read on a connection of its own: the test's is in use on another thread."""
     reader = apsw.Connection(path)
