@@ -123,7 +123,7 @@ def settle(store: "Store", registry: "MigrationRegistry", *, user: str) -> tuple
     for migration, queued_rows, started_at in runs_of(store, scope=scope, state="queued"):
         if (migration, scope) in installed.completed or migration not in {m.id for m in registry.migrations}:
             continue
-        if store.value("runs", "entries_waiting", owner=user, migration=migration):
+        if store.value("runs", "has_unconfirmed", owner=user, migration=migration):
             break
         refused = store.value("runs", "entries_refused", owner=user, migration=migration)
         listed = registry.listed(migration)

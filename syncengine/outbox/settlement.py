@@ -142,7 +142,7 @@ class _Settling:
             of_run = {"owner": batch.owner, "epoch": batch.epoch, "first": first, "last": last}
             self.applied += self._store.run("outbox", "delete_run", **of_run)
         if self._leaving:
-            ends = {"first": min(self._leaving), "last": max(self._leaving)}
+            ends = {"owner": batch.owner, "first": min(self._leaving), "last": max(self._leaving)}
             self.applied += self._store.run("outbox", "delete_squashed_of", **ends)
         self._store.run("outbox", "close_behind")
         know_row_sets(self._store, owner=batch.owner, collections={str(name) for name, *_ in self._versions})

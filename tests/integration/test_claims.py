@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from itertools import pairwise
 
+import apsw
 import pytest
 from drain_world import World, applied
 
@@ -557,9 +558,12 @@ def test_a_row_that_came_and_went_is_in_no_batch_so_it_may_come_and_go_again_whi
         ("still_as_sent", "_sync_outbox_by_sequence"),
         ("remember_versions", "_sync_outbox_by_sequence"),
         ("delete_run", "_sync_outbox_by_sequence"),
-        ("delete_squashed", "_sync_outbox_by_survivor_or_migration (squashed_into"),
-        ("delete_squashed_of", "_sync_outbox_by_survivor_or_migration (squashed_into"),
-        ("squash_again", "_sync_outbox_by_survivor_or_migration (squashed_into"),
+        ("delete_squashed", "_sync_outbox_by_sequence (owner=? AND epoch=? AND sequence=? AND <expr>=?"),
+        (
+            "delete_squashed_of",
+            "_sync_outbox_by_sequence (owner=? AND epoch=? AND sequence=? AND <expr>>? AND <expr><?",
+        ),
+        ("squash_again", "_sync_outbox_by_sequence (owner=? AND epoch=? AND sequence=? AND <expr>=?"),
         ("has_earlier", "_sync_outbox_by_row"),
         ("edits_after", "_sync_outbox_by_row"),
         ("sendable", "_sync_outbox_by_owner"),
@@ -582,14 +586,53 @@ def test_no_statement_of_a_drain_reads_the_whole_queue(world, name, index):
 
 @pytest.mark.parametrize(
     ("file", "name"),
-    [("runs", "entries_waiting"), ("rollback", "entries_to_take_back"), ("rollback", "take_back_entries")],
+    [("runs", "has_unconfirmed"), ("rollback", "entries_to_take_back"), ("rollback", "take_back_entries")],
 )
 def test_what_one_migration_has_queued_is_found_without_reading_the_queue(world, file, name):
     steps = [step for plan in plans(world, file, name) for step in plan if "_sync_outbox" in step]
-    index = "_sync_outbox_by_survivor_or_migration"
-    found = [step.partition(index)[2].strip() for step in steps if index in step]
-    assert found == ["(squashed_into=? AND migration=? AND owner=?)", "(squashed_into>?)"], steps
-    assert len(steps) == len(found)
+    # In which is what has a number, travels in another entry, or was queued by a migration, and nothing else.
+    assert steps == ["SEARCH _sync_outbox USING INDEX _sync_outbox_by_sequence (owner=?)"]
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("pull", "drop_entry"), ("receipts", "note_end"), ("entries", "leave"), ("outbox", "drop_voids")],
+)
+def test_what_travels_in_an_entry_is_found_without_reading_the_queue(world, file, name):
+    steps = [step for plan in plans(world, file, name) for step in plan if "_sync_outbox" in step]
+    assert any("_sync_outbox_by_sequence (owner=? AND epoch=? AND sequence=?" in step for step in steps), steps
+    assert not [step for step in steps if step.startswith("SCAN _") or step.endswith("(owner=?)")], steps
+
+
+@pytest.mark.parametrize(("file", "name"), [("pull", "claimed"), ("outbox", "unnumber"), ("outbox", "drop_voids")])
+def test_what_has_a_number_is_found_without_reading_the_uploads_that_wait(world, file, name):
+    steps = [step for plan in plans(world, file, name) for step in plan if "_sync_outbox" in step]
+    assert any("_sync_outbox_by_sequence (owner=? AND epoch>?)" in step for step in steps), steps
+    assert not [step for step in steps if step.startswith("SCAN _") or step.endswith("(owner=?)")], steps
+
+
+def test_an_edit_that_a_trigger_writes_opens_three_indexes_and_is_in_none(world):
+    world.put("a")
+    with world.store.transaction():
+        indexes = world.store.query(
+            "SELECT sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = '_sync_outbox'"
+        )
+        world.store.query("UPDATE _sync_outbox SET fresh = 1")
+        for (sql,) in indexes:
+            where = re.split(r"\bWHERE\b", sql)[1]
+            assert world.store.query(f"SELECT count(*) FROM _sync_outbox WHERE {where}") == [(0,)], sql
+    assert len(indexes) == 3
+
+
+@pytest.mark.parametrize("state", ["claimed", "squashed"])
+def test_no_two_entries_of_one_user_have_one_number(world, state):
+    world.put("a")
+    world.put("b")
+    with pytest.raises(apsw.ConstraintError), world.store.transaction():
+        world.store.query(
+            "UPDATE _sync_outbox SET state = ?, squashed_into = iif(?1 = 'squashed', 9, NULL), sequence = 7, epoch = 1",
+            (state,),
+        )
 
 
 def test_an_upload_that_travels_in_another_entry_counts_for_its_migration_and_is_taken_back(world):
@@ -599,10 +642,14 @@ def test_an_upload_that_travels_in_another_entry_counts_for_its_migration_and_is
     with world.store.transaction():
         world.store.query("UPDATE _sync_outbox SET migration = 'v9'")
         world.store.query("UPDATE _sync_outbox SET state = 'squashed', squashed_into = 1 WHERE entry_id = 2")
-        assert world.store.value("runs", "entries_waiting", **of_migration) == 2
+        assert world.store.value("runs", "has_unconfirmed", **of_migration) == 1
+        world.store.query("UPDATE _sync_outbox SET migration = NULL WHERE entry_id = 1")
+        assert world.store.value("runs", "has_unconfirmed", **of_migration) == 1
+        world.store.query("UPDATE _sync_outbox SET migration = 'v9'")
         assert world.store.value("rollback", "entries_to_take_back", **of_migration) == 2
-        assert world.store.value("runs", "entries_waiting", owner="bob", migration="v9") == 0
+        assert world.store.value("runs", "has_unconfirmed", owner="bob", migration="v9") == 0
         world.store.run("rollback", "take_back_entries", **of_migration)
+        assert world.store.value("runs", "has_unconfirmed", **of_migration) == 0
     assert world.outbox.counts().depth == 0
 
 

@@ -304,8 +304,13 @@ UPDATE _sync_last_entry
 SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
 WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
-WHERE entry_id = :entry_id
-   OR squashed_into = :entry_id;
+WHERE owner = (SELECT owner FROM _sync_outbox WHERE entry_id = :entry_id)
+  AND epoch IS NULL
+  AND sequence IS NULL
+  AND squashed_into IS NOT NULL
+  AND ifnull(squashed_into, 0) = :entry_id;
+DELETE FROM _sync_outbox
+WHERE entry_id = :entry_id;
 UPDATE _sync_outbox
 SET fresh = 2
 WHERE fresh = 1

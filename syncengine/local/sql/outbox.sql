@@ -420,7 +420,11 @@ WHERE entry_id = :entry_id;
 -- What travels in an entry that travels in another one now goes along.
 UPDATE _sync_outbox
 SET squashed_into = :into
-WHERE squashed_into = :entry_id;
+WHERE owner = (SELECT owner FROM _sync_outbox WHERE entry_id = :entry_id)
+  AND epoch IS NULL
+  AND sequence IS NULL
+  AND squashed_into IS NOT NULL
+  AND ifnull(squashed_into, 0) = :entry_id;
 
 -- name: delete_squashed
 -- What travelled in an entry leaves together with it.
@@ -428,7 +432,11 @@ UPDATE _sync_last_entry
 SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
 WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
-WHERE squashed_into = :entry_id;
+WHERE owner = (SELECT owner FROM _sync_outbox WHERE entry_id = :entry_id)
+  AND epoch IS NULL
+  AND sequence IS NULL
+  AND squashed_into IS NOT NULL
+  AND ifnull(squashed_into, 0) = :entry_id;
 UPDATE _sync_outbox
 SET fresh = 2
 WHERE fresh = 1
@@ -441,7 +449,11 @@ UPDATE _sync_last_entry
 SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
 WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
-WHERE squashed_into BETWEEN :first AND :last
+WHERE owner = :owner
+  AND epoch IS NULL
+  AND sequence IS NULL
+  AND squashed_into IS NOT NULL
+  AND ifnull(squashed_into, 0) BETWEEN :first AND :last
   AND NOT EXISTS (SELECT 1 FROM _sync_outbox AS survivor WHERE survivor.entry_id = _sync_outbox.squashed_into);
 
 -- name: put_back
@@ -568,6 +580,7 @@ SET sequence = NULL,
     claim_token = NULL,
     state = :state
 WHERE owner = :owner
+  AND epoch > 0
   AND sequence IS NOT NULL
   AND state = 'claimed'
   AND kind <> 'void';
@@ -578,15 +591,21 @@ UPDATE _sync_last_entry
 SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
 WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
-WHERE squashed_into IN (
-  SELECT entry_id
-  FROM _sync_outbox
-  WHERE owner = :owner
-    AND sequence IS NOT NULL
-    AND kind = 'void'
-);
+WHERE owner = :owner
+  AND epoch IS NULL
+  AND sequence IS NULL
+  AND squashed_into IS NOT NULL
+  AND ifnull(squashed_into, 0) IN (
+    SELECT entry_id
+    FROM _sync_outbox
+    WHERE owner = :owner
+      AND epoch > 0
+      AND sequence IS NOT NULL
+      AND kind = 'void'
+  );
 DELETE FROM _sync_outbox
 WHERE owner = :owner
+  AND epoch > 0
   AND sequence IS NOT NULL
   AND kind = 'void';
 UPDATE _sync_outbox

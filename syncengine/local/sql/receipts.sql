@@ -6,7 +6,13 @@ INSERT INTO _sync_receipt (entry_id, owner, collection, row_key, ended, ended_at
 SELECT entry_id, owner, collection, row_key, :ended, :now
 FROM _sync_outbox
 WHERE (entry_id = :entry_id AND state <> 'claimed')
-   OR squashed_into = :entry_id
+   OR (
+     owner = (SELECT owner FROM _sync_outbox WHERE entry_id = :entry_id)
+     AND epoch IS NULL
+     AND sequence IS NULL
+     AND squashed_into IS NOT NULL
+     AND ifnull(squashed_into, 0) = :entry_id
+   )
 ON CONFLICT (entry_id) DO UPDATE SET
   ended = excluded.ended,
   ended_at = excluded.ended_at;

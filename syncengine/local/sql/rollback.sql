@@ -76,7 +76,6 @@ ORDER BY restore_point_id DESC;
 SELECT DISTINCT migration, owner
 FROM _sync_outbox
 WHERE state = 'claimed'
-  AND squashed_into IS NULL
   AND migration IS NOT NULL;
 
 -- name: filling
@@ -86,21 +85,11 @@ FROM _sync_shadow;
 
 -- name: entries_to_take_back
 -- How many entries an online migration queued that nobody has sent.
-SELECT
-  (
-    SELECT count(*)
-    FROM _sync_outbox
-    WHERE squashed_into IS NULL
-      AND migration = :migration
-      AND owner = :owner
-      AND state <> 'claimed'
-  ) + (
-    SELECT count(*)
-    FROM _sync_outbox
-    WHERE squashed_into > 0
-      AND migration = :migration
-      AND owner = :owner
-  );
+SELECT count(*)
+FROM _sync_outbox
+WHERE migration = :migration
+  AND owner = :owner
+  AND state <> 'claimed';
 
 -- name: take_back_entries
 -- What an online migration queued and nobody has sent.
@@ -108,14 +97,9 @@ UPDATE _sync_last_entry
 SET entry_id = (SELECT entry_id FROM _sync_newest_entry)
 WHERE entry_id < (SELECT entry_id FROM _sync_newest_entry);
 DELETE FROM _sync_outbox
-WHERE squashed_into IS NULL
-  AND migration = :migration
+WHERE migration = :migration
   AND owner = :owner
   AND state <> 'claimed';
-DELETE FROM _sync_outbox
-WHERE squashed_into > 0
-  AND migration = :migration
-  AND owner = :owner;
 UPDATE _sync_outbox
 SET fresh = 2
 WHERE fresh = 1

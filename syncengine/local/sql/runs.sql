@@ -87,22 +87,14 @@ SELECT shape_version
 FROM _sync_collection
 WHERE name = :name;
 
--- name: entries_waiting
--- How many entries of an online migration have not been confirmed.
-SELECT
-  (
-    SELECT count(*)
-    FROM _sync_outbox
-    WHERE squashed_into IS NULL
-      AND migration = :migration
-      AND owner = :owner
-  ) + (
-    SELECT count(*)
-    FROM _sync_outbox
-    WHERE squashed_into > 0
-      AND migration = :migration
-      AND owner = :owner
-  );
+-- name: has_unconfirmed
+-- 1 while an entry of an online migration has not been confirmed. Those that have no number come first in the index.
+SELECT EXISTS (
+  SELECT 1
+  FROM _sync_outbox
+  WHERE owner = :owner
+    AND migration = :migration
+);
 
 -- name: entries_refused
 -- How many entries of an online migration lie open in quarantine.

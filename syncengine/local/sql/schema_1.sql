@@ -248,16 +248,16 @@ CREATE TABLE _sync_outbox (
     state = 'waiting' AND held_by IS NULL AND squashed_into IS NULL
     OR state = 'claimed' AND held_by IS NULL AND squashed_into IS NULL AND sequence IS NOT NULL
     OR state = 'held' AND held_by IS NOT NULL AND squashed_into IS NULL
-    OR state = 'squashed' AND squashed_into IS NOT NULL AND held_by IS NULL
+    OR state = 'squashed' AND squashed_into IS NOT NULL AND held_by IS NULL AND sequence IS NULL AND epoch IS NULL
   )
 ) STRICT;
 -- With what its own WHERE asks for, else SQLite looks into each row to count.
 CREATE INDEX _sync_outbox_by_owner ON _sync_outbox (owner, state, entry_id, fresh) WHERE fresh IS NULL;
 CREATE INDEX _sync_outbox_by_row ON _sync_outbox (collection, owner, row_key) WHERE fresh IS NULL;
--- For both, as each index is opened for every edit: what travels in an entry, and what a migration has queued.
-CREATE INDEX _sync_outbox_by_survivor_or_migration ON _sync_outbox (squashed_into, migration, owner)
-WHERE squashed_into IS NOT NULL OR migration IS NOT NULL;
-CREATE UNIQUE INDEX _sync_outbox_by_sequence ON _sync_outbox (owner, epoch, sequence) WHERE sequence IS NOT NULL;
+-- One for all that no trigger writes, as each index is opened for every edit: what has a number; what travels in an entry;
+-- what a migration has queued. What has no number stands before, by where it travels; 0, as NULL is like no other.
+CREATE UNIQUE INDEX _sync_outbox_by_sequence ON _sync_outbox (owner, epoch, sequence, ifnull(squashed_into, 0))
+WHERE sequence IS NOT NULL OR squashed_into IS NOT NULL OR migration IS NOT NULL;
 
 -- What AUTOINCREMENT would keep, without a page that each edit has to write: what leaves the outbox is noted here before.
 CREATE TABLE _sync_last_entry (
