@@ -624,15 +624,18 @@ def test_an_edit_that_a_trigger_writes_opens_three_indexes_and_is_in_none(world)
     assert len(indexes) == 3
 
 
-@pytest.mark.parametrize("state", ["claimed", "squashed"])
-def test_no_two_entries_of_one_user_have_one_number(world, state):
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        ("state = 'claimed', sequence = 7, epoch = 1", "UNIQUE"),
+        ("state = 'squashed', squashed_into = 9, sequence = entry_id", "state_is_known_and_fits"),
+    ],
+)
+def test_a_number_is_given_once_and_never_to_what_travels_in_another_entry(world, change, refused):
     world.put("a")
     world.put("b")
-    with pytest.raises(apsw.ConstraintError), world.store.transaction():
-        world.store.query(
-            "UPDATE _sync_outbox SET state = ?, squashed_into = iif(?1 = 'squashed', 9, NULL), sequence = 7, epoch = 1",
-            (state,),
-        )
+    with pytest.raises(apsw.ConstraintError, match=refused), world.store.transaction():
+        world.store.query(f"UPDATE _sync_outbox SET {change}")
 
 
 def test_an_upload_that_travels_in_another_entry_counts_for_its_migration_and_is_taken_back(world):
