@@ -638,6 +638,12 @@ def test_a_number_is_given_once_and_never_to_what_travels_in_another_entry(world
         world.store.query(f"UPDATE _sync_outbox SET {change}")
 
 
+def test_what_waits_of_the_rows_of_a_page_is_found_without_reading_the_queue(world):
+    [steps] = plans(world, "pull", "pending")
+    assert steps[0].startswith("SCAN k VIRTUAL TABLE"), steps
+    assert steps[1] == "SEARCH o USING INDEX _sync_outbox_by_row (collection=? AND owner=? AND row_key=?)"
+
+
 def test_an_upload_that_travels_in_another_entry_counts_for_its_migration_and_is_taken_back(world):
     world.put("a")
     world.put("a")

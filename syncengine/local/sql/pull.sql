@@ -140,7 +140,7 @@ SELECT EXISTS (
 -- A migration's upload of a row that the cloud has had is no edit of it: it sends the row as it is then.
 SELECT o.entry_id, o.collection, o.row_key, o.kind, o.set_json, o.before_json, o.state
 FROM json_each(:keys) AS k
-JOIN _sync_outbox AS o
+CROSS JOIN _sync_outbox AS o
   ON o.collection = json_extract(k.value, '$[0]')
   AND o.owner = :owner
   AND o.row_key = json_extract(k.value, '$[1]')
