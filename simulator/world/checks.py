@@ -183,12 +183,14 @@ _WAITING = "SELECT set_json FROM _sync_outbox WHERE state = 'waiting' AND kind I
 
 def words_waiting(device: Device) -> set[str]:
     """All that this store has to send or keeps aside. A put that only names its row sends what is there."""
-    texts = [text for query in (_QUEUED, _ASIDE) for row in device.store.query(query) for text in row]
+    texts = [text for query in (_WRITES_QUEUED, _ASIDE) for row in device.store.query(query) for text in row]
     as_they_are = device.store.query(_SENT_AS_IT_IS)
     texts += [str(row) for name in {name for (name,) in as_they_are} for row in _rows_sent(device, name)]
     return {found for text in texts for found in words_in(text)}
 
 
+# What an entry takes away or writes over stands in its original, too, and does not wait.
+_WRITES_QUEUED = "SELECT set_json, json_extract(original_json, '$.set') FROM _sync_outbox"
 _SENT_AS_IT_IS = "SELECT collection FROM _sync_outbox WHERE kind = 'put' AND set_json IS NULL"
 
 
