@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from inspect import unwrap
 from typing import Any
 
 from simulator.mutants.surgery import BUSY, CROWDED, QUIET, ROUGH, STORMY, Mutant, Part, Surgery
@@ -204,7 +205,7 @@ def captures_all_columns_but_one(surgery: Surgery) -> None:
 
     surgery.around("syncengine.outbox.capture_triggers", "_changed", narrow)
     # Else a process that made the triggers of this table before has them ready.
-    surgery.around(CAPTURE, "triggers_of", lambda ready: ready.__wrapped__)
+    surgery.around(CAPTURE, "triggers_of", unwrap)
 
 
 def commits_without_the_disk(surgery: Surgery) -> None:
