@@ -18,13 +18,14 @@ from syncengine.local.identifiers import quoted
 from syncengine.logs import log_event
 from syncengine.migrate.erasing import open_items
 from syncengine.migrate.history import code_hash
+from syncengine.migrate.online import UploadExecutor
 from syncengine.migrate.paging import rows_of
 from syncengine.migrate.safety import is_risky
 from syncengine.migrate.shape import table_exists
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
-    from syncengine.migrate.definition import MigrationDefinition
+    from syncengine.migrate.executor import BaseMigrationExecutor
     from syncengine.migrate.plan import Plan, Step
     from syncengine.migrate.registry import Hop, MigrationRegistry
 
@@ -219,9 +220,12 @@ def _rows(store: "Store", name: str) -> int:
     return rows_of(store, name) if table_exists(store, name) else 0
 
 
-def _said_of(definition: "MigrationDefinition") -> str:
-    """Its author's words; an id alone tells a person nothing."""
+def _said_of(executor: "BaseMigrationExecutor") -> str:
+    """Its author's words; an id alone tells a person nothing. An upload says by itself what it does."""
+    definition = executor.definition
     named = definition.name if definition.name != definition.id else ""
+    if isinstance(executor, UploadExecutor):
+        return definition.description or named or f"sent to the cloud by migration {definition.id}"
     return definition.description or named or f"changed by migration {definition.id}, which does not say how"
 
 
@@ -233,12 +237,13 @@ def _preview(
     steps: "list[Step]",
     sources: Collection[str],
 ) -> CollectionPreview:
-    mine = [registry.get_migration_executor(step.id).definition for step in steps if name in step.collections]
+    executors = [registry.get_migration_executor(step.id) for step in steps if name in step.collections]
+    mine = [executor.definition for executor in executors]
     erases = any(one.erases for one in mine)
     return CollectionPreview(
         collection=name,
         rows=rows,
-        changes=tuple(map(_said_of, mine)),
+        changes=tuple(map(_said_of, executors)),
         imports_from=tuple(one.source for one in mine if one.source is not None and one.source in sources),
         labels=registry.collections[name].labels,
         erases=erases,

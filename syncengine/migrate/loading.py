@@ -37,7 +37,7 @@ def _check_truth(listed: "ListedMigration", executor: BaseMigrationExecutor, reg
     definition = executor.definition
     hop = listed.edge
     differing = [
-        name
+        f"{name}: the list has {_shown(said)}, the code {_shown(is_so)}"
         for name, said, is_so in (
             ("id", listed.id, definition.id),
             ("from_version", hop.from_version, SchemaVersion.parse(definition.from_version)),
@@ -50,8 +50,16 @@ def _check_truth(listed: "ListedMigration", executor: BaseMigrationExecutor, reg
     ]
     if differing:
         raise RegistryInvalid(
-            f"The list and the code of migration {listed.id} differ.", why=f"in {', '.join(differing)}"
+            f"The list and the code of migration {listed.id} differ.",
+            why="; ".join(differing),
+            fix="Write the same in the list and in the code; the store was not changed.",
         )
     registry.check_collections(definition)
     registry.check_labels(executor)
     registry.check_erasing(executor)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(str, value))})"
+    return str(value)

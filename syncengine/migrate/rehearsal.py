@@ -149,10 +149,10 @@ class Rehearsal:
         yield from (f"  {erasure(step.id, step.collections)}" for step in self.plan.steps if step.erases)
         if self.keeping_old_values:
             yield f"  rows in quarantine that would keep old values: {self.keeping_old_values}"
-        yield f"  outbox: {self.entries_before} entries, {self.entries_affected} affected > {self.entries_after}"
+        now = f"{_entries(self.entries_before)} now ({self.entries_affected} affected)"
+        yield f"  outbox: {now}, {self.entries_after} then"
         if self.entries_quarantined:
-            said = "1 entry" if self.entries_quarantined == 1 else f"{self.entries_quarantined} entries"
-            yield f"  {said} would be in quarantine: no form in the new shape"
+            yield f"  {_entries(self.entries_quarantined)} would be in quarantine: no form in the new shape"
         yield f"  about {self.estimate_ms} ms and {self.disk_bytes} bytes of disk"
 
     def _rows_to_name(self) -> "tuple[ForecastItem, ...]":
@@ -268,6 +268,10 @@ def _compared(
         estimate_ms=round(duration_ms / share) if share else duration_ms,
         disk_bytes=round(max(0, _bytes_of(copy) - bytes_before) / share) if share else 0,
     )
+
+
+def _entries(number: int) -> str:
+    return "1 entry" if number == 1 else f"{number} entries"
 
 
 def _collections_of(plan: "Plan", registry: "MigrationRegistry") -> tuple[str, ...]:

@@ -11,15 +11,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import orjson
-from psycopg_pool import ConnectionPool
 
-from simulator.postgresql import PostgresqlCluster
 from tests.benchmarks.drain import server, started
 from tests.benchmarks.server_push import NOW, Side, compared, memory, page_of, serve
+
+if TYPE_CHECKING:
+    from simulator.postgresql import PostgresqlCluster
 
 TABLES = """
 CREATE TABLE head (tenant TEXT PRIMARY KEY, version BIGINT NOT NULL);
@@ -57,6 +58,8 @@ WHERE tenant = %s AND version > %s ORDER BY version LIMIT %s
 
 def serve_by_hand(database: str) -> None:
     """The handler by hand on a free port, which it says like the shipped server."""
+    from psycopg_pool import ConnectionPool
+
     pool = ConnectionPool(database, min_size=1, max_size=10, open=True)
     with pool.connection() as connection:
         connection.execute(TABLES)
@@ -100,8 +103,10 @@ def by_hand(database: str) -> AbstractContextManager[tuple[str, int]]:
 
 
 @contextmanager
-def both() -> Iterator[tuple[httpx.Client, Side, Side, PostgresqlCluster]]:
+def both() -> "Iterator[tuple[httpx.Client, Side, Side, PostgresqlCluster]]":
     """A client, the shipped server and the one by hand, with empty databases of one PostgreSQL."""
+    from simulator.postgresql import PostgresqlCluster
+
     with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp") as name, ExitStack() as running:
         folder = Path(name)
         folder.chmod(0o755)

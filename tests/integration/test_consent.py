@@ -10,7 +10,7 @@ from flow_world import FOUR, THREE, TWO, column, columns, filled, history, regis
 from imports import ImportExecutor, make_v2, seconds_v3, upload_walks, walk, write_phone
 from migrate_world import registry_of
 
-from syncengine import Engine, MigrationDefinition, add, declared, migration
+from syncengine import Engine, MigrationDefinition, add, declared, migration, upload
 from syncengine.errors import CalledFromInside, MigrationInvalid
 from syncengine.events import MigrationDeferred, PromptAnswered, PromptShown
 
@@ -46,6 +46,16 @@ def test_a_migration_without_a_description_is_no_bare_id_in_the_question(tmp_pat
     with Engine.open(filled(tmp_path / "app.db"), registry=asking(column("c")), consent=Person(False)) as engine:
         asked = str(engine.migrations.consent_needed())
     assert "    changed by migration c, which does not say how" in asked.splitlines()
+
+
+def test_an_upload_is_said_to_send_rows_and_not_to_change_them(tmp_path):
+    steps = [column("c"), upload(id="up", collections=("notes",), consent="ask", **THREE)]
+    with Engine.open(
+        filled(tmp_path / "app.db"), registry=asking(*steps), consent=Person(False), user="ann"
+    ) as engine:
+        asked = str(engine.migrations.consent_needed("ann")).splitlines()
+    assert "    sent to the cloud by migration up" in asked
+    assert not any("migration up, which does not say how" in line for line in asked)
 
 
 def test_a_major_version_asks_once_before_anything_is_run_and_says_what_becomes_of_what(tmp_path):

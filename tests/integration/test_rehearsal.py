@@ -114,6 +114,17 @@ def test_a_rehearsal_names_the_rows_that_would_be_set_aside(tmp_path):
         assert "  1 row would be set aside\n    journeys b: negative (minutes)\n" in str(rehearsed(engine))
 
 
+@pytest.mark.parametrize(
+    ("rows", "says"), [(1, "1 entry now (1 affected), 1 then"), (2, "2 entries now (2 affected), 2 then")]
+)
+def test_a_rehearsal_says_how_many_edits_wait_before_and_after(tmp_path, rows, says):
+    filled(tmp_path / "app.db", [])
+    with Engine.open(tmp_path / "app.db", registry=registry("2.0.0"), user="ann") as engine, engine.write() as db:
+        db.conn.executemany("INSERT INTO journeys VALUES ('ann', ?, 1.0, NULL)", [(str(n),) for n in range(rows)])
+    with Engine.open(tmp_path / "app.db", registry=registry("3.0.0"), user="ann") as engine:
+        assert f"  outbox: {says}" in str(rehearsed(engine)).splitlines()
+
+
 def test_rows_are_shown_before_and_after_field_by_field(tmp_path):
     filled(tmp_path / "app.db", ROWS)
     with Engine.open(tmp_path / "app.db", registry=registry("3.0.0")) as engine:

@@ -36,6 +36,14 @@ def test_a_start_with_nothing_pending_imports_nothing_heavy(tmp_path: Path) -> N
     assert _start(store) == ["True", ""]
 
 
+def test_a_benchmark_that_needs_no_postgresql_starts_where_its_driver_is_not_installed() -> None:
+    code = "import sys, tests.benchmarks.__main__; print({'psycopg', 'psycopg_pool', 'pytest'} & set(sys.modules))"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ran.stdout.strip() == "set()"
+
+
 def test_importing_the_package_imports_none_of_its_modules() -> None:
     code = "import sys, syncengine; print([name for name in sys.modules if name.startswith('syncengine.')])"
     ran = subprocess.run(

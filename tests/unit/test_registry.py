@@ -152,6 +152,14 @@ def test_a_listed_migration_is_imported_when_it_is_asked_for(module):
         found.get_migration_executor("b")
 
 
+@pytest.mark.usefixtures("module")
+def test_where_the_list_and_the_code_differ_both_are_shown_with_what_to_do():
+    with pytest.raises(RegistryInvalid) as refused:
+        registry(ListedMigration("b", "1 > 2", "migrations_of_this_test:a", "user")).get_migration_executor("b")
+    assert "why:  id: the list has b, the code a; scope: the list has user, the code store" in str(refused.value)
+    assert "fix:  Write the same in the list and in the code; the store was not changed." in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("listed", "says"),
     [
