@@ -4,6 +4,7 @@ Most rows are of the present shape and nobody has edited them here: they are wri
 at one by one. What cannot be taken is kept: parked where it may be taken later, in quarantine where a person decides.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
@@ -163,12 +164,14 @@ class _Page:
         self._one_by_one = one_by_one or decision is not None
         self._decision = decision
         self._edits: dict[Key, list[Edit]] = {}
+        self._rows: Sequence[PulledRow] = ()
         self.record = PageRecord(applier.store, applier.registry, owner=applier.owner, position=position)
 
     def write(self, rows: Sequence[PulledRow]) -> None:
         tables = self._applier.tables_in_order()
         self._landings = self._begun(tables)
         self._edits = pending_edits(self._store, self._owner, rows)
+        self._rows = rows
         self._sort(self._without_retold(rows, tables), tables)
         if self._decision is None:
             self._hold_back()
@@ -278,7 +281,7 @@ class _Page:
         if item.shape_version == table.shape_text and not item.patches:
             _check_key(item, table, item.body)
             return [Landing(table=table, item=item, key=item.key, body=item.body, edits=edits)]
-        made = lifted(item, lifter=self._applier.lifter, owner=self._owner)
+        made = lifted(item, lifter=self._applier.lifter, owner=self._owner, key_column=table.key)
         landings = [
             Landing(table=table, item=item, key=str(body.get(table.key, item.key)), body=body, lifted=made)
             for body in made.rows
@@ -291,13 +294,25 @@ class _Page:
         """One row of the same key takes its edits along. Where a migration makes others of it, or none, it goes."""
         others = [landing for landing in landings if landing.key != item.key]
         kept = [landing for landing in landings if landing.key == item.key]
-        # What another device has made of it before stays as it is.
-        new = [landing for landing in others if table.read(self._owner, landing.key) is None]
+        new = self._not_known(others)
         if not kept:
             kept = [Landing(table=table, item=item, key=item.key, body=None, lifted=made, others=bool(new))]
         for landing in kept:
             landing.edits = edits
         return [*kept, *new]
+
+    def _not_known(self, parts: list[Landing]) -> list[Landing]:
+        """What another device has made of the document before stays as it is, or deleted; this page may bring it."""
+        if not parts:
+            return []
+        keys = [(landing.item.collection, landing.key) for landing in parts]
+        known = self._store.rows("pull", "known_rows", owner=self._owner, keys=json.dumps(keys))
+        of_cloud = {(row.collection, row.key) for row in self._rows} | {(row[0], row[1]) for row in known}
+        return [
+            landing
+            for landing, row in zip(parts, keys, strict=True)
+            if row not in of_cloud and landing.table.read(self._owner, landing.key) is None
+        ]
 
 
 def _are_plain(rows: Sequence[PulledRow], table: LiveTable) -> bool:

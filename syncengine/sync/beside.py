@@ -31,7 +31,7 @@ class Refused:
 class Lifted:
     """`rows`: what the document is in the present shape, most often one. `waits`: why a patch could not be lifted.
 
-    `replaced`: values of the one row that were written after the patches, and that these took the place of.
+    `replaced`: values of the row that were written after the patches, and that these took the place of.
     """
 
     rows: tuple[Fields, ...] = field(repr=False)
@@ -45,7 +45,7 @@ class NewerShape(Exception):
     """The document, or a patch beside it, is of a shape that this app does not know yet."""
 
 
-def lifted(item: PulledRow, *, lifter: Lifter, owner: str) -> Lifted:
+def lifted(item: PulledRow, *, lifter: Lifter, owner: str, key_column: str) -> Lifted:
     """Raises NewerShape, NoWay for a shape that is not known any more, and what is wrong with the document itself."""
     present = lifter.present_shape(item.collection)
     shape = _version(item.shape_version)
@@ -53,26 +53,33 @@ def lifted(item: PulledRow, *, lifter: Lifter, owner: str) -> Lifted:
     if present is None or max((shape, *shapes)) > present or item.body is None:
         raise NewerShape(item.collection)
     work = _Lifting(item, lifter, owner, target=max((shape, *shapes)))
-    body = work.document(item.body, shape)
-    if body is None:
-        rows = lifter.up(item.collection, item.body, owner=owner, start=shape)
-        return Lifted(rows=tuple(rows), waits="no_way_down" if item.patches else None)
-    document = body
+    rows = work.rows(item.body, shape)
+    place = _place_of(item.key, rows, key_column)
+    if place is None:
+        return Lifted(rows=work.at_present(rows), waits="no_way_down" if item.patches else None)
+    body = rows[place]
     for patch, version in zip(item.patches, shapes, strict=True):
         body = work.with_patch(body, patch, version)
     handed_back = None
     if work.taken:
         handed_back = HandedBack(body=body, shape_version=str(work.target), patches=tuple(work.taken))
-    present_rows = tuple(lifter.up(item.collection, body, owner=owner, start=work.target))
     was_written_since = bool(work.taken) and item.version > item.patches[-1].patch
-    unpatched = lifter.up(item.collection, document, owner=owner, start=work.target) if was_written_since else []
+    unpatched = work.at_present(rows[place : place + 1]) if was_written_since else ()
     return Lifted(
-        rows=present_rows,
-        replaced=_replaced(unpatched, present_rows),
+        rows=work.at_present([*rows[:place], body, *rows[place + 1 :]]),
+        replaced=_replaced(unpatched, work.at_present([body]) if unpatched else ()),
         handed_back=handed_back,
         refused=tuple(work.refused),
         waits="no_way_down" if work.has_no_way else None,
     )
+
+
+def _place_of(key: str, rows: Sequence[Fields], key_column: str) -> int | None:
+    """Which of the rows the patches of the document are of: the only one, or else the one of its key."""
+    if len(rows) == 1:
+        return 0
+    places = [place for place, row in enumerate(rows) if str(row.get(key_column)) == key]
+    return places[0] if len(places) == 1 else None
 
 
 def _replaced(unpatched: Sequence[Fields], rows: Sequence[Fields]) -> Fields:
@@ -100,10 +107,17 @@ class _Lifting:
         self.refused: list[Refused] = []
         self.has_no_way = False
 
-    def document(self, body: Fields, shape: SchemaVersion) -> dict[str, Any] | None:
-        """The document in the target shape; None where it is not one document there."""
-        rows = self._up(body, shape)
-        return rows[0] if len(rows) == 1 else None
+    def rows(self, body: Fields, shape: SchemaVersion) -> list[dict[str, Any]]:
+        """What the document is in the target shape."""
+        return self._up(body, shape)
+
+    def at_present(self, rows: Sequence[Fields]) -> tuple[Fields, ...]:
+        """What rows of the target shape are in the present one."""
+        return tuple(
+            made
+            for row in rows
+            for made in self._lifter.up(self._collection, row, owner=self._owner, start=self.target)
+        )
 
     def with_patch(self, body: dict[str, Any], patch: Beside, shape: SchemaVersion) -> dict[str, Any]:
         """The document with one patch in it; without, where that cannot be."""

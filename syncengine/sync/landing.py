@@ -314,9 +314,11 @@ class Landings:
         file_entries(self._store)
         self._store.run("pull", "drop_lifts", owner=self._owner, collection=item.collection, row_key=item.key)
         if landing.others:
-            self._queue_changes(item, landing.table, made)
+            # The old row goes and those that it became come, at the cloud as here; twice is once.
+            gone = {"collection": landing.table.name, "before": None, "kind": "delete", "key": item.key, "set": None}
+            self._queue_changes(self._entry(item), landing, [*_puts(landing.table, made), gone])
         elif made.handed_back is not None:
-            self._queue_lift(item, made.handed_back)
+            self._queue_lift(landing, made, made.handed_back)
         self._note_replaced(landing, made)
         for refused in made.refused:
             self._record.set_aside(item, refused.patch.set, refused.why, shape=refused.patch.shape_version)
@@ -325,38 +327,40 @@ class Landings:
 
     def _note_replaced(self, landing: Landing, made: Lifted) -> None:
         """Nobody who wrote an older shape could read the row: whoever lifts records what its write went over."""
-        row = made.rows[0] if made.replaced else {}
+        row = landing.body or {}
         lost = [
             Conflict(field=name, local=value, server=row[name], winner="server")
             for name, value in made.replaced.items()
-            if name in landing.table.known
+            if name in landing.table.known and name in row
         ]
         place = (landing.table.name, landing.key)
         self._record.conflicts(lost, place, policy=landing.table.merge_policy, version=landing.item.version)
 
-    def _queue_lift(self, item: PulledRow, made: HandedBack) -> None:
+    def _queue_lift(self, landing: Landing, made: Lifted, handed_back: HandedBack) -> None:
+        """Where the document was split, its other parts come first: the cloud has them in no other document."""
+        item, table = landing.item, landing.table
+        entry = self._entry(item)
+        parts = [{**change, "if_version": 0} for change in _puts(table, made) if change["key"] != item.key]
+        if parts:
+            self._queue_changes(entry, landing, parts)
         self._store.run(
             "pull",
             "queue_lift",
-            **self._entry(item),
-            set_json=json.dumps(made.body),
-            lifts=json.dumps(made.patches),
+            **entry,
+            set_json=json.dumps(handed_back.body),
+            lifts=json.dumps(handed_back.patches),
             base_version=item.version,
-            shape_version=made.shape_version,
+            shape_version=handed_back.shape_version,
         )
 
-    def _queue_changes(self, item: PulledRow, table: LiveTable, made: Lifted) -> None:
-        """The old row goes and those that it became come, at the cloud as here; twice is once."""
-        of_table = {"collection": table.name, "before": None}
-        new = [{**of_table, "kind": "put", "key": str(body[table.key]), "set": dict(body)} for body in made.rows]
-        gone = {**of_table, "kind": "delete", "key": item.key, "set": None}
+    def _queue_changes(self, entry: dict[str, Any], landing: Landing, changes: list[dict[str, Any]]) -> None:
         self._store.run(
             "pull",
             "queue_changes",
-            **self._entry(item),
-            set_json=json.dumps([*new, gone]),
-            base_version=item.version,
-            shape_version=table.shape_text,
+            **entry,
+            set_json=json.dumps(changes),
+            base_version=landing.item.version,
+            shape_version=landing.table.shape_text,
         )
 
     def _entry(self, item: PulledRow) -> dict[str, Any]:
@@ -368,6 +372,12 @@ class Landings:
             "group_id": self._store.value("outbox", "advance_groups", count=2) - 1,
             "now_ms": self._store.clock.now_ms(),
         }
+
+
+def _puts(table: LiveTable, made: Lifted) -> list[dict[str, Any]]:
+    """The rows that a document became, as changes of one entry."""
+    of_table = {"collection": table.name, "before": None, "kind": "put"}
+    return [{**of_table, "key": str(body[table.key]), "set": dict(body)} for body in made.rows]
 
 
 def _why_or_none(error: Exception) -> Rejection | None:

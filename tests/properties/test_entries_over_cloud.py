@@ -225,6 +225,7 @@ PUT_X = [[("put", "x", 1, 1, "one")]]
 @settings(max_examples=15, deadline=None, phases=set(Phase) - {Phase.explain})
 @example_of((by_function, computed), before=PUT_X, queued=[[("a", "x", 2)], [("b", "x", 2)]])
 @example_of((by_function, split), before=PUT_X, queued=[[("a", "x", 2)], [("put", "y", 0, 0, None)]])
+@example_of((by_function, split), before=PUT_X, queued=[[("a", "x", 3)]], then="lost")
 @example_of((by_function, under_new_key), before=PUT_X, queued=[[("a", "x", 2)], [("delete", "x")]], then="lost")
 @example_of((by_declaration, DECLARED[1]), before=PUT_X, queued=[[("text", "x", None)], [("key", "x", "y")]])
 @given(CASES)
