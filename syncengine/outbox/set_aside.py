@@ -53,17 +53,18 @@ def open_item(store: "Store", item_id: int) -> Item:
 def retry(store: "Store", item_id: int) -> tuple[int, ...]:
     """Queue an item again at its old place, with all open items of its group; the ids of the new entries.
 
+    They are in the group that they were in: what of it waits goes with them, and is held with them.
+
     Raises QuarantineItemUnknown, and EntryInDoubt while the cloud may still turn out to have it; nothing is
     changed then.
     """
     with store.transaction(durable=True):
         open_item(store, item_id)
         mates = [mate for (mate,) in store.rows("quarantine", "group_of_item", item_id=item_id)]
-        group_id = store.value("outbox", "advance_groups", count=2) - 1
-        return tuple(_queue_again(store, open_item(store, mate), group_id=group_id) for mate in mates)
+        return tuple(_queue_again(store, open_item(store, mate)) for mate in mates)
 
 
-def _queue_again(store: "Store", item: Item, *, group_id: int) -> int:
+def _queue_again(store: "Store", item: Item) -> int:
     entry_id = item.blocker.entry_id
     if store.row("outbox", "entry", entry_id=entry_id) is not None:
         raise EntryInDoubt(
@@ -72,7 +73,7 @@ def _queue_again(store: "Store", item: Item, *, group_id: int) -> int:
             fix="Sync once, then try again. Nothing was changed.",
         )
     next_state(State.QUARANTINED, Event.RETRIED)
-    store.run("quarantine", "queue_again", item_id=item.item_id, group_id=group_id, now_ms=store.clock.now_ms())
+    store.run("quarantine", "queue_again", item_id=item.item_id, now_ms=store.clock.now_ms())
     _close(store, item, resolution="retried")
     return entry_id
 
@@ -80,7 +81,8 @@ def _queue_again(store: "Store", item: Item, *, group_id: int) -> int:
 def queue_row(store: "Store", *, owner: str, collection: str, row_key: str) -> None:
     """Let a row that came back from quarantine be sent as it is then. Inside a transaction.
 
-    An upload that was set aside because the row was goes back to its place; else a new put is queued.
+    An upload that was set aside because the row was goes back to its place. A put takes the place of what was set
+    aside of a group that has other rows still, for a group arrives whole; else a new put is queued.
     """
     row = {"owner": owner, "collection": collection, "row_key": row_key}
     waits = store.value("quarantine", "waits_for_row", **row)
@@ -89,9 +91,10 @@ def queue_row(store: "Store", *, owner: str, collection: str, row_key: str) -> N
         return
     file_entries(store)
     _, _, shape_version = collection_columns(store, collection)
-    group_id = store.value("outbox", "advance_groups", count=2) - 1
-    now_ms = store.clock.now_ms()
-    store.run("quarantine", "queue_row", shape_version=shape_version, group_id=group_id, now_ms=now_ms, **row)
+    put = {"shape_version": shape_version, "now_ms": store.clock.now_ms(), **row}
+    if not store.run("quarantine", "queue_row_in_its_groups", **put):
+        group_id = store.value("outbox", "advance_groups", count=2) - 1
+        store.run("quarantine", "queue_row", group_id=group_id, **put)
 
 
 def discard(store: "Store", item_id: int) -> None:

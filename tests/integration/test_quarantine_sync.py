@@ -9,6 +9,7 @@ from users_world import opened, registry
 
 from syncengine import Collection, Engine, Settings, cast, declared, tables
 from syncengine.errors import BackendUnavailable, BatchRefused
+from syncengine.outbox.receipts import Where
 from syncengine.server.cloud import Cloud
 from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.vocabulary import UserId
@@ -184,6 +185,61 @@ def test_a_row_that_the_cloud_never_had_from_here_stays_for_a_person(tmp_path, c
         assert walks(tablet) == [("w1", 4)]
         [item] = tablet.quarantine.items()
         assert "only here" in item.body
+
+
+# One block, of which a migration cannot convert one row.
+
+
+@pytest.fixture
+def halved(tmp_path, cloud):
+    """A block wrote a walk that can be converted and one that cannot, and another block wrote since."""
+    with walker(tmp_path, "phone", cloud, "2.0.0") as phone:
+        phone.migrate()
+        with phone.write() as db:
+            db["walks"].insert_all(
+                [{"user_id": "ann", "id": "good", "steps": "3"}, {"user_id": "ann", "id": "bad", "steps": "many"}]
+            )
+        walk(phone, "other", "5")
+    with walker(tmp_path, "phone", cloud) as phone:
+        phone.migrate()
+        assert items(phone).keys() == {"bad"}
+        yield phone
+
+
+def groups(engine):
+    """Which rows of the queue arrive together."""
+    found = {}
+    for key, group in engine._store.query("SELECT row_key, group_id FROM _sync_outbox ORDER BY entry_id"):
+        found.setdefault(group, set()).add(key)
+    return list(found.values())
+
+
+def test_a_block_of_which_half_was_set_aside_is_whole_again_after_the_rollback_and_is_held_whole_after_the_next_run(
+    halved, cloud
+):
+    halved.sync_now()
+    assert set(at_the_cloud(cloud, "walks")) == {"other"}
+    halved.migrations.rollback("count", consent=("ann",))
+    assert groups(halved) == [{"good", "bad"}]
+    assert halved.migrations.run(only="count").success
+    halved.sync_now()
+    assert set(at_the_cloud(cloud, "walks")) == {"other"}
+    assert (halved.status().outbox.held, halved.status().outbox.waiting) == (1, 0)
+
+
+def test_a_row_that_was_mended_in_quarantine_goes_with_the_block_that_wrote_it(halved, cloud):
+    item, entry = halved.quarantine.items()
+    assert (item.origin, entry.origin) == ("migration", "outbox")
+    edit = json.loads(entry.body)["entry_id"]
+    halved.quarantine.edit(item.item_id, json.dumps({"user_id": "ann", "id": "bad", "steps": "4"}))
+    assert halved.quarantine.retry(item.item_id).resolved
+    assert groups(halved) == [{"good", "bad"}, {"other"}]
+    halved.sync_now()
+    assert at_the_cloud(cloud, "walks") == {
+        key: {"id": key, "steps": steps} for key, steps in (("good", 3), ("bad", 4), ("other", 5))
+    }
+    assert halved.status().synced
+    assert halved.receipt(edit).state == Where.CONFIRMED
 
 
 # One poisoned entry of each kind among a thousand.

@@ -107,7 +107,7 @@ WHERE item.item_id = :item_id
 ORDER BY json_extract(mate.body, '$.entry_id');
 
 -- name: queue_again
--- A new entry with the body of an item, at its old place in the order, without a number.
+-- A new entry with the body of an item, at its old place in the order and in its old group, without a number.
 INSERT INTO _sync_outbox (
   entry_id, owner, kind, collection, row_key, set_json, before_json, base_version, shape_version,
   original_json, group_id, migration, barrier_json, created_ms
@@ -115,7 +115,7 @@ INSERT INTO _sync_outbox (
 SELECT
   json_extract(body, '$.entry_id'), owner, json_extract(body, '$.kind'), collection, row_key,
   json_extract(body, '$.set'), json_extract(body, '$.before'), json_extract(body, '$.base_version'),
-  json_extract(body, '$.shape_version'), json_extract(body, '$.original'), :group_id, migration,
+  json_extract(body, '$.shape_version'), json_extract(body, '$.original'), json_extract(body, '$.group_id'), migration,
   json_remove(json_extract(body, '$.barrier'), '$.page', '$.again'), :now_ms
 FROM _sync_quarantine
 WHERE item_id = :item_id;
@@ -202,6 +202,47 @@ WHERE collection = :collection
   AND resolution IS NULL
   AND origin = 'outbox'
   AND error_code = 'row_in_quarantine';
+
+-- name: queue_row_in_its_groups
+-- A put that names only its row, in the place of the first of its edits that were set aside with it.
+-- One in each group that has other rows still, for it arrives with them or not at all.
+INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, shape_version, group_id, created_ms)
+SELECT
+  min(json_extract(body, '$.entry_id')), owner, 'put', collection, row_key, :shape_version,
+  json_extract(body, '$.group_id'), :now_ms
+FROM _sync_quarantine AS item
+WHERE origin = 'outbox'
+  AND error_code = 'row_set_aside'
+  AND collection = :collection
+  AND owner = :owner
+  AND row_key = :row_key
+  AND resolution IS NULL
+  AND NOT EXISTS (
+    SELECT 1
+    FROM _sync_outbox AS void
+    WHERE void.entry_id = json_extract(item.body, '$.entry_id')
+  )
+  AND (
+    EXISTS (
+      SELECT 1
+      FROM _sync_outbox AS mate
+      WHERE mate.owner = item.owner
+        AND mate.group_id = json_extract(item.body, '$.group_id')
+        AND mate.fresh IS NULL
+        AND mate.state IN ('waiting', 'held')
+        AND (mate.collection <> item.collection OR mate.row_key <> item.row_key)
+    )
+    OR EXISTS (
+      SELECT 1
+      FROM _sync_quarantine AS mate
+      WHERE mate.origin = 'outbox'
+        AND mate.resolution IS NULL
+        AND mate.owner = item.owner
+        AND json_extract(mate.body, '$.group_id') = json_extract(item.body, '$.group_id')
+        AND (mate.collection <> item.collection OR mate.row_key <> item.row_key)
+    )
+  )
+GROUP BY json_extract(body, '$.group_id');
 
 -- name: queue_row
 -- One put that names only its row, unless one waits already.
