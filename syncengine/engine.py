@@ -304,12 +304,19 @@ class Engine:
 
         What it changes in synced collections is queued in the same transaction, and reaches the cloud whole or not
         at all; with `atomic=False`, for bulk loads, in parts. Raises as `read` does, StoreBusy when another process
-        writes for too long, GroupTooLarge, and ShapeDrifted for a collection that another tool has altered.
+        writes for too long, GroupTooLarge, and ShapeDrifted for a collection whose table another tool has altered, or
+        this block (`alter=True`).
         """
         from syncengine.local.hosting import writing
 
         self._last.entries = ()
-        return writing(self._store, check=self._bars_of_writing, atomic=atomic, ended=self._block_ended)
+        return writing(
+            self._store,
+            check=self._bars_of_writing,
+            ending=self._refuse_another_shape,
+            atomic=atomic,
+            ended=self._block_ended,
+        )
 
     def _block_ended(self, entries: range) -> None:
         self._last.entries = entries
@@ -357,6 +364,13 @@ class Engine:
 
         look_again(self._store)
         return self._bars(store)
+
+    def _refuse_another_shape(self) -> None:
+        """One number on the way of every day: the block began with the schema that was in order."""
+        if self._store.schema_number() != self._store.schema_in_order:
+            from syncengine.migrate.drift import refuse_another_shape
+
+            refuse_another_shape(self._store)
 
     # The cloud.
 

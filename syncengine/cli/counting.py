@@ -103,9 +103,10 @@ def _reading(look: "Look", user: str | None) -> dict[str, Any]:
 
 def _collections(look: "Look", registry: "MigrationRegistry") -> dict[str, Any]:
     from syncengine.clock import SystemClock
+    from syncengine.migrate.drift import drifted_in
     from syncengine.migrate.readiness import bars_of, states_of
 
-    bars = bars_of(registry, look, clock=SystemClock())
+    bars = bars_of(registry, look, clock=SystemClock(), drifted=drifted_in(look))
     return {name: asdict(state) for name, state in states_of(bars, registry).items()}
 
 
@@ -210,7 +211,7 @@ def _erased(erasures: dict[str, Any]) -> dict[str, object]:
 def _not_ready(collections: dict[str, Any]) -> dict[str, object]:
     """A line for each collection that the app cannot use now."""
     return {
-        f"not ready: {name}": f"{state['why']}. {state['fix']}"
+        f"{'not ready' if state['state'] == 'blocked' else state['state']}: {name}": f"{state['why']}. {state['fix']}"
         for name, state in collections.items()
         if state["state"] != "usable"
     }

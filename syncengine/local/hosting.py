@@ -88,13 +88,18 @@ def reading(store: "Store", *, check: Check) -> Iterator["sqlite_utils.Database"
 
 @contextmanager
 def writing(
-    store: "Store", *, check: Check, atomic: bool = True, ended: Callable[[range], None] = lambda _: None
+    store: "Store",
+    *,
+    check: Check,
+    ending: Callable[[], None] = lambda: None,
+    atomic: bool = True,
+    ended: Callable[[range], None] = lambda _: None,
 ) -> Iterator["sqlite_utils.Database"]:
     """One atomic change by the app: all of the block, or nothing of it; one inside another is a SAVEPOINT of it.
 
     A block belongs to its thread and task: do not await or yield inside it. What it queues is one group of the
     outbox, and with `atomic=False` groups of a bounded size; the outermost block decides. `ended` is called after
-    its commit, with the ids of the entries that it has queued.
+    its commit, with the ids of the entries that it has queued; `ending` before it, and may raise to undo the block.
 
     `check` looks at the store inside the transaction, where nobody can change it. Raises MigrationDenied when
     the block writes to the engine's tables or tries to end the transaction, GroupTooLarge. What it was given is of no
@@ -122,6 +127,7 @@ def writing(
             if not store.app_blocks and store.is_usable:
                 end_app(store.connection)
         if store.connection.in_transaction:
+            ending()
             entries = _end_group(store, after=newest, atomic=atomic)
     ended(range(newest + 1, newest + entries + 1))
 

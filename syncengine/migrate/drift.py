@@ -44,6 +44,10 @@ Shape = dict[Part, str]
 TEXT_FIX = (
     "Put it back as it was, or restore a restore point. The engine changed nothing, and the other collections work."
 )
+BLOCK_FIX = (
+    "Nothing of the block was kept. Change a collection's columns by a migration, and write with those that are "
+    "there, without alter=True."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +62,12 @@ class Drift:
     noted: tuple[str, ...] = ()
     """What is there besides, or otherwise; it is kept."""
 
-    def as_error(self) -> ShapeDrifted:
+    def as_error(self, *, fix: str = TEXT_FIX) -> ShapeDrifted:
         """The differences as an error to raise."""
         return ShapeDrifted(
             f"The table {self.collection} is not as its migrations made it.",
             why="; ".join(self.differences),
-            fix=TEXT_FIX,
+            fix=fix,
         )
 
 
@@ -94,7 +98,7 @@ def watch_shapes(store: "Store", *, say: Say = lambda _: None) -> None:
         *moment.drifts(),
         Drift(collection="the engine", lost=tuple((*part, sql) for part, sql in missing.items())),
     )
-    store.drifted = {drift.collection: drift.as_error() for drift in drifts if drift.differences}
+    store.drifted = _errors(drifts)
     _say_all(drifts, say)
     torn = store.rows("opening", "torn")
     live = [str(table) for table, has_the_rows in torn if has_the_rows]
@@ -108,7 +112,7 @@ def note_shapes(store: "Store") -> None:
     """After migrations: what is there now is right, unless a collection has drifted."""
     moment = _read(store)
     drifts = moment.drifts()
-    store.drifted = {drift.collection: drift.as_error() for drift in drifts if drift.differences}
+    store.drifted = _errors(drifts)
     if not any(drift.differences or drift.lost for drift in drifts):
         _put_right(store, moment, (), torn=(), say=lambda _: None)
 
@@ -118,8 +122,24 @@ def look_again(store: "Store") -> None:
     not the one last found right."""
     is_right = store.value("capture", "schema_is_known")
     drifts = () if is_right else drifts_in(store)
-    store.drifted = {drift.collection: drift.as_error() for drift in drifts if drift.differences}
+    store.drifted = _errors(drifts)
     put_in_order(store)
+
+
+def refuse_another_shape(store: "Store") -> None:
+    """At the end of a block of the app: raises ShapeDrifted where the block itself altered a collection's table."""
+    for drift in drifts_in(store):
+        if drift.differences and drift.collection not in store.drifted:
+            raise drift.as_error(fix=BLOCK_FIX)
+
+
+def drifted_in(store: "Readable") -> dict[str, ShapeDrifted]:
+    """The error of each collection whose table is not as its migrations made it; only looks."""
+    return _errors(drifts_in(store))
+
+
+def _errors(drifts: Iterable[Drift]) -> dict[str, ShapeDrifted]:
+    return {drift.collection: drift.as_error() for drift in drifts if drift.differences}
 
 
 def drifts_in(store: "Readable") -> tuple[Drift, ...]:

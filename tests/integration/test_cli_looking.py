@@ -187,6 +187,17 @@ def test_status_says_3_while_a_migration_is_pending(at_two: Command) -> None:
     }
 
 
+def test_status_names_a_collection_that_another_tool_has_altered(at_two: Command) -> None:
+    alter = "ALTER TABLE notes ADD COLUMN mood TEXT"
+    with sqlite3.connect(at_two.store) as connection:
+        connection.execute(alter)
+    ran = at_two("status", "--app", "notes_app:TWO", "--user", "ann", "--json")
+    found = ran.json["collections"]["notes"]
+    assert (found["state"], found["why"]) == ("read-only", "the column mood is new")
+    told = at_two("status", "--app", "notes_app:TWO").out
+    assert "read-only: notes  the column mood is new. Put it back as it was" in told
+
+
 def test_status_without_the_app_says_what_the_rows_say_and_no_more(at_two: Command) -> None:
     ran = at_two("status", "--json")
     assert ran.status == 0

@@ -20,6 +20,8 @@ TRIGGER = (
     "CREATE TRIGGER notes_log AFTER INSERT ON notes "
     "BEGIN INSERT INTO places VALUES (new.user_id, new.id, 'by trigger'); END"
 )
+KEY = ("user_id", "id")
+NOTE = {"user_id": "ann", "id": "new", "text": "new"}
 UNCAPTURED = "".join(
     f"DROP TRIGGER _sync_capture_notes_{event};" for event in ("insert", "update", "rekey", "delete")
 )
@@ -164,6 +166,50 @@ def test_a_drifted_collection_is_read_and_not_written_and_the_others_are_both(pa
         with engine.write() as db:
             db["places"].insert({"user_id": "ann", "id": "sea", "name": "Sea"})
     assert query(path, "SELECT count(*) FROM notes") == [(3,)]
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda db: db["notes"].upsert({**NOTE, "mood": "good"}, pk=KEY, alter=True), "the column mood is new"),
+        (lambda db: db["notes"].add_column("mood", str), "the column mood is new"),
+        (lambda db: db.execute("ALTER TABLE notes RENAME TO old"), "the table is gone"),
+    ],
+)
+def test_a_block_that_alters_a_collection_is_undone_and_the_next_one_writes(path, change, why, atomic) -> None:
+    with opened(path) as engine:
+        before = cookie(path)
+        entries = query(path, "SELECT count(*) FROM _sync_outbox")
+        with pytest.raises(ShapeDrifted, match=why) as refused, engine.write(atomic=atomic) as db:
+            change(db)
+        assert "by a migration" in refused.value.fix
+        assert (cookie(path), query(path, "SELECT count(*) FROM _sync_outbox")) == (before, entries)
+        assert query(path, "SELECT count(*) FROM notes") == [(3,)]
+        with engine.write() as db:
+            db["notes"].insert(NOTE)
+            db["places"].insert({"user_id": "ann", "id": "sea", "name": "Sea"})
+        assert {state.state for state in engine.status().collections.values()} == {"usable"}
+    assert heard(path) == ([], {})
+
+
+def test_a_block_inside_a_block_alters_no_collection_either(path: Path) -> None:
+    with opened(path) as engine:
+        with pytest.raises(ShapeDrifted), engine.write(), engine.write() as db:
+            db["notes"].add_column("mood", str)
+        with engine.write() as db:
+            db["notes"].insert(NOTE)
+
+
+def test_a_block_makes_tables_and_indexes_of_its_own(path: Path) -> None:
+    with opened(path) as engine:
+        for _ in range(2):
+            with engine.write() as db:
+                db["notes"].create_index(["text", "id"], if_not_exists=True)
+                db["settings"].upsert({"name": "theme", "value": "dark"}, pk="name", alter=True)
+                db["notes"].upsert(NOTE, pk=KEY, alter=True)
+        assert {state.state for state in engine.status().collections.values()} == {"usable"}
+    assert query(path, "SELECT name, value FROM settings") == [("theme", "dark")]
 
 
 def test_a_table_that_was_put_back_is_well_again(path: Path) -> None:

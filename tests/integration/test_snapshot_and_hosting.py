@@ -64,7 +64,7 @@ def test_an_app_writes_its_own_tables_with_sqlite_utils(engine):
         db["notes"].insert({"user_id": "ann", "id": "a", "text": "one"})
         db["notes"].upsert({"user_id": "ann", "id": "a", "text": "two"}, pk=("user_id", "id"))
         db["own"].insert({"id": 1, "free": "form"}, pk="id")
-        db["notes"].add_column("colour", str)
+        db["own"].add_column("colour", str)
         db["notes"].enable_fts(["text"])
     with engine.read() as db:
         assert [row["text"] for row in db["notes"].search("two")] == ["two"]
