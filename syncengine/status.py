@@ -39,8 +39,9 @@ class MigrationState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxState:
-    """Entries by state; times as ISO-8601 UTC. `unsent`: all that are not at the cloud yet, as far as is known here:
-    the `waiting`, the `claimed`, whose answer has not come, and the `held`, which wait behind quarantine."""
+    """A user's entries by state, and of all users where nobody is signed in; times as ISO-8601 UTC. `unsent`: all
+    that are not at the cloud yet, as far as is known here: the `waiting`, the
+    `claimed`, whose answer has not come, and the `held`, which wait behind quarantine."""
 
     unsent: int
     waiting: int
@@ -76,8 +77,9 @@ class SyncState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadingState:
-    """What came from the cloud. `at_head`: the last page was the end; None where nothing was read yet. `read_at`:
-    when the last page came. `parked` rows cannot be taken yet; `conflicts` are fields that both sides had changed."""
+    """What came from the cloud for a user, or for all where nobody is signed in. `at_head`: the last page was the
+    end; None where nothing was read yet. `read_at`: when the last
+    page came. `parked` rows cannot be taken yet; `conflicts` are fields that both sides had changed."""
 
     at_head: bool | None
     read_at: str | None
@@ -100,8 +102,11 @@ class Status:
     migration pending, the app not too old for the cloud."""
     migration: MigrationState
     outbox: OutboxState
+    others_unsent: int
+    """What other users of this device have not sent; 0 where nobody is signed in, as `outbox` counts all then."""
     reading: ReadingState
     quarantined: int
+    """What waits for a person: of this user, and what is nobody's."""
     connectivity: Connectivity
     sync: SyncState
     erasures: ErasureState
@@ -114,6 +119,8 @@ class Status:
         left = f"waiting={self.outbox.waiting}, claimed={self.outbox.claimed}, held={self.outbox.held}"
         told = f"version={self.migration.current!r}, {left}, quarantined={self.quarantined}"
         how = f"verdict={self.connectivity.verdict!r}, activity={self.sync.activity!r}"
+        if self.others_unsent:
+            told += f", others_unsent={self.others_unsent}"
         if self.migration.failed:
             how += f", failed={ {failed.id: failed.why for failed in self.migration.failed} }"
         if waits := [name for name, state in self.collections.items() if state.state != USABLE]:
@@ -135,9 +142,9 @@ def read_status(
 ) -> Status:
     """The status as the store has it now, in one transaction-free look. Damage is no reason to say nothing."""
     migration = _as_far_as(store, lambda: _migration_state(store, registry, user), _unknown(registry))
-    outbox = _as_far_as(store, lambda: _outbox_state(store), NOTHING_WAITS)
+    outbox, others_unsent = _as_far_as(store, lambda: _outbox_state(store, user), (NOTHING_WAITS, 0))
     reading = _as_far_as(store, lambda: _reading_state(store, user), NOTHING_READ)
-    quarantined = _as_far_as(store, lambda: int(store.value("status", "quarantined")), 0)
+    quarantined = _as_far_as(store, lambda: int(store.value("looks", "quarantined", user=user)), 0)
     network: dict[str, str] = _as_far_as(store, lambda: dict(store.rows("status", "network", owner=user or "")), {})
     sync = _as_far_as(store, lambda: _sync_state(store, user, activity), _never_sent(activity))
     erasures = _as_far_as(store, lambda: read_erasures(store), NOTHING_ERASED)
@@ -152,6 +159,7 @@ def read_status(
         synced=not left and read_only is None and sync.last_success_at is not None,
         migration=migration,
         outbox=outbox,
+        others_unsent=others_unsent,
         reading=reading,
         quarantined=quarantined,
         connectivity=connectivity,
@@ -223,27 +231,27 @@ def _failed(store: "Store", plan: "Plan") -> tuple[FailedMigration, ...]:
     return tuple(failed for failed in found if (failed.id, failed.scope) in pending)
 
 
-def _outbox_state(store: "Store") -> OutboxState:
-    counts = {state: (int(count), oldest) for state, count, oldest in store.rows("status", "outbox")}
-    oldest = [at for _, at in counts.values() if at is not None]
-    waiting, claimed, held = (counts.get(state, (0, None))[0] for state in ("waiting", "claimed", "held"))
-    return OutboxState(
+def _outbox_state(store: "Store", user: str | None) -> tuple[OutboxState, int]:
+    """With what the others have not sent."""
+    waiting, claimed, held, oldest_at, others = store.rows("looks", "queue", user=user)[0]
+    found = OutboxState(
         unsent=waiting + claimed + held,
         waiting=waiting,
         claimed=claimed,
         held=held,
-        confirmed=int(store.value("status", "confirmed")),
-        oldest_at=min(oldest) if oldest else None,
+        confirmed=int(store.rows("looks", "drain", user=user)[0][0]),
+        oldest_at=oldest_at,
     )
+    return found, others
 
 
 def _reading_state(store: "Store", user: str | None) -> ReadingState:
-    found = store.row("status", "reading", owner=user or "")
+    at_head, read_at, parked, conflicts = store.rows("looks", "reading", user=user)[0]
     return ReadingState(
-        at_head=None if found is None else bool(found[0]),
-        read_at=None if found is None else found[1],
-        parked=int(store.value("status", "parked")),
-        conflicts=int(store.value("status", "conflicts")),
+        at_head=None if at_head is None else bool(at_head),
+        read_at=read_at,
+        parked=parked,
+        conflicts=conflicts,
     )
 
 

@@ -277,7 +277,7 @@ def _row_keys(look: Look) -> Finding:
 
 
 def _oldest_entry(look: Look) -> Finding:
-    waiting, claimed, held, oldest_at = look.rows("looks", "queue", user=None)[0]
+    waiting, claimed, held, oldest_at, _ = look.rows("looks", "queue", user=None)[0]
     if oldest_at is None:
         return Finding(check="outbox", verdict=Verdict.OK, found="nothing waits")
     is_old = oldest_at < iso(SystemClock().now_ms() - OLD_ENTRY_MS)

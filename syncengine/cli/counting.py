@@ -46,7 +46,7 @@ def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None
     from syncengine.migrate.erasing import read_erasures
 
     migration = _migration(look, registry, user)
-    waiting, claimed, held, oldest_at = look.rows("looks", "queue", user=user)[0]
+    waiting, claimed, held, oldest_at, others = look.rows("looks", "queue", user=user)[0]
     confirmed, attempts, last_success_at, next_try_at, last_error = look.rows("looks", "drain", user=user)[0]
     quarantined = look.value("looks", "quarantined", user=user)
     network = dict(look.rows("status", "network", owner=user))
@@ -65,6 +65,7 @@ def _status(look: "Look", registry: "MigrationRegistry | None", user: str | None
             "confirmed": confirmed,
             "oldest_at": oldest_at,
         },
+        "others_unsent": others,
         "reading": _reading(look, user),
         "quarantined": quarantined,
         "erasures": asdict(erasures),
@@ -166,6 +167,7 @@ def _facts(found: dict[str, Any]) -> dict[str, object]:
         **_not_ready(found["collections"] or {}),
         "cloud version": migration["cloud"],
         "outbox": f"{outbox['waiting']} waiting, {outbox['claimed']} being sent, {outbox['held']} held{since}",
+        **({"others unsent": found["others_unsent"]} if found["others_unsent"] else {}),
         **_read(found["reading"]),
         "quarantine": found["quarantined"],
         **_erased(found["erasures"]),

@@ -119,7 +119,7 @@ def _synced(engine: "Engine", store: str, *, user: str, until_empty: bool, wait_
     if ended == "upgrade_app":
         _refuse_old_app()
     with looking_at(store) as look:
-        waiting, claimed, held, _ = look.rows("looks", "queue", user=user)[0]
+        waiting, claimed, held, _, _ = look.rows("looks", "queue", user=user)[0]
         quarantined = look.value("looks", "quarantined", user=user)
     return _Outcome(ended, applied, waiting + claimed + held, quarantined, held, behind)
 

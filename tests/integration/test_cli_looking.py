@@ -23,6 +23,7 @@ STATUS_KEYS = [
         "migration",
         "collections",
         "outbox",
+        "others_unsent",
         "reading",
         "quarantined",
         "erasures",

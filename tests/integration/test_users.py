@@ -6,11 +6,13 @@ import threading
 from collections import defaultdict
 
 import pytest
+from click.testing import CliRunner
 from drain_world import Line, MovableClock
 from users_world import add_notes, opened, rows_of, stays_of
 
 from migrations import REGISTRY
 from syncengine import Collection, Engine, ListedMigration, MigrationRegistry, tables
+from syncengine.cli import main
 from syncengine.clock import SystemClock
 from syncengine.errors import (
     AuthRequired,
@@ -83,6 +85,58 @@ def test_the_queue_cursor_and_waits_of_one_user_stay_as_they_are_while_another_w
         engine.switch_user("ann", token=lambda: tokens["ann"])
         engine.sync_now()
         assert (at_the_cloud(server, "ann"), at_the_cloud(server, "bob")) == (["a1", "a2"], ["b1"])
+
+
+def test_status_counts_what_is_the_signed_in_users_and_apart_from_it_what_others_have_not_sent(tmp_path, server):
+    tokens = {user: server.sign_in(user) for user in ("ann", "bob")}
+    with opened(tmp_path / "app", cloud_url=server.url, token=lambda: tokens["ann"]) as engine:
+        add_notes(engine, "a1", "a2")
+        _set_aside(engine._store, owner="ann")
+        _park(engine._store, owner="ann")
+        engine.switch_user("bob", token=lambda: tokens["bob"])
+        engine.migrate()
+        assert engine.sync_now().ended == "drained"
+        bobs = engine.status()
+        assert (bobs.outbox.unsent, bobs.outbox.oldest_at, bobs.quarantined, bobs.reading.parked) == (0, None, 0, 0)
+        assert (bobs.synced, bobs.others_unsent) == (True, 2)
+        assert "others_unsent=2" in repr(bobs)
+        engine.switch_user("ann", token=lambda: tokens["ann"])
+        anns = engine.status()
+        assert (anns.outbox.unsent, anns.quarantined, anns.reading.parked, anns.others_unsent) == (2, 1, 1, 0)
+        assert (anns.outbox.confirmed, anns.synced) == (0, False)
+        engine.switch_user(None)
+        assert (engine.status().outbox.unsent, engine.status().others_unsent) == (2, 0)
+
+
+def test_the_command_line_counts_for_a_user_what_the_api_counts(tmp_path):
+    with opened(tmp_path, user="bob") as engine:
+        add_notes(engine, "a1", "a2", owner="ann")
+        add_notes(engine, "b1", owner="bob")
+        _set_aside(engine._store, owner="ann")
+        found = CliRunner().invoke(main, ["status", "--store", str(tmp_path / "app.db"), "--user", "bob", "--json"])
+        there, here = json.loads(found.output), engine.status().to_json()
+        counted = ("user", "synced", "outbox", "others_unsent", "reading", "quarantined")
+        assert {name: there[name] for name in counted} == {name: here[name] for name in counted}
+        assert (here["outbox"]["unsent"], here["others_unsent"]) == (1, 2)
+
+
+def _set_aside(store, *, owner):
+    with store.transaction():
+        store.query(
+            "INSERT INTO _sync_quarantine"
+            " (origin, owner, collection, row_key, body, error_code, error_text, created_at)"
+            " VALUES ('outbox', ?, 'notes', 'q', '{}', 'row_rejected', 'no', '2026-01-01T00:00:00Z')",
+            (owner,),
+        )
+
+
+def _park(store, *, owner):
+    with store.transaction():
+        store.query(
+            "INSERT INTO _sync_parked (owner, collection, row_key, version, shape_version, reason, body, parked_at)"
+            " VALUES (?, 'notes', 'p', 1, '9.0.0', 'newer_shape', '{}', '2026-01-01T00:00:00Z')",
+            (owner,),
+        )
 
 
 def test_each_user_has_a_client_and_a_token_of_their_own(tmp_path, server):

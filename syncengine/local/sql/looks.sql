@@ -1,12 +1,14 @@
--- What the `syncengine` command reads when it only looks; mostly the store's own views.
+-- What the `syncengine` command and status() read when they only look; mostly the store's own views.
 
 -- name: queue
--- How full the outbox is.
+-- How full the outbox of a user is, or of all, and what the others have not sent.
 SELECT
-  coalesce(sum(state = 'waiting'), 0), coalesce(sum(state = 'claimed'), 0), coalesce(sum(state = 'held'), 0),
-  strftime('%Y-%m-%dT%H:%M:%fZ', min(created_ms) / 1000.0, 'unixepoch')
-FROM _sync_outbox
-WHERE :user IS NULL OR owner = :user;
+  count(*) FILTER (WHERE mine AND state = 'waiting'),
+  count(*) FILTER (WHERE mine AND state = 'claimed'),
+  count(*) FILTER (WHERE mine AND state = 'held'),
+  strftime('%Y-%m-%dT%H:%M:%fZ', min(created_ms) FILTER (WHERE mine) / 1000.0, 'unixepoch'),
+  count(*) FILTER (WHERE NOT mine AND state IN ('waiting', 'claimed', 'held'))
+FROM (SELECT state, created_ms, :user IS NULL OR owner = :user AS mine FROM _sync_outbox);
 
 -- name: drain
 -- How sending gets on.

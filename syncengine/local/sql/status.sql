@@ -1,21 +1,4 @@
--- What status() reads.
-
--- name: outbox
--- How many entries are in each state, and since when.
-SELECT state, count(*), strftime('%Y-%m-%dT%H:%M:%fZ', min(created_ms) / 1000.0, 'unixepoch')
-FROM _sync_outbox
-GROUP BY state;
-
--- name: confirmed
--- How many entries of this device took effect at the cloud.
-SELECT coalesce(sum(confirmed_count), 0)
-FROM _sync_drain;
-
--- name: quarantined
--- How many items nobody has resolved.
-SELECT count(*)
-FROM _sync_quarantine
-WHERE resolution IS NULL;
+-- What status() reads of the cloud; what it counts is in looks.sql.
 
 -- name: network
 -- The last verdict of the connectivity probe, as one user sees it; what the cloud has said to another is left out.
@@ -36,19 +19,3 @@ WHERE name IN ('probe_verdict', 'probe_reason', 'probe_at');
 SELECT attempts, last_success_at, next_try_at, last_error
 FROM _sync_drain
 WHERE owner = :owner;
-
--- name: reading
--- Whether a user's rows were read to the end, and when a page came last.
-SELECT at_head, updated_at
-FROM _sync_cursor
-WHERE owner = :owner;
-
--- name: parked
--- How many rows from the cloud cannot be taken yet.
-SELECT count(*)
-FROM _sync_parked;
-
--- name: conflicts
--- How many fields are remembered as changed on both sides.
-SELECT count(*)
-FROM _sync_conflict;
