@@ -281,9 +281,9 @@ class _Page:
         if item.shape_version == table.shape_text and not item.patches:
             _check_key(item, table, item.body)
             return [Landing(table=table, item=item, key=item.key, body=item.body, edits=edits)]
-        made = lifted(item, lifter=self._applier.lifter, owner=self._owner, key_column=table.key)
+        made = lifted(item, lifter=self._applier.lifter, owner=self._owner, table=table)
         landings = [
-            Landing(table=table, item=item, key=str(body.get(table.key, item.key)), body=body, lifted=made)
+            Landing(table=table, item=item, key=table.key_of(body, item.key), body=body, lifted=made)
             for body in made.rows
         ]
         return self._uneven(item, table, landings, made, edits)
@@ -329,7 +329,7 @@ def _are_plain(rows: Sequence[PulledRow], table: LiveTable) -> bool:
 
 
 def _check_key(item: PulledRow, table: LiveTable, body: Fields) -> None:
-    if table.key in body and str(body[table.key]) != item.key:
+    if table.key in body and not table.is_called(body[table.key], item.key):
         raise Quarantine("says of itself that it has another key", field=table.key)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from syncengine.migrate.lifting import Fields, Lifter, NoWay
 from syncengine.migrate.rejection import Rejection, rejection_for
 from syncengine.sync.calls import Beside, PulledRow
+from syncengine.sync.live_table import LiveTable
 from syncengine.vocabulary import SchemaVersion
 
 
@@ -45,7 +46,7 @@ class NewerShape(Exception):
     """The document, or a patch beside it, is of a shape that this app does not know yet."""
 
 
-def lifted(item: PulledRow, *, lifter: Lifter, owner: str, key_column: str) -> Lifted:
+def lifted(item: PulledRow, *, lifter: Lifter, owner: str, table: LiveTable) -> Lifted:
     """Raises NewerShape, NoWay for a shape that is not known any more, and what is wrong with the document itself."""
     present = lifter.present_shape(item.collection)
     shape = _version(item.shape_version)
@@ -54,7 +55,7 @@ def lifted(item: PulledRow, *, lifter: Lifter, owner: str, key_column: str) -> L
         raise NewerShape(item.collection)
     work = _Lifting(item, lifter, owner, target=max((shape, *shapes)))
     rows = work.rows(item.body, shape)
-    place = _place_of(item.key, rows, key_column)
+    place = _place_of(item.key, rows, table)
     if place is None:
         return Lifted(rows=work.at_present(rows), waits="no_way_down" if item.patches else None)
     body = rows[place]
@@ -74,11 +75,11 @@ def lifted(item: PulledRow, *, lifter: Lifter, owner: str, key_column: str) -> L
     )
 
 
-def _place_of(key: str, rows: Sequence[Fields], key_column: str) -> int | None:
+def _place_of(key: str, rows: Sequence[Fields], table: LiveTable) -> int | None:
     """Which of the rows the patches of the document are of: the only one, or else the one of its key."""
     if len(rows) == 1:
         return 0
-    places = [place for place, row in enumerate(rows) if str(row.get(key_column)) == key]
+    places = [place for place, row in enumerate(rows) if table.is_called(row.get(table.key), key)]
     return places[0] if len(places) == 1 else None
 
 

@@ -316,7 +316,7 @@ class Landings:
         if landing.others:
             # The old row goes and those that it became come, at the cloud as here; twice is once.
             gone = {"collection": landing.table.name, "before": None, "kind": "delete", "key": item.key, "set": None}
-            self._queue_changes(self._entry(item), landing, [*_puts(landing.table, made), gone])
+            self._queue_changes(self._entry(item), landing, [*_puts(item, landing.table, made), gone])
         elif made.handed_back is not None:
             self._queue_lift(landing, made, made.handed_back)
         self._note_replaced(landing, made)
@@ -340,7 +340,7 @@ class Landings:
         """Where the document was split, its other parts come first: the cloud has them in no other document."""
         item, table = landing.item, landing.table
         entry = self._entry(item)
-        parts = [{**change, "if_version": 0} for change in _puts(table, made) if change["key"] != item.key]
+        parts = [{**change, "if_version": 0} for change in _puts(item, table, made) if change["key"] != item.key]
         if parts:
             self._queue_changes(entry, landing, parts)
         self._store.run(
@@ -374,10 +374,10 @@ class Landings:
         }
 
 
-def _puts(table: LiveTable, made: Lifted) -> list[dict[str, Any]]:
+def _puts(item: PulledRow, table: LiveTable, made: Lifted) -> list[dict[str, Any]]:
     """The rows that a document became, as changes of one entry."""
     of_table = {"collection": table.name, "before": None, "kind": "put"}
-    return [{**of_table, "key": str(body[table.key]), "set": dict(body)} for body in made.rows]
+    return [{**of_table, "key": table.key_of(body, item.key), "set": dict(body)} for body in made.rows]
 
 
 def _why_or_none(error: Exception) -> Rejection | None:

@@ -13,6 +13,7 @@ from syncengine.local.sqlite_errors import TOO_DEEP, ConstraintError, SQLError
 from syncengine.migrate.definition import Quarantine
 from syncengine.migrate.lifting import column_value, json_value
 from syncengine.migrate.shape import columns_of
+from syncengine.outbox.capture_triggers import finds_numbers
 from syncengine.sync.calls import PulledRow
 from syncengine.vocabulary import SchemaVersion
 
@@ -27,6 +28,8 @@ ROWS_AT_ONCE = 10
 """In one statement, where there are many: each costs Python some time, and SQLite a copy of each page that it changes
 (sqlite.org/tempfiles.html, "Statement Journal Files")."""
 TRIGGERS_NAMED_MAX = 5
+_NUMBER = re.compile(r"[+-]?[0-9]+([.][0-9]+)?(e[+-]?[0-9]+)?", re.IGNORECASE)
+"""As SQLite writes one."""
 _CONTENTS = re.compile(r"""\s*[:'"].*""", re.DOTALL)
 
 
@@ -60,6 +63,8 @@ class LiveTable:
         """Triggers of the app may leave a row out without a word, so each is written by itself."""
         self._upserts: dict[tuple[int | str, ...], str] = {}
         self._inserts: dict[int, str] = {}
+        declared: dict[Any, Any] = dict(store.rows("capture", "columns", collection=name))
+        self._key_is_number = finds_numbers(str(declared.get(key, "")))
         self._meets_by_key = self._has_its_key()
         self.takes_many = self._meets_by_key and not self.has_rules_of_app
         """Rows may be written without a look at each."""
@@ -91,6 +96,29 @@ class LiveTable:
             if {name for name, _ in found} == wanted:
                 collations |= {str(collation).upper() for _, collation in found}
         return collations == {"BINARY"}
+
+    # What a row is called at the cloud.
+
+    def is_called(self, value: Any, key: str) -> bool:
+        """Whether a row with this value as its key has this name.
+
+        SQLite made the name, and writes some REALs with other digits than Python does: where the column makes a
+        number of a text, they are compared as numbers.
+        """
+        if str(value) == key:
+            return True
+        is_number = self._key_is_number and type(value) in (int, float) and _NUMBER.fullmatch(key) is not None
+        return is_number and bool(float(key) == value)
+
+    def key_of(self, body: Fields, told: str) -> str:
+        """What a row is called that was made of the one called `told`: the same, if its key is; else as capture names
+        it."""
+        value = body.get(self.key, told)
+        if self.is_called(value, told):
+            return told
+        return (
+            str(self._store.query("SELECT CAST(? AS TEXT)", (value,))[0][0]) if type(value) is float else str(value)
+        )
 
     # Many rows at once.
 

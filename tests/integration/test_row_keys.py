@@ -5,8 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from syncengine import Collection, Engine, add, declared, tables
+from syncengine.sync.apply import Applier
+from syncengine.sync.position import Position
 from tests.integration.capture_world import CaptureWorld
+from tests.integration.drain_world import TABLES, MovableClock
 from tests.integration.kin_world import World
+from tests.integration.migrate_world import registry_of
+from tests.integration.pull_world import Device, journey, pulled
 
 FAULT = "key_is_no_text"
 
@@ -74,6 +80,57 @@ def test_a_key_that_its_text_finds_is_sent_edited_and_deleted_on_both_devices(no
     world.two.write("DELETE FROM notes")
     world.settle()
     assert (world.one.rows("notes"), world.at_cloud("notes")) == ({}, {})
+
+
+REALS = ("1.0 / 3", "15.0 / 7", "1e30", "1e-7", "1732400000.123456", "-0.1", "5")
+
+
+@pytest.mark.parametrize("key", ["REAL", "NUMERIC"])
+def test_rows_whose_keys_are_any_finite_real_come_through_and_their_echo_too(notes, key):
+    world = notes(key, "PRIMARY KEY (user_id, id))")
+    world.one.write(*(f"INSERT INTO notes VALUES ('ann', {real}, 'x')" for real in REALS))
+    world.settle()
+    assert [device.open_items() for device in world.devices] == [[], []]
+    assert world.one.rows("notes") == world.two.rows("notes")
+    assert len(world.two.rows("notes")) == len(world.at_cloud("notes")) == len(REALS)
+    world.two.write("UPDATE notes SET t = 'y'")
+    world.settle()
+    assert list(world.one.rows("notes").values()) == [("y",)] * len(REALS)
+    assert len(world.at_cloud("notes")) == len(REALS)
+    world.two.write("DELETE FROM notes")
+    world.settle()
+    assert (world.one.rows("notes"), world.at_cloud("notes")) == ({}, {})
+    assert [device.open_items() for device in world.devices] == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "value"), [("TEXT", "1.50", 1.5), ("REAL", "1_0", 10.0), ("REAL", "2.5", 1.5), ("REAL", "x", 1.5)]
+)
+def test_a_row_whose_name_is_not_its_key_is_set_aside(tmp_path, key, name, value):
+    device = Device(tmp_path, tables=TABLES.replace(" id TEXT", f" id {key}"))
+    device.page(journey(name, id=value))
+    assert (device.rows(), [item[:3] for item in device.quarantine()]) == (
+        {},
+        [("pull", name, "quarantined_by_rule")],
+    )
+    device.close()
+
+
+def test_a_row_of_an_older_shape_keeps_its_name_when_its_key_is_a_real(tmp_path):
+    create = "CREATE TABLE notes (user_id TEXT NOT NULL, id REAL NOT NULL, t TEXT, PRIMARY KEY (user_id, id)) STRICT"
+    make = tables(id="make", from_version="1.0.0", to_version="2.0.0", create=(create,))
+    mood = declared(
+        id="mood", collection="notes", from_version="2.0.0", to_version="3.0.0", changes=(add("mood", "TEXT"),)
+    )
+    registry = registry_of(make, mood, target="3.0.0", collections=(Collection("notes"),))
+    with Engine.open(tmp_path / "app.db", registry=registry, user="ann", clock=MovableClock()) as engine:
+        engine.migrate()
+        old = pulled("notes", "0.33333333333333332", 1, {"id": 1 / 3, "t": "x"})
+        at = Position(cursor="c", server_epoch=1, at_head=True, resync=1)
+        Applier(engine._store, registry, owner="ann").apply([old], position=at)
+        assert engine._store.query("SELECT * FROM notes") == [("ann", 1 / 3, "x", None)]
+        assert engine._store.query("SELECT kind, row_key FROM _sync_outbox") == []
+        assert engine.quarantine.items() == ()
 
 
 def test_a_real_number_with_more_digits_than_its_text_has_is_not_taken_for_another(tmp_path):
