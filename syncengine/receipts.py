@@ -78,6 +78,8 @@ class Explanation:
     entries: tuple[Receipt, ...]
     """What is queued of it, in order."""
     notes: tuple[str, ...] = ()
+    deleted: bool = False
+    """The cloud knows it as a deleted one; `synced` says whether it is gone here, too."""
 
     def to_json(self) -> dict[str, Any]:
         """The same as JSON-able values."""
@@ -89,7 +91,7 @@ class Explanation:
 
     def __str__(self) -> str:
         whose = f" of {self.user}" if self.user else ""
-        lines = [f"{self.collection} {self.key}{whose}: {'at the cloud' if self.synced else 'not synced'}"]
+        lines = [f"{self.collection} {self.key}{whose}: {self._standing}"]
         for entry in self.entries:
             number = f", number {entry.sequence}" if entry.sequence is not None else ""
             lines.append(
@@ -98,6 +100,12 @@ class Explanation:
         for obstacle in self.obstacles:
             lines += [f"  - {obstacle.what}", f"    fix: {obstacle.fix}"]
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+
+    @property
+    def _standing(self) -> str:
+        if not self.synced:
+            return "not synced"
+        return "deleted, here and at the cloud" if self.deleted else "at the cloud"
 
 
 def explain(
@@ -140,10 +148,11 @@ def explained(
         collection=collection,
         key=key,
         user=user,
-        synced=facts.is_at_cloud and not obstacles and not facts.entries,
+        synced=facts.is_known_there and not obstacles and not facts.entries,
         obstacles=tuple(obstacles),
         entries=facts.entries,
         notes=tuple(facts.notes()),
+        deleted=facts.is_deleted_there,
     )
 
 
@@ -190,7 +199,8 @@ class _Facts:
         )
         at_cloud = moment.rows("receipts", "at_cloud", **self._row)
         self.version = int(at_cloud[0][0]) if at_cloud else None
-        self.is_at_cloud = bool(at_cloud)
+        self.is_known_there = bool(at_cloud)
+        self.is_deleted_there = bool(at_cloud and at_cloud[0][1])
         recorded = moment.rows("receipts", "collection", collection=collection)
         self._columns = recorded[0] if recorded else None
 
@@ -204,7 +214,8 @@ class _Facts:
         set_aside = [*self._of_quarantine(), *self._of_parked()]
         yield from set_aside
         yield from self._of_entries()
-        if not (set_aside or self.entries or self.is_at_cloud):
+        is_at_cloud = self.is_known_there and not self.is_deleted_there
+        if not (set_aside or self.entries or is_at_cloud):
             yield from self._never_queued()
 
     def _not_synced(self) -> Obstacle:
@@ -257,7 +268,7 @@ class _Facts:
                 what="the row has no owner, so it is nobody's to send",
                 fix="Write the owner into it.",
             )
-        else:
+        elif not self.is_deleted_there:
             yield Obstacle(
                 what="there is no such row of this user here, and nothing of it is queued",
                 fix="Check key and user.",
@@ -271,7 +282,9 @@ class _Facts:
         return bool(self._ask(select, values))
 
     def notes(self) -> Iterator[str]:
-        if self.version is not None:
+        if self.is_deleted_there:
+            yield f"the cloud knows it as deleted, at version {self.version}"
+        elif self.version is not None:
             yield f"the cloud has version {self.version} of it"
         if rest_of(self._moment, self._user, now=self._now).only_sends:
             yield "this app is too old for the cloud: what waits is sent, nothing is read; update the app"

@@ -7,6 +7,8 @@ from syncengine.migrate.definition import Counts
 from syncengine.outbox.queue import Outbox
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from syncengine.local.version_table import Installed
     from syncengine.migrate.online import OnlineExecutor
     from syncengine.migrate.plan import Step
@@ -56,8 +58,22 @@ def queue_what_came_late(step: "Step", context: "RunContext", collections: tuple
 
 def uploaded_collections(registry: "MigrationRegistry", installed: "Installed", *, scope: str) -> set[str]:
     """Collections whose rows of one user the cloud has, or will have: what is new there is queued by itself."""
-    sent: set[str] = set()
+    online = _online(registry, installed, scope=scope)
+    return {name for names, is_queued in online if is_queued for name in names}
+
+
+def waits_for_upload(registry: "MigrationRegistry", installed: "Installed", *, collection: str, scope: str) -> bool:
+    """Whether a migration that has not run for this user yet is the first to send the rows of a collection."""
+    of_it = [is_queued for names, is_queued in _online(registry, installed, scope=scope) if collection in names]
+    return bool(of_it) and not any(of_it)
+
+
+def _online(
+    registry: "MigrationRegistry", installed: "Installed", *, scope: str
+) -> "Iterator[tuple[tuple[str, ...], bool]]":
+    """The collections of each online migration, and whether it has been queued for this scope."""
+    gone = installed.completed | installed.queued
     for listed in registry.wanted():
-        if listed.online and (listed.id, scope) in installed.completed | installed.queued:
-            sent |= set(registry.get_migration_executor(listed.id).definition.collections)
-    return sent
+        if listed.online:
+            names = registry.get_migration_executor(listed.id).definition.collections
+            yield names, (listed.id, scope) in gone

@@ -18,7 +18,7 @@ from syncengine.migrate.late import LIVE_SUFFIX, LateRow, Lift, come_back, lift_
 from syncengine.migrate.migration_run import Run
 from syncengine.migrate.plan import all_steps_of_hop
 from syncengine.migrate.quarantine_item import row_from_json
-from syncengine.migrate.queueing import uploaded_collections
+from syncengine.migrate.queueing import waits_for_upload
 from syncengine.migrate.rebuild import RebuildingExecutor, present_table
 from syncengine.migrate.references import check_references
 from syncengine.migrate.rejection import Rejection, rejection_for
@@ -234,19 +234,24 @@ class _Return:
             raise RetryRefused(why) from error
 
     def _queue(self, rows: list[tuple[str, str | None, str]]) -> None:
-        """Rows of collections that have been uploaded, and those that the cloud knows or gave, are queued for it."""
+        """All that have an owner are queued for the cloud, but what it has and what an upload will bring there."""
         for name, owner, key in rows:
             if owner is None:
                 continue
-            sent = uploaded_collections(self._registry, read_installed(self._store), scope=user_scope(owner))
             row = {"owner": owner, "collection": name, "row_key": key}
-            if self._cloud_has_it(row):
-                continue
-            with_entries = has_entries_set_aside(self._store, **row)
-            came_from_there = self._item.origin == FROM_CLOUD
-            if with_entries or came_from_there or name in sent or self._store.value("capture", "is_at_cloud", **row):
+            if not self._cloud_has_it(row) and not self._comes_with_upload(row):
                 queue_row(self._store, **row)
                 settle_with_row(self._store, **row)
+
+    def _comes_with_upload(self, row: dict[str, str]) -> bool:
+        """The cloud has never heard of it, and a migration that has yet to run sends all that its table has."""
+        if self._item.origin == FROM_CLOUD or has_entries_set_aside(self._store, **row):
+            return False
+        scope = user_scope(row["owner"])
+        waits = waits_for_upload(
+            self._registry, read_installed(self._store), collection=row["collection"], scope=scope
+        )
+        return waits and not self._store.rows("receipts", "at_cloud", **row)
 
 
 def _element(item: "QuarantineItem") -> Item:

@@ -405,6 +405,18 @@ def test_a_row_that_comes_back_into_an_uploaded_collection_is_queued_for_the_clo
         assert queued(engine) == [("ann", "put", "w-00001"), ("ann", "put", "w-00002")]
 
 
+def test_a_row_that_comes_back_before_its_collection_is_uploaded_is_left_to_the_upload(tmp_path):
+    path, phone = tmp_path / "app.db", write_phone(tmp_path / "phone.json", [walk(1), walk(2, 13)])
+    with importing(path, phone) as engine:
+        engine.migrate()
+    uploading = (upload_walks(from_version="2.0.0", to_version="3.0.0"), seconds_v3())
+    with importing(path, phone, *uploading, executor=TakesThirteen(), target="3.0.0") as engine:
+        assert engine.quarantine.retry(1).resolved
+        assert queued(engine) == []
+        engine.migrate()
+        assert queued(engine) == [("ann", "put", "w-00001"), ("ann", "put", "w-00002")]
+
+
 def queued(engine):
     return engine._store.query("SELECT owner, kind, row_key FROM _sync_outbox WHERE kind = 'put' ORDER BY entry_id")
 

@@ -242,6 +242,48 @@ def test_a_row_that_was_mended_in_quarantine_goes_with_the_block_that_wrote_it(h
     assert halved.receipt(edit).state == Where.CONFIRMED
 
 
+# A mended row reaches the cloud also where no migration uploads its collection.
+
+
+def mended(engine):
+    [item] = engine.quarantine.items()
+    engine.quarantine.edit(item.item_id, json.dumps({"user_id": "ann", "id": "w1", "steps": "4"}))
+    assert engine.quarantine.retry(item.item_id).resolved
+
+
+def test_a_row_that_is_mended_here_after_another_device_deleted_it_comes_to_all(tmp_path, cloud):
+    with_a_walk_that_both_know(tmp_path, cloud)
+    with walker(tmp_path, "tablet", cloud) as tablet:
+        tablet.migrate()
+        with walker(tmp_path, "phone", cloud, "2.0.0") as phone:
+            with phone.write() as db:
+                db.execute("DELETE FROM walks")
+            phone.sync_now()
+        tablet.sync_now()
+        mended(tablet)
+        assert not tablet.status().synced
+        assert not tablet.explain("walks", "w1").synced
+        tablet.sync_now()
+        assert tablet.explain("walks", "w1").synced
+        assert at_the_cloud(cloud, "walks") == {"w1": {"id": "w1", "steps": 4}}
+    with walker(tmp_path, "phone", cloud) as phone:
+        phone.migrate()
+        phone.sync_now()
+        assert walks(phone) == [("w1", 4)]
+
+
+def test_a_row_that_is_mended_here_and_of_which_the_cloud_has_never_heard_comes_there(tmp_path, cloud):
+    with walker(tmp_path, "tablet", cloud, "2.0.0") as tablet:
+        tablet.migrate()
+        with tablet._store.without_triggers():
+            walk(tablet, "w1", "only here")
+    with walker(tmp_path, "tablet", cloud) as tablet:
+        tablet.migrate()
+        mended(tablet)
+        tablet.sync_now()
+        assert at_the_cloud(cloud, "walks") == {"w1": {"id": "w1", "steps": 4}}
+
+
 # One poisoned entry of each kind among a thousand.
 
 

@@ -302,6 +302,34 @@ def test_a_synced_row_says_so_with_its_version(engine):
     assert str(found) == "notes a of ann: at the cloud\n  the cloud has version 1 of it"
 
 
+def delete_note(engine, key):
+    with engine.write() as db:
+        db["notes"].delete(("ann", key))
+
+
+def test_a_row_that_is_deleted_here_and_there_is_not_called_at_the_cloud(engine):
+    add_notes(engine, "a")
+    engine.sync_now()
+    delete_note(engine, "a")
+    engine.sync_now()
+    found = engine.explain("notes", "a")
+    assert (found.synced, found.deleted, found.obstacles) == (True, True, ())
+    told = "notes a of ann: deleted, here and at the cloud\n  the cloud knows it as deleted, at version 2"
+    assert str(found) == told
+
+
+def test_a_row_that_is_here_and_that_the_cloud_knows_as_deleted_is_not_synced(engine):
+    add_notes(engine, "a")
+    engine.sync_now()
+    delete_note(engine, "a")
+    engine.sync_now()
+    with engine._store.without_triggers():
+        add_notes(engine, "a")
+    found = engine.explain("notes", "a")
+    assert (found.synced, found.deleted) == (False, True)
+    assert sentences(found) == ["the row is here, and was never queued"]
+
+
 @pytest.fixture
 def patient(tmp_path, line):
     settings = Settings(retry_wait_ms_min=60_000, retry_wait_ms_max=60_000)
