@@ -130,10 +130,10 @@ class Engine:
 
         A store that must not be written opens all the same, for reading, and `read_only` says why: it is damaged,
         newer than this app, of a version that leads nowhere, or in a place that takes no writes. Nothing is written.
-        Raises StoreForeign, StoreAlreadyOpen, StoreBusy, PragmaRefused, and RegistryInvalid, AuthRequired or
-        BackendAddressRefused for what it was given; the file is then unchanged.
+        Raises StoreForeign, StoreAlreadyOpen, StoreBusy, PragmaRefused, and RegistryInvalid, AuthRequired,
+        TokenInvalid or BackendAddressRefused for what it was given; the file is then unchanged.
         """
-        check_given(registry, user, cloud_url)
+        check_given(registry, user, cloud_url, token)
         settings = settings or Settings()
         clock = clock or SystemClock()
         judge = judge_of(registry, user)
@@ -429,10 +429,10 @@ class Engine:
 
         The call in flight ends or is given up, and the new user's calls go over a client of their own. `token` is the
         callback for them; without it the one that `open` was given is asked. Their own migrations may be pending:
-        call `migrate()`. What `start()` has begun goes on. Raises AuthRequired for what can be no user, StoreUnknown,
-        CalledFromInside within `write()`, a migration or a listener of a round; nothing is changed then.
+        call `migrate()`. What `start()` has begun goes on. Raises AuthRequired for what can be no user, TokenInvalid,
+        StoreUnknown, CalledFromInside within `write()`, a migration or a listener of a round: nothing is changed.
         """
-        check_given(self._registry, user)
+        check_given(self._registry, user, token=token)
         judge_of(self._registry, user)(read_installed(self._store).versions)
         self._session.switch(user, token)
         self._wake("user")

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     """A way to the cloud of its own for each user; None is the token callback that `open` was given."""
 
 
-def check_given(registry: MigrationRegistry, user: str | None, url: str | None = None) -> None:
+def check_given(registry: MigrationRegistry, user: str | None, url: str | None = None, token: object = None) -> None:
     """Raises RegistryInvalid for what is no registry, AuthRequired for what can be no user, BackendAddressRefused for
-    what names no project of Firestore."""
+    what names no project of Firestore, TokenInvalid for a token in place of its callback."""
     if not isinstance(registry, MigrationRegistry):
         raise RegistryInvalid(
             "The engine was opened without a registry of migrations.",
@@ -53,6 +53,10 @@ def check_given(registry: MigrationRegistry, user: str | None, url: str | None =
         )
     if url is not None and url.startswith("firestore:"):
         _project_and_database(url)
+    if token is not None and not callable(token):
+        from syncengine.remote.tokens import check_callable
+
+        check_callable(token)
 
 
 def _project_and_database(url: str) -> tuple[str, str]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from syncengine.local.store import Store
 
 UNSENT = ("refuse", "keep", "export", "destroy")
+UNSENT_OF_WIPED = ("refuse", "export", "destroy")
 LEASE_MS = 60_000
 """Longer than any wipe holds the store; it is given back at the end."""
 
@@ -60,13 +61,15 @@ class WipeReport:
 # Signing out.
 
 
-def unsent_left(store: "Store", user: str, *, unsent: str, export_to: str | None) -> Unsent:
+def unsent_left(
+    store: "Store", user: str, *, unsent: str, export_to: str | None, words: tuple[str, ...] = UNSENT
+) -> Unsent:
     """What a user has not sent. Raises UnsentChanges where that forbids what is asked for; ValueError for a word that
     is none, or a file that is missing."""
-    _check_words(unsent, UNSENT, export_to=export_to)
+    _check_words(unsent, words, export_to=export_to)
     left = unsent_of(store, user)
     if left.count and unsent == "refuse":
-        raise _unsent_changes(left)
+        raise _unsent_changes(left, instead=words[1:])
     return left
 
 
@@ -100,15 +103,16 @@ def _given(export_to: str | None) -> str:
     return export_to
 
 
-def _unsent_changes(left: Unsent) -> UnsentChanges:
+def _unsent_changes(left: Unsent, *, instead: tuple[str, ...]) -> UnsentChanges:
     what = f"{left.count} changes of this user are on this device alone."
     if left.count == 1:
         what = "One change of this user is on this device alone."
     since = f"; the oldest since {left.oldest_at}" if left.oldest_at else ""
+    words = " or ".join((", ".join(f'"{word}"' for word in instead[:-1]), f'"{instead[-1]}"'))
     return UnsentChanges(
         what,
         why=f"not sent yet: {left.changes + left.rows}; in quarantine: {left.quarantined}{since}",
-        fix='Sync first, or say what becomes of them: unsent="keep", "export" or "destroy". Nothing was changed.',
+        fix=f"Sync first, or say what becomes of them: unsent={words}. Nothing was changed.",
         count=left.count,
         oldest_at=left.oldest_at,
     )
@@ -146,10 +150,10 @@ def wipe(
     restore_points: str,
 ) -> WipeReport:
     """Leave no row and no byte of a user in the store's files; see `Engine.wipe`."""
-    _check_words(unsent, ("refuse", "export", "destroy"), export_to=export_to)
+    _check_words(unsent, UNSENT_OF_WIPED, export_to=export_to)
     if restore_points not in ("refuse", "delete"):
         raise ValueError(f"restore_points is refuse or delete, not {restore_points!r}")
-    unsent_left(store, user, unsent=unsent, export_to=export_to)
+    unsent_left(store, user, unsent=unsent, export_to=export_to, words=UNSENT_OF_WIPED)
     held, spared = _looked_into(store, user, keys=keys or KeyFile(store.path + KEY_FILE_ENDS))
     damaged = _copies_of_damaged_stores(store)
     if (held or damaged) and restore_points == "refuse":
@@ -157,7 +161,7 @@ def wipe(
     for path in damaged:
         path.unlink(missing_ok=True)
     with _Alone(store), ZeroedPages(store), store.transaction(durable=True):
-        left = unsent_left(store, user, unsent=unsent, export_to=export_to)
+        left = unsent_left(store, user, unsent=unsent, export_to=export_to, words=UNSENT_OF_WIPED)
         if export_to is not None:
             export_unsent(store, user, export_to)
         rows = take_out(store, user)

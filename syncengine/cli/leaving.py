@@ -1,5 +1,7 @@
 """`logout` and `wipe`: what becomes of a user's unsent changes, and taking a user off this device."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -40,7 +42,7 @@ def logout(
     _check_file(unsent, export_to)
     with looking_at(store):
         pass  # a wrong path must not become a new store
-    with Engine.open(store, registry=registry, user=user) as engine:
+    with Engine.open(store, registry=registry, user=user) as engine, _fixes_name_options("keep, export or destroy"):
         report = engine.logout(unsent=unsent, export_to=export_to)
     if as_json:
         show_json({"unsent": report.unsent.count, "became": report.became, "exported_to": report.exported_to})
@@ -84,7 +86,7 @@ def wipe(
     _check_file(unsent, export_to)
     with looking_at(store):
         pass  # a wrong path must not become a new store
-    with Engine.open(store, registry=registry) as engine:
+    with Engine.open(store, registry=registry) as engine, _fixes_name_options("export or destroy"):
         report = engine.wipe(
             user,
             unsent=unsent,
@@ -112,6 +114,22 @@ def _show(report: "WipeReport", *, as_json: bool) -> None:
         click.echo(f"restore points deleted: {', '.join(map(str, report.restore_points))}")
     if not report.finished:
         click.echo("Their bytes may still lie in a file that another process reads; the next start goes on.")
+
+
+@contextmanager
+def _fixes_name_options(unsent: str) -> Iterator[None]:
+    """What the API says of its arguments, for who calls the command."""
+    from syncengine.errors import UnsentChanges, WipeRefused
+
+    try:
+        yield
+    except UnsentChanges as error:
+        error.fix = f"Sync first, or say what becomes of them: --unsent {unsent}. Nothing was changed."
+        raise
+    except WipeRefused as error:
+        named = "--delete-restore-points deletes them:"
+        error.fix = (error.fix or "").replace('Say restore_points="delete":', named)
+        raise
 
 
 def _check_file(unsent: str, export_to: str | None) -> None:

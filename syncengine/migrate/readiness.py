@@ -92,7 +92,10 @@ def _not_ready(
     why, fix = f"migration {step.id} has not been run", "Call engine.migrate()."
     if step in plan.skipped or step in plan.held_back:
         word = "skipped" if step in plan.skipped else "rolled back"
-        why, fix = f"migration {step.id} was {word}", f"Run it: engine.migrations.run(only={step.id!r})."
+        why, fix = (
+            f"migration {step.id} was {word}",
+            f"Run it: engine.migrations.run(only={step.id!r}), or `syncengine migrate --only {step.id}`.",
+        )
     elif state == "failed":
         why = _failed(step, reason or "the reason is not known")
         fix = "Mend what is named: the next engine.migrate() runs it again. `syncengine history` has every try."

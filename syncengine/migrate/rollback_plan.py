@@ -237,7 +237,7 @@ def plan_of_migration(
         raise RollbackRefused(
             f"Migration {migration_id} cannot be rolled back.",
             why="it has not run here, or it was rolled back already",
-            fix="See engine.migrations.history(). Nothing was changed.",
+            fix="See engine.migrations.history() or `syncengine history`. Nothing was changed.",
         )
     if applied.state == "stood_for":
         raise RollbackRefused(
@@ -261,7 +261,7 @@ def plan_to_version(
         raise RollbackRefused(
             f"The store cannot be rolled back to version {version}.",
             why="nothing has run that leads past it" if version in known else "it is no version of this app's list",
-            fix="See engine.migrations.history(). Nothing was changed.",
+            fix="See engine.migrations.history() or `syncengine history`. Nothing was changed.",
         )
     closure = _Closure(ground, registry)
     for run in beyond:

@@ -24,7 +24,7 @@ class RefreshableToken:
 
     def __init__(self, present: Ask, *, refresh: Ask) -> None:
         for each in (present, refresh):
-            _check_callable(each)
+            check_callable(each)
         self._present = present
         self.refresh = refresh
 
@@ -48,7 +48,7 @@ class Tokens:
     """What an HttpBackend signs with. Remembers of a refused token its hash alone."""
 
     def __init__(self, token: Ask, *, clock: Clock, refused_wait_ms: int) -> None:
-        _check_callable(token)
+        check_callable(token)
         self._token = token
         self._clock = clock
         self._refused_wait_ms = refused_wait_ms
@@ -124,7 +124,7 @@ def _digest(token: str | None) -> bytes:
     return hashlib.sha256(token.encode() if _is_usable(token) else b"").digest()
 
 
-def _check_callable(ask: Ask) -> None:
+def check_callable(ask: object) -> None:
     """Told at once: a text in the callback's place would else look like a missing sign-in, call after call."""
     if not callable(ask):
         raise TokenInvalid(

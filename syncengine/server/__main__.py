@@ -18,12 +18,20 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
-from starlette.applications import Starlette
+try:
+    import uvicorn
+    from starlette.applications import Starlette
+
+    from syncengine.server.app import create_app
+except ModuleNotFoundError as missing:
+    package = str(missing.name).partition(".")[0]
+    raise SystemExit(
+        f"The server needs {package}, which comes with the extra [server]: "
+        "pip install -e '.[server]' in the checkout of syncengine."
+    ) from missing
 
 from syncengine.clock import Clock, SystemClock, system_random
 from syncengine.errors import BackendAddressRefused, SyncEngineError
-from syncengine.server.app import create_app
 from syncengine.server.cloud import Cloud, CloudLimits
 from syncengine.server.console import CannotStart, listening, log_to_stderr, text_in, tries_untold, words_of
 from syncengine.server.databases import open_storage

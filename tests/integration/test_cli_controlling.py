@@ -223,6 +223,7 @@ def test_while_a_collection_is_blocked_by_what_was_skipped_status_says_3_and_a_r
     code, out, err = command(app, "status", registry="app:MIDDLE")
     assert code == 3, err
     assert "migration seconds was skipped" in out
+    assert "or `syncengine migrate --only seconds`." in out
     code, out, err = command(app, "plan", "--rehearse")
     assert code == 3, err
     assert "pinned: would not run" in out

@@ -56,6 +56,7 @@ def test_receipt_follows_an_entry_by_its_number(command: Command) -> None:
 def test_logout_is_refused_with_unsent_changes_and_keeps_exports_or_destroys_them(command: Command) -> None:
     ran = command("logout", *APP, "--user", "ann")
     assert (ran.status, ran.err.splitlines()[0]) == (1, "2 changes of this user are on this device alone.")
+    assert "what becomes of them: --unsent keep, export or destroy. Nothing" in ran.err
     ran = command("logout", *APP, "--user", "ann", "--unsent", "keep")
     assert (ran.status, ran.out) == (0, "2 changes were on this device alone: kept\n")
     assert command("logout", *APP, "--user", "ann", "--unsent", "export").status == 2
@@ -68,8 +69,11 @@ def test_logout_is_refused_with_unsent_changes_and_keeps_exports_or_destroys_the
 
 def test_wipe_takes_a_user_off_and_names_the_copies_that_hold_them(command: Command) -> None:
     assert command("restore-points", "make", "--reason", "by hand").status == 0
+    ran = command("wipe", "ann", *APP)
+    assert "what becomes of them: --unsent export or destroy. Nothing" in ran.err
     ran = command("wipe", "ann", *APP, "--unsent", "destroy")
     assert ran.status == 1
+    assert "--delete-restore-points deletes them: for all users" in ran.err
     assert "restore point 1 (by hand, " in ran.err
     assert command.query("SELECT count(*) FROM notes") == [(2,)]
     ran = command("wipe", "ann", *APP, "--unsent", "destroy", "--delete-restore-points")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from migrations import REGISTRY
 from syncengine import RefreshableToken
 from syncengine.clock import SystemClock
 from syncengine.engine import Engine
@@ -155,6 +156,17 @@ def test_threads_that_are_refused_together_renew_once(knock: Callable[..., tuple
 def test_a_token_in_place_of_a_callback_is_refused_at_once(part: str) -> None:
     with pytest.raises(TokenInvalid):
         RefreshableToken(**{"present": lambda: "t", "refresh": lambda: "t", part: "canary"})
+
+
+def test_an_engine_is_not_opened_with_a_token_in_place_of_a_callback_nor_switched_to_one(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with pytest.raises(TokenInvalid):
+        Engine.open(path, registry=REGISTRY, user="ann", cloud_url="http://127.0.0.1:1", token="canary")
+    assert not path.exists()
+    with Engine.open(path, registry=REGISTRY, user="ann", cloud_url="http://127.0.0.1:1") as engine:
+        with pytest.raises(TokenInvalid):
+            engine.switch_user("bob", token="canary")
+        assert engine.status().user == "ann"
 
 
 class HandClock(SystemClock):

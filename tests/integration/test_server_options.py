@@ -1,5 +1,7 @@
 """What whoever runs a server may get wrong on its command line is told in a sentence, and changes nothing."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,3 +103,14 @@ def test_a_token_stays_with_the_user_who_has_it(
     told = capsys.readouterr().err
     assert told == "The token for bob is another user's: whose it is could not be said of either.\n"
     assert users_at(address) == ["ann"]
+
+
+@pytest.mark.parametrize("package", ["uvicorn", "starlette", "fastapi"])
+def test_without_its_packages_the_server_names_the_extra_in_one_sentence(package: str) -> None:
+    start = (
+        f"import runpy, sys; sys.modules[{package!r}] = None; "
+        "runpy.run_module('syncengine.server', run_name='__main__')"
+    )
+    ran = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=False)
+    said = f"The server needs {package}, which comes with the extra [server]: "
+    assert (ran.returncode, ran.stderr.count("\n"), ran.stderr.startswith(said)) == (1, 1, True), ran.stderr

@@ -161,8 +161,9 @@ def test_unsent_changes_are_not_wiped_unasked_and_may_be_exported_first(folder, 
     with opened(folder, ANN) as engine:
         add_notes(engine, "a", owner=ANN, text=MARKER)
         before = rows_of(engine, ANN)
-        with pytest.raises(UnsentChanges):
+        with pytest.raises(UnsentChanges) as refused:
             engine.wipe(ANN)
+        assert 'becomes of them: unsent="export" or "destroy". Nothing' in str(refused.value)
         assert (rows_of(engine, ANN), engine.status().user) == (before, ANN)
         report = engine.wipe(ANN, unsent="export", export_to=tmp_path / "left.jsonl")
         assert report.exported_to == str(tmp_path / "left.jsonl")
