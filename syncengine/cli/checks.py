@@ -101,6 +101,16 @@ def _integrity(look: Look) -> Finding:
 
 
 def _references(look: Look) -> Finding:
+    lost = look.rows("shapes", "lost_parents")
+    if lost:
+        return Finding(
+            check="foreign keys",
+            verdict=Verdict.BAD,
+            found="; ".join(
+                f"{child} refers to {parent}, which is not there: no write to it" for child, parent in lost
+            ),
+            fix="run the migration that makes the missing table, or restore: see `syncengine restore-points`",
+        )
     tables = [str(row[0]) for row in look.ask("PRAGMA foreign_key_check")]
     if not tables:
         return Finding(check="foreign keys", verdict=Verdict.OK, found="every row refers to one that is there")

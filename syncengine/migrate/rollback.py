@@ -33,7 +33,7 @@ from syncengine.migrate.entries_back import queue_again
 from syncengine.migrate.history import code_hash
 from syncengine.migrate.lease import Lease
 from syncengine.migrate.markers import move_markers
-from syncengine.migrate.rollback_children import set_children_aside
+from syncengine.migrate.rollback_children import lost_parents, refuse_lost_parents, set_children_aside
 from syncengine.migrate.rollback_ground import read_ground
 from syncengine.migrate.rollback_plan import (
     Applied,
@@ -312,9 +312,11 @@ class _Going:
         """Rows that went because their parent did."""
 
     def go(self) -> RollbackReport:
+        before = lost_parents(self._store)
         for step in self._plan.steps:
             with self._store.savepoint(f"rollback_{step.id}"):
                 self._one(step)
+        refuse_lost_parents(self._undoing_the_first(), before=before)
         self._children = self._set_children_aside()
         self._set_versions()
         report = self._report("simulated" if self._simulate else "rolled_back")
@@ -335,10 +337,13 @@ class _Going:
         return report
 
     def _set_children_aside(self) -> int:
-        undoing = Undoing(context=self._rollback.context, ground=self._ground, step=self._plan.steps[-1])
+        undoing = self._undoing_the_first()
         gone = set_children_aside(undoing)
         self._collisions.extend(undoing.collisions[: COLLISIONS_MAX - len(self._collisions)])
         return gone
+
+    def _undoing_the_first(self) -> Undoing:
+        return Undoing(context=self._rollback.context, ground=self._ground, step=self._plan.steps[-1])
 
     def _one(self, step: UndoStep) -> None:
         clock = self._store.clock

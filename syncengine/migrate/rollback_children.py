@@ -1,5 +1,6 @@
-"""Rows whose parent has no place in the older shape: they collide as their parent does."""
+"""Rows whose parent has no place in the older shape: they collide as their parent does. No table loses its parent."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from syncengine.errors import RollbackFailed
@@ -8,6 +9,7 @@ from syncengine.migrate.rejection import Rejection
 from syncengine.migrate.shape import columns_of
 
 if TYPE_CHECKING:
+    from syncengine.local.store import Store
     from syncengine.migrate.rollback_undoing import Undoing
 
 
@@ -28,6 +30,22 @@ def set_children_aside(undoing: "Undoing") -> int:
                 )
             gone += _set_aside(undoing, str(child), int(number), str(parent))
     return gone
+
+
+def lost_parents(store: "Store") -> frozenset[tuple[str, str]]:
+    """(child, parent) of each foreign key that names a table which is not there."""
+    return frozenset((str(child), str(parent)) for child, parent in store.rows("shapes", "lost_parents"))
+
+
+def refuse_lost_parents(undoing: "Undoing", *, before: Collection[tuple[str, str]]) -> None:
+    """Raises RollbackFailed for a table that nobody could write any more, because the one it refers to went."""
+    for child, parent in sorted(lost_parents(undoing.store).difference(before)):
+        raise RollbackFailed(
+            f"Rollback of {undoing.step.id} would leave a table that cannot be written.",
+            why=f"{child} refers to {parent}, which goes",
+            fix=f"Name the migration that made {parent} in `after` of the one that made {child}: both then go back "
+            "together. The store is as it was.",
+        )
 
 
 def _set_aside(undoing: "Undoing", child: str, number: int, parent: str) -> int:

@@ -55,6 +55,8 @@ class Ground:
     """By migration and scope."""
     owners: Mapping[str, tuple[str, ...]]
     """By collection: whose rows there are."""
+    refers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By migration: the tables that its own tables refer to, in lower case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,11 +177,21 @@ class _Closure:
             return False
         if applied.migration in self.ground.after.get(other.migration, ()):
             return True
+        if self._refers_to_dropped(other, applied):
+            return True
         if not self._share(other, applied):
             return False
         if of_store and other.scope == STORE_SCOPE:
             return other.run_id > applied.run_id
         return other.hop.from_version >= applied.hop.to_version
+
+    def _refers_to_dropped(self, other: Applied, applied: Applied) -> bool:
+        """SQLite refuses every write to a table whose foreign key names one that is not there."""
+        way = self.ground.ways.get((applied.migration, applied.scope))
+        if way is None or way.method != "dropped" or other.run_id < applied.run_id:
+            return False
+        dropped = {name.lower() for name in self.ground.collections.get(applied.migration, ())}
+        return not dropped.isdisjoint(self.ground.refers.get(other.migration, ()))
 
     def _share(self, one: Applied, other: Applied) -> bool:
         """Of a migration that this app does not list nobody knows what it touched: then all that came before it."""

@@ -144,6 +144,14 @@ def _no_create(sql: str) -> MigrationInvalid:
     )
 
 
+def referred_tables(sql: str) -> tuple[str, ...]:
+    """The tables that the foreign keys of a CREATE TABLE name, in lower case."""
+    tokens = tokens_of(sql)
+    return tuple(
+        tokens[place + 1].identifier.lower() for place, token in enumerate(tokens[:-1]) if token.is_word("REFERENCES")
+    )
+
+
 def without_foreign_keys(sql: str) -> str:
     """A CREATE TABLE whose columns refer to nothing. The rows are laid out alike."""
     tokens = tokens_of(sql)

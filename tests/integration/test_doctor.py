@@ -49,6 +49,12 @@ def test_a_sound_store_is_ok_in_every_way(path: Path) -> None:
     assert found(path, "versions") == ("ok", "the store: 2.0.0; 1 user")
 
 
+def test_a_table_whose_parent_is_not_there_is_bad(path: Path) -> None:
+    sql(path, "CREATE TABLE marks (id, note, place REFERENCES PLACES, other REFERENCES gone (id))")
+    said = "marks refers to gone, which is not there: no write to it"
+    assert found(path, "foreign keys") == ("bad", said)
+
+
 def test_a_version_that_is_none_is_bad(path: Path) -> None:
     sql(path, "UPDATE _sync_version SET schema_version = 'two'")
     assert found(path, "versions")[0] == "bad"

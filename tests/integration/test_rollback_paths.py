@@ -4,9 +4,10 @@ import json
 from dataclasses import replace
 
 import pytest
-from migrate_world import quiet_write
+from migrate_world import quiet_write, registry_of
 from rollback_world import (
     ImportExecutor,
+    StoppedClock,
     add_walks,
     contents,
     make_v2,
@@ -20,6 +21,8 @@ from rollback_world import (
 
 from syncengine import (
     BaseMigrationExecutor,
+    Collection,
+    Engine,
     MigrationDefinition,
     Put,
     Settings,
@@ -30,7 +33,7 @@ from syncengine import (
     rename,
     tables,
 )
-from syncengine.errors import DeveloperModeRequired, RollbackRefused
+from syncengine.errors import DeveloperModeRequired, RollbackFailed, RollbackRefused
 
 PLAIN = """
 CREATE TABLE journeys (
@@ -389,3 +392,74 @@ class Both(ImportExecutor):
             super().convert(item, work),
             Put("places", {"user_id": work.user, "id": item.value["id"]}),
         ]
+
+
+LISTS = "CREATE TABLE lists (user_id TEXT NOT NULL, id TEXT NOT NULL, name TEXT, PRIMARY KEY (user_id, id)) STRICT"
+ITEMS = """
+CREATE TABLE items (
+  user_id TEXT NOT NULL, id TEXT NOT NULL, list TEXT, amount TEXT, PRIMARY KEY (user_id, id),
+  FOREIGN KEY (user_id, list) REFERENCES Lists (user_id, id) ON DELETE CASCADE
+) STRICT
+"""
+
+
+def lists_and_items(path, items):
+    steps = (
+        tables(id="lists", from_version="1.0.0", to_version="2.0.0", create=(LISTS,)),
+        items,
+        declared(
+            id="unit", collection="items", from_version="2.1.0", to_version="2.2.0", changes=(add("unit", "TEXT"),)
+        ),
+    )
+    collections = [Collection("lists"), Collection("items")]
+    registry = registry_of(*steps, target="2.2.0", collections=collections)
+    return Engine.open(path, registry=registry, user="ann", clock=StoppedClock())
+
+
+def test_a_table_that_refers_to_a_dropped_one_goes_back_with_it_and_both_are_written_again(path):
+    items = tables(id="items", from_version="2.0.0", to_version="2.1.0", create=(ITEMS,))
+    with lists_and_items(path, items) as engine:
+        engine.migrate()
+        with engine.write() as db:
+            db["items"].insert({"user_id": "ann", "id": "i", "list": None, "amount": "3"})
+        assert engine.migrations.rollback("lists", "ann").state == "stopped"
+        plan = engine.migrations.rollback("lists", "ann", on_collision="keep", simulate=True).plan
+        assert [(step.id, step.because_of) for step in plan.steps] == [
+            ("unit", "items"),
+            ("items", "lists"),
+            ("lists", None),
+        ]
+        assert engine.migrations.rollback("lists", "ann", on_collision="keep").state == "rolled_back"
+        assert {state.state for state in engine.status().collections.values()} == {"blocked"}
+        for step in ("lists", "items", "unit"):
+            engine.migrations.run(only=step)
+        with engine.write() as db:
+            db["lists"].insert({"user_id": "ann", "id": "l", "name": "n"})
+            db["items"].insert({"user_id": "ann", "id": "j", "list": "l", "amount": "4"})
+        assert {state.state for state in engine.status().collections.values()} == {"usable"}
+
+
+class ItemsByHand(BaseMigrationExecutor):
+    """Makes its table by SQL of its own, so that nobody can read what it refers to before it has run."""
+
+    definition = MigrationDefinition(
+        id="items", name="items", description="", from_version="2.0.0", to_version="2.1.0", collections=("items",)
+    )
+
+    def items(self, work):
+        return iter(())
+
+    def prepare(self, work):
+        work.db.execute(ITEMS)
+
+
+def test_a_rollback_that_would_leave_a_table_without_its_parent_is_refused(path):
+    with lists_and_items(path, ItemsByHand()) as engine:
+        engine.migrate()
+        before = contents(engine)
+        with pytest.raises(RollbackFailed, match="items refers to Lists, which goes") as refused:
+            engine.migrations.rollback("lists", "ann", on_collision="keep")
+        assert "in `after` of the one that made items" in refused.value.fix
+        assert contents(engine) == before
+        with engine.write() as db:
+            db["items"].insert({"user_id": "ann", "id": "i", "list": None, "amount": "3"})

@@ -1,5 +1,7 @@
 """What goes back together, and in which order: from values alone."""
 
+from dataclasses import replace
+
 import pytest
 
 from syncengine import Collection, ListedMigration, MigrationRegistry
@@ -165,3 +167,23 @@ def test_counts_that_do_not_add_up_say_so():
     assert UndoCounts(before=5, kept=3, set_aside=1, dropped=1, made=3, restored=2, after=5).add_up
     assert not UndoCounts(before=5, kept=3, set_aside=1, made=3, after=3).add_up
     assert not UndoCounts(before=3, kept=3, made=3, restored=1, after=3).add_up
+
+
+def test_a_table_that_refers_to_a_dropped_one_goes_with_it_and_with_it_what_builds_on_that():
+    ground = replace(
+        ran("tables", "walks-3", "places-3", "walks-4", ways={("walks-3", "store"): Way(method="dropped")}),
+        refers={"tables": ("walks",), "places-3": ("walks",)},
+        collections={"tables": ("stones",), "walks-3": ("Walks",), "places-3": ("places",), "walks-4": ("places",)},
+    )
+    plan = plan_of_migration(ground, registry(), migration_id="walks-3", user="ann")
+    assert goes_back(plan) == ["walks-4", "places-3", "walks-3"]
+    assert [step.because_of for step in plan.steps] == ["places-3", "walks-3", None]
+
+
+def test_a_parent_that_stays_takes_no_table_along():
+    ground = replace(
+        ran("walks-3", "places-3"),
+        refers={"places-3": ("walks",)},
+    )
+    plan = plan_of_migration(ground, registry(), migration_id="walks-3", user="ann")
+    assert goes_back(plan) == ["walks-3"]
