@@ -1,8 +1,8 @@
 """Conflicts that the cloud's answer tells of: an entry took the place of values that this device had never seen."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -10,29 +10,26 @@ import orjson
 from syncengine.clock import iso
 from syncengine.outbox.entry import Entry, Kind, Result
 from syncengine.outbox.row_body import LiveRows, RowUnreadable, sendable_json
+from syncengine.outbox.rows_aside import Fields, RowChange, RowsAside
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
 
 WHOLE_ROW = "*"
-Fields = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Change:
-    """What was sent of one row, and what it replaced."""
+def record_overwritten(store: "Store", sent: Entry, answer: Result, *, aside: RowsAside | None = None) -> None:
+    """Write down what another device had and lost. Inside the transaction that confirms the entry.
 
-    collection: str
-    row_key: str
-    kind: str
-    before: Fields = field(repr=False)
-    set: Fields = field(repr=False)
-    theirs: Fields = field(repr=False)
-
-
-def record_overwritten(store: "Store", sent: Entry, answer: Result) -> None:
-    """Write down what another device had and lost. Inside the transaction that confirms the entry."""
-    for change in _changes(sent, answer.overwrote or {}):
+    `aside`: the rows whose values this device has never had in its table, though it has read them.
+    """
+    changes = _changes(sent, answer.overwrote or {})
+    if aside is not None and aside.are_there and sent.kind is not Kind.LIFT:
+        version = None if sent.kind is Kind.CHANGES else answer.version
+        changes = (
+            replace(each, theirs={**aside.replaced_by(each, version=version), **each.theirs}) for each in changes
+        )
+    for change in changes:
         for name, mine, theirs in _clashes(change):
             store.run(
                 "outbox",
@@ -69,33 +66,33 @@ def record_fallen_away(store: "Store", sent: Entry) -> None:
     )
 
 
-def _changes(sent: Entry, overwrote: Fields) -> Iterator[_Change]:
+def _changes(sent: Entry, overwrote: Fields) -> Iterator[RowChange]:
     """Of an entry of several rows the cloud tells by the place of each in its list."""
     if sent.kind is not Kind.CHANGES:
-        yield _Change(
+        yield RowChange(
             collection=sent.collection,
             row_key=sent.row_key,
             kind=sent.kind,
+            shape_version=sent.shape_version,
             before=_object(sent.before_json),
             set=_object(sent.set_json),
             theirs=overwrote,
         )
         return
-    members = orjson.loads(sendable_json(sent.set_json or "[]"))
-    for place, theirs in overwrote.items():
-        member = members[int(place)] if place.isdecimal() and int(place) < len(members) else None
-        if member is not None and isinstance(theirs, dict):
-            yield _Change(
-                collection=member["collection"],
-                row_key=member["key"],
-                kind=member["kind"],
-                before=member.get("before") or {},
-                set=member.get("set") or {},
-                theirs=theirs,
-            )
+    for place, member in enumerate(orjson.loads(sendable_json(sent.set_json or "[]"))):
+        theirs = overwrote.get(str(place))
+        yield RowChange(
+            collection=member["collection"],
+            row_key=member["key"],
+            kind=member["kind"],
+            shape_version=sent.shape_version,
+            before=member.get("before") or {},
+            set=member.get("set") or {},
+            theirs=theirs if isinstance(theirs, dict) else {},
+        )
 
 
-def _clashes(change: _Change) -> Iterator[tuple[str, Any, Any]]:
+def _clashes(change: RowChange) -> Iterator[tuple[str, Any, Any]]:
     """(field, ours, theirs) where both sides changed what was before; of a delete the whole row."""
     before, theirs = change.before, change.theirs
     if change.kind == Kind.DELETE:

@@ -15,6 +15,7 @@ from syncengine.outbox.filing import file_entries
 from syncengine.outbox.numbered_rows import collections_of, ids_of, kinds_of, shapes_of
 from syncengine.outbox.overwritten import record_fallen_away, record_overwritten
 from syncengine.outbox.row_set import know_row_sets
+from syncengine.outbox.rows_aside import RowsAside
 from syncengine.outbox.set_aside import resolve_void, set_aside
 from syncengine.vocabulary import SchemaVersion, user_scope
 
@@ -70,9 +71,12 @@ class _Settling:
         self._versions: list[tuple[object, ...]] = []
         self._items: list[int] = []
         self._unanswered = self._conflicts = self._reused = 0
+        self._aside = RowsAside(store, batch.owner)
 
     def settle_all(self, results: AllApplied) -> bool:
         """Settle a batch of edits of one row each that were all applied and are all here still; False: not such."""
+        if self._aside.are_there:
+            return False
         entries = self._batch.entries
         first, last = entries[0].sequence or 0, entries[-1].sequence or 0
         if first != results.first or len(entries) != len(results) or not _OF_ONE_ROW.issuperset(kinds_of(entries)):
@@ -130,8 +134,8 @@ class _Settling:
                 self._part_from(entry_id, sent)
             elif kind in _PLAIN and kind == sent.kind and answer.took_effect:
                 self._leaves(sent, answer)
-                if answer.overwrote:
-                    record_overwritten(self._store, sent, answer)
+                if answer.overwrote or self._aside.are_there:
+                    record_overwritten(self._store, sent, answer, aside=self._aside)
             else:
                 self._settle_one(entry_id, answer)
 

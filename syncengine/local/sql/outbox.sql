@@ -768,6 +768,44 @@ VALUES (
   coalesce((SELECT merge_policy FROM _sync_collection WHERE name = :collection), 'merge'), :version, :now
 );
 
+-- name: any_row_aside
+-- Whether a row of this user lies in quarantine as it came from the cloud.
+SELECT EXISTS (
+  SELECT 1
+  FROM _sync_quarantine
+  WHERE origin = 'pull'
+    AND owner = :owner
+    AND resolution IS NULL
+    AND error_code NOT IN ('deleted_at_cloud', 'parent_deleted')
+);
+
+-- name: row_aside
+-- The row in quarantine as the cloud has it, where a change that made this version came after it.
+SELECT q.item_id, coalesce(q.body_original, q.body), q.shape_version, c.owner_column
+FROM _sync_quarantine AS q
+LEFT JOIN _sync_collection AS c
+  ON c.name = q.collection
+LEFT JOIN _sync_row AS r
+  ON r.collection = q.collection
+  AND r.owner = q.owner
+  AND r.row_key = q.row_key
+WHERE q.collection = :collection
+  AND q.owner = :owner
+  AND q.row_key = :row_key
+  AND q.resolution IS NULL
+  AND q.origin = 'pull'
+  AND q.error_code NOT IN ('deleted_at_cloud', 'parent_deleted')
+  AND (:version IS NULL OR r.version IS NULL OR r.version < :version)
+ORDER BY q.item_id DESC
+LIMIT 1;
+
+-- name: row_aside_is_now
+-- The cloud has taken a change of the row; what a person has made of the item stays beside it.
+UPDATE _sync_quarantine
+SET body = CASE WHEN body_original IS NULL THEN :body ELSE body END,
+    body_original = CASE WHEN body_original IS NULL THEN NULL ELSE :body END
+WHERE item_id = :item_id;
+
 -- name: deletions_of_group
 -- What was deleted in the group of an entry. Its members stand near it, however long the queue is.
 SELECT d.collection, d.row_key, d.before_json
