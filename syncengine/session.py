@@ -104,6 +104,9 @@ class Session:
 
     def set_network(self, *, online: bool | None, metered: bool | None) -> None:
         """What the host knows of the network; it holds for later users, too."""
+        from syncengine.arguments import yes_or_no
+
+        online, metered = yes_or_no(online, name="online"), yes_or_no(metered, name="metered")
         self.hint = (online, metered, iso(self._store.clock.now_ms()))
         if self.runner is not None:
             self.runner.set_network(online=online, metered=metered)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from syncengine.arguments import check_callable, names_of
 from syncengine.errors import EngineClosed, SyncEngineError
 from syncengine.events import PagePulled, StoreChanged
 from syncengine.local.watch import StoreWatcher
@@ -80,7 +81,8 @@ class Subscriptions:
 
     def add(self, callback: Callback, *, collections: Collection[str] | None) -> Subscription:
         """It hears what changes from now on."""
-        names = None if collections is None else frozenset(collections)
+        check_callable(callback, name="callback")
+        names = None if collections is None else names_of(collections, name="collections")
         added = Subscription(self, callback, names)
         with self._lock:
             if self._service is None:

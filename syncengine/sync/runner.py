@@ -6,6 +6,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from syncengine.arguments import milliseconds
 from syncengine.clock import fresh_id
 from syncengine.errors import (
     AuthRequired,
@@ -140,6 +141,7 @@ class SyncRunner:
         EngineClosed; CalledFromInside within `engine.write()`, a running migration, or a listener of a round.
         A paused runner reports "paused" at once.
         """
+        milliseconds(timeout_ms, name="timeout_ms")
         report = self._ask("asked", timeout_ms=timeout_ms)
         if report.error is not None:
             raise report.error
@@ -150,6 +152,7 @@ class SyncRunner:
 
         Raises EngineClosed, and CalledFromInside where `sync_now` does.
         """
+        milliseconds(timeout_ms, name="timeout_ms")
         deadline_ms = self._clock.monotonic_ms() + timeout_ms
         delivered = 0
         while (left_ms := deadline_ms - self._clock.monotonic_ms()) > 0:

@@ -319,3 +319,12 @@ def test_a_window_that_does_not_look_has_one_call_waiting_with_all_of_it(engine)
         direct.waits_for("tags")
     assert queue.poll() == 1
     assert heard == [StoreChanged(collections=("looks", "notes", "tags"), status_changed=True)]
+
+
+@pytest.mark.parametrize("collections", ["notes", b"notes", 5, [5.0], [None]], ids=repr)
+def test_what_are_no_collections_and_what_cannot_be_called_is_told_so_and_nothing_is_started(engine, collections):
+    with pytest.raises(TypeError, match="collections is a "):
+        engine.subscribe(print, collections=collections)
+    with pytest.raises(TypeError, match="callback is a function, and not a NoneType; "):
+        engine.subscribe(None)
+    assert not [name for name in threads() if "subscri" in name]
