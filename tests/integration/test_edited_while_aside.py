@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from syncengine.outbox.entry import AllApplied
+from syncengine.outbox.queue import Outbox
 from syncengine.outbox.rows_aside import RowChange, RowsAside
 from tests.integration.sync_world import Device, World
 
@@ -104,3 +106,13 @@ def test_an_answer_to_what_was_sent_before_the_row_in_quarantine_takes_nothing_o
         assert aside.replaced_by(mine, version=known) == {}
         assert aside.replaced_by(mine, version=known + 1) == {"title": "by two"}
         assert aside.replaced_by(mine, version=known + 2) == {}
+
+
+def test_an_answer_that_all_was_applied_records_the_title_too(one):
+    one.write("UPDATE plans SET title = 'mine' WHERE id = 'a'")
+    outbox = Outbox(one.engine._store)
+    batch = outbox.claim("ann", entries_max=10, bytes_max=100_000)
+    [sent] = batch.entries
+    answer = AllApplied(first=sent.sequence, versions=[sent.base_version + 1])
+    assert outbox.confirm(batch, answer).applied == 1
+    assert one.conflicts() == [THEIRS]
