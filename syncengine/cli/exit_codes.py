@@ -24,7 +24,7 @@ MEANING = {
     Exit.ERROR: "an error; its text is on stderr",
     Exit.USAGE: "the command was called in a wrong way",
     Exit.WAITING: "something still has to be migrated or sent",
-    Exit.QUARANTINE: "rows in quarantine wait for a person",
+    Exit.QUARANTINE: "rows or queued edits in quarantine wait for a person",
     Exit.MIGRATION_FAILED: "a migration failed and was rolled back",
     Exit.UNREACHABLE: "the cloud cannot be reached, or refused the token",
 }

@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -50,7 +50,7 @@ def migrate(
     What needs the cloud is queued for `sync`. Before a major version changes or imports rows that are there, or a
     migration erases what they were, it asks on a terminal; elsewhere that waits, unless --yes agrees. Ctrl-C stops
     between two batches and rolls that migration back. Exit status 5 when a migration failed and was rolled back, else
-    4 when rows were set aside, else 3 when something is left to migrate, else 0.
+    4 when rows or queued edits were set aside, else 3 when something is left to migrate, else 0.
     """
     if again is not None and user is None:
         raise click.UsageError("--again needs --user: an import belongs to a user.")
@@ -157,7 +157,7 @@ def _interrupts(cancel: Callable[[], None]) -> Iterator[None]:
 def _status(report: "MigrationReport", *, failed: bool) -> Exit:
     if failed:
         return Exit.MIGRATION_FAILED
-    if report.quarantined:
+    if report.quarantined or report.entries_quarantined:
         return Exit.QUARANTINE
     return Exit.DONE if report.success and not report.left_out else Exit.WAITING
 
@@ -174,7 +174,13 @@ def _report_json(report: "MigrationReport") -> dict[str, Any]:
         "deferred": [{"id": left.migration_id, "reason": left.reason} for left in report.deferred],
         "paused": report.paused,
         "results": [
-            {**result.to_json(), "scope": result.scope, "state": result.state, "counts": _counts(result)}
+            {
+                **result.to_json(),
+                "scope": result.scope,
+                "state": result.state,
+                "counts": _counts(result),
+                "entries": asdict(result.entries),
+            }
             for result in report.results
         ],
     }
@@ -211,9 +217,11 @@ def _show_report(report: "MigrationReport", registry: "MigrationRegistry") -> No
         click.echo(f"{waiting} for the cloud; see `syncengine sync`.")
     if report.retried:
         click.echo(f"{counted(report.retried, 'row', 'rows')} came back from quarantine.")
-    kept = sum(result.counts.quarantined for result in report.results if result.success)
-    if kept:
-        click.echo(f"{counted(kept, 'row was', 'rows were')} set aside; see `syncengine quarantine`.")
+    if report.quarantined:
+        click.echo(f"{counted(report.quarantined, 'row was', 'rows were')} set aside; see `syncengine quarantine`.")
+    elif kept := report.entries_quarantined:
+        entries = counted(kept, "queued edit was", "queued edits were")
+        click.echo(f"{entries} set aside and will not be sent; see `syncengine quarantine`.")
     if any(result.failure is not None for result in report.results):
         click.echo("What failed was rolled back whole: its counts say how far it came, and nothing of it stays.")
     click.echo(f"The store is at {report.current} of {report.target}.")

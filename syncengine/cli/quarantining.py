@@ -118,7 +118,8 @@ def retry(
     else:
         for outcome, others in tried:
             said = "came back" if outcome.resolved else f"stays: {outcome.why}"
-            with_it = f", and settled what else was of it: item {', '.join(map(str, others))}" if others else ""
+            names = f"item{'s' * (len(others) > 1)} {', '.join(map(str, others))}"
+            with_it = f", and settled what else was of it: {names}" if others else ""
             click.echo(printable(f"item {outcome.item_id} {said}{with_it}"))
     return Exit.DONE if all(outcome.resolved for outcome in outcomes) else Exit.QUARANTINE
 

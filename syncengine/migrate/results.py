@@ -98,12 +98,14 @@ class MigrationReport:
     """Rows that came back from quarantine, for the code that had refused them is another now."""
 
     def __repr__(self) -> str:
-        """Where the store is now, what ran and how it ended, why what failed did, and how much was left."""
+        """Where the store is now, what ran and how it ended, why what failed did, how much was set aside or left."""
         ran = ", ".join(_ended(result) for result in self.results)
         others = {"blocked": self.blocked, "deferred": self.deferred, "background": self.background}
         left = "".join(f", {name}={len(some)}" for name, some in others.items() if some)
         at = f"at {self.current}" + (f", wanted {self.target}" if self.current != self.target else "")
-        return f"MigrationReport({at}, success={self.success}, ran=[{ran}]{left})"
+        aside = {"rows_set_aside": self.quarantined, "entries_set_aside": self.entries_quarantined}
+        told = "".join(f", {name}={some}" for name, some in aside.items() if some)
+        return f"MigrationReport({at}, success={self.success}, ran=[{ran}]{told}{left})"
 
     @property
     def success(self) -> bool:
@@ -124,6 +126,11 @@ class MigrationReport:
     def quarantined(self) -> int:
         """Rows that were set aside; what failed or was paused has set nothing aside."""
         return sum(result.counts.quarantined for result in self.results if result.success)
+
+    @property
+    def entries_quarantined(self) -> int:
+        """Queued edits that could not be converted and were set aside: they are not sent before a person decides."""
+        return sum(result.entries.quarantined for result in self.results if result.success)
 
 
 def _ended(result: MigrationResult) -> str:

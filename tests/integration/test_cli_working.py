@@ -115,6 +115,25 @@ def test_migrate_counts_several_rows_in_the_plural(at_two: Command) -> None:
     assert "\n2 rows were set aside; see `syncengine quarantine`.\n" in at_two.migrate("THREE").out
 
 
+def test_migrate_says_4_when_only_queued_edits_were_set_aside(at_two: Command) -> None:
+    """The row was mended before the update; what it was first is queued still."""
+    at_two.execute_many("INSERT INTO notes VALUES ('ann', ?, 'text', 'many')", [("n1",)])
+    at_two.execute_many("UPDATE notes SET stars = '4' WHERE id = ?", [("n1",)])
+    ran = at_two.migrate("THREE", "--yes")
+    assert ran.status == 4
+    assert "\n1 queued edit was set aside and will not be sent; see `syncengine quarantine`.\n" in ran.out
+    assert at_two.query("SELECT id, stars FROM notes") == [("n1", 4)]
+    assert [item["origin"] for item in at_two("quarantine", "--json").json] == ["outbox"]
+
+
+def test_migrate_for_programs_says_what_became_of_queued_edits(at_two: Command) -> None:
+    at_two.execute_many("INSERT INTO notes VALUES ('ann', ?, 'text', 'many')", [("n1",)])
+    at_two.execute_many("UPDATE notes SET stars = '4' WHERE id = ?", [("n1",)])
+    ran = at_two.migrate("THREE", "--yes", "--json")
+    assert ran.status == 4
+    assert ran.json["results"][0]["entries"] == {"read": 2, "converted": 1, "quarantined": 1, "queued": 0}
+
+
 NOTHING = "imported nothing from old-app"
 
 

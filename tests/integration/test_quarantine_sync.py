@@ -284,6 +284,23 @@ def test_a_row_that_is_mended_here_and_of_which_the_cloud_has_never_heard_comes_
         assert at_the_cloud(cloud, "walks") == {"w1": {"id": "w1", "steps": 4}}
 
 
+def test_a_row_that_was_mended_before_the_update_goes_as_it_is_when_its_first_edit_is_given_up(tmp_path, cloud):
+    with walker(tmp_path, "phone", cloud, "2.0.0") as phone:
+        phone.migrate()
+        walk(phone, "w1", "many")
+        walk(phone, "w1", "4")
+    with walker(tmp_path, "phone", cloud) as phone:
+        assert phone.migrate().entries_quarantined == 1
+        [item] = phone.quarantine.items()
+        phone.sync_now()
+        assert at_the_cloud(cloud, "walks") == {}
+        phone.quarantine.discard(item.item_id, reason="it is right now")
+        phone.sync_now()
+        assert phone.status().synced
+        assert walks(phone) == [("w1", 4)]
+    assert at_the_cloud(cloud, "walks") == {"w1": {"id": "w1", "steps": 4}}
+
+
 # One poisoned entry of each kind among a thousand.
 
 

@@ -12,6 +12,7 @@ from users_world import add_notes, opened
 from syncengine import Collection, Engine, Settings, cast, declared, tables
 from syncengine.clock import SystemClock
 from syncengine.errors import AuthRequired, BackendUnreachable, CalledFromInside, RateLimited
+from syncengine.migrate.definition import Counts, EntryCounts
 from syncengine.outbox.receipts import Where
 from syncengine.server.cloud import Cloud
 from syncengine.server.sqlite_storage import SqliteStorage
@@ -422,6 +423,11 @@ def test_what_a_migration_did_is_short_where_it_is_printed(tmp_path):
     assert repr(report) == "MigrationReport(at 2.0.0, success=True, ran=[make completed])"
     behind = replace(report, current=SchemaVersion.parse("1"), results=(), blocked=("make",))
     assert repr(behind) == "MigrationReport(at 1.0.0, wanted 2.0.0, success=False, ran=[], blocked=1)"
+    [made] = report.results
+    lossy = replace(made, counts=Counts(read=2, quarantined=2), entries=EntryCounts(read=3, quarantined=3))
+    assert repr(replace(report, results=(lossy,))) == (
+        "MigrationReport(at 2.0.0, success=True, ran=[make completed], rows_set_aside=2, entries_set_aside=3)"
+    )
     counts = "read=0, written=0, quarantined=0, errors=0, warnings=0"
     assert repr(report.results[0]) == f"MigrationResult('make', scope='store', state='completed', {counts})"
 
