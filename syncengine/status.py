@@ -56,7 +56,8 @@ NOTHING_WAITS = OutboxState(unsent=0, waiting=0, claimed=0, held=0, confirmed=0,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connectivity:
-    """The last verdict of the probe and what it rests on, from this process or another one."""
+    """The last verdict of the probe and what it rests on, from this process or another one. `at`: since when it
+    holds. It does not change by itself: where nobody starts or syncs, it is what was last known."""
 
     verdict: str
     reason: str | None

@@ -184,7 +184,8 @@ def _network(connectivity: dict[str, Any]) -> str:
         "too_old_to_read": "schema_blocked: this app may send and not read; update it",
         "app_too_old": "schema_blocked: the cloud refuses this version of the app; update it",
     }
-    return told.get(connectivity["reason"], str(connectivity["verdict"]))
+    verdict = told.get(connectivity["reason"], str(connectivity["verdict"]))
+    return f"{verdict} (last known, since {connectivity['at']})" if connectivity["at"] else verdict
 
 
 def _read(reading: dict[str, Any]) -> dict[str, object]:

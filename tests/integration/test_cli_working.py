@@ -370,6 +370,18 @@ def test_sync_and_status_of_an_app_that_is_too_old_to_read_say_so(queued: Comman
     assert (found["outbox"]["unsent"], found["synced"]) == (0, False)
 
 
+def test_status_says_of_the_network_since_when_and_that_it_is_what_was_last_known(
+    queued: Command, tmp_path: Path
+) -> None:
+    with ServerProcess(tmp_path / "ending") as ending:
+        assert queued(*SYNC, *_address(ending), SYNCENGINE_TOKEN=ending.sign_in("ann")).status == 0
+    at = queued("status", "--user", "ann", "--json").json["connectivity"]["at"]
+    said = queued("status", "--user", "ann").out
+    assert [line.split(maxsplit=1)[1] for line in said.splitlines() if line.startswith("network ")] == [
+        f"online (last known, since {at})"
+    ]
+
+
 def test_a_cloud_that_cannot_be_reached_is_6_and_the_queue_is_kept(queued: Command) -> None:
     words = (*SYNC, "--cloud-url", "http://127.0.0.1:9", "--json")
     ran = queued(*words, SYNCENGINE_TOKEN="t")
