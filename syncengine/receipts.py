@@ -29,7 +29,8 @@ _DECIDE = "Look at it: `syncengine quarantine show {item}`. Then retry, edit or 
 _OF_PARKED = {
     Parked.NEWER_SHAPE: "Update the app: it comes from a newer version.",
     Parked.UNKNOWN_COLLECTION: "Update the app: it knows no such collection.",
-    Parked.NO_WAY_DOWN: "Update the app on the device that wrote it, or wait for one that can lift it.",
+    Parked.NO_WAY_DOWN: "What an older app wrote there has no way into the newer shape. It is in _sync_parked.body: "
+    "write the row whole with it or without it (INSERT OR REPLACE, not UPDATE), or delete it.",
     Parked.PARENT_MISSING: "Nothing: it is tried again when the row that it refers to has come.",
     Parked.CHILDREN_LEFT: "Nothing: its foreign keys decide when all that the cloud has was read.",
     Parked.CLASH: "Nothing: it is tried again when the row that is in its way has changed.",
