@@ -242,21 +242,33 @@ def _refuse_strangers(user: str, text: str | None, where: str) -> None:
 
 
 def check_truthful(ledger: Ledger, cloud: WorldCloud, device: Device) -> None:
-    """P14: a device that says "synced" has nothing that the cloud lacks."""
+    """P14: a device that says "synced" has nothing of its user that the cloud lacks, and it says when others' edits
+    wait on it."""
     assert device.engine is not None
+    user = None if device.is_signed_out else device.user
     # Asked only where the answer could be wrong: a status takes longer than a look at the queue.
-    untrue = _what_cloud_lacks(ledger, cloud, device)
-    if untrue and device.engine.status().synced:
+    untrue = _what_cloud_lacks(ledger, cloud, device, user)
+    others = device.store.query(_UNSENT_OF_OTHERS, (user,))[0][0]
+    if not untrue and not others:
+        return
+    status = device.engine.status()
+    if untrue and status.synced:
         raise PromiseBroken(f"P14: {device.name} says that it is synced, and {untrue}")
+    if status.others_unsent != others:
+        raise PromiseBroken(f"P14: {device.name} says {status.others_unsent} of others wait, and {others} do")
 
 
-def _what_cloud_lacks(ledger: Ledger, cloud: WorldCloud, device: Device) -> str:
-    left = device.store.query("SELECT count(*) FROM _sync_outbox")[0][0]
+_UNSENT_OF_OTHERS = "SELECT count(*) FROM _sync_outbox WHERE owner <> ? AND state IN ('waiting', 'claimed', 'held')"
+
+
+def _what_cloud_lacks(ledger: Ledger, cloud: WorldCloud, device: Device, user: str | None) -> str:
+    """Of this user; of all where nobody is signed in."""
+    left = device.store.query("SELECT count(*) FROM _sync_outbox WHERE owner = coalesce(?, owner)", (user,))[0][0]
     if left:
         return f"{left} entries wait"
     accounted = cloud.words | words_kept([device]) | ledger.given_up
     for edit in ledger.sure():
-        if edit.device != device.name or accounted.issuperset(edit.words):
+        if edit.device != device.name or user not in (None, edit.user) or accounted.issuperset(edit.words):
             continue
         for lost in sorted(set(edit.words) - accounted):
             if not _is_overwritten(ledger, edit, lost) and not _has_no_room(lost, edit, [device]):

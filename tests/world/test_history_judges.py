@@ -229,6 +229,16 @@ def test_a_device_that_says_synced_of_what_the_cloud_never_had_is_seen():
             checks.check_truthful(world.ledger, world.cloud, device)
 
 
+def test_a_device_that_does_not_say_that_edits_of_another_user_wait_is_seen(monkeypatch):
+    with one_device() as (world, device):
+        device.sign_in("ben")
+        checks.check_truthful(world.ledger, world.cloud, device)
+        untrue = replace(device.engine.status(), others_unsent=0)
+        monkeypatch.setattr(type(device.engine), "status", lambda _: untrue)
+        with broken("P14"):
+            checks.check_truthful(world.ledger, world.cloud, device)
+
+
 def test_a_device_that_shows_something_else_than_the_cloud_has_is_seen():
     with one_that_has_sent() as (world, device):
         checks.check_agreement(world.cloud, device)
