@@ -546,14 +546,7 @@ class Engine:
         from syncengine.status import read_status
 
         at = self._session
-        return read_status(
-            self._store,
-            self._registry,
-            user=at.user,
-            activity=at.activity,
-            hint=at.hint,
-            unnoted_error=at.unnoted_error,
-        )
+        return read_status(self._store, self._registry, user=at.user, activity=at.activity, hint=at.hint)
 
     def export_diagnostics(
         self, path: str | os.PathLike[str] | None = None, *, redact: bool = True

@@ -35,7 +35,7 @@ from syncengine.sync.calls import Answer, Begin, Call, End, Hello, HelloSaid, Pu
 from syncengine.sync.carriage import Carriage
 from syncengine.sync.line import next_entries_max
 from syncengine.sync.refusals import Refusals
-from syncengine.sync.report import ALL_SENT, Pulled, RoundHooks, RoundReport
+from syncengine.sync.report import Pulled, RoundHooks, RoundReport
 from syncengine.sync.standing import Standing, standing
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ EPOCH_STEP_MAX = 1_000_000
 """Two copies of one device begin epochs of their own: a step by chance keeps them apart."""
 COUNTED_ENTRIES_MAX = 2_000
 """A longer queue is not counted anew after each batch."""
-DONE = frozenset({*ALL_SENT, "bounded"})
-"""Endings of a round that has done what it could: only then is it a success, not before it has read."""
 
 CALL_FAILURES = (
     BackendUnreachable,
@@ -137,7 +135,7 @@ class Draining:
         """The last answer, while it is not confirmed yet."""
         self._sendable = 0
         self._pushes = 0
-        self.applied = 0
+        self._applied = 0
         self._refusals = Refusals(outbox, owner, settings=settings)
         self._epochs = 0
         self._items: list[int] = []
@@ -149,8 +147,6 @@ class Draining:
         try:
             ended = yield from parts
             self._confirm_heard()
-            if ended in DONE and self.keep_lease():
-                self._outbox.record_success(self._owner)
             return self._report(ended)
         except CALL_FAILURES as error:
             self._confirm_heard()
@@ -167,7 +163,9 @@ class Draining:
     def deliver(self) -> Generator[Call, Answer, str]:
         """Say hello and send the queue."""
         action = yield from self.greet()
-        return action if action in {"upgrade_app", "bounded"} else (yield from self.send_all())
+        if action in {"upgrade_app", "bounded"}:
+            return action
+        return (yield from self.send_all())
 
     def send_numbered(self) -> Generator[Call, Answer, str]:
         """Send what has its number already and may be at the cloud or not, and nothing else; "bounded", or how the
@@ -192,6 +190,7 @@ class Draining:
             self._ahead = None
             if not batch.entries:
                 self._pushes -= 1
+                self._outbox.record_success(self._owner)
                 return "drained"
             yield from self._send(batch)
         return "bounded"
@@ -200,7 +199,7 @@ class Draining:
         return RoundReport(
             ended=ended,
             pushes=self._pushes,
-            applied=self.applied,
+            applied=self._applied,
             pulled=self.pulled.rows,
             items=(*self._items, *self.pulled.items),
             sendable=self._outbox.sendable(self._owner),
@@ -457,7 +456,7 @@ class Draining:
 
     def _tell_settled(self, batch: Batch, settled: Settled) -> None:
         self._refusals.end()
-        self.applied += settled.applied
+        self._applied += settled.applied
         self.hooks.tell(BatchConfirmed(applied=settled.applied, sendable=self._left_after(len(batch.entries))))
         self._tell_items(settled.items, code="rejected")
 

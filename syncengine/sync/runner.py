@@ -33,7 +33,6 @@ from syncengine.sync.confirm import hooks_of
 from syncengine.sync.courier import carry
 from syncengine.sync.drain import Draining, RoundReport, Speaker
 from syncengine.sync.encoding import encoded_entries
-from syncengine.sync.failing_here import FailingHere
 from syncengine.sync.line import Line
 from syncengine.sync.outlook import NO_USE_TRYING, Outlook
 from syncengine.sync.pull import Pulling, remember_policies
@@ -101,7 +100,6 @@ class SyncRunner:
         self._abandoned = False
         self._paused: str | None = None
         self._outlook = Outlook(store, tell=self._tell)
-        self._failing = FailingHere(self._outbox, chance=chance, tell=self._tell)
         self._rest_until_ms: int | None = None
         self._read_at_ms = 0
         """By the monotonic clock: when to ask the cloud for changes, if nothing else makes a round before."""
@@ -120,11 +118,6 @@ class SyncRunner:
         if self._closed or not self._background or not self._lives:
             return "stopped"
         return "running" if self._paused is None else "paused"
-
-    @property
-    def unnoted_error(self) -> str | None:
-        """The code of what ended the last round on this device, where the store could not take a note of it."""
-        return self._failing.unnoted
 
     def start(self) -> None:
         """Sync in the background from now on; safe to repeat. Raises EngineClosed."""
@@ -414,18 +407,13 @@ class SyncRunner:
     # One round.
 
     def _run_round(self, reason: str) -> RoundReport:
-        if (owner := self._user) is None:
+        owner = self._user
+        if owner is None:
             return RoundReport(ended="nobody_signed_in")
         self._is_asked = reason in ASKED_FOR
         self._tell(RoundStarted(reason=reason, sendable=self._outbox.sendable(owner)))
-        with self._failing.told(owner):
-            report = self._round_for(owner)
-        self._tell(RoundEnded(ended=report.ended, applied=report.applied, sendable=report.sendable))
-        return report
-
-    def _round_for(self, owner: str) -> RoundReport:
         speaker = self._speaker()
-        self._failing.draining = draining = self._draining(owner, speaker)
+        draining = self._draining(owner, speaker)
         # The first push says already which entries the cloud may refuse.
         remember_policies(self._store, self._registry)
         self._driver = Driver(lambda call: self._carry(call, owner=owner))
@@ -443,6 +431,7 @@ class SyncRunner:
         if not self._closed:
             self._seen = self._newest()
             self._outlook.learn(self._probe.finding())
+        self._tell(RoundEnded(ended=report.ended, applied=report.applied, sendable=report.sendable))
         return report
 
     def _speaker(self) -> Speaker:
