@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 
 import apsw
 import pytest
@@ -350,7 +351,9 @@ def test_rows_without_an_owner_are_set_aside_and_none_is_lost(world):
 
 
 def test_a_column_that_the_model_does_not_name_stops_the_migration(world):
-    world.fill(journeys(2), "ALTER TABLE journeys ADD COLUMN added_by_hand TEXT")
+    world.fill(journeys(2))
+    with closing(apsw.Connection(str(world.path))) as by_hand:
+        by_hand.execute("ALTER TABLE journeys ADD COLUMN added_by_hand TEXT")
     with world.open(rows_migration()) as engine:
         before = dump(engine._store)
         failure = engine.migrations.migrate_all_data().results[-1].failure
