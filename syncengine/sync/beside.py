@@ -54,7 +54,7 @@ def lifted(item: PulledRow, *, lifter: Lifter, owner: str, table: LiveTable) -> 
     if present is None or max((shape, *shapes)) > present or item.body is None:
         raise NewerShape(item.collection)
     work = _Lifting(item, lifter, owner, target=max((shape, *shapes)))
-    rows = work.rows(item.body, shape)
+    rows = work.up(item.body, shape)
     place = _place_of(item.key, rows, table)
     if place is None:
         return Lifted(rows=work.at_present(rows), waits="no_way_down" if item.patches else None)
@@ -64,11 +64,12 @@ def lifted(item: PulledRow, *, lifter: Lifter, owner: str, table: LiveTable) -> 
     handed_back = None
     if work.taken:
         handed_back = HandedBack(body=body, shape_version=str(work.target), patches=tuple(work.taken))
+    patched = work.at_present([body])
     was_written_since = bool(work.taken) and item.version > item.patches[-1].patch
-    unpatched = work.at_present(rows[place : place + 1]) if was_written_since else ()
+    unpatched = work.at_present([rows[place]]) if was_written_since else ()
     return Lifted(
-        rows=work.at_present([*rows[:place], body, *rows[place + 1 :]]),
-        replaced=_replaced(unpatched, work.at_present([body]) if unpatched else ()),
+        rows=(*work.at_present(rows[:place]), *patched, *work.at_present(rows[place + 1 :])),
+        replaced=_replaced(unpatched, patched),
         handed_back=handed_back,
         refused=tuple(work.refused),
         waits="no_way_down" if work.has_no_way else None,
@@ -108,9 +109,9 @@ class _Lifting:
         self.refused: list[Refused] = []
         self.has_no_way = False
 
-    def rows(self, body: Fields, shape: SchemaVersion) -> list[dict[str, Any]]:
+    def up(self, body: Fields, shape: SchemaVersion) -> list[dict[str, Any]]:
         """What the document is in the target shape."""
-        return self._up(body, shape)
+        return self._lifter.up(self._collection, body, owner=self._owner, start=shape, end=self.target)
 
     def at_present(self, rows: Sequence[Fields]) -> tuple[Fields, ...]:
         """What rows of the target shape are in the present one."""
@@ -141,12 +142,9 @@ class _Lifting:
         if shape == self.target:
             return patch.set
         older = self._lifter.down(self._collection, body, owner=self._owner, start=self.target, end=shape)
-        without, within = self._up(older, shape), self._up({**older, **patch.set}, shape)
+        without, within = self.up(older, shape), self.up({**older, **patch.set}, shape)
         if len(without) != 1 or len(within) != 1:
             raise NoWay("it becomes another number of rows")
         return {
             name: value for name, value in within[0].items() if name not in without[0] or without[0][name] != value
         }
-
-    def _up(self, body: Fields, shape: SchemaVersion) -> list[dict[str, Any]]:
-        return self._lifter.up(self._collection, body, owner=self._owner, start=shape, end=self.target)
