@@ -131,12 +131,16 @@ def _choose_behind_items(
 ) -> tuple[list[tuple[Any, ...]], Choice]:
     try:
         with store.savepoint("choose"):
-            set_aside_shared_keys(store, owner)
-            hold_behind_open_items(store, owner)
-            return _choose(store, choices)
+            return _choose_what_may_go(store, owner, choices)
     except TextUnreadable:
         # A key or a text that no request can carry.
         set_aside_unreadable(store, owner)
+    return _choose_what_may_go(store, owner, choices)
+
+
+def _choose_what_may_go(
+    store: "Store", owner: str, choices: Callable[[], Choice]
+) -> tuple[list[tuple[Any, ...]], Choice]:
     set_aside_shared_keys(store, owner)
     hold_behind_open_items(store, owner)
     return _choose(store, choices)
