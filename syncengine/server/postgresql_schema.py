@@ -7,6 +7,7 @@ import psycopg
 from psycopg.errors import DuplicateObject, DuplicateTable, InsufficientPrivilege, UniqueViolation
 
 from syncengine.errors import DatabaseRefused
+from syncengine.local.identifiers import quoted
 from syncengine.local.statements import statements
 from syncengine.server.postgresql_connections import WAITS
 from syncengine.server.postgresql_rows import text_of
@@ -75,11 +76,6 @@ def _schemas_with_tables(connection: psycopg.Connection[Columns]) -> list[str]:
 def our_editions() -> tuple[str, ...]:
     """All that this server knows, oldest first."""
     return tuple(statements("postgresql_schema", directory=SERVER_SQL).values())
-
-
-def quoted(name: str) -> str:
-    """As search_path takes a schema of any name."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def upgrade(

@@ -16,6 +16,7 @@ from psycopg.errors import (
 from psycopg_pool import PoolTimeout
 
 from syncengine.clock import Clock, iso, system_random
+from syncengine.local.identifiers import quoted
 from syncengine.server.lines import Lines
 from syncengine.server.postgresql_connections import (
     CONNECTION_SECONDS_MAX,
@@ -25,7 +26,7 @@ from syncengine.server.postgresql_connections import (
     pool_at,
 )
 from syncengine.server.postgresql_rows import PostgresqlTransaction, text_of
-from syncengine.server.postgresql_schema import our_editions, quoted, refuse_unfit, schema_of, upgrade
+from syncengine.server.postgresql_schema import our_editions, refuse_unfit, schema_of, upgrade
 from syncengine.server.storage import (
     DatabaseBusy,
     DatabaseFailed,
