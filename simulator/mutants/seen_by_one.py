@@ -3,14 +3,14 @@
 import importlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from simulator.mutants.outbox import takes_a_refusal_for_consent
-from simulator.mutants.surgery import KIN, PLAIN, QUIET, STORMY, Mutant, Part, Surgery
+from simulator.mutants.surgery import KIN, PLAIN, QUIET, STORMY, UPGRADED, Mutant, Part, Surgery
 from syncengine.cli.finding import Finding, Verdict
 from syncengine.errors import StoreUnusable
 from syncengine.outbox.capture import writing_uncaptured
@@ -64,18 +64,27 @@ def _with_body_of(entry: Any, other: Any) -> Any:
     return changed if type(entry) is tuple else type(entry)(*changed)
 
 
-def lets_rows_refer_to_nothing(surgery: Surgery) -> None:
-    """Foreign keys are switched off for a migration, and not on again."""
+def _behind_each_migration(surgery: Surgery, then: Callable[[Any, Any], None]) -> None:
+    """`then(engine, report)` is done when `migrate` of an engine is through."""
 
-    def unbound(migrate: Part) -> Part:
+    def followed(migrate: Part) -> Part:
         def migrated(self: Any) -> Any:
             report = migrate(self)
-            self._store.connection.execute("PRAGMA foreign_keys = OFF").fetchall()
+            then(self, report)
             return report
 
         return migrated
 
-    surgery.around(ENGINE, "migrate", unbound)
+    surgery.around(ENGINE, "migrate", followed)
+
+
+def lets_rows_refer_to_nothing(surgery: Surgery) -> None:
+    """Foreign keys are switched off for a migration, and not on again."""
+
+    def unbind(engine: Any, _: Any) -> None:
+        engine._store.connection.execute("PRAGMA foreign_keys = OFF").fetchall()
+
+    _behind_each_migration(surgery, unbind)
 
 
 def hides_why_it_may_only_read(surgery: Surgery) -> None:
@@ -141,18 +150,13 @@ def counts_a_row_too_many(surgery: Surgery) -> None:
 def reads_its_rows_again_after_an_upgrade(surgery: Surgery) -> None:
     """All rows that do not wait go, and come back from the cloud, where there is a line to it."""
 
-    def emptied(migrate: Part) -> Part:
-        def migrated(self: Any) -> Any:
-            report = migrate(self)
-            if report is not None and any(one.counts.read and one.scope == "store" for one in report.results):
-                with self._store.transaction(), writing_uncaptured(self._store, ("notes",)):
-                    self._store.query(_WITHOUT_EDITS)
-                    self._store.query("DELETE FROM _sync_cursor")
-            return report
+    def empty(engine: Any, report: Any) -> None:
+        if report is not None and any(one.counts.read and one.scope == "store" for one in report.results):
+            with engine._store.transaction(), writing_uncaptured(engine._store, ("notes",)):
+                engine._store.query(_WITHOUT_EDITS)
+                engine._store.query("DELETE FROM _sync_cursor")
 
-        return migrated
-
-    surgery.around(ENGINE, "migrate", emptied)
+    _behind_each_migration(surgery, empty)
 
 
 _WITHOUT_EDITS = "DELETE FROM notes WHERE id NOT IN (SELECT row_key FROM _sync_outbox)"
@@ -161,16 +165,11 @@ _WITHOUT_EDITS = "DELETE FROM notes WHERE id NOT IN (SELECT row_key FROM _sync_o
 def tidies_the_phone(surgery: Surgery) -> None:
     """What has been imported is marked as done, where it lies."""
 
-    def marked(migrate: Part) -> Part:
-        def migrated(self: Any) -> Any:
-            report = migrate(self)
-            for folder in self._sources.values():
-                Path(folder, "imported").touch()
-            return report
+    def mark(engine: Any, _: Any) -> None:
+        for folder in engine._sources.values():
+            Path(folder, "imported").touch()
 
-        return migrated
-
-    surgery.around(ENGINE, "migrate", marked)
+    _behind_each_migration(surgery, mark)
 
 
 def reports_a_done_migration_as_failed(surgery: Surgery) -> None:
@@ -222,8 +221,6 @@ def calls_every_write_a_merge(surgery: Surgery) -> None:
 
     surgery.around("syncengine.server.rows_at_work", "judged", merged)
 
-
-UPGRADED: dict[str, Any] = {**QUIET, "upgrades": True}
 
 MUTANTS = (
     Mutant(

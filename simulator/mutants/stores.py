@@ -4,7 +4,7 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from simulator.mutants.surgery import DARK, PLAIN, QUIET, Mutant, Part, Surgery
+from simulator.mutants.surgery import DARK, PLAIN, QUIET, UPGRADED, Mutant, Part, Surgery
 from syncengine.clock import SystemClock
 from syncengine.errors import SyncEngineError
 from syncengine.events import MigrationEnded
@@ -154,8 +154,6 @@ def seals_an_empty_copy(surgery: Surgery) -> None:
 
     surgery.around("syncengine.local.restore_points", "seal_copy", emptied)
 
-
-UPGRADED: dict[str, Any] = {**QUIET, "upgrades": True}
 
 MUTANTS = (
     Mutant(

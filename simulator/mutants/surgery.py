@@ -48,6 +48,7 @@ RESTORED: dict[str, Any] = {**PLAIN, "power_share": 0.0, "restores_cloud": True,
 """Worlds in which most bugs show sooner than in any."""
 CROWDED: dict[str, Any] = {**QUIET, "room_rows": 4, "batch_entries": 500, "edits_per_device": 9, "devices": 3}
 """There is no room for more rows of a user."""
+UPGRADED: dict[str, Any] = {**QUIET, "upgrades": True}
 KIN: dict[str, Any] = {**QUIET, "app": "kin", "edits_per_device": 14, "partitions": True}
 """Parents are deleted while other devices give them children."""
 BUSY: dict[str, Any] = {**QUIET, "requests_per_minute": 6, "edits_per_device": 9}

@@ -4,14 +4,13 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from simulator.mutants.surgery import QUIET, Mutant, Part, Surgery
+from simulator.mutants.surgery import UPGRADED, Mutant, Part, Surgery
 from syncengine.errors import ReconciliationFailed
 from syncengine.outbox.capture import capture_off
 from syncengine.sync.merge import Conflict
 from syncengine.sync.pending import record_conflicts
 
 OF_RUN = "syncengine.migrate.entries_of_run"
-UPGRADES: dict[str, Any] = {"upgrades": True, **QUIET}
 
 
 def drops_an_entry_at_conversion(surgery: Surgery) -> None:
@@ -182,58 +181,58 @@ MUTANTS = (
         name="an upgrade takes waiting edits back",
         put_in=takes_waiting_edits_back,
         caught_by=("P9",),
-        plan={**UPGRADES, "edits_per_device": 14},
+        plan={**UPGRADED, "edits_per_device": 14},
     ),
     Mutant(
         name="an entry is dropped at conversion",
         put_in=drops_an_entry_at_conversion,
         caught_by=("P9",),
-        plan=UPGRADES,
+        plan=UPGRADED,
     ),
     Mutant(
         name="entries are only said to be converted",
         put_in=only_says_that_it_converts,
         caught_by=("P10", "P2", "P15"),
-        plan=UPGRADES,
+        plan=UPGRADED,
     ),
     Mutant(
         name="entries stay in the old shape",
         put_in=leaves_entries_in_the_old_shape,
         caught_by=("P10", "P2", "P15", "P9"),
-        plan=UPGRADES,
+        plan=UPGRADED,
     ),
     Mutant(
-        name="a migration loses a row", put_in=loses_a_row, caught_by=("P8", "P10", "P6", "P2", "P14"), plan=UPGRADES
+        name="a migration loses a row", put_in=loses_a_row, caught_by=("P8", "P10", "P6", "P2", "P14"), plan=UPGRADED
     ),
     Mutant(
         name="a new table has no triggers",
         put_in=forgets_the_triggers,
         caught_by=("P2", "P10", "P14"),
-        plan=UPGRADES,
+        plan=UPGRADED,
     ),
     Mutant(
         name="a migration gives up where edits wait",
         put_in=gives_up_where_edits_wait,
         caught_by=("P6",),
-        plan=UPGRADES,
+        plan=UPGRADED,
     ),
     Mutant(
         name="a migration is done and not marked",
         put_in=forgets_what_it_has_done,
         caught_by=("P1", "P6", "P15"),
-        plan={**UPGRADES, "power_share": 0.1},
+        plan={**UPGRADED, "power_share": 0.1},
     ),
     Mutant(
         name="a field is lost when a row is lifted",
         put_in=takes_the_old_value_of_a_field,
         caught_by=("P10", "P2"),
-        plan=UPGRADES,
+        plan=UPGRADED,
     ),
     Mutant(
         name="rows of a newer shape are taken as they are",
         put_in=writes_into_a_shape_that_it_does_not_know,
         caught_by=("P10", "P2", "P15"),
-        plan=UPGRADES,
+        plan=UPGRADED,
     ),
     Mutant(
         name="what lay last on a phone is not imported",
