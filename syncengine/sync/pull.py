@@ -153,7 +153,7 @@ class Pulling:
                 return self._ended("another_process")
             self._take(page, at)
             if not page.more:
-                self._settle_end()
+                self._settle_end(page.epoch_head)
                 return self._ended("at_head")
         return self._ended("bounded")
 
@@ -192,14 +192,14 @@ class Pulling:
         for item_id in done.items:
             self._tell(EntryQuarantined(item_id=item_id, error_code="pulled"))
 
-    def _settle_end(self) -> None:
+    def _settle_end(self, epoch_head: int | None) -> None:
         """Everything that the cloud has was met: what waits for others, clashes, or was not met is decided."""
         at = standing(self._store, self._owner)
         if not at.at_head:
             return
         self._settle_parked(at)
         if at.resync_reason is not None:
-            self._settle_resync(at, at.resync_reason)
+            self._settle_resync(replace(at, epoch_head=epoch_head), at.resync_reason)
             self._settle_parked(standing(self._store, self._owner))
         kept_ms = self._settings.conflict_keep_days * DAY_MS
         with self._store.transaction():
@@ -223,6 +223,7 @@ class Pulling:
             self._owner,
             resync=at.resync,
             reason=reason,
+            epoch_head=at.epoch_head,
             tables=self._applier.tables,
             delete=lambda rows: self._count(self._applier.apply(rows, position=at, moves_cursor=False)),
         )

@@ -4,7 +4,7 @@ The outbox is always kept. What the cloud had confirmed and lost is told to it a
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from syncengine.sync.calls import PulledRow
@@ -61,8 +61,8 @@ class Retelling:
         local = table.read(self._owner, row.key)
         is_of_new_life = self._epoch_head is not None and row.version > self._epoch_head
         if is_of_new_life or row.version >= version:
-            if local is not None and not waiting:
-                self._note_loss(row, table, local)
+            if not waiting:
+                self._note_loss(row, table, local, was_deleted=was_deleted)
             return False
         if local is not None:
             tell_again(self._store, self._owner, table, row.key, waiting=waiting)
@@ -72,9 +72,15 @@ class Retelling:
         # A row that was never taken here cannot be told.
         return was_deleted or bool(waiting)
 
-    def _note_loss(self, row: PulledRow, table: LiveTable, local: Fields) -> None:
-        """Theirs is as new or newer: it stays, and what was here is written down."""
-        if row.body is None:
+    def _note_loss(self, row: PulledRow, table: LiveTable, local: Fields | None, *, was_deleted: bool) -> None:
+        """Theirs is as new or newer, or nobody can say: it stays, and what was here is written down.
+
+        A row that was deleted here may have been sent again by a device that had not heard of that.
+        """
+        if local is None:
+            is_back = was_deleted and row.body is not None
+            lost = [Conflict(field=WHOLE_ROW, local=None, server=row.body, winner="server")] if is_back else []
+        elif row.body is None:
             lost = [Conflict(field=WHOLE_ROW, local=local, server=None, winner="server")]
         elif row.shape_version == table.shape_text and not row.patches:
             lost = [
@@ -121,14 +127,15 @@ def settle_unseen(
     *,
     resync: int,
     reason: str,
+    epoch_head: int | None,
     tables: Callable[[], Mapping[str, LiveTable]],
     delete: Deleted,
 ) -> None:
     """At the end of a reading from the start: rows that the cloud had once and that it did not bring.
 
     After "below_floor" they were deleted there, and so were those that were sent before the "first" reading; after
-    "other_epoch" the cloud lost them, and is told again. In pages, each in a transaction of its own; after a crash
-    the rest is done.
+    "other_epoch" the cloud lost them, and is told again, deletions too: but those up to its `epoch_head` it had
+    forgotten by itself. In pages, each in a transaction of its own; after a crash the rest is done.
     """
     after = ("", 0)
     while rows := store.rows(
@@ -146,21 +153,33 @@ def settle_unseen(
             forgotten = [(row[0], row[1]) for row in rows if row[4]]
             _forget(store, owner, forgotten)
         else:
-            _tell_lost(store, owner, [_gone(*row[:4]) for row in rows], tables())
+            lost_deletions = {(row[0], row[1]) for row in rows if row[4] and row[2] > (epoch_head or 0)}
+            _tell_lost(store, owner, [_gone(*row[:4]) for row in rows], tables(), lost_deletions=lost_deletions)
 
 
 def _gone(collection: str, key: str, version: int, shape_version: str) -> PulledRow:
     return PulledRow(collection=collection, key=key, version=version, shape_version=shape_version, body=None)
 
 
-def _tell_lost(store: "Store", owner: str, rows: list[PulledRow], tables: Mapping[str, LiveTable]) -> None:
+def _tell_lost(
+    store: "Store",
+    owner: str,
+    rows: list[PulledRow],
+    tables: Mapping[str, LiveTable],
+    *,
+    lost_deletions: Collection[Key],
+) -> None:
     keys = [(row.collection, row.key) for row in rows]
     with store.transaction(durable=True):
         edits = pending_edits(store, owner, rows)
         for collection, key in keys:
-            table = tables.get(collection)
-            if table is not None and table.read(owner, key) is not None:
-                tell_again(store, owner, table, key, waiting=edits.get((collection, key), []))
+            table, waiting = tables.get(collection), edits.get((collection, key), [])
+            if table is None:
+                continue
+            if table.read(owner, key) is not None:
+                tell_again(store, owner, table, key, waiting=waiting)
+            elif (collection, key) in lost_deletions and not waiting:
+                queue_row(store, "queue_delete", owner, table, key)
         _forget(store, owner, keys)
 
 

@@ -1,5 +1,6 @@
 """Rounds of several devices with one cloud: everything arrives, conflicts are told, and all come to agree."""
 
+import json
 import threading
 
 import pytest
@@ -566,6 +567,78 @@ def test_the_newest_row_of_a_device_that_comes_later_to_a_restored_cloud_is_reco
     world.settle(behind, ahead)
     assert behind.plans() == ahead.plans() == {"a": ("older", None, None)}
     assert ahead.conflicts() == [("a", "title", '"newest"', '"older"', "server")]
+
+
+@pytest.mark.parametrize("is_read_back", [True, False])
+def test_a_deletion_that_loses_to_an_older_edit_in_a_restored_cloud_is_recorded(world, is_read_back):
+    editor, deleter = world.device("one"), world.device("two")
+    editor.add("a", title="before")
+    world.settle()
+    world.backup()
+    editor.write("UPDATE plans SET title = 'older'")
+    world.settle(editor, deleter, rounds=1)
+    deleter.write("DELETE FROM plans")
+    if is_read_back:
+        deleter.sync()
+    else:
+        send_alone(deleter)
+    world.restore()
+    world.settle(editor, deleter)
+    assert editor.plans() == deleter.plans() == {"a": ("older", None, None)}
+    row = '{"id": "a", "title": "older", "minutes": null, "note": null}'
+    assert deleter.conflicts() == [("a", "*", "null", row, "server")]
+    assert editor.conflicts() == []
+
+
+@pytest.mark.parametrize("who_comes_first", ["the deleter", "the other"])
+def test_a_deletion_of_a_row_that_a_restored_cloud_never_had_is_told_again_or_recorded(world, who_comes_first):
+    other, deleter = world.device("one"), world.device("two")
+    world.settle()
+    world.backup()
+    other.add("a", title="made later")
+    world.settle()
+    deleter.write("DELETE FROM plans")
+    deleter.sync()
+    world.restore()
+    world.settle(*((deleter, other) if who_comes_first == "the deleter" else (other, deleter)))
+    row = {"id": "a", "title": "made later", "minutes": None, "note": None}
+    told = [(key, field, mine, theirs and json.loads(theirs)) for key, field, mine, theirs, _ in deleter.conflicts()]
+    if who_comes_first == "the deleter":
+        assert other.plans() == deleter.plans() == {}
+        assert [(key, field, json.loads(mine)) for key, field, mine, *_ in other.conflicts()] == [("a", "*", row)]
+        assert told == []
+    else:
+        assert other.plans() == deleter.plans() == {"a": ("made later", None, None)}
+        assert told == [("a", "*", "null", row)]
+        assert other.conflicts() == []
+    assert other.outbox() == deleter.outbox() == []
+
+
+def test_a_deletion_that_the_copy_had_forgotten_already_is_not_told_to_a_restored_cloud(world):
+    one, two = world.device("one"), world.device("two")
+    one.add("a", title="gone before the copy")
+    world.settle()
+    one.write("DELETE FROM plans")
+    world.settle()
+    world.clock.wall_ms += 100 * 24 * 3_600_000
+    assert world.cloud.compact(keep_days=90) == 1
+    world.backup()
+    one.add("b", title="b")
+    world.settle()
+    world.restore()
+    one.sync()
+    sent = [entry.key for request in one.line.pushed[-1:] for entry in request.entries]
+    assert sent == ["b"]
+    world.settle()
+    assert one.plans() == two.plans() == {"b": ("b", None, None)}
+
+
+def send_alone(device):
+    """A round that sends what waits, and reads nothing."""
+    pull = device.line.pull
+    device.line.pull = no_way
+    device.failed_sync()
+    device.line.pull = pull
 
 
 def test_a_push_of_before_a_restore_that_comes_late_is_not_done_over_newer_edits(world):
