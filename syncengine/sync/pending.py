@@ -33,14 +33,16 @@ def pending_edits(store: "Store", owner: str, rows: Iterable[PulledRow]) -> dict
     if not store.value("pull", "has_entries", owner=owner):
         return {}
     found: dict[Key, list[Edit]] = defaultdict(list)
-    asked = json.dumps([[row.collection, row.key] for row in rows])
+    versions = {(row.collection, row.key): row.version for row in rows}
+    asked = json.dumps(list(versions))
     for entry_id, collection, key, kind, set_json, before_json, state in store.rows(
         "pull", "pending", owner=owner, keys=asked
     ):
         if kind == "lift":
             continue
         if kind == "changes":
-            found[collection, key] += _members(entry_id, collection, key, set_json)
+            row = collection, key
+            found[row] += _members(entry_id, row, set_json, version=versions[row])
         else:
             edit = Edit(
                 entry_id=entry_id,
@@ -94,13 +96,16 @@ def body_of(text: str | None) -> Fields | None:
     return body
 
 
-def _members(entry_id: int, collection: str, key: str, set_json: str | None) -> list[Edit]:
-    """What an entry of several rows does to this one; it is sent as it is."""
+def _members(entry_id: int, row: Key, set_json: str | None, *, version: int) -> list[Edit]:
+    """What an entry of several rows does to this one, which is at a version; it is sent as it is.
+
+    What is for another version the cloud leaves out, so nothing of it is done here.
+    """
     changes: list[dict[str, Any]] = json.loads(sendable_json(set_json or "[]"))
     return [
         Edit(entry_id=entry_id, kind=each["kind"], set=each.get("set"), before=each.get("before"), frozen=True)
         for each in changes
-        if (each["collection"], each["key"]) == (collection, key)
+        if (each["collection"], each["key"]) == row and each.get("if_version", version) == version
     ]
 
 

@@ -1,10 +1,12 @@
 """An upgrade uploads rows that other devices have changed, or deleted, since this one has read them."""
 
+from typing import TypedDict
+
 import pytest
 import sync_world
 from sync_world import World
 
-from syncengine import ListedMigration, MigrationRegistry, upload
+from syncengine import ListedMigration, MigrationRegistry, migration, upload
 from syncengine.errors import BackendUnreachable
 
 UPLOAD = upload(id="plans-upload", from_version="1.0.0", to_version="2.0.0", collections=("plans",))
@@ -119,3 +121,52 @@ def test_while_an_upload_waits_a_restored_cloud_is_told_again_what_it_lost(world
     world.settle(second)
     assert second.plans() == {"a": ("mine", None, "new"), "b": ("hers", 120, None), "c": ("late", None, None)}
     assert second.conflicts() == []
+
+
+class Plan(TypedDict):
+    user_id: str
+    id: str
+    title: str | None
+    minutes: int | None
+    note: str | None
+
+
+@migration(
+    id="plans-2",
+    collection="plans",
+    from_version="1.0.0",
+    to_version="2.0.0",
+    table=sync_world.PLANS_V2,
+    group_by="note",
+    lossy=True,
+)
+def one_of_each_note(old: list[Plan]) -> dict:
+    """One plan of each note: the first, with the time of all."""
+    seconds = sum(each["minutes"] or 0 for each in old) * 60
+    return {**{name: old[0][name] for name in ("user_id", "id", "note")}, "name": old[0]["title"], "seconds": seconds}
+
+
+@pytest.fixture
+def merging(world, monkeypatch):
+    """2.0.0 makes one plan of those of one note, and sends all once more."""
+    monkeypatch.setattr(sync_world, "plans_2", one_of_each_note)
+    return world
+
+
+def test_what_a_merge_says_of_rows_that_others_have_changed_since_counts_for_nothing_before_an_upload(merging):
+    first, second = merging.device("first"), merging.device("second")
+    first.add("a", title="mine", minutes=1, note="x")
+    first.add("b", title="hers", minutes=2, note="x")
+    first.add("c", title="ours", minutes=4, note="y")
+    merging.settle()
+    first.write("UPDATE plans SET title = 'new' WHERE id = 'c'")
+    first.write("UPDATE plans SET title = 'hers, too' WHERE id = 'b'")
+    first.sync()
+    second.restart("2.0.0")
+    assert second.plans() == {"a": ("mine", 180, "x"), "c": ("ours", 240, "y")}
+    second.sync()
+    assert second.plans() == {"a": ("mine", 180, "x"), "b": ("hers, too", 120, "x"), "c": ("new", 240, "y")}
+    assert second.conflicts() == second.outbox() == []
+    third = merging.device("third", "2.0.0")
+    third.sync()
+    assert third.plans() == second.plans()
