@@ -202,10 +202,12 @@ def _rows_sent(device: Device, name: str) -> list[Any]:
     )
 
 
+# A lift behind a deletion writes nothing: it was queued as the row came in, and the cloud leaves it out.
 _DELETED = (
     "SELECT collection, row_key FROM _sync_outbox AS deletion WHERE kind = 'delete' AND NOT EXISTS ("
     "SELECT 1 FROM _sync_outbox AS later WHERE (later.owner, later.collection, later.row_key)"
-    " = (deletion.owner, deletion.collection, deletion.row_key) AND later.entry_id > deletion.entry_id)"
+    " = (deletion.owner, deletion.collection, deletion.row_key) AND later.entry_id > deletion.entry_id"
+    " AND later.kind <> 'lift')"
 )
 
 

@@ -71,6 +71,7 @@ def bring_back(world: "World", device: "Device", sealed: str | None) -> None:
     device.switch_off()
     check_damage_is_told(device)
     device.is_damaged = device.has_told_damage = False
+    device.rests.clear()  # the note of it is gone with the disk
     world.ledger.left.update(device.users)
     # What waited here and was not in the copy is gone with the disk.
     for edit in world.ledger.edits:

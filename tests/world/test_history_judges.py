@@ -1,7 +1,7 @@
 """Judges of a whole history: each is silent about a right one, and says what is wrong with a wrong one."""
 
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import pytest
@@ -10,6 +10,7 @@ from test_world_judges import alter, one_device
 from simulator.world import checks, rests, store_checks
 from simulator.world.app import NOTES_APP
 from simulator.world.cloud import Effect
+from simulator.world.damage import bring_back
 from simulator.world.ground import Ground, PromiseBroken
 from simulator.world.kin_checks import check_deleted_by_somebody, check_parents_are_there
 from simulator.world.last_words import check_last_words
@@ -213,6 +214,18 @@ def test_what_waited_before_an_upgrade_and_is_gone_after_it_is_seen():
             checks.check_conversion(world.ledger, device, before)
 
 
+@pytest.mark.parametrize(("then", "is_well"), [("lift", True), ("patch", False)])
+def test_what_waited_of_a_row_whose_deletion_waits_is_missed_only_if_it_is_written_to_once_more(then, is_well):
+    with one_device() as (world, device):
+        before = checks.words_waiting(device)
+        entry = "INSERT INTO _sync_outbox (owner, collection, row_key, shape_version, group_id, created_ms, kind)"
+        alter(device, "DELETE FROM _sync_outbox")
+        for kind in ("delete", then):
+            alter(device, f"{entry} VALUES ('ann', 'notes', 'n', '1.0.0', 1, 0, '{kind}')")
+        with nullcontext() if is_well else broken("P9"):
+            checks.check_conversion(world.ledger, device, before)
+
+
 def test_a_value_that_is_with_another_user_is_seen():
     with one_that_has_sent() as (world, device):
         checks.check_users_apart(world.cloud, [device])
@@ -270,6 +283,10 @@ def test_a_wait_that_is_too_long_or_that_is_not_kept_is_seen():
         with broken("P10"):
             rests.check_rests(device, now_ms=4_999)
         device.clock.skew_ms += 1
+        rests.check_rests(device, now_ms=4_999)
+        device.clock.skew_ms -= 1
+        device.is_damaged = device.has_told_damage = True
+        bring_back(world, device, None)
         rests.check_rests(device, now_ms=4_999)
         assert world.ground.time.at_ms == 0
 
