@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.mutants.outbox import takes_a_refusal_for_consent
+from simulator.mutants.reading import drops_edits_of_deleted_rows
 from simulator.mutants.surgery import KIN, PLAIN, QUIET, STORMY, UPGRADED, Mutant, Part, Surgery
 from syncengine.cli.finding import Finding, Verdict
 from syncengine.errors import StoreUnusable
@@ -24,6 +25,16 @@ KIND, ROW, GROUP = 4, slice(5, 7), 12
 
 def drops_what_is_refused_and_says_so(surgery: Surgery) -> None:
     takes_a_refusal_for_consent(surgery)
+    _never_says_synced(surgery)
+
+
+def drops_edits_of_deleted_rows_and_says_so(surgery: Surgery) -> None:
+    """Those that the cloud had refused before the deletion was read, too: their items are marked as sent again."""
+    drops_edits_of_deleted_rows(surgery)
+    _never_says_synced(surgery)
+
+
+def _never_says_synced(surgery: Surgery) -> None:
     surgery.around(ENGINE, "status", lambda status: lambda self: replace(status(self), synced=False))
 
 
@@ -226,6 +237,12 @@ MUTANTS = (
     Mutant(
         name="a refused entry is dropped, and status does not hide it",
         put_in=drops_what_is_refused_and_says_so,
+        caught_by=("P2",),
+        plan=STORMY,
+    ),
+    Mutant(
+        name="edits of a row that is deleted elsewhere are dropped, and status does not hide it",
+        put_in=drops_edits_of_deleted_rows_and_says_so,
         caught_by=("P2",),
         plan=STORMY,
     ),

@@ -45,7 +45,8 @@ def words_kept(devices: Iterable[Device]) -> set[str]:
 
 
 _QUEUED = "SELECT set_json, original_json FROM _sync_outbox"
-_ASIDE = "SELECT body, body_original FROM _sync_quarantine"
+# What was taken out of it again must be somewhere else, and what a person gave up is in the ledger.
+_ASIDE = "SELECT body, body_original FROM _sync_quarantine WHERE resolution IS NULL"
 _CONFLICTS = "SELECT local_json FROM _sync_conflict"
 
 

@@ -355,6 +355,7 @@ class World:
             self.ground.note(device.name, "decides", item.error_code, item.key)
             checks.check_reason(device, item.error_code)
             if item.error_code not in SENT_AGAIN:
+                self.ledger.given_up |= words_in(item.body)
                 desk.discard(item.item_id, reason="seen, and given up")
             elif item.error_code == "restored_over":
                 self.ledger.copied |= words_in(item.body)

@@ -1,5 +1,6 @@
 """Judges of a whole history: each is silent about a right one, and says what is wrong with a wrong one."""
 
+import json
 from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -24,6 +25,11 @@ from syncengine import Engine
 from syncengine.errors import RateLimited
 from syncengine.migrate.definition import Counts
 from syncengine.migrate.results import MigrationResult
+
+SET_ASIDE = (
+    "INSERT INTO _sync_quarantine (origin, owner, collection, row_key, body, error_code, error_text, created_at)"
+    " VALUES ('pull', 'ann', 'notes', 'n', '{body}', 'deleted_at_cloud', '', '')"
+)
 
 
 @contextmanager
@@ -87,6 +93,32 @@ def test_a_value_that_is_nowhere_is_seen():
             checks.check_nothing_lost(world.ledger, world.cloud, [device])
         wrote(world, edit(3, "title"))
         took_effect(world, effect(edit(3, "title")))
+        checks.check_nothing_lost(world.ledger, world.cloud, [device])
+
+
+@pytest.mark.parametrize("resolution", ["retried", "edited", "discarded", "restored"])
+def test_what_left_the_quarantine_and_came_nowhere_is_seen_unless_a_person_gave_it_up(resolution):
+    with one_that_has_sent() as (world, device):
+        wrote(world, edit(2, "title"))
+        (lost,) = edit(2, "title").words
+        alter(device, SET_ASIDE.format(body=lost))
+        checks.check_nothing_lost(world.ledger, world.cloud, [device])
+        alter(device, f"UPDATE _sync_quarantine SET resolution = '{resolution}'")
+        with broken("P2"):
+            checks.check_nothing_lost(world.ledger, world.cloud, [device])
+        with broken("P14"):
+            checks.check_truthful(world.ledger, world.cloud, device)
+        world.ledger.given_up.add(lost)
+        checks.check_nothing_lost(world.ledger, world.cloud, [device])
+
+
+def test_what_a_person_gives_up_is_written_down_as_theirs():
+    with one_that_has_sent() as (world, device):
+        wrote(world, edit(2, "title"))
+        (lost,) = edit(2, "title").words
+        alter(device, SET_ASIDE.format(body=json.dumps({"title": lost})))
+        world._decide(device)
+        assert not device.engine.quarantine.items()
         checks.check_nothing_lost(world.ledger, world.cloud, [device])
 
 
