@@ -165,7 +165,7 @@ def _settle_outbox(copy: "Store", *, undone: set[str], now: str) -> list[str]:
         "WHERE entry_id NOT IN (SELECT entry_id FROM main._sync_outbox)"
     )
     # The mark of what is in the indexes is that of the present store.
-    copy.query("UPDATE main._sync_outbox SET fresh = NULL WHERE fresh IS NOT NULL")
+    copy.run("outbox", "file", after=0)
     new = copy.query(
         "SELECT entry_id, owner, kind, migration, set_json FROM main._sync_outbox WHERE sequence IS NULL "
         "ORDER BY entry_id"

@@ -139,14 +139,13 @@ def _newest_entry(store: "Store") -> int:
 def _end_group(store: "Store", *, after: int, atomic: bool) -> int:
     """What was written before and what is written from now on are other groups; how many entries this one has. Only
     this transaction can have queued what came `after`."""
-    newest, group_id = store.rows("outbox", "written_since", after=after)[0]
+    newest, is_filed = store.rows("outbox", "written_since", after=after)[0]
     entries, entries_max = int(newest) - after, store.settings.group_entries_max
     if entries <= entries_max:
         if entries:
             if atomic and entries > 1:
                 _refuse_bytes(store, after=after)
-            if group_id != after + 1:
-                store.run("outbox", "part_from_older", after=after)
+            store.run("outbox", "name_group" if is_filed else "part_from_older", after=after)
             store.run("outbox", "close_group")
         return entries
     if atomic:

@@ -150,13 +150,12 @@ def _entry(
         set_json,
         before_json,
         literal(table.shape_version),
-        _GROUP,
         _NOW,
         "1",
     )
     return (
         "INSERT INTO _sync_outbox (entry_id, owner, kind, collection, row_key, set_json, before_json, shape_version, "
-        "group_id, created_ms, fresh) "
+        "created_ms, fresh) "
         + (f"SELECT {', '.join(values)} WHERE {where}" if where else f"VALUES ({', '.join(values)})")
     )
 
@@ -190,11 +189,6 @@ _NEXT = (
 _NUMBER = (
     # Behind an open entry SQLite gives the next itself: what leaves the outbox closes the newest that stays.
     f"CASE (SELECT fresh FROM _sync_outbox ORDER BY entry_id DESC LIMIT 1) WHEN 1 THEN NULL ELSE {_NEXT} END"
-)
-_GROUP = (
-    # That of the newest entry, while it is open; else a new one with the number that this entry will have.
-    "coalesce((SELECT CASE WHEN fresh = 1 AND state = 'waiting' THEN group_id END FROM _sync_outbox "
-    f"ORDER BY entry_id DESC LIMIT 1), {_NEXT})"
 )
 _NOW = "CAST(julianday() * 86400000 - 210866759999999.5 AS INTEGER)"
 """Milliseconds since 1970, which began with Julian day 2440587.5: other functions make a text first."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from syncengine.errors import QuotaExceeded, TextUnreadable
@@ -13,7 +13,7 @@ from syncengine.outbox.delivery import Event, State, next_state
 from syncengine.outbox.entry import Batch, Entry, Kind, entry_of, numbered
 from syncengine.outbox.firing_order import put_in_order
 from syncengine.outbox.holding import hold_behind_open_items
-from syncengine.outbox.numbered_rows import BASE_VERSION, ENTRY_ID, KIND, NumberedRows
+from syncengine.outbox.numbered_rows import BASE_VERSION, ENTRY_ID, GROUP, KIND, NumberedRows
 from syncengine.outbox.numbering import DrainState, ensure_drain, has_doubtful
 from syncengine.outbox.shared_keys import set_aside_shared_keys
 from syncengine.outbox.unreadable_keys import set_aside_unreadable
@@ -206,16 +206,38 @@ def _write_run(store: "Store", rows: list[tuple[Any, ...]], *, first: Entry) -> 
     """Rows of the outbox whose ids follow each other; of rows that the cloud does not have, none is looked for."""
     stands_on_nothing = all(row[BASE_VERSION] is None for row in rows)
     assert first.sequence is not None
-    store.run(
-        "outbox",
-        "number_new_run" if stands_on_nothing else "number_run",
-        shift=first.entry_id - first.sequence,
-        epoch=first.epoch,
-        state=first.state,
-        token=first.claim_token,
-        first=first.entry_id,
-        last=rows[-1][ENTRY_ID],
-    )
+    for group_id, begin, last in _runs_of_groups(rows):
+        store.run(
+            "outbox",
+            "number_new_run" if stands_on_nothing else "number_run",
+            shift=first.entry_id - first.sequence,
+            epoch=first.epoch,
+            state=first.state,
+            token=first.claim_token,
+            group_id=group_id,
+            first=begin,
+            last=last,
+        )
+
+
+def _runs_of_groups(rows: list[tuple[Any, ...]]) -> Iterator[tuple[int | None, int, int]]:
+    """Each group with its first and last entry. None: those in a row whose group is named already or has their id."""
+    ids, names = [row[ENTRY_ID] for row in rows], [row[GROUP] for row in rows]
+    if ids == names:
+        yield None, ids[0], ids[-1]
+        return
+    groups = groupby(rows, key=itemgetter(GROUP))
+    for is_alone, run in groupby((list(group) for _, group in groups), key=_is_alone):
+        if is_alone:
+            alone = [row[ENTRY_ID] for (row,) in run]
+            yield None, alone[0], alone[-1]
+        else:
+            yield from ((group[0][GROUP], group[0][ENTRY_ID], group[-1][ENTRY_ID]) for group in run)
+
+
+def _is_alone(group: list[tuple[Any, ...]]) -> bool:
+    # Names that the engine has given itself are above every id.
+    return len(group) == 1 and group[0][GROUP] >= group[0][ENTRY_ID]
 
 
 def _as_it_was(chosen: tuple[Any, ...], entry: Entry) -> tuple[bool, int]:
@@ -266,6 +288,7 @@ _AS_NUMBERED = attrgetter(
     "base_version",
     "barrier_json",
     "claim_token",
+    "group_id",
     "entry_id",
 )
 

@@ -13,6 +13,7 @@ from syncengine.clock import iso
 from syncengine.errors import ExportImpossible
 from syncengine.local.identifiers import quoted
 from syncengine.outbox.capture import synced_collections
+from syncengine.outbox.group_names import with_groups
 from syncengine.outbox.reconcile import keyless_rows, unheard_rows
 from syncengine.outbox.row_body import LiveRows, RowUnreadable, collection_columns, column_names
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from syncengine.local.store import Row, Store
 
 PAGE_ROWS = 500
+GROUP = 8
+"""Where it stands in a change."""
 FORMAT = 1
 
 
@@ -139,7 +142,9 @@ def _records(store: "Store", owner: str) -> Iterator[dict[str, Any]]:
 def _pages(store: "Store", owner: str, name: str) -> Iterator["Row"]:
     after = 0
     read: dict[str, Callable[[], list[Row]]] = {
-        "changes": lambda: store.rows("users", "changes", owner=owner, after=after, rows_max=PAGE_ROWS),
+        "changes": lambda: with_groups(
+            store, store.rows("users", "changes", owner=owner, after=after, rows_max=PAGE_ROWS), place=GROUP
+        ),
         "items": lambda: store.rows("users", "items", owner=owner, after=after, rows_max=PAGE_ROWS),
         "parked": lambda: store.rows("users", "parked", owner=owner, after=after, rows_max=PAGE_ROWS),
     }

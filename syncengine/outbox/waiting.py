@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from syncengine.outbox.filing import file_entries
+from syncengine.outbox.group_names import with_groups
 from syncengine.outbox.sendable import INTEGER_MAX, INTEGER_MIN, KEY_BYTES_MAX, is_plain, is_plain_key
 
 if TYPE_CHECKING:
@@ -68,11 +69,14 @@ def _pages(
     filed_to, oldest_behind, newest = store.rows("outbox", "filed_to")[0]
     yield from _filed_pages(store, owner, page_entries, after=0, until=filed_to)
     after = max(filed_to, oldest_behind - 1)
+    before: Row = ()
     while after < newest:
         entries_max = page_entries()
         until = min(after + WINDOW_IDS, newest)
         page = store.rows("outbox", "waiting_behind", owner=owner, after=after, until=until, entries_max=entries_max)
         if page:
+            page = with_groups(store, page, place=GROUP, before=before)
+            before = page[-1]
             yield page
         if len(page) == entries_max:
             after = page[-1][0]

@@ -20,6 +20,7 @@ _NOT_COMPARED = frozenset(
     {"_sync_state", "_sync_lease", "_sync_restore_point", "_sync_erasure", "_sync_run", "_sync_drain"}
 )
 _OF_ONE_RUN = re.compile(r".*_(at|until|ms|hash)|(run|entry|item|aside|touch|conflict|parked|restore_point)_id|fresh")
+GROUP_OF_ENTRY = "(SELECT g.group_id FROM _sync_group AS g WHERE g.entry_id = _sync_outbox.entry_id)"
 _HISTORY = (
     "SELECT DISTINCT migration, scope, state, rows_read, rows_written, rows_merged, rows_dropped, rows_quarantined "
     "FROM _sync_run WHERE state NOT IN ('failed', 'cancelled')"
@@ -78,11 +79,16 @@ def _rows(store: Store, table: str, leave_out: LeftOut) -> tuple[str, ...]:
     ours, left_out = table.startswith("_sync_"), leave_out.get(table, ())
     kept = [name for name in columns if name not in left_out and not (ours and _OF_ONE_RUN.fullmatch(name))]
     kept.sort()  # ALTER TABLE puts a column last, where another way may have it first
-    found = store.query(f"SELECT {', '.join(map(quoted, kept))} FROM {quoted(table)}" + _order(table))
+    found = store.query(f"SELECT {', '.join(map(_value, kept))} FROM {quoted(table)}" + _order(table))
     if table != "_sync_outbox":
         return tuple(sorted(map(repr, found)))
     # What is queued has an order that matters; rows of a table have none.
     return tuple(repr(_without(dict(zip(kept, row, strict=True)), leave_out)) for row in found)
+
+
+def _value(column: str) -> str:
+    """Its value; of an entry that belongs to a group, whether or not it is named already."""
+    return GROUP_OF_ENTRY if column == "group_id" else quoted(column)
 
 
 def _without(entry: dict[str, Any], leave_out: LeftOut) -> dict[str, Any]:

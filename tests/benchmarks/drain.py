@@ -142,12 +142,11 @@ def ours(path: str, url: str, *, entries: int, batch: int, delay_ms: int) -> dic
         store.connection.execute(TABLES).fetchall()
         store.query(
             f"{NUMBERS} INSERT INTO _sync_outbox"
-            " (owner, kind, collection, row_key, set_json, shape_version, group_id, created_ms, fresh)"
-            f" SELECT 'ann', 'put', 'walks', 'w' || printf('%07d', n), {BODY}, '2.0.0', n,"
+            " (owner, kind, collection, row_key, set_json, shape_version, created_ms, fresh)"
+            f" SELECT 'ann', 'put', 'walks', 'w' || printf('%07d', n), {BODY}, '2.0.0',"
             " 1735689600000, 2 FROM numbers",
             (entries,),
         )
-        store.rows("outbox", "advance_groups", count=entries + 1)
     store.query("PRAGMA wal_checkpoint(TRUNCATE)")
     backend: Any = AtOnce() if url == "-" else Delayed(url, token=lambda: TOKEN, settings=settings, clock=clock)
     backend.delay_ms = delay_ms

@@ -57,6 +57,10 @@ class CaptureWorld:
     def raw(self, columns="kind, owner, row_key, set_json, before_json"):
         return self.store.query(f"SELECT {columns} FROM _sync_outbox ORDER BY entry_id")
 
+    def groups(self):
+        """(entry, name of its group)."""
+        return self.store.query("SELECT entry_id, group_id FROM _sync_group ORDER BY entry_id")
+
     def entries(self):
         """(kind, owner, key, set, before), bodies as Python sees them."""
         return [(kind, owner, key, _said(new), _said(old)) for kind, owner, key, new, old in self.raw()]

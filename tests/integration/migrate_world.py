@@ -71,9 +71,14 @@ def dump(store, *, without=("_sync_run", "_sync_restore_point", "_sync_lease")):
         )
     ]
     rows = {name: sorted(map(_timeless, store.query(f'SELECT * FROM "{name}"'))) for name in tables}
-    # Which entries are in the indexes.
+    # Which entries are in the indexes, and whether their group has its name already.
     if "_sync_outbox" in tables:
-        rows["_sync_outbox"] = sorted(_timeless(row[:-1]) for row in store.query("SELECT * FROM _sync_outbox"))
+        names = store.query(
+            "SELECT name FROM pragma_table_info('_sync_outbox') WHERE name NOT IN ('fresh', 'group_id')"
+        )
+        stays = ", ".join(f"o.{name}" for (name,) in names)
+        outbox = f"SELECT {stays}, g.group_id FROM _sync_outbox AS o JOIN _sync_group AS g USING (entry_id)"
+        rows["_sync_outbox"] = sorted(map(_timeless, store.query(outbox)))
     rows["_sync_state"] = [row for row in rows["_sync_state"] if "'filed_to'" not in row]
     # Which schema was last compared with its record; the schema itself is in the dump.
     rows["_sync_state"] = [row for row in rows["_sync_state"] if "'schema_cookie'" not in row]

@@ -396,10 +396,10 @@ def test_each_row_that_a_trigger_wrote_can_be_refused_without_the_others(reader)
         reader.store.query(make, ("mine",))
     reader.page(journey("a"), journey("no", title="no"), journey("b"))
     assert [key for _, key, *_ in reader.outbox()] == ["mine", "a1", "a2", "b1", "b2"]
-    assert len(reader.store.query("SELECT DISTINCT group_id FROM _sync_outbox")) == 5
+    assert len(reader.store.query("SELECT DISTINCT group_id FROM _sync_group")) == 5
     with reader.store.transaction():
         reader.store.query(make, ("later",))
-    assert len(reader.store.query("SELECT DISTINCT group_id FROM _sync_outbox")) == 6
+    assert len(reader.store.query("SELECT DISTINCT group_id FROM _sync_group")) == 6
 
 
 def test_what_triggers_wrote_after_a_row_was_undone_is_known_for_theirs(reader):

@@ -21,7 +21,8 @@ def entries(engine, columns="kind, row_key, set_json, shape_version"):
 
 
 def groups(engine):
-    return [group for (group,) in entries(engine, "group_id")]
+    query = "SELECT g.group_id FROM _sync_outbox JOIN _sync_group AS g USING (entry_id) WHERE kind <> 'migration' "
+    return [group for (group,) in engine._store.query(f"{query} ORDER BY entry_id")]
 
 
 def forget(engine):

@@ -571,6 +571,7 @@ def test_a_row_that_came_and_went_is_in_no_batch_so_it_may_come_and_go_again_whi
         ("sendable", "INTEGER PRIMARY KEY (rowid>?)"),
         ("filed_to", "INTEGER PRIMARY KEY (rowid>?)"),
         ("file", "INTEGER PRIMARY KEY (rowid>?)"),
+        ("begin_of_group", "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
         ("waiting_keys", "_sync_outbox_by_owner"),
         ("hold_row", "_sync_outbox_by_row"),
         ("hold_group", "_sync_outbox_by_owner"),

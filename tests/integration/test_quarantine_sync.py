@@ -209,7 +209,8 @@ def halved(tmp_path, cloud):
 def groups(engine):
     """Which rows of the queue arrive together."""
     found = {}
-    for key, group in engine._store.query("SELECT row_key, group_id FROM _sync_outbox ORDER BY entry_id"):
+    query = "SELECT o.row_key, g.group_id FROM _sync_outbox AS o JOIN _sync_group AS g USING (entry_id) ORDER BY 1"
+    for key, group in engine._store.query(query):
         found.setdefault(group, set()).add(key)
     return list(found.values())
 

@@ -74,9 +74,10 @@ def rows_of(engine, owner):
 
 
 def stays_of(store, table):
-    """Its columns, but what says whether an entry is in the indexes."""
+    """Its columns, but what says whether an entry is in the indexes; each with its group, which is named by then."""
     names = store.query("SELECT name FROM pragma_table_info(?) WHERE name <> 'fresh'", (table,))
-    return ", ".join(f'"{name}"' for (name,) in names)
+    group = "(SELECT g.group_id FROM _sync_group AS g WHERE g.entry_id = _sync_outbox.entry_id)"
+    return ", ".join(group if name == "group_id" else f'"{name}"' for (name,) in names)
 
 
 def found_on_disk(folder, *markers):

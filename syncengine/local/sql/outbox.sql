@@ -16,8 +16,8 @@ WHERE entry_id = (SELECT max(entry_id) FROM _sync_outbox)
   AND fresh = 1;
 
 -- name: written_since
--- The newest entry, and the group of the first one behind an entry; NULL when there is none.
-SELECT entry_id, (SELECT group_id FROM _sync_outbox WHERE entry_id = :after + 1)
+-- The newest entry, and whether what came behind an entry is in the indexes, at least in part.
+SELECT entry_id, coalesce((SELECT CAST(value AS INTEGER) FROM _sync_state WHERE name = 'filed_to'), 0) > :after
 FROM _sync_newest_entry;
 
 -- name: bytes_since
@@ -27,7 +27,14 @@ FROM _sync_outbox
 WHERE entry_id > :after;
 
 -- name: part_from_older
--- What one transaction wrote is a group of its own, where triggers joined it to what was written before.
+-- What one transaction wrote is no part of the group of what was written before.
+UPDATE _sync_outbox
+SET fresh = 2
+WHERE entry_id = :after
+  AND fresh = 1;
+
+-- name: name_group
+-- What one transaction wrote is one group, where some of it has entered the indexes already.
 UPDATE _sync_outbox
 SET group_id = :after + 1
 WHERE entry_id > :after;
@@ -50,7 +57,13 @@ WHERE entry_id >= :first
       WHERE next.entry_id > :first
         AND next.owner = :owner
         AND next.state = 'waiting'
-        AND next.group_id <> :group_id
+        AND coalesce(
+          next.group_id,
+          CASE
+            WHEN NOT EXISTS (SELECT 1 FROM _sync_outbox AS p WHERE p.entry_id = next.entry_id - 1 AND p.fresh = 1)
+              THEN next.entry_id
+          END
+        ) <> :group_id
       ORDER BY next.entry_id
       LIMIT 1
     ),
@@ -58,7 +71,7 @@ WHERE entry_id >= :first
   )
   AND owner = :owner
   AND state = 'waiting'
-  AND group_id = :group_id;
+  AND (group_id IS NULL OR group_id = :group_id);
 
 -- name: filed_to
 -- Up to which entry all are in the indexes; the oldest entry behind it, and the newest.
@@ -68,10 +81,21 @@ SELECT filed_to,
 FROM (SELECT coalesce((SELECT CAST(value AS INTEGER) FROM _sync_state WHERE name = 'filed_to'), 0) AS filed_to);
 
 -- name: file
--- Enter what triggers have written behind an entry into the indexes.
+-- Enter what triggers have written behind an entry into the indexes, and name its groups as _sync_group does.
 UPDATE _sync_outbox
-SET fresh = NULL
-WHERE entry_id > :after
+SET fresh = NULL,
+    group_id = coalesce(group_id, begun.with_entry)
+FROM (
+  SELECT entry_id AS of_entry, max(CASE WHEN begins THEN entry_id END) OVER (ORDER BY entry_id) AS with_entry
+  FROM (
+    SELECT
+      entry_id,
+      NOT EXISTS (SELECT 1 FROM _sync_outbox AS p WHERE p.entry_id = o.entry_id - 1 AND p.fresh = 1) AS begins
+    FROM _sync_outbox AS o
+    WHERE entry_id > :after
+  )
+) AS begun
+WHERE entry_id = begun.of_entry
   AND fresh IS NOT NULL;
 
 -- name: note_filed
@@ -190,7 +214,8 @@ VALUES (
 -- One entry by its local id.
 SELECT
   entry_id, owner, sequence, epoch, kind, collection, row_key, set_json, before_json, base_version,
-  shape_version, original_json, group_id, migration, barrier_json, state, held_by, attempts, last_error, created_ms,
+  shape_version, original_json, (SELECT g.group_id FROM _sync_group AS g WHERE g.entry_id = _sync_outbox.entry_id),
+  migration, barrier_json, state, held_by, attempts, last_error, created_ms,
   claim_token
 FROM _sync_outbox
 WHERE entry_id = :entry_id;
@@ -199,7 +224,8 @@ WHERE entry_id = :entry_id;
 -- The oldest entries of one queue, or of all, for people to look at.
 SELECT
   entry_id, owner, sequence, epoch, kind, collection, row_key, set_json, before_json, base_version,
-  shape_version, original_json, group_id, migration, barrier_json, state, held_by, attempts, last_error, created_ms,
+  shape_version, original_json, (SELECT g.group_id FROM _sync_group AS g WHERE g.entry_id = _sync_outbox.entry_id),
+  migration, barrier_json, state, held_by, attempts, last_error, created_ms,
   claim_token
 FROM _sync_outbox
 WHERE :owner IS NULL
@@ -249,11 +275,18 @@ ORDER BY o.entry_id
 LIMIT :entries_max;
 
 -- name: waiting_behind
--- The same behind that, one entry after the other.
+-- The same behind that, one entry after the other. The group is NULL where it is that of the entry before.
 SELECT
   o.entry_id, o.owner, o.sequence, o.epoch, o.kind, o.collection, o.row_key, o.set_json, o.before_json,
   CASE WHEN o.kind IN ('put', 'patch', 'delete', 'changes') THEN r.version ELSE o.base_version END,
-  o.shape_version, o.original_json, o.group_id, o.migration, o.barrier_json, o.state, o.held_by, o.attempts,
+  o.shape_version, o.original_json,
+  coalesce(
+    o.group_id,
+    CASE
+      WHEN NOT EXISTS (SELECT 1 FROM _sync_outbox AS p WHERE p.entry_id = o.entry_id - 1 AND p.fresh = 1) THEN o.entry_id
+    END
+  ),
+  o.migration, o.barrier_json, o.state, o.held_by, o.attempts,
   o.last_error, o.created_ms, o.claim_token,
   CASE WHEN r.deleted = 0 THEN r.extra END,
   o.last_error = 'conflict' AND o.base_version IS r.version,
@@ -272,6 +305,19 @@ WHERE o.entry_id > :after
   AND o.state = 'waiting'
 ORDER BY o.entry_id
 LIMIT :entries_max;
+
+-- name: begin_of_group
+-- The entry with which the group of one begins, if it stands behind another one.
+SELECT max(entry_id)
+FROM (
+  SELECT entry_id
+  FROM _sync_outbox AS o
+  WHERE entry_id > :after
+    AND entry_id <= :entry_id
+    AND NOT EXISTS (SELECT 1 FROM _sync_outbox AS p WHERE p.entry_id = o.entry_id - 1 AND p.fresh = 1)
+  ORDER BY entry_id DESC
+  LIMIT 1
+);
 
 -- name: refusing_collections
 -- Whose entries the cloud shall not apply on a row that has changed: somebody decides first.
@@ -378,11 +424,13 @@ SET sequence = :sequence,
     base_version = :base_version,
     barrier_json = :barrier_json,
     claim_token = :claim_token,
+    group_id = coalesce(group_id, :group_id),
     last_error = nullif(last_error, 'conflict')
 WHERE entry_id = :entry_id;
 
 -- name: number_run
 -- Give entries that follow each other their numbers; what will be sent under them stands there already.
+-- Those without the name of a group are of this one, or each of its own where it is NULL.
 UPDATE _sync_outbox
 SET sequence = entry_id - :shift,
     epoch = :epoch,
@@ -395,6 +443,7 @@ SET sequence = entry_id - :shift,
         AND r.row_key = _sync_outbox.row_key
     ),
     claim_token = :token,
+    group_id = coalesce(group_id, :group_id, entry_id),
     last_error = nullif(last_error, 'conflict')
 WHERE entry_id BETWEEN :first AND :last;
 
@@ -406,6 +455,7 @@ SET sequence = entry_id - :shift,
     state = :state,
     base_version = NULL,
     claim_token = :token,
+    group_id = coalesce(group_id, :group_id, entry_id),
     last_error = nullif(last_error, 'conflict')
 WHERE entry_id BETWEEN :first AND :last;
 
@@ -413,7 +463,8 @@ WHERE entry_id BETWEEN :first AND :last;
 -- A later edit of a row travels in the one that is claimed.
 UPDATE _sync_outbox
 SET state = :state,
-    squashed_into = :into
+    squashed_into = :into,
+    group_id = coalesce(group_id, (SELECT g.group_id FROM _sync_group AS g WHERE g.entry_id = _sync_outbox.entry_id))
 WHERE entry_id = :entry_id;
 
 -- name: squash_again

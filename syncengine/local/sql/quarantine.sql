@@ -18,7 +18,7 @@ SELECT
     'barrier', json(barrier_json),
     'base_version', base_version,
     'shape_version', shape_version,
-    'group_id', group_id,
+    'group_id', (SELECT g.group_id FROM _sync_group AS g WHERE g.entry_id = _sync_outbox.entry_id),
     'created_at', strftime('%Y-%m-%dT%H:%M:%fZ', created_ms / 1000.0, 'unixepoch')
   ),
   :error_code, :error_text, max(attempts, 1), shape_version, :now

@@ -231,7 +231,8 @@ CREATE TABLE _sync_outbox (
   shape_version TEXT NOT NULL,     -- the shape that set_json is written in
   original_json TEXT               -- as first written, when a migration converted it
     CONSTRAINT original_is_json CHECK (original_json IS NULL OR json_valid(original_json)),
-  group_id      INTEGER NOT NULL,  -- entries of one group arrive together or not at all
+  group_id      INTEGER            -- entries of one group arrive together or not at all; NULL: as _sync_group says
+    CONSTRAINT group_is_named CHECK (group_id IS NOT NULL OR fresh IS NOT NULL),
   migration     TEXT,              -- the online migration that this entry belongs to
   barrier_json  TEXT               -- of a migration: collections held back, cursor, counts
     CONSTRAINT barrier_is_json CHECK (barrier_json IS NULL OR json_valid(barrier_json)),
@@ -273,6 +274,24 @@ SELECT max(
   coalesce((SELECT max(entry_id) FROM _sync_outbox), 0),
   coalesce((SELECT entry_id FROM _sync_last_entry), 0)
 ) AS entry_id;
+
+-- Which group an entry belongs to. What a trigger writes joins the entry before it while that is open, and is named
+-- when it is numbered or entered into the indexes: to look for the name at each edit would cost a tenth of the edit.
+CREATE VIEW _sync_group AS
+SELECT
+  o.entry_id,
+  coalesce(
+    o.group_id,
+    (
+      SELECT first.entry_id
+      FROM _sync_outbox AS first
+      WHERE first.entry_id <= o.entry_id
+        AND NOT EXISTS (SELECT 1 FROM _sync_outbox AS p WHERE p.entry_id = first.entry_id - 1 AND p.fresh = 1)
+      ORDER BY first.entry_id DESC
+      LIMIT 1
+    )
+  ) AS group_id
+FROM _sync_outbox AS o;
 
 CREATE TABLE _sync_drain (
   owner              TEXT NOT NULL PRIMARY KEY,

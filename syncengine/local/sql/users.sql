@@ -17,9 +17,18 @@ WHERE owner = :owner
 
 -- name: changes
 -- Each change of a user that was not sent; texts as bytes, for they may be no UTF-8.
+-- The group is NULL where it is that of the entry before.
 SELECT
   entry_id, kind, collection, CAST(row_key AS BLOB), CAST(set_json AS BLOB), CAST(before_json AS BLOB),
-  CAST(original_json AS BLOB), shape_version, group_id, state,
+  CAST(original_json AS BLOB), shape_version,
+  coalesce(
+    group_id,
+    CASE
+      WHEN NOT EXISTS (SELECT 1 FROM _sync_outbox AS p WHERE p.entry_id = _sync_outbox.entry_id - 1 AND p.fresh = 1)
+        THEN entry_id
+    END
+  ),
+  state,
   strftime('%Y-%m-%dT%H:%M:%fZ', created_ms / 1000.0, 'unixepoch')
 FROM _sync_outbox
 WHERE owner = :owner
