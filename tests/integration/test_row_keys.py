@@ -214,6 +214,27 @@ def test_what_the_cloud_brings_for_a_key_that_two_rows_have_is_written_over_neit
     assert ("a", "key_is_shared") in world.one.open_items()
 
 
+@pytest.mark.parametrize("mend", ["UPDATE notes SET id = 'd'", "DELETE FROM notes"])
+@pytest.mark.parametrize("when", ["before any round", "once it is set aside"])
+def test_what_another_device_wrote_meanwhile_of_a_row_whose_key_was_shared_is_recorded(notes, mend, when):
+    world = notes(*LOOSE)
+    world.one.write("INSERT INTO notes VALUES ('ann', 'a', 'first', '')")
+    world.settle()
+    world.two.write("UPDATE notes SET t = 'theirs'")
+    world.two.sync()
+    world.one.write("INSERT INTO notes VALUES ('ann', 'a', 'second', '')")
+    if when == "once it is set aside":
+        world.one.sync()
+    world.one.write(f"{mend} WHERE t = 'second'")
+    for item in world.one.engine.quarantine.items():
+        world.one.engine.quarantine.retry(item.item_id)
+    world.settle()
+    on_one, on_two, at_cloud = texts(world)
+    assert on_one == on_two == at_cloud
+    recorded = world.one.query("SELECT row_key, field FROM _sync_conflict WHERE server_json = '\"theirs\"'")
+    assert recorded == [("a", "t")]
+
+
 @pytest.mark.parametrize(
     ("key", "rules"),
     [
