@@ -546,7 +546,14 @@ class Engine:
         from syncengine.status import read_status
 
         at = self._session
-        return read_status(self._store, self._registry, user=at.user, activity=at.activity, hint=at.hint)
+        return read_status(
+            self._store,
+            self._registry,
+            user=at.user,
+            activity=at.activity,
+            hint=at.hint,
+            unnoted_error=at.unnoted_error,
+        )
 
     def export_diagnostics(
         self, path: str | os.PathLike[str] | None = None, *, redact: bool = True

@@ -185,6 +185,10 @@ class QuarantineExportRefused(NeedsUser):
     """A file for exported quarantine items is there already, or cannot be made."""
 
 
+class RoundFailed(NeedsDeveloper):
+    """A sync round failed on this device, not at the cloud: a trigger of the app, say, names what is not there."""
+
+
 class RoundUnfinished(WillRetry):
     """The sync round that was asked for is still going on; it goes on in the background."""
 

@@ -60,6 +60,11 @@ class Session:
             return "no_backend"
         return "stopped" if self.runner is None else self.runner.activity
 
+    @property
+    def unnoted_error(self) -> str | None:
+        """The code of what ended the last round here, where the store could not take a note of it."""
+        return None if self.runner is None else self.runner.unnoted_error
+
     def start(self, service: Callable[[], DataMigrationService], *, then: Callable[[], None]) -> None:
         """Rounds and background migrations from now on, also for later users; `then` is called after the latter."""
         self._service, self._then = service, then

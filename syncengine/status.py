@@ -1,6 +1,6 @@
 """What the engine is doing, as one frozen value; derived from rows and never from a flag that could stick."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from syncengine.clock import iso
@@ -66,8 +66,10 @@ class Connectivity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncState:
-    """`activity`: stopped (not started), paused, running, or no_backend. `next_try_at`: until then the background
-    waits after a failure; None: for nothing."""
+    """`activity`: stopped (not started), paused, running, or no_backend. `last_success_at`: when a round last did all
+    that it could, sent and read. `attempts` and `last_error`: how many have failed since the cloud last took
+    something, and the code of the last one, at the cloud or here. `next_try_at`: until then the background waits
+    after a failure; None: for nothing."""
 
     activity: str
     attempts: int
@@ -140,14 +142,20 @@ def read_status(
     user: str | None,
     activity: str,
     hint: NetworkHint | None = None,
+    unnoted_error: str | None = None,
 ) -> Status:
-    """The status as the store has it now, in one transaction-free look. Damage is no reason to say nothing."""
+    """The status as the store has it now, in one transaction-free look. Damage is no reason to say nothing.
+
+    `unnoted_error`: what ended the last round, where the store could not take a note of it.
+    """
     migration = _as_far_as(store, lambda: _migration_state(store, registry, user), _unknown(registry))
     outbox, others_unsent = _as_far_as(store, lambda: _outbox_state(store, user), (NOTHING_WAITS, 0))
     reading = _as_far_as(store, lambda: _reading_state(store, user), NOTHING_READ)
     quarantined = _as_far_as(store, lambda: int(store.value("looks", "quarantined", user=user)), 0)
     network: dict[str, str] = _as_far_as(store, lambda: dict(store.rows("status", "network", owner=user or "")), {})
     sync = _as_far_as(store, lambda: _sync_state(store, user, activity), _never_sent(activity))
+    if unnoted_error is not None:
+        sync = replace(sync, last_error=unnoted_error)
     erasures = _as_far_as(store, lambda: read_erasures(store), NOTHING_ERASED)
     collections = _as_far_as(store, lambda: collection_states(store, registry), None)
     connectivity = _connectivity(network, hint)

@@ -264,7 +264,7 @@ def leaves_deletions_behind_what_has_no_room(surgery: Surgery) -> None:
 
 def asks_again_before_it_may(surgery: Surgery) -> None:
     surgery.around(
-        "syncengine.sync.drain",
+        "syncengine.sync.failure_note",
         "wait_after_failure_ms",
         lambda wait: lambda attempts, **more: wait(attempts, **{**more, "retry_after_ms": None}),
     )

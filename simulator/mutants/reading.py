@@ -165,7 +165,7 @@ MUTANTS = (
         name="pending edits are not replayed",
         put_in=forgets_to_replay_pending_edits,
         caught_by=("P10",),
-        plan=QUIET,
+        plan={**QUIET, "edits_while_reading": 0.5},
     ),
     Mutant(name="what is read is sent back", put_in=sends_back_what_it_reads, caught_by=("P3", "P10"), plan=QUIET),
     Mutant(name="deletions are not read", put_in=passes_over_deletions, caught_by=("P10",), plan=QUIET),

@@ -9,11 +9,11 @@ TWO: dict[str, Any] = {"users": 2, "switches_users": True, **QUIET}
 
 
 def reads_for_the_first_user(surgery: Surgery) -> None:
-    """Rows that come from the cloud are given to whoever was signed in first."""
+    """Rows that come from the cloud are given to whoever is the first here by name."""
 
     def for_the_first(made: Part) -> Part:
         def applier(self: Any, store: Any, registry: Any, *, owner: str) -> None:
-            first = store.query("SELECT owner FROM _sync_drain ORDER BY last_success_at LIMIT 1")
+            first = store.query("SELECT owner FROM _sync_drain ORDER BY owner LIMIT 1")
             made(self, store, registry, owner=first[0][0] if first else owner)
 
         return applier

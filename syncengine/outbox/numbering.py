@@ -112,8 +112,15 @@ def record_failure(store: "Store", owner: str, error_code: str, *, wait_ms: int)
         store.run("drain", "failed", owner=owner, next_try_at=next_try_at, error_code=error_code)
 
 
+def record_answer(store: "Store", owner: str) -> None:
+    """The cloud took something: no wait, no failures."""
+    with store.transaction():
+        _begin(store, owner)
+        store.run("drain", "answered", owner=owner)
+
+
 def record_success(store: "Store", owner: str) -> None:
-    """The backend took something: no wait, no failures."""
+    """A round has done all that it could: no wait, no failures, and when that was."""
     with store.transaction():
         _begin(store, owner)
         store.run("drain", "succeeded", owner=owner, now=iso(store.clock.now_ms()))

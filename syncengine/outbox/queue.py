@@ -224,8 +224,12 @@ class Outbox:
         """Remember a failure, and not to try by ourselves for `wait_ms`."""
         numbering.record_failure(self.store, owner, error_code, wait_ms=wait_ms)
 
-    def record_success(self, owner: str) -> None:
+    def record_answer(self, owner: str) -> None:
         """The cloud took something: no wait, no failures."""
+        numbering.record_answer(self.store, owner)
+
+    def record_success(self, owner: str) -> None:
+        """A round has done all that it could: no wait, no failures, and when that was."""
         numbering.record_success(self.store, owner)
 
     def resize_batches(self, owner: str, *, entries_max: int) -> None:

@@ -55,6 +55,12 @@ class PushSaid:
     results: tuple[Result, ...] | AllApplied
     took_ms: int = 0
 
+    def all_took_effect(self, entries: int) -> bool:
+        """Whether each of the push's `entries` was acknowledged, and took effect."""
+        if len(self.results) != entries:
+            return False
+        return isinstance(self.results, AllApplied) or all(result.took_effect for result in self.results)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begin:

@@ -24,18 +24,18 @@ from syncengine.errors import (
     SyncEngineError,
 )
 from syncengine.events import BatchConfirmed, BatchSent, EntryQuarantined
-from syncengine.outbox.entry import AllApplied, Batch, Settled
+from syncengine.outbox.entry import Batch, Settled
 from syncengine.outbox.numbering import DrainState
 from syncengine.outbox.sendable import INTEGER_MAX
 from syncengine.outbox.settlement import end_conflicts
 from syncengine.settings import Settings
-from syncengine.sync.backoff import wait_after_failure_ms
 from syncengine.sync.barrier import Barriers, StepSetAside, next_page
 from syncengine.sync.calls import Answer, Begin, Call, End, Hello, HelloSaid, Push, PushSaid
 from syncengine.sync.carriage import Carriage
+from syncengine.sync.failure_note import note_failure
 from syncengine.sync.line import next_entries_max
 from syncengine.sync.refusals import Refusals
-from syncengine.sync.report import Pulled, RoundHooks, RoundReport
+from syncengine.sync.report import DONE, Pulled, RoundHooks, RoundReport
 from syncengine.sync.standing import Standing, standing
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Draining:
         """The last answer, while it is not confirmed yet."""
         self._sendable = 0
         self._pushes = 0
-        self._applied = 0
+        self.applied = 0
         self._refusals = Refusals(outbox, owner, settings=settings)
         self._epochs = 0
         self._items: list[int] = []
@@ -147,6 +147,8 @@ class Draining:
         try:
             ended = yield from parts
             self._confirm_heard()
+            if ended in DONE and self.keep_lease():
+                self._outbox.record_success(self._owner)
             return self._report(ended)
         except CALL_FAILURES as error:
             self._confirm_heard()
@@ -190,7 +192,6 @@ class Draining:
             self._ahead = None
             if not batch.entries:
                 self._pushes -= 1
-                self._outbox.record_success(self._owner)
                 return "drained"
             yield from self._send(batch)
         return "bounded"
@@ -199,7 +200,7 @@ class Draining:
         return RoundReport(
             ended=ended,
             pushes=self._pushes,
-            applied=self._applied,
+            applied=self.applied,
             pulled=self.pulled.rows,
             items=(*self._items, *self.pulled.items),
             sendable=self._outbox.sendable(self._owner),
@@ -209,12 +210,8 @@ class Draining:
 
     def _failed(self, error: SyncEngineError) -> RoundReport:
         self.keep_lease()  # nothing is noted of a user who is gone
-        attempts = self._outbox.drain_state(self._owner).attempts + 1
         retry_after_ms = getattr(error, "retry_after_ms", None)
-        wait_ms = wait_after_failure_ms(
-            attempts, chance=self._chance, settings=self._settings, retry_after_ms=retry_after_ms
-        )
-        self._outbox.record_failure(self._owner, error.code(), wait_ms=wait_ms)
+        note_failure(self._outbox, self._owner, error.code(), chance=self._chance, retry_after_ms=retry_after_ms)
         return self._report(error.code(), error=error)
 
     # Where do we stand?
@@ -398,7 +395,7 @@ class Draining:
     def _answered(self, push: Push, said: PushSaid) -> Generator[Call, Answer, None]:
         sent_bytes = len(push.encoded) if push.encoded else sum(entry.size_bytes for entry in push.batch.entries)
         self.line = self.line.pushed(sent_bytes=sent_bytes, took_ms=said.took_ms, compressed=push.compress)
-        if self._ahead is not None and _all_took_effect(push.batch, said):
+        if self._ahead is not None and said.all_took_effect(len(push.batch.entries)):
             self._heard = (push.batch, said)  # confirmed while the next push is on its way
             return
         settled = self._settled(push.batch, said)
@@ -450,13 +447,13 @@ class Draining:
                     "The backend answered a push without a word about any of its entries.",
                     fix="Nothing was lost; they are sent again.",
                 )
-            self._outbox.record_success(self._owner)
+            self._outbox.record_answer(self._owner)
             self._resize(sent=len(batch.entries), took_ms=said.took_ms)
         return settled
 
     def _tell_settled(self, batch: Batch, settled: Settled) -> None:
         self._refusals.end()
-        self._applied += settled.applied
+        self.applied += settled.applied
         self.hooks.tell(BatchConfirmed(applied=settled.applied, sendable=self._left_after(len(batch.entries))))
         self._tell_items(settled.items, code="rejected")
 
@@ -490,12 +487,6 @@ class Draining:
         if self._outbox.drain_state(self._owner).epoch == epoch:
             self._begin_epoch()
             yield from self.greet()
-
-
-def _all_took_effect(batch: Batch, said: PushSaid) -> bool:
-    if len(said.results) != len(batch.entries):
-        return False
-    return isinstance(said.results, AllApplied) or all(result.took_effect for result in said.results)
 
 
 __all__ = [

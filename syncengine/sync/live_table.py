@@ -7,7 +7,7 @@ from itertools import chain, repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from syncengine.errors import TextUnreadable
+from syncengine.errors import RoundFailed, TextUnreadable
 from syncengine.local.identifiers import quoted
 from syncengine.local.sqlite_errors import TOO_DEEP, ConstraintError, SQLError
 from syncengine.migrate.definition import Quarantine
@@ -246,9 +246,23 @@ class LiveTable:
             connection.execute(sql, values).fetchall()
         except SQLError as error:
             # What names things that are not there fails for every row, and before any is written.
-            connection.execute(f"EXPLAIN {sql}", values).fetchall()
+            try:
+                connection.execute(f"EXPLAIN {sql}", values).fetchall()
+            except SQLError as for_all:
+                raise self._takes_no_row(str(for_all)) from for_all
             raise Quarantine(self._why_failed(str(error))) from error
         return connection.changes()
+
+    def _takes_no_row(self, said: str) -> RoundFailed:
+        """A statement that cannot even be prepared: SQLite has named the thing, and has seen no row."""
+        return RoundFailed(
+            f"The table {self.name} takes no row from the cloud.",
+            why=f"SQLite says: {said} (triggers of the app on it: {self._triggers_named()})",
+            fix="Correct or drop the trigger. Nothing was lost or set aside; the next round reads on.",
+        )
+
+    def _triggers_named(self) -> str:
+        return ", ".join(self._app_triggers[:TRIGGERS_NAMED_MAX]) or "none"
 
     def _why_failed(self, said: str) -> str:
         """What a trigger, a CHECK or a generated column does with this very row, SQLite cannot do."""
@@ -257,8 +271,9 @@ class LiveTable:
         else:
             # "malformed JSON"; behind a colon or a quote may stand what the row holds.
             said = _CONTENTS.split(said, maxsplit=1)[0]
-        names = ", ".join(self._app_triggers[:TRIGGERS_NAMED_MAX]) or "none"
-        return f"the table does not take it, says SQLite: {said} (triggers of the app on it: {names})"
+        return (
+            f"the table does not take it, says SQLite: {said} (triggers of the app on it: {self._triggers_named()})"
+        )
 
     def _upsert(self, names: tuple[str, ...], *, rows: int = 1) -> str:
         sql = self._upserts.get((rows, *names))

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 ALL_SENT = frozenset({"drained", "too_old_to_read"})
 """Endings of a round that has nothing left to send, but what is held."""
+DONE = ALL_SENT | {"bounded"}
+"""Endings of a round that has done what it could, and is a success."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

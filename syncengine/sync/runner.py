@@ -12,37 +12,31 @@ from syncengine.errors import (
     AuthRequired,
     BackendUnreachable,
     EngineClosed,
-    MigrationInvalid,
     NotOurServer,
     RoundUnfinished,
     SyncEngineError,
     UserTakenOut,
 )
 from syncengine.events import Listener, RoundEnded, RoundStarted
-from syncengine.local.version_table import read_installed
 from syncengine.outbox.queue import Outbox
 from syncengine.outbox.stay import Stay
 from syncengine.remote.connectivity_probe import ConnectivityProbe, Verdict
-from syncengine.remote.encoded_push import TakesEncodedPush
 from syncengine.remote.tokens import RemembersRefusals
 from syncengine.sync.asked import ASKED_FOR, Asked, refuse_inside
 from syncengine.sync.calls import Answer, Carried, HelloSaid, PushSaid
-from syncengine.sync.carriage import Carriage
 from syncengine.sync.carrying import Driver
-from syncengine.sync.confirm import hooks_of
 from syncengine.sync.courier import carry
-from syncengine.sync.drain import Draining, RoundReport, Speaker
-from syncengine.sync.encoding import encoded_entries
+from syncengine.sync.drain import RoundReport
+from syncengine.sync.failing_here import FailingHere
 from syncengine.sync.line import Line
 from syncengine.sync.outlook import NO_USE_TRYING, Outlook
-from syncengine.sync.pull import Pulling, remember_policies
+from syncengine.sync.pull import remember_policies
 from syncengine.sync.report import ALL_SENT, FlushReport, flushed
 from syncengine.sync.round import sync_round
-from syncengine.vocabulary import STORE_SCOPE
+from syncengine.sync.round_parts import RoundParts
 
 if TYPE_CHECKING:
     from syncengine.local.store import Store
-    from syncengine.migrate.online import CloudMigrationExecutor
     from syncengine.migrate.registry import MigrationRegistry
     from syncengine.remote.backend import Backend
     from syncengine.sync.watchers import Watchers
@@ -100,6 +94,8 @@ class SyncRunner:
         self._abandoned = False
         self._paused: str | None = None
         self._outlook = Outlook(store, tell=self._tell)
+        self._parts = RoundParts(self._outbox, registry, backend, chance=chance, tell=self._tell)
+        self._failing = FailingHere(self._outbox, chance=chance, tell=self._tell)
         self._rest_until_ms: int | None = None
         self._read_at_ms = 0
         """By the monotonic clock: when to ask the cloud for changes, if nothing else makes a round before."""
@@ -118,6 +114,11 @@ class SyncRunner:
         if self._closed or not self._background or not self._lives:
             return "stopped"
         return "running" if self._paused is None else "paused"
+
+    @property
+    def unnoted_error(self) -> str | None:
+        """The code of what ended the last round on this device, where the store could not take a note of it."""
+        return self._failing.unnoted
 
     def start(self) -> None:
         """Sync in the background from now on; safe to repeat. Raises EngineClosed."""
@@ -150,7 +151,8 @@ class SyncRunner:
     def flush(self, *, timeout_ms: int) -> FlushReport:
         """Send until nothing is left to send or the time is over. Never raises for the network.
 
-        Raises EngineClosed, and CalledFromInside where `sync_now` does.
+        Raises what failed on this device (RoundFailed, DiskFull), EngineClosed, and CalledFromInside where
+        `sync_now` does.
         """
         milliseconds(timeout_ms, name="timeout_ms")
         deadline_ms = self._clock.monotonic_ms() + timeout_ms
@@ -407,18 +409,25 @@ class SyncRunner:
     # One round.
 
     def _run_round(self, reason: str) -> RoundReport:
-        owner = self._user
-        if owner is None:
+        if (owner := self._user) is None:
             return RoundReport(ended="nobody_signed_in")
         self._is_asked = reason in ASKED_FOR
         self._tell(RoundStarted(reason=reason, sendable=self._outbox.sendable(owner)))
-        speaker = self._speaker()
-        draining = self._draining(owner, speaker)
+        with self._failing.told(owner):
+            report = self._round_for(owner)
+        self._tell(RoundEnded(ended=report.ended, applied=report.applied, sendable=report.sendable))
+        return report
+
+    def _round_for(self, owner: str) -> RoundReport:
+        parts = self._parts
+        speaker = parts.speaker()
+        draining = parts.sending(owner, speaker, stay=self._stay, line=self._line, metered=self._probe.is_metered)
+        self._failing.draining = draining
         # The first push says already which entries the cloud may refuse.
         remember_policies(self._store, self._registry)
         self._driver = Driver(lambda call: self._carry(call, owner=owner))
         reads = self._is_asked or self._on_metered() == "sync"
-        pull = self._pulling(owner, speaker) if reads else None
+        pull = parts.reading(owner, speaker) if reads else None
         try:
             report = self._driver.drive(sync_round(draining, pull=pull))
         except UserTakenOut as error:
@@ -431,50 +440,7 @@ class SyncRunner:
         if not self._closed:
             self._seen = self._newest()
             self._outlook.learn(self._probe.finding())
-        self._tell(RoundEnded(ended=report.ended, applied=report.applied, sendable=report.sendable))
         return report
-
-    def _speaker(self) -> Speaker:
-        installed = read_installed(self._store).schema_version(STORE_SCOPE)
-        return Speaker(
-            app=self._registry.app,
-            device=str(self._store.value("state", "get", name="device_id")),
-            schema_version=str(installed or self._registry.baseline),
-        )
-
-    def _draining(self, owner: str, speaker: Speaker) -> Draining:
-        return Draining(
-            self._outbox,
-            owner,
-            speaker,
-            settings=self._settings,
-            chance=self._chance,
-            barriers=self._executor,
-            hooks=hooks_of(self._store, self._registry, stay=self._stay, tell=self._tell),
-            carriage=self._carriage(),
-        )
-
-    def _pulling(self, owner: str, speaker: Speaker) -> Pulling:
-        return Pulling(
-            self._store,
-            self._registry,
-            owner=owner,
-            device=speaker.device,
-            settings=self._settings,
-            tell=self._tell,
-        )
-
-    def _carriage(self) -> Carriage:
-        encode = encoded_entries if isinstance(self._backend, TakesEncodedPush) else None
-        return Carriage(overlaps=True, encode=encode, metered=self._probe.is_metered, line=self._line)
-
-    def _executor(self, migration: str) -> "CloudMigrationExecutor":
-        from syncengine.migrate.online import CloudMigrationExecutor
-
-        executor = self._registry.get_migration_executor(migration)
-        if isinstance(executor, CloudMigrationExecutor):
-            return executor
-        raise MigrationInvalid(f"Migration {migration} is queued as a change of cloud rows, but makes none.")
 
     def _carry(self, call: Carried, *, owner: str) -> Answer | None:
         with self._call_lock:

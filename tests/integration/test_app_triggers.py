@@ -7,6 +7,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from syncengine.errors import RoundFailed
 from tests.integration.kin_world import Device, World
 from tests.integration.pull_world import Device as Reader
 from tests.integration.pull_world import journey, note
@@ -280,8 +281,10 @@ def test_a_trigger_that_fails_for_every_row_ends_the_round_with_no_row_set_aside
     world.one.write("CREATE TRIGGER app AFTER INSERT ON notes BEGIN DELETE FROM nowhere; END")
     world.two.write("INSERT INTO notes VALUES ('ann', 'a', NULL, 'x', '')")
     world.two.sync()
-    with pytest.raises(apsw.SQLError, match=r"no such table: main\.nowhere"):
+    with pytest.raises(RoundFailed) as failed:
         world.one.sync()
+    assert failed.value.why == "SQLite says: no such table: main.nowhere (triggers of the app on it: app)"
+    assert isinstance(failed.value.__cause__, apsw.SQLError)
     assert world.one.open_items() == []
     world.one.write("DROP TRIGGER app")
     world.clock.wall_ms += 3_600_000

@@ -408,6 +408,30 @@ def test_a_plain_address_of_another_machine_is_refused_with_1(queued: Command) -
     assert (ran.status, ran.error["code"]) == (1, "backend_address_refused")
 
 
+@pytest.mark.parametrize("more", [(), ("--until-empty",)])
+def test_a_round_that_a_trigger_of_the_app_ends_is_1_with_its_name_and_no_traceback(
+    at_two: Command, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    words = ("sync", "--app", "notes_app:TWO", "--user", "ann")
+    at_two.execute_many("INSERT INTO notes VALUES ('ann', 'a', 'x', ?)", [("1",)])
+    (tmp_path / "other").mkdir()
+    other = Command(tmp_path / "other")
+    assert other.migrate("TWO").status == 0
+    other.execute_many("CREATE TRIGGER app_own AFTER INSERT ON notes BEGIN SELECT nofunc(1); END", [()])
+    with ServerProcess(tmp_path / "cloud") as running:
+        token = running.sign_in("ann")
+        assert at_two(*words, *_address(running), SYNCENGINE_TOKEN=token).status == 0
+        ran = other(*words, *_address(running), *more, SYNCENGINE_TOKEN=token)
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err.splitlines()[-4:-2] == [
+        "The table notes takes no row from the cloud.",
+        "  why:  SQLite says: no such function: nofunc (triggers of the app on it: app_own)",
+    ]
+    assert "Traceback" not in ran.err
+    said = other("status", "--app", "notes_app:TWO", "--user", "ann", "--json").json
+    assert (said["sync"]["last_error"], said["sync"]["last_success_at"]) == ("round_failed", None)
+
+
 def test_sync_of_a_missing_store_is_1_and_makes_none(command: Command, server: ServerProcess) -> None:
     ran = command(*SYNC, *_address(server), "--json", SYNCENGINE_TOKEN="t")
     assert (ran.status, ran.error["code"]) == (1, "store_missing")

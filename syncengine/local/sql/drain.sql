@@ -79,8 +79,16 @@ SET attempts = attempts + 1,
     last_error = :error_code
 WHERE owner = :owner;
 
+-- name: answered
+-- The cloud took something: no wait, no failures.
+UPDATE _sync_drain
+SET attempts = 0,
+    next_try_at = NULL,
+    last_error = NULL
+WHERE owner = :owner;
+
 -- name: succeeded
--- The backend took something: no wait, no failures.
+-- A round has done all that it could: no wait, no failures.
 UPDATE _sync_drain
 SET attempts = 0,
     next_try_at = NULL,
