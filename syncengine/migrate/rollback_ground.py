@@ -8,13 +8,12 @@ from syncengine.local.identifiers import quoted
 from syncengine.local.stored import POINT_VERSION, stored_version
 from syncengine.local.version_table import read_installed
 from syncengine.migrate.executor import BaseMigrationExecutor
+from syncengine.migrate.named_parents import tables_named_by
 from syncengine.migrate.online import OnlineExecutor
 from syncengine.migrate.rebuild import RebuildingExecutor
 from syncengine.migrate.registry import Hop
 from syncengine.migrate.rollback_plan import IMPOSSIBLE, Applied, Ground, Way
-from syncengine.migrate.row_function import RowFunctionExecutor
 from syncengine.migrate.shape import table_exists
-from syncengine.migrate.sql_text import referred_tables
 from syncengine.migrate.tables import TablesExecutor
 from syncengine.vocabulary import STORE_SCOPE, SchemaVersion
 
@@ -55,7 +54,7 @@ def read_ground(store: "Store", registry: "MigrationRegistry", *, sources: Mappi
             if run.migration in executors
         },
         owners=_owners(store, registry),
-        refers={name: _refers(executor) for name, executor in executors.items()},
+        refers={name: tables_named_by(executor) for name, executor in executors.items()},
     )
 
 
@@ -92,15 +91,6 @@ def _owners(store: "Store", registry: "MigrationRegistry") -> dict[str, tuple[st
             rows = store.query(f"SELECT DISTINCT CAST({quoted(collection.owner)} AS TEXT) FROM {quoted(name)}")
             found[name] = tuple(sorted(str(row[0]) for row in rows if row[0] is not None))
     return found
-
-
-def _refers(executor: BaseMigrationExecutor) -> tuple[str, ...]:
-    """Of the tables whose text the migration gives; a foreign key in other SQL of an author's is seen at the end."""
-    if isinstance(executor, TablesExecutor):
-        return tuple(name for table in executor.tables for name in referred_tables(table.create))
-    if isinstance(executor, RowFunctionExecutor) and executor.table is not None:
-        return referred_tables(executor.table.create)
-    return ()
 
 
 def _way(

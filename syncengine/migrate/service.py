@@ -14,6 +14,7 @@ from syncengine.migrate.definition import Counts
 from syncengine.migrate.drift import note_shapes
 from syncengine.migrate.kept_tables import drop_kept_tables
 from syncengine.migrate.markers import move_markers
+from syncengine.migrate.named_parents import makers_of_parents
 from syncengine.migrate.path_run import PathRun, Which, check_sources, report_of
 from syncengine.migrate.plan import Plan, Step, all_steps_of_hop, reached
 from syncengine.migrate.planning import version_of_plan
@@ -188,12 +189,15 @@ class DataMigrationService(Looking, GoingBack):
                 fix="See engine.plan().",
             )
         context = self._context(user, options or {})
+        executor = self._registry.get_migration_executor(migration_id)
         earlier = [other.id for other in undone if step.waits_for(other)]
+        earlier += makers_of_parents(self._store, step, undone, executor=executor)
         if earlier or not PathRun(replace(plan, skipped=(), held_back=()), context, run=_never).may_run(step):
             raise MigrationInvalid(
                 f"Migration {migration_id} cannot run yet.",
                 why=f"before it come {', '.join(dict.fromkeys([*step.after, *earlier]))}",
-                fix="Run engine.migrate(), which keeps the order.",
+                fix="Run engine.migrate(), which keeps the order. What was rolled back it leaves to you: name each "
+                "with engine.migrations.run(only=...), oldest first.",
             )
         self._forget_cancel()
         return self._analytics.measured(step, lambda step: run_step(step, context))

@@ -33,7 +33,7 @@ from syncengine import (
     rename,
     tables,
 )
-from syncengine.errors import DeveloperModeRequired, RollbackFailed, RollbackRefused
+from syncengine.errors import DeveloperModeRequired, MigrationInvalid, RollbackFailed, RollbackRefused
 
 PLAIN = """
 CREATE TABLE journeys (
@@ -437,6 +437,20 @@ def test_a_table_that_refers_to_a_dropped_one_goes_back_with_it_and_both_are_wri
             db["lists"].insert({"user_id": "ann", "id": "l", "name": "n"})
             db["items"].insert({"user_id": "ann", "id": "j", "list": "l", "amount": "4"})
         assert {state.state for state in engine.status().collections.values()} == {"usable"}
+
+
+def test_a_table_is_not_made_alone_before_the_one_that_it_refers_to(path):
+    items = tables(id="items", from_version="2.0.0", to_version="2.1.0", create=(ITEMS,))
+    with lists_and_items(path, items) as engine:
+        engine.migrate()
+        assert engine.migrations.rollback("lists", "ann").state == "rolled_back"
+        before = contents(engine)
+        with pytest.raises(MigrationInvalid, match="items cannot run yet") as refused:
+            engine.migrations.run(only="items")
+        assert refused.value.why == "before it come lists"
+        assert contents(engine) == before
+        engine.migrations.run(only="lists")
+        assert engine.migrations.run(only="items").success
 
 
 class ItemsByHand(BaseMigrationExecutor):
