@@ -73,7 +73,14 @@ def _both_ways(draining: Draining, pull: Pulling | None) -> Generator[Call, Answ
 
 
 def _read_first(draining: Draining, pull: Pulling) -> Generator[Call, Answer, str]:
-    ended = yield from draining.send_numbered()
+    try:
+        ended = yield from draining.send_numbered()
+    except QuotaExceeded:
+        # Once all is read, what was deleted meanwhile comes along with what there is no room for.
+        ended = yield from _read(draining, pull, none_arrived=draining.none_arrived)
+        if ended != "at_head":
+            raise
+        return ended
     if ended in NOTHING_MORE:
         return ended
     return (yield from _read(draining, pull))

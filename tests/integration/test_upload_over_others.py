@@ -1,5 +1,6 @@
 """An upgrade uploads rows that other devices have changed, or deleted, since this one has read them."""
 
+from dataclasses import replace
 from typing import TypedDict
 
 import pytest
@@ -7,7 +8,7 @@ import sync_world
 from sync_world import World
 
 from syncengine import ListedMigration, MigrationRegistry, migration, upload
-from syncengine.errors import BackendUnreachable
+from syncengine.errors import BackendUnreachable, QuotaExceeded
 
 UPLOAD = upload(id="plans-upload", from_version="1.0.0", to_version="2.0.0", collections=("plans",))
 
@@ -121,6 +122,20 @@ def test_while_an_upload_waits_a_restored_cloud_is_told_again_what_it_lost(world
     world.settle(second)
     assert second.plans() == {"a": ("mine", None, "new"), "b": ("hers", 120, None), "c": ("late", None, None)}
     assert second.conflicts() == []
+
+
+def test_deletions_get_through_where_there_is_no_room_although_all_is_read_before_an_upload(world):
+    first, second = two_that_agree(world)
+    world.cloud.limits = replace(world.cloud.limits, user_rows_max=2)
+    second.add("c", title="one too many")
+    assert isinstance(second.failed_sync(), QuotaExceeded)
+    second.write("DELETE FROM plans WHERE id = 'a'")
+    second.restart("2.0.0")
+    second.sync()
+    assert second.outbox() == []
+    first.restart("2.0.0")
+    first.sync()
+    assert sorted(first.plans()) == sorted(second.plans()) == ["b", "c"]
 
 
 class Plan(TypedDict):
