@@ -219,10 +219,16 @@ def check_conversion(ledger: Ledger, device: Device, before: set[str]) -> None:
         edit = ledger.by_word[lost]
         if (edit.collection, edit.key) in deleted:
             continue  # the person has deleted the row after that, and the deletion waits
-        if not device.app.shapes[edit.collection].is_merged and lost in words_kept([device]):
-            continue  # a row that waited for this upgrade came in, and the cloud's values win there, on record
+        if not device.app.shapes[edit.collection].is_merged and _is_on_record(ledger, edit, lost, device):
+            continue  # a row that waited for this upgrade came in, and the cloud's values win there
         if not device.app.has_no_room(field_of(lost), written=edit.version, now=device.version):
             raise PromiseBroken(f"P9: {lost} of {edit.key} waited on {device.name} before its upgrade, and is gone")
+
+
+def _is_on_record(ledger: Ledger, edit: Edit, lost: str, device: Device) -> bool:
+    """The value, or the last one that this device has written over it."""
+    written = [found for other in ledger.later(edit) for found in other.words if field_of(found) == field_of(lost)]
+    return [lost, *written][-1] in words_kept([device])
 
 
 def check_users_apart(cloud: WorldCloud, devices: Iterable[Device]) -> None:

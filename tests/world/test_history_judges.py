@@ -258,6 +258,22 @@ def test_what_waited_of_a_row_whose_deletion_waits_is_missed_only_if_it_is_writt
             checks.check_conversion(world.ledger, device, before)
 
 
+def test_what_the_cloud_won_over_by_an_upgrade_is_not_missed_if_the_last_value_of_it_is_on_record(monkeypatch):
+    with one_device() as (world, device):
+        shapes = {**device.app.shapes, "notes": replace(device.app.shapes["notes"], is_merged=False)}
+        monkeypatch.setattr(device, "app", replace(device.app, shapes=shapes))
+        first, last = wrote(world, edit(98, "title"), edit(99, "title"))
+        record = (
+            "INSERT INTO _sync_conflict (owner, collection, row_key, field, local_json, server_json, winner, policy,"
+        )
+        record += " version, created_at) VALUES ('ann', 'notes', 'n', 'title', '\"{}\"', '0', 'server', 'x', 1, 't')"
+        alter(device, record.format(first.words[0]))
+        with broken("P9"):
+            checks.check_conversion(world.ledger, device, set(first.words))
+        alter(device, record.format(last.words[0]))
+        checks.check_conversion(world.ledger, device, set(first.words))
+
+
 def test_a_value_that_is_with_another_user_is_seen():
     with one_that_has_sent() as (world, device):
         checks.check_users_apart(world.cloud, [device])
