@@ -107,6 +107,11 @@ _AT_CLOUD = (
     "EXISTS (SELECT 1 FROM _sync_row AS r WHERE r.collection = :collection AND r.owner = row.owner "
     "AND r.row_key = row.row_key AND NOT r.deleted)"
 )
+_PUT_ASIDE = (
+    "EXISTS (SELECT 1 FROM _sync_quarantine AS q WHERE q.collection = :collection AND q.owner = row.owner "
+    "AND q.row_key = row.row_key AND q.resolution IS NULL AND q.origin = 'outbox' "
+    "AND json_extract(q.body, '$.kind') = 'put')"
+)
 
 
 def _missing_puts(store: "Store", collection: str) -> str:
@@ -118,9 +123,15 @@ def _missing_puts(store: "Store", collection: str) -> str:
 
 
 def unheard_rows(store: "Store", collection: str, *, owner: str) -> list[bytes]:
-    """The keys of an owner's live rows that are neither queued nor known to be at the cloud; one may be no UTF-8."""
+    """The keys of an owner's live rows that are neither queued nor known to be at the cloud; one may be no UTF-8.
+
+    Without those of which nothing is queued and whose own put waits in quarantine: that is heard of.
+    """
     file_entries(store)
-    select = f"SELECT CAST(row_key AS BLOB) FROM ({_missing_puts(store, collection)}) WHERE owner = :owner"
+    select = (
+        f"SELECT CAST(row_key AS BLOB) FROM ({_missing_puts(store, collection)}) AS row "
+        f"WHERE owner = :owner AND ({_LAST_KIND} IS NOT NULL OR NOT {_PUT_ASIDE})"
+    )
     found = store.query(select, {"collection": collection, "owner": owner})
     return [bytes(key) for (key,) in found]
 

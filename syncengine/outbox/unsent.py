@@ -35,7 +35,8 @@ class Unsent:
     quarantined: int
     """Things that wait in quarantine for a decision."""
     rows: int
-    """Rows that nobody has queued yet, and those without a key, which nobody can queue."""
+    """Rows that nobody has queued yet, and those without a key, which nobody can queue. One whose own put waits in
+    quarantine is counted there."""
     oldest_at: str | None
     """Since when the oldest waits, as ISO-8601 UTC."""
 
@@ -127,7 +128,7 @@ def _records(store: "Store", owner: str) -> Iterator[dict[str, Any]]:
     for row in _pages(store, owner, "changes"):
         yield _change(store, rows, owner, row)
     for row in _pages(store, owner, "items"):
-        yield _item(row)
+        yield _item(store, rows, owner, row)
     for row in _pages(store, owner, "parked"):
         yield _parked(row)
     for collection in synced_collections(store):
@@ -174,9 +175,10 @@ def _change(store: "Store", rows: LiveRows, owner: str, row: "Row") -> dict[str,
     return change
 
 
-def _item(row: "Row") -> dict[str, Any]:
+def _item(store: "Store", rows: LiveRows, owner: str, row: "Row") -> dict[str, Any]:
+    """One of the outbox that only names its row goes with the row."""
     item, origin, migration, collection, key, body, first, shape, code, text, at = row
-    return {
+    found = {
         "what": "quarantined",
         "item": item,
         "origin": origin,
@@ -190,6 +192,14 @@ def _item(row: "Row") -> dict[str, Any]:
         "body": _text(body),
         "body_original": _text(first),
     }
+    if origin == "outbox" and _names_only(body):
+        found["row"] = _live(store, rows, owner, collection, key)
+    return found
+
+
+def _names_only(body: bytes) -> bool:
+    entry = _json(body)
+    return isinstance(entry, dict) and entry.get("kind") == "put" and entry.get("set") is None
 
 
 def _parked(row: "Row") -> dict[str, Any]:

@@ -23,7 +23,12 @@ from syncengine.errors import (
     UnsentChanges,
 )
 from syncengine.events import RoundStarted
+from syncengine.outbox.delivery import Event
+from syncengine.outbox.entry import entry_of
+from syncengine.outbox.filing import file_entries
 from syncengine.outbox.queue import Outbox
+from syncengine.outbox.set_aside import set_aside
+from syncengine.outbox.unsent import unsent_of
 from syncengine.server.cloud import Cloud
 from syncengine.server.sqlite_storage import SqliteStorage
 from syncengine.settings import Settings
@@ -286,6 +291,70 @@ def test_a_row_that_was_never_queued_counts_as_unsent(tmp_path):
         with pytest.raises(UnsentChanges) as refused:
             engine.logout()
         assert refused.value.count == 1
+
+
+def test_a_row_whose_put_waits_in_quarantine_counts_once_and_is_exported_once(tmp_path):
+    path = tmp_path / "left.jsonl"
+    with opened(tmp_path / "app") as engine:
+        add_notes(engine, "a1", "a2", text="as written")
+        _move_puts_aside(engine)
+        with engine._store.without_triggers():
+            add_notes(engine, "a3", text="never queued")
+        with pytest.raises(UnsentChanges) as refused:
+            engine.logout()
+        assert (refused.value.count, refused.value.why.split(";")[:2]) == (
+            3,
+            ["not sent yet: 1", " in quarantine: 2"],
+        )
+        assert engine.logout(unsent="export", export_to=path).unsent.count == 3
+    _, *lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["what"], line["key"]) for line in lines] == [
+        ("quarantined", "a1"),
+        ("quarantined", "a2"),
+        ("row", "a3"),
+    ]
+    assert json.loads(lines[0]["body"])["set"]["text"] == "as written"
+
+
+def test_a_put_in_quarantine_that_names_only_its_row_is_exported_with_the_row(tmp_path):
+    path = tmp_path / "left.jsonl"
+    with opened(tmp_path / "app") as engine:
+        with engine._store.without_triggers():
+            add_notes(engine, "a1", text="never queued")
+        engine.reconcile()
+        _move_puts_aside(engine)
+        assert engine.logout(unsent="export", export_to=path).unsent.count == 1
+    _, line = [json.loads(line) for line in path.read_text().splitlines()]
+    assert (line["what"], line["row"]) == ("quarantined", {"id": "a1", "text": "never queued"})
+
+
+def test_a_row_counts_beside_what_lies_in_quarantine_where_that_is_not_its_put(tmp_path):
+    with opened(tmp_path / "app") as engine:
+        add_notes(engine, "a1")
+        _move_puts_aside(engine)
+        with engine._store.transaction():
+            engine._store.query("UPDATE _sync_quarantine SET resolution = 'discarded', resolved_at = 'now'")
+        assert _unsent(engine) == (0, 0, 1)
+        with engine._store.transaction():
+            engine._store.query(
+                "UPDATE _sync_quarantine SET resolution = NULL, resolved_at = NULL,"
+                " body = json_set(body, '$.kind', 'patch')"
+            )
+        assert _unsent(engine) == (0, 1, 1)
+
+
+def _unsent(engine):
+    found = unsent_of(engine._store, "ann")
+    return found.changes, found.quarantined, found.rows
+
+
+def _move_puts_aside(engine):
+    store = engine._store
+    with store.transaction():
+        file_entries(store)
+        for (number,) in store.query("SELECT entry_id FROM _sync_outbox ORDER BY entry_id"):
+            entry = entry_of(store.row("outbox", "entry", entry_id=number))
+            set_aside(store, entry, event=Event.UNREADABLE, error_code="row_too_large", error_text="why")
 
 
 @pytest.mark.parametrize("millis", [0, 1, 123, 999])
