@@ -151,6 +151,8 @@ def _settle_outbox(copy: "Store", *, undone: set[str], now: str) -> list[str]:
     that a user wrote, and is queued again by the migration that has not run any more, it goes away.
     """
     columns = _columns(copy, "_sync_outbox")
+    # Before one of a group goes. The mark of what is in the indexes is that of the present store.
+    copy.run("outbox", "file", after=0)
     copy.query(
         "DELETE FROM main._sync_outbox WHERE sequence IS NOT NULL OR entry_id NOT IN ("
         "SELECT entry_id FROM present._sync_outbox WHERE sequence IS NULL)"
@@ -164,7 +166,10 @@ def _settle_outbox(copy: "Store", *, undone: set[str], now: str) -> list[str]:
         f"INSERT INTO main._sync_outbox ({columns}) SELECT {columns} FROM present._sync_outbox "
         "WHERE entry_id NOT IN (SELECT entry_id FROM main._sync_outbox)"
     )
-    # The mark of what is in the indexes is that of the present store.
+    copy.query(
+        "UPDATE main._sync_outbox AS c SET group_id = g.group_id FROM present._sync_group AS g "
+        "WHERE g.entry_id = c.entry_id AND c.group_id IS NULL"
+    )
     copy.run("outbox", "file", after=0)
     new = copy.query(
         "SELECT entry_id, owner, kind, migration, set_json FROM main._sync_outbox WHERE sequence IS NULL "

@@ -12,6 +12,7 @@ from syncengine.local.sqlite_errors import ConstraintError
 from syncengine.migrate.shadow_state import filling
 from syncengine.migrate.shape import columns_of, table_exists
 from syncengine.outbox.capture import capture_off
+from syncengine.outbox.filing import file_entries
 from syncengine.vocabulary import user_scope
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def _thin_kept_tables(store: "Store", owned: dict[str, str], user: str) -> None:
 
 def _forget_queue(store: "Store", user: str) -> None:
     """What the engine itself knows of a user's rows."""
+    file_entries(store)
     store.run("users", "forget_entries", owner=user)
     store.run("users", "forget_items", owner=user)
     store.run("users", "forget_receipts", owner=user)

@@ -11,6 +11,7 @@ from syncengine.errors import QuotaExceeded, TextUnreadable
 from syncengine.outbox.choice import Choice, Limits, claimed_entries, units
 from syncengine.outbox.delivery import Event, State, next_state
 from syncengine.outbox.entry import Batch, Entry, Kind, entry_of, numbered
+from syncengine.outbox.filing import file_entries
 from syncengine.outbox.firing_order import put_in_order
 from syncengine.outbox.holding import hold_behind_open_items
 from syncengine.outbox.numbered_rows import BASE_VERSION, ENTRY_ID, GROUP, KIND, NumberedRows
@@ -154,6 +155,7 @@ def _choose(store: "Store", choices: Callable[[], Choice]) -> tuple[list[tuple[A
         if entries or not (choice.has_set_aside or choice.squash.vanished):
             return entries, choice
         if not choice.has_set_aside:
+            file_entries(store)
             _let_vanish(store, choice)
 
 

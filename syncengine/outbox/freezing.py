@@ -47,6 +47,7 @@ class Freezer:
 
     def _let_go(self, entry: Entry) -> None:
         next_state(State(entry.state), Event.NOT_NEEDED)
+        file_entries(self._store)
         self._store.run("outbox", "delete_squashed", entry_id=entry.entry_id)
         self._store.run("outbox", "delete", entry_id=entry.entry_id)
 

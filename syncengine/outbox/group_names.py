@@ -1,4 +1,8 @@
-"""Which group an entry belongs to, for those who read a queue in its order; the view `_sync_group` says it of one."""
+"""Which group an entry belongs to, for those who read a queue in its order; the view `_sync_group` says it of one.
+
+What a trigger wrote goes with the entry before it, so a group needs its name before one of its members leaves alone:
+whoever takes such a one out has all named first (`file_entries`).
+"""
 
 from collections.abc import Sequence
 from operator import itemgetter
@@ -29,6 +33,12 @@ def with_groups(store: "Store", rows: list[Row], *, place: int, before: Sequence
     return named
 
 
+def goes_with_others(rows: Sequence[Row], *, place: int, before: Sequence[Any] = ()) -> bool:
+    """Whether one of them goes with an entry before it that is not among them, nor `before`."""
+    ids_before = [before[0] if before else None, *(row[0] for row in rows)]
+    return any(row[place] is None and row[0] - 1 != last for row, last in zip(rows, ids_before, strict=False))
+
+
 def _group_before(store: "Store", entry_id: int, last: Sequence[Any], *, place: int) -> int:
     if last and last[0] == entry_id - 1:
         return int(last[place])
@@ -36,4 +46,4 @@ def _group_before(store: "Store", entry_id: int, last: Sequence[Any], *, place: 
     return int(last[place] if begin is None else begin)
 
 
-__all__ = ["with_groups"]
+__all__ = ["goes_with_others", "with_groups"]

@@ -21,6 +21,7 @@ def set_aside(store: "Store", entry: Entry, *, event: Event, error_code: str, er
     """Move a whole entry into quarantine and hold what builds on it; the item's id. Inside a transaction."""
     before = State.VOID if entry.kind is Kind.VOID else State(entry.state)
     after = next_state(before, event)
+    file_entries(store)
     item_id: int = store.value(
         "quarantine",
         "set_aside",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from syncengine.outbox.filing import file_entries
-from syncengine.outbox.group_names import with_groups
+from syncengine.outbox.group_names import goes_with_others, with_groups
 from syncengine.outbox.sendable import INTEGER_MAX, INTEGER_MIN, KEY_BYTES_MAX, is_plain, is_plain_key
 
 if TYPE_CHECKING:
@@ -74,6 +74,11 @@ def _pages(
         entries_max = page_entries()
         until = min(after + WINDOW_IDS, newest)
         page = store.rows("outbox", "waiting_behind", owner=owner, after=after, until=until, entries_max=entries_max)
+        if page and goes_with_others(page, place=GROUP, before=before):
+            # Their group has to have its name before a part of it leaves.
+            file_entries(store)
+            yield from _filed_pages(store, owner, page_entries, after=after, until=newest)
+            return
         if page:
             page = with_groups(store, page, place=GROUP, before=before)
             before = page[-1]
