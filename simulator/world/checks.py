@@ -50,6 +50,14 @@ _ASIDE = "SELECT body, body_original FROM _sync_quarantine WHERE resolution IS N
 _CONFLICTS = "SELECT local_json FROM _sync_conflict"
 
 
+def words_conceded(device: Device, user: str) -> set[str]:
+    """What lost a conflict that is on record: the cloud need not have it."""
+    return {found for (text,) in device.store.query(_CONCEDED, (user,)) for found in words_in(text)}
+
+
+_CONCEDED = "SELECT local_json FROM _sync_conflict WHERE owner = ? AND winner <> 'local'"
+
+
 def _is_overwritten(ledger: Ledger, edit: Edit, lost: str, *, on: str = "") -> bool:
     """The device itself, or `on`, wrote something else over it, or deleted its row."""
     for later in ledger.later(edit, on=on):

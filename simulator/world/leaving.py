@@ -24,6 +24,7 @@ def sign_out(world: "World", device: "Device", *, unsent: str) -> None:
     if device.is_signed_out or not device.is_healthy:
         return
     waiting = _own_words(device, device.user)
+    conceded = checks.words_conceded(device, device.user)
     export = str(device.drive.folder / f"unsent-{world.ground.time.at_ms}.jsonl") if unsent == "export" else None
     device.end_round()
     try:
@@ -37,6 +38,7 @@ def sign_out(world: "World", device: "Device", *, unsent: str) -> None:
         return  # another round of this process has not given the line back: people try again
     world.ground.saw(f"logout_{report.became}", phase=device.phase)
     world.ground.note(device.name, "signs_out", device.user, unsent, report.became)
+    world.ledger.given_up |= conceded  # the record of it goes with the user, also where nothing waited
     if report.became in ("exported", "destroyed"):
         world.ledger.given_up |= waiting
         world.ledger.left.add(device.user)

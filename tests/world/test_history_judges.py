@@ -15,7 +15,7 @@ from simulator.world.damage import bring_back
 from simulator.world.ground import Ground, PromiseBroken
 from simulator.world.kin_checks import check_deleted_by_somebody, check_parents_are_there
 from simulator.world.last_words import check_last_words
-from simulator.world.leaving import check_bytes_stay, check_refuses_writes, check_says_why
+from simulator.world.leaving import check_bytes_stay, check_refuses_writes, check_says_why, sign_out
 from simulator.world.ledger import Edit
 from simulator.world.people import People
 from simulator.world.room import Requests, check_deletions_get_through, check_pace, limit_rows
@@ -256,6 +256,25 @@ def test_what_waited_of_a_row_whose_deletion_waits_is_missed_only_if_it_is_writt
             alter(device, f"{entry} VALUES ('ann', 'notes', 'n', '1.0.0', 1, 0, '{kind}')")
         with nullcontext() if is_well else broken("P9"):
             checks.check_conversion(world.ledger, device, before)
+
+
+@pytest.mark.parametrize(
+    ("winner", "told"), [("server", nullcontext()), ("merged", nullcontext()), ("local", broken("P14"))]
+)
+def test_what_lost_a_conflict_is_not_missed_when_its_record_went_with_who_signed_out(winner, told):
+    with one_that_has_sent() as (world, device):
+        (lost,) = wrote(world, edit(2, "title"))
+        record = "INSERT INTO _sync_conflict (owner, collection, row_key, field, local_json, server_json, winner,"
+        record += (
+            f" policy, created_at) VALUES ('ann', 'notes', 'n', '*', '\"{lost.words[0]}\"', '0', '{winner}', '', '')"
+        )
+        alter(device, record)
+        checks.check_truthful(world.ledger, world.cloud, device)
+        sign_out(world, device, unsent="refuse")
+        device.sign_in("ann")
+        with told:
+            world.one_round(device)
+            checks.check_truthful(world.ledger, world.cloud, device)
 
 
 def test_what_the_cloud_won_over_by_an_upgrade_is_not_missed_if_the_last_value_of_it_is_on_record(monkeypatch):
