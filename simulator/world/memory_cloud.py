@@ -77,22 +77,22 @@ class MemoryUser:
     def cursor(self, version: int, *, after: str | None) -> str:
         """`after`: where the page began; a reading from the start needs no tombstone from before it."""
         floor = self.floor if after is None else json.loads(after)[4]
-        return json.dumps([self.name, self.epoch, version, self.mark_at(version), floor])
+        return json.dumps([self.name, self.epoch, version, self.mark_at(self.counter), floor, self.counter])
 
     def place(self, cursor: str | None) -> int:
         """Raises CursorGone."""
         if cursor is None:
             return 0
         try:
-            name, epoch, found, mark, floor = json.loads(cursor)
-            version = int(found)
+            name, epoch, found, mark, floor, counter = json.loads(cursor)
+            version, told_at = int(found), int(counter)
         except (ValueError, TypeError):
             raise CursorGone("not ours", reason="other_epoch") from None
         if (name, epoch) != (self.name, self.epoch):
             raise CursorGone("another life", reason="other_epoch")
         if version <= self.counter and max(version, floor) < self.floor:
             raise CursorGone("forgotten", reason="below_floor")
-        if version > self.counter or mark != self.mark_at(version):
+        if told_at > self.counter or mark != self.mark_at(told_at):
             self.begin_life()
             raise CursorGone("restored", reason="other_epoch")
         return version

@@ -87,10 +87,10 @@ class Account:
     def stood(self, cursor: str, *, state: State, transaction: str | None = None) -> tuple[Position | None, Standing]:
         """Where a cursor is, and what it is worth now."""
         position = read_cursor(cursor, user=self.user, key=bytes.fromhex(state.cursor_key))
-        is_of_here = position is not None and position.epoch == state.epoch and position.group_version <= state.head
+        is_of_here = position is not None and position.epoch == state.epoch and position.told_at <= state.head
         mark = 0
         if position is not None and is_of_here:
-            mark = self.mark_at(position.group_version, state=state, transaction=transaction)
+            mark = self.mark_at(position.told_at, state=state, transaction=transaction)
         return position, standing(position, epoch=state.epoch, head=state.head, floor=state.floor, mark=mark)
 
     def cursor(self, position: Position, *, state: State) -> str:

@@ -333,8 +333,8 @@ class FirestoreBackend:
             transaction=transaction,
         )
         group_version, version = page.reached
-        mark = account.mark_at(group_version, state=state, transaction=transaction)
-        reached = replace(after, group_version=group_version, version=version, mark=mark)
+        head = state.head if page.more else 0
+        reached = replace(after, group_version=group_version, version=version, mark=state.mark, head=head)
         return PullAnswer(
             request_id=request.request_id,
             server_time=read_time,

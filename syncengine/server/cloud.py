@@ -33,7 +33,7 @@ from syncengine.remote.wire import (
     cursor_gone,
     wrong_user,
 )
-from syncengine.server.changes import ChangesPage, PageHead, Reached, as_text, as_values, read_changes
+from syncengine.server.changes import ChangesPage, PageHead, as_text, as_values, read_changes
 from syncengine.server.cursor import Position, Standing, life_told_by, read_cursor, standing, written_cursor
 from syncengine.server.judge import entry_fault
 from syncengine.server.metrics import Metrics
@@ -413,7 +413,7 @@ class Cloud:
             server_time=self._now(),
             server_epoch=tenant.server_epoch,
             epoch_head=tenant.epoch_head,
-            cursor=self._cursor(stored, user, reached=page.last, begun=after),
+            cursor=self._cursor(stored, user, page=page, begun=after, tenant=tenant),
         )
         return page, head
 
@@ -430,14 +430,17 @@ class Cloud:
         self, stored: Transaction, user: UserId, *, cursor: str, tenant: Tenant
     ) -> tuple[Position | None, Standing]:
         position = read_cursor(cursor, user=user, key=self._cursor_key)
-        mark = stored.mark_at(user, version=position.group_version) if position else 0
+        mark = stored.mark_at(user, version=position.told_at) if position else 0
         found = standing(position, epoch=tenant.server_epoch, head=tenant.head, floor=tenant.floor, mark=mark)
         return position, found
 
-    def _cursor(self, stored: Transaction, user: UserId, *, reached: Reached, begun: Position) -> str:
-        group_version, version = reached
-        mark = stored.mark_at(user, version=group_version)
-        position = replace(begun, group_version=group_version, version=version, mark=mark)
+    def _cursor(
+        self, stored: Transaction, user: UserId, *, page: ChangesPage, begun: Position, tenant: Tenant
+    ) -> str:
+        group_version, version = page.last
+        mark = stored.mark_at(user, version=tenant.head)
+        head = tenant.head if page.more else 0
+        position = replace(begun, group_version=group_version, version=version, mark=mark, head=head)
         return written_cursor(position, user=user, key=self._cursor_key)
 
     def _write(self, user: UserId, work: Callable[[Transaction], Made]) -> Made:

@@ -18,12 +18,13 @@ LIFE_MAX = 2**62
 """Lives are counted in milliseconds since 1970, so there is always a later one."""
 
 _NUMBERS = struct.Struct(">QQQQQ")
+_WITHIN_READING = struct.Struct(">QQQQQQ")
 _SEAL_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """Everything up to a row version of a group has been read; `mark` is that of the commit which gave it."""
+    """Everything up to a row version of a group has been read; `mark` is that of the commit which gave `told_at`."""
 
     epoch: int
     group_version: int
@@ -31,6 +32,14 @@ class Position:
     mark: int
     floor: int = 0
     """Where the floor was when this reading began at the start: it needs no tombstone from below."""
+    head: int = 0
+    """Where the head was when a page ended before it; 0 at the head. A row that a later commit took behind the page
+    stands before it in a copy from before that commit, and would never be read."""
+
+    @property
+    def told_at(self) -> int:
+        """The last version that has a part in what was read."""
+        return max(self.group_version, self.head)
 
 
 class Standing(Enum):
@@ -46,18 +55,22 @@ class Standing(Enum):
 
 
 def written_cursor(position: Position, *, user: UserId, key: bytes) -> str:
-    """About 64 letters that can stand in an address."""
-    numbers = _NUMBERS.pack(position.epoch, position.group_version, position.version, position.mark, position.floor)
+    """About 64 letters that can stand in an address, and some more in the middle of a reading."""
+    each = (position.epoch, position.group_version, position.version, position.mark, position.floor)
+    numbers = _WITHIN_READING.pack(*each, position.head) if position.head else _NUMBERS.pack(*each)
     return base64.urlsafe_b64encode(numbers + _seal(numbers, user=user, key=key)).rstrip(b"=").decode()
 
 
 def read_cursor(text: str, *, user: UserId, key: bytes) -> Position | None:
     """What `written_cursor` wrote for this user with this key; None for anything else."""
     numbers, seal = _parts(text)
-    if len(numbers) != _NUMBERS.size or not hmac.compare_digest(seal, _seal(numbers, user=user, key=key)):
+    read = _read(numbers)
+    if read is None or not hmac.compare_digest(seal, _seal(numbers, user=user, key=key)):
         return None
-    epoch, group_version, version, mark, floor = _NUMBERS.unpack(numbers)
-    position = Position(epoch=epoch, group_version=group_version, version=version, mark=mark, floor=floor)
+    epoch, group_version, version, mark, floor, *head = read
+    position = Position(
+        epoch=epoch, group_version=group_version, version=version, mark=mark, floor=floor, head=head[0] if head else 0
+    )
     # base64 can write the same bytes in several ways.
     return position if written_cursor(position, user=user, key=key) == text else None
 
@@ -69,9 +82,8 @@ def life_told_by(text: str) -> int | None:
     changes nothing but the life of its own user's rows, and how they are compared.
     """
     numbers, seal = _parts(text)
-    is_whole = len(numbers) == _NUMBERS.size and len(seal) == _SEAL_BYTES
-    life = int(_NUMBERS.unpack(numbers)[0]) if is_whole else None
-    return life if life is not None and life <= LIFE_MAX else None
+    read = _read(numbers) if len(seal) == _SEAL_BYTES else None
+    return read[0] if read is not None and read[0] <= LIFE_MAX else None
 
 
 def _parts(text: str) -> tuple[bytes, bytes]:
@@ -80,14 +92,22 @@ def _parts(text: str) -> tuple[bytes, bytes]:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         return b"", b""
-    return raw[: _NUMBERS.size], raw[_NUMBERS.size :]
+    return raw[:-_SEAL_BYTES], raw[-_SEAL_BYTES:]
+
+
+def _read(numbers: bytes) -> tuple[int, ...] | None:
+    """None for what has the length of neither form."""
+    for form in (_NUMBERS, _WITHIN_READING):
+        if len(numbers) == form.size:
+            return form.unpack(numbers)
+    return None
 
 
 def standing(position: Position | None, *, epoch: int, head: int, floor: int, mark: int) -> Standing:
-    """`mark` is what the database has for the position's commit; 0 where it has none."""
+    """`mark` is what the database has for the commit that gave `told_at`; 0 where it has none."""
     if position is None or position.epoch != epoch:
         return Standing.OTHER_EPOCH
-    if position.group_version > head:
+    if position.told_at > head:
         return Standing.CONTRADICTED
     if max(position.version, position.floor) < floor:
         return Standing.BELOW_FLOOR

@@ -873,6 +873,25 @@ class BackendSuite:
         with pytest.raises(CursorGone):
             ann.pull(pull(kept.cursor))
 
+    def test_a_cursor_between_two_pages_is_of_another_life_where_the_cloud_lost_what_stood_behind_it(
+        self, sign_in: SignIn, operator: Operator
+    ) -> None:
+        ann = sign_in("ann")
+        ann.push(push(put(1, "deleted", {}), put(2, "b", {})))
+        operator.take_copy()
+        ann.push(push(delete(3, "deleted")))
+        between = ann.pull(pull(limit=1))
+        assert ([item.key for item in between.items], between.more) == (["b"], True)
+        assert ann.hello(hello(cursor=between.cursor)).action is Action.OK
+        operator.bring_copy_back()
+        said = ann.hello(hello(cursor=between.cursor))
+        assert said.action is Action.RESYNC
+        assert said.server_epoch > between.server_epoch
+        with pytest.raises(CursorGone) as gone:
+            ann.pull(pull(between.cursor))
+        assert gone.value.reason == "other_epoch"
+        assert [item.key for item in ann.pull(pull()).items] == ["deleted", "b"]
+
     def test_a_cloud_that_lost_what_it_had_confirmed_begins_another_life_once(
         self, sign_in: SignIn, operator: Operator
     ) -> None:

@@ -22,6 +22,15 @@ def test_what_is_written_is_read_by_its_user_with_its_key_and_by_nobody_else(pos
     assert len(text) <= 64
 
 
+@given(st.builds(Position, epoch=NUMBERS, group_version=NUMBERS, version=NUMBERS, mark=NUMBERS, head=NUMBERS))
+def test_where_the_head_was_between_two_pages_is_read_again(position: Position) -> None:
+    text = written_cursor(position, user=ANN, key=KEY)
+    assert read_cursor(text, user=ANN, key=KEY) == position
+    assert read_cursor(text, user=BOB, key=KEY) is None
+    assert life_told_by(text) in (position.epoch, None)
+    assert len(text) <= 75
+
+
 def test_of_a_cursor_that_cannot_be_read_the_life_that_it_names_is_known() -> None:
     assert life_told_by(written_cursor(HERE, user=ANN, key=b"another")) == HERE.epoch
     assert [life_told_by(text) for text in ("", "AAAA", "not base64 é", "A" * 200)] == [None] * 4
@@ -47,6 +56,10 @@ def test_a_cursor_with_any_letter_changed_is_nobodys(data: st.DataObject) -> Non
         (Position(epoch=6, group_version=50, version=50, mark=123), 123, 0, Standing.OTHER_EPOCH),
         (HERE, 124, 0, Standing.CONTRADICTED),
         (Position(epoch=7, group_version=61, version=61, mark=123), 123, 0, Standing.CONTRADICTED),
+        # Between two pages, while the head was elsewhere.
+        (Position(epoch=7, group_version=50, version=50, mark=123, head=60), 123, 0, Standing.GOOD),
+        (Position(epoch=7, group_version=50, version=50, mark=123, head=60), 124, 0, Standing.CONTRADICTED),
+        (Position(epoch=7, group_version=50, version=50, mark=123, head=61), 123, 0, Standing.CONTRADICTED),
         # Within a large group, some of whose tombstones are behind it and are forgotten.
         (Position(epoch=7, group_version=50, version=40, mark=123), 123, 50, Standing.BELOW_FLOOR),
         (Position(epoch=7, group_version=50, version=40, mark=123), 123, 40, Standing.GOOD),
