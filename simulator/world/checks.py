@@ -227,10 +227,22 @@ def check_conversion(ledger: Ledger, device: Device, before: set[str]) -> None:
         edit = ledger.by_word[lost]
         if (edit.collection, edit.key) in deleted:
             continue  # the person has deleted the row after that, and the deletion waits
-        if not device.app.shapes[edit.collection].is_merged and _is_on_record(ledger, edit, lost, device):
+        gives_way = not device.app.shapes[edit.collection].is_merged or _was_in_doubt(edit, device)
+        if gives_way and _is_on_record(ledger, edit, lost, device):
             continue  # a row that waited for this upgrade came in, and the cloud's values win there
         if not device.app.has_no_room(field_of(lost), written=edit.version, now=device.version):
             raise PromiseBroken(f"P9: {lost} of {edit.key} waited on {device.name} before its upgrade, and is gone")
+
+
+def _was_in_doubt(edit: Edit, device: Device) -> bool:
+    """Another copy of this store may have sent an entry of this row, which was left out as it came in."""
+    return bool(device.store.query(_DOUBTED, (edit.user, edit.collection, edit.key)))
+
+
+_DOUBTED = (
+    "SELECT 1 FROM _sync_receipt JOIN _sync_drain USING (owner) WHERE ended = 'merged_away'"
+    " AND entry_id <= doubtful_to AND (owner, collection, row_key) = (?, ?, ?)"
+)
 
 
 def _is_on_record(ledger: Ledger, edit: Edit, lost: str, device: Device) -> bool:

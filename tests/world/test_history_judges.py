@@ -293,6 +293,23 @@ def test_what_the_cloud_won_over_by_an_upgrade_is_not_missed_if_the_last_value_o
         checks.check_conversion(world.ledger, device, set(first.words))
 
 
+@pytest.mark.parametrize(("doubtful_to", "told"), [(77, nullcontext()), (76, broken("P9"))])
+def test_what_the_cloud_won_over_by_an_upgrade_is_not_missed_if_a_copy_may_have_sent_it(doubtful_to, told):
+    with one_that_has_sent() as (world, device):
+        (lost,) = wrote(world, edit(99, "title"))
+        alter(device, f"UPDATE _sync_drain SET doubtful_to = {doubtful_to}")
+        alter(device, "INSERT INTO _sync_receipt VALUES (77, 'ann', 'notes', 'n', 'merged_away', '')")
+        with broken("P9"):
+            checks.check_conversion(world.ledger, device, set(lost.words))
+        record = "INSERT INTO _sync_conflict (owner, collection, row_key, field, local_json, server_json, winner,"
+        record += (
+            f" policy, created_at) VALUES ('ann', 'notes', 'n', '*', '\"{lost.words[0]}\"', '0', 'server', '', '')"
+        )
+        alter(device, record)
+        with told:
+            checks.check_conversion(world.ledger, device, set(lost.words))
+
+
 def test_a_value_that_is_with_another_user_is_seen():
     with one_that_has_sent() as (world, device):
         checks.check_users_apart(world.cloud, [device])
