@@ -319,10 +319,13 @@ def what_is_left(device: Device) -> str:
     return ""
 
 
-def check_agreement(cloud: WorldCloud, device: Device) -> None:
-    """P10: what a device shows to its user is what the cloud has, field by field, in this app's shape."""
+def check_agreement(cloud: WorldCloud, device: Device, *, bereft: Iterable[tuple[str, str]] = ()) -> None:
+    """P10: what a device shows to its user is what the cloud has, field by field, in this app's shape.
+
+    `bereft`: rows that wait here for a parent that nobody has any more.
+    """
     expected: dict[tuple[str, str], Reading] = {}
-    unread: set[tuple[str, str]] = set()
+    unread = set(bereft)
     for item in cloud.documents(device.user):
         place = (item.collection, item.key)
         if item.body is None:

@@ -20,7 +20,12 @@ from simulator.world.generated_app import generated_app
 from simulator.world.ground import Ground, PromiseBroken
 from simulator.world.installed import install
 from simulator.world.kin_app import KIN_APP
-from simulator.world.kin_checks import check_deleted_by_somebody, check_parents_are_there, put_again
+from simulator.world.kin_checks import (
+    bereft_by_leaving,
+    check_deleted_by_somebody,
+    check_parents_are_there,
+    put_again,
+)
 from simulator.world.last_words import check_last_words
 from simulator.world.ledger import Ledger
 from simulator.world.network import CALM, OF_KIND, weather_of
@@ -383,7 +388,8 @@ class World:
         for device in self.living:
             for user in device.users:
                 device.sign_in(user)
-                checks.check_agreement(self.cloud, device)
+                bereft = bereft_by_leaving(self.ledger, self.cloud, device)
+                checks.check_agreement(self.cloud, device, bereft=bereft)
                 check_parents_are_there(device)
                 checks.check_truthful(self.ledger, self.cloud, device)
         for device in self.devices:

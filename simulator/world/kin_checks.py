@@ -1,7 +1,7 @@
 """Rows that refer to each other: nothing goes with its parent without a word, and nobody refers to what is gone."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
 from simulator.world.app import WorldApp
@@ -11,9 +11,13 @@ if TYPE_CHECKING:
     from simulator.world.cloud import WorldCloud
     from simulator.world.device import Device
     from simulator.world.ledger import Ledger
+    from syncengine.remote.wire import PullItem
 
 Place = tuple[str, str, str]
 """User, collection and key."""
+
+Kin = tuple[str, str]
+"""Collection and key."""
 
 
 def check_parents_are_there(device: "Device") -> None:
@@ -37,6 +41,32 @@ def check_deleted_by_somebody(ledger: "Ledger", cloud: "WorldCloud", devices: Se
         place = effect.user, effect.collection, effect.key
         if effect.kind == "delete" and place not in meant | kept and effect.user not in ledger.left:
             raise PromiseBroken(f"P2: {effect.key} of {effect.collection} was deleted at the cloud, and by nobody")
+
+
+def bereft(app: WorldApp, documents: Sequence["PullItem"], parked: Container[Kin]) -> set[Kin]:
+    """Rows that wait on a device for a parent that was deleted, and that may not go without it: who could have put it
+    again is no longer there."""
+    there = {(item.collection, item.key): item.body for item in documents}
+    return {
+        (name, key)
+        for (name, key), body in there.items()
+        if body is not None
+        and (name, key) in parked
+        and (parent := app.shapes[name].parent) is not None
+        and name in app.shapes[parent].stays_for
+        and there.get((parent, str(body["up"])), body) is None
+    }
+
+
+def bereft_by_leaving(ledger: "Ledger", cloud: "WorldCloud", device: "Device") -> set[Kin]:
+    """Of a user whose rows went from some device when they signed out or were wiped; of others none."""
+    parked = set(device.store.query(_WITHOUT_PARENT, (device.user,)))
+    if not parked or device.user not in ledger.away:
+        return set()
+    return bereft(device.app, cloud.documents(device.user), parked)
+
+
+_WITHOUT_PARENT = "SELECT collection, row_key FROM _sync_parked WHERE owner = ? AND reason = 'parent_missing'"
 
 
 def put_again(app: WorldApp, cloud: "WorldCloud", devices: int) -> Counter[tuple[str, str]]:

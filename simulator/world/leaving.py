@@ -38,6 +38,7 @@ def sign_out(world: "World", device: "Device", *, unsent: str) -> None:
         return  # another round of this process has not given the line back: people try again
     world.ground.saw(f"logout_{report.became}", phase=device.phase)
     world.ground.note(device.name, "signs_out", device.user, unsent, report.became)
+    world.ledger.away.add(device.user)
     world.ledger.given_up |= conceded  # the record of it goes with the user, also where nothing waited
     if report.became in ("exported", "destroyed"):
         world.ledger.given_up |= waiting
@@ -61,6 +62,7 @@ def wipe_user(world: "World", device: "Device", user: str) -> None:
     world.ground.note(device.name, "wipes", user)
     world.ledger.given_up |= given_up
     world.ledger.left.add(user)
+    world.ledger.away.add(user)
     device.rests.pop(user, None)  # what the cloud wanted of a user goes with all that is known of them
     if report.finished:
         check_no_byte_is_left(device, user)

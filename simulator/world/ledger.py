@@ -55,6 +55,9 @@ class Ledger:
     left: set[str] = field(default_factory=set)
     """Users whose quarantine is gone on some device: wiped, signed out with what was not sent, or damaged."""
 
+    away: set[str] = field(default_factory=set)
+    """Users whose rows are gone from some device: wiped, or signed out, also with nothing that waited."""
+
     uploads: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """By device, user and collection: how often an app has queued all its rows to send them."""
 

@@ -13,7 +13,8 @@ from simulator.world.app import NOTES_APP
 from simulator.world.cloud import Effect
 from simulator.world.damage import bring_back
 from simulator.world.ground import Ground, PromiseBroken
-from simulator.world.kin_checks import check_deleted_by_somebody, check_parents_are_there
+from simulator.world.kin_app import KIN_APP
+from simulator.world.kin_checks import bereft, check_deleted_by_somebody, check_parents_are_there
 from simulator.world.last_words import check_last_words
 from simulator.world.leaving import check_bytes_stay, check_refuses_writes, check_says_why, sign_out
 from simulator.world.ledger import Edit
@@ -25,6 +26,7 @@ from syncengine import Engine
 from syncengine.errors import RateLimited
 from syncengine.migrate.definition import Counts
 from syncengine.migrate.results import MigrationResult
+from syncengine.remote.wire import PullItem
 
 SET_ASIDE = (
     "INSERT INTO _sync_quarantine (origin, owner, collection, row_key, body, error_code, error_text, created_at)"
@@ -342,6 +344,20 @@ def test_a_device_that_shows_something_else_than_the_cloud_has_is_seen():
         alter(device, "UPDATE notes SET title = 'else'")
         with broken("P10"):
             checks.check_agreement(world.cloud, device)
+
+
+def at_cloud(collection, key, body):
+    return PullItem(collection=collection, key=key, version=1, shape_version="1.0.0", body=body)
+
+
+def test_only_what_waits_for_a_parent_that_was_deleted_and_may_not_go_without_it_is_bereft():
+    places = [("pins", "p"), ("items", "i"), ("pins", "q"), ("pins", "r")]
+    deleted = [at_cloud("lists", "gone", None)]
+    cloud = [*deleted, at_cloud("lists", "there", {"id": "there"})]
+    cloud += [at_cloud(*place, {"id": place[1], "up": "gone"}) for place in places[:2]]
+    cloud += [at_cloud("pins", "q", {"id": "q", "up": "there"}), at_cloud("pins", "r", {"id": "r", "up": "unheard"})]
+    assert bereft(KIN_APP, cloud, places) == {("pins", "p")}
+    assert not bereft(KIN_APP, cloud, [])
 
 
 def test_a_row_that_refers_to_none_is_seen():
