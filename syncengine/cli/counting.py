@@ -122,8 +122,12 @@ def _is_left(found: dict[str, Any]) -> bool:
     left = outbox["unsent"] + (migration["pending"] or 0) + migration["queued"]
     reading = found["reading"]
     left += reading["parked"] + (reading["at_head"] is False) + _is_too_old(found)
-    is_blocked = any(state["state"] == "blocked" for state in (found["collections"] or {}).values())
-    return bool(left or found["quarantined"] or migration["superseded"] or migration["failed"] or is_blocked)
+    return bool(left or found["quarantined"] or migration["superseded"] or migration["failed"] or _is_blocked(found))
+
+
+def _is_blocked(found: dict[str, Any]) -> bool:
+    """Can the app not use a collection now?"""
+    return any(state["state"] == "blocked" for state in (found["collections"] or {}).values())
 
 
 def _migration(look: "Look", registry: "MigrationRegistry | None", user: str | None) -> dict[str, Any]:
@@ -163,6 +167,7 @@ def _facts(found: dict[str, Any]) -> dict[str, object]:
         "user": found["user"] or "all",
         "state": _state(found),
         "version": _version(migration),
+        **({"read-only": migration["superseded"]} if migration["superseded"] else {}),
         **{f"failed: {failed['id']}": failed["why"] for failed in migration["failed"]},
         **_not_ready(found["collections"] or {}),
         "cloud version": migration["cloud"],
@@ -231,6 +236,8 @@ def _state(found: dict[str, Any]) -> str:
         return "parked"
     if _is_too_old(found):
         return "to be updated"
+    if _is_blocked(found) and not found["outbox"]["unsent"]:
+        return "blocked"
     if _is_left(found):
         return "waiting"
     return "synced" if found["sync"]["last_success_at"] else "local"
@@ -241,6 +248,10 @@ def _version(migration: dict[str, Any]) -> str:
     queued = f", {waiting} for the cloud" if migration["queued"] else ""
     if migration["target"] is None:
         return f"{migration['current'] or 'none yet'}{queued} (--app shows what is pending)"
+    if migration["superseded"]:
+        return (
+            f"{migration['current']}, newer than this app, which knows versions up to {migration['target']}{queued}"
+        )
     pending = counted(migration["pending"], "migration", "migrations")
     return f"{migration['current']} of {migration['target']}, {pending} pending{queued}"
 

@@ -133,5 +133,7 @@ def _fixes_name_options(unsent: str) -> Iterator[None]:
 
 
 def _check_file(unsent: str, export_to: str | None) -> None:
-    if (unsent == "export") != (export_to is not None):
+    if unsent == "export" and export_to is None:
+        raise click.UsageError("--unsent export needs a new file: give --export-to FILE.")
+    if unsent != "export" and export_to is not None:
         raise click.UsageError("--export-to names the file of --unsent export, and of nothing else.")

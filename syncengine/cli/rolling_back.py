@@ -1,6 +1,8 @@
 """`rollback`: say what goes back, ask, and take it back in one transaction."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -74,7 +76,8 @@ def rollback(  # noqa: PLR0913  (one for each option)
         asked = _Asked(engine.migrations, migration, version, user=user, on_collision=on_collision, why=why)
         report = asked.simulated()
         if not simulate:
-            report = _done(asked, report, yes=yes, as_json=as_json)
+            with _fixes_name_options():
+                report = _done(asked, report, yes=yes, as_json=as_json)
     if as_json:
         show_json(report.to_json())
     else:
@@ -127,6 +130,19 @@ class _Asked:
         return self._migrations.rollback(
             str(self._migration), self._user, on_collision=self._on_collision, consent=consent, why=self._why
         )
+
+
+@contextmanager
+def _fixes_name_options() -> Iterator[None]:
+    """What the API says of its arguments, for who calls the command."""
+    from syncengine.errors import RollbackRefused
+
+    try:
+        yield
+    except RollbackRefused as error:
+        said = "say with --yes that they have agreed."
+        error.fix = (error.fix or "").replace("name them in consent=.", said)
+        raise
 
 
 def _done(asked: _Asked, simulated: "RollbackReport", *, yes: bool, as_json: bool) -> "RollbackReport":

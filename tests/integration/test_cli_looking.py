@@ -238,6 +238,14 @@ def test_plan_for_a_store_that_is_newer_than_the_app_says_so_with_1(with_quarant
     assert ran.out.startswith("3.0.0: superseded.")
 
 
+def test_status_for_a_store_that_is_newer_than_the_app_says_so_and_what_to_do(with_quarantine: Command) -> None:
+    told = with_quarantine("status", "--app", "notes_app:TWO").out
+    assert " 3.0.0, newer than this app, which knows versions up to 2.0.0" in told
+    assert "read-only" in told
+    assert "the store is at 3.0.0; this app knows versions up to 2.0.0. Update the app.\n" in told
+    assert "pending" not in told
+
+
 # history, outbox, quarantine.
 
 

@@ -59,7 +59,10 @@ def test_logout_is_refused_with_unsent_changes_and_keeps_exports_or_destroys_the
     assert "what becomes of them: --unsent keep, export or destroy. Nothing" in ran.err
     ran = command("logout", *APP, "--user", "ann", "--unsent", "keep")
     assert (ran.status, ran.out) == (0, "2 changes were on this device alone: kept\n")
-    assert command("logout", *APP, "--user", "ann", "--unsent", "export").status == 2
+    ran = command("logout", *APP, "--user", "ann", "--unsent", "export")
+    assert (ran.status, "--unsent export needs a new file: give --export-to FILE." in ran.err) == (2, True)
+    ran = command("logout", *APP, "--user", "ann", "--export-to", "left.jsonl")
+    assert (ran.status, "the file of --unsent export, and of nothing else" in ran.err) == (2, True)
     ran = command("logout", *APP, "--user", "ann", "--unsent", "export", "--export-to", "left.jsonl", "--json")
     assert ran.json == {"unsent": 2, "became": "exported", "exported_to": "left.jsonl"}
     lines = [json.loads(line) for line in (command.folder / "left.jsonl").read_text().splitlines()]

@@ -38,6 +38,7 @@ def test_simulate_prints_the_plan_and_changes_nothing(at_three: Command) -> None
 def test_other_users_have_to_agree(at_three: Command) -> None:
     ran = at_three(*BACK, "count-stars", "--json")
     assert (ran.status, ran.error["code"]) == (1, "rollback_refused")
+    assert ran.error["fix"] == "Ask them, and say with --yes that they have agreed. Nothing was changed."
     assert at_three.query("SELECT typeof(stars) FROM notes") == [("integer",)] * 3
 
 
@@ -51,6 +52,11 @@ def test_with_yes_it_goes_back(at_three: Command) -> None:
     )
     assert at_three.query("SELECT typeof(stars) FROM notes") == [("text",)] * 3
     assert at_three.query("SELECT schema_version FROM _sync_version") == [("2.0.0",)] * 2
+    at_three.execute_many("DELETE FROM _sync_outbox WHERE owner = ?", [("ann",)])
+    told = at_three("status", "--app", "notes_app:THREE", "--user", "ann").out
+    lines = [line.split() for line in told.splitlines()]
+    assert ["state", "blocked"] in lines
+    assert ["outbox", "0", "waiting,"] in [words[:3] for words in lines]
     assert at_three.migrate("THREE").status in (0, 3)
     assert at_three.query("SELECT typeof(stars) FROM notes") == [("text",)] * 3
 
