@@ -300,7 +300,9 @@ class Landings:
             doubtful_to=self._doubtful_to,
         )
         if outcome.set_aside and local is not None:
-            self._record.set_aside_edited(item, table, local)
+            # What the cloud had refused before may have been written over here by what it sent since.
+            written = {name: value for edit in edits for name, value in (edit.set or {}).items() if name in local}
+            self._record.set_aside_edited(item, table, {**local, **written})
         row = (table.name, landing.key)
         self._record.conflicts(outcome.conflicts, row, policy=policy.name, version=item.version)
         return outcome

@@ -10,6 +10,9 @@ from pull_world import JOURNEY, Device, gone, journey, note, pulled
 
 from syncengine.errors import DiskFull, StoreSuperseded
 from syncengine.local.statements import statement
+from syncengine.outbox.delivery import Event
+from syncengine.outbox.queue import Outbox
+from syncengine.outbox.set_aside import set_aside
 from syncengine.settings import Settings
 from syncengine.sync.kin_at_end import decide_kin
 from syncengine.sync.live_table import ROWS_AT_ONCE
@@ -281,6 +284,19 @@ def test_an_edit_of_a_row_that_another_device_deleted_goes_to_quarantine_whole(d
         "picture": {"$blob": "AP8="},
     }
     assert len(done.items) == 1
+
+
+def test_what_the_cloud_had_refused_is_in_quarantine_too_where_it_wrote_over_it_before_the_deletion(device):
+    device.page(journey("a"))
+    device.app("UPDATE journeys SET title = 'mine' WHERE id = 'a'")
+    with device.store.transaction():
+        [entry] = Outbox(device.store).claim("ann", entries_max=1, bytes_max=9_999).entries
+        set_aside(device.store, entry, event=Event.REJECTED, error_code="gone", error_text="it was deleted")
+    device.page(journey("a", 2, title="theirs"))
+    assert device.rows()["a"]["title"] == "theirs"
+    device.page(gone("journeys", "a", 3))
+    [(body,)] = device.store.query("SELECT body FROM _sync_quarantine WHERE resolution IS NULL")
+    assert json.loads(body)["title"] == "mine"
 
 
 def test_where_the_client_wins_the_row_is_made_again(tmp_path):
